@@ -1,0 +1,363 @@
+"""The estimator that all networks share. The only module that knows scikeras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self, dataclass_transform
+
+import keras
+import numpy as np
+from scikeras.wrappers import KerasClassifier
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+from sklearn.utils._param_validation import validate_parameter_constraints
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from kmedclf import augment as augmentation
+from kmedclf import network, params, persistence, programs, training, validation
+from kmedclf.params import TrainingParameters
+from kmedclf.pipeline import Images, Rows, is_memmap
+from kmedclf.validation import unwrap
+
+_DTYPES = ("float32", "uint8", "uint16", "int8", "int16", "int32", "int64")
+
+
+@dataclass_transform(kw_only_default=True)
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageClassifier(TrainingParameters, KerasClassifier):
+    """Base of all image classifiers: a network of Keras, the manners of scikit-learn.
+
+    A subclass declares its architecture's parameters as annotated fields with defaults and maps an
+    image tensor to a feature tensor in ``features``; everything else is here.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels, sorted.
+    history_ : dict of str to list of float
+        "loss", "accuracy" and, with validation data, "val_loss", "val_accuracy": one number an
+        epoch. Losses carry sample and class weights, accuracies do not.
+    best_epoch_ : int
+        Number, from 1, of the epoch with the best monitored value; the last epoch without
+        validation data.
+    weights_ : list of ndarray
+        The network's weights, in Keras' order.
+    n_params_, n_non_trainable_params_ : int
+        Numbers of trainable and of other weights.
+    image_shape_ : tuple of int
+        Shape (h, w, c) of the images fitted on.
+    n_features_in_ : int
+        h w c.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give the subclass its constructor, and its docstring the shared parameters."""
+        super().__init_subclass__(**kwargs)
+        dataclass(kw_only=True, eq=False, repr=False)(cls)
+        params.check_defaults(cls)
+        cls.__doc__ = params.merge_docs(cls.__doc__, TrainingParameters.__doc__)
+
+    # scikeras reads parameters from instances, scikit-learn from the constructor's signature.
+    _get_param_names = classmethod(BaseEstimator._get_param_names.__func__)
+    set_params = BaseEstimator.set_params
+    score = ClassifierMixin.score
+    __repr__ = BaseEstimator.__repr__
+
+    def features(self, x: Any) -> Any:
+        """Map images to features: the one method a subclass must write.
+
+        Parameters
+        ----------
+        x : KerasTensor of shape (b, h, w, c)
+            Images, scaled to [0, 1] if they came as small integers.
+
+        Returns
+        -------
+        KerasTensor of shape (b, ...)
+            Features; flattened and classified by the head.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define features(self, x).")
+
+    # -- fitting -----------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        groups: Any = None,
+    ) -> Self:
+        """Train the network from fresh weights, or on from the last if ``warm_start``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, d)
+            Images. uint8 and 16-bit integers are scaled to [0, 1] inside the network, floats are
+            used as given. A flat X needs ``image_shape``; without it a row is the image (d, 1, 1).
+        y : array-like of shape (n,)
+            Labels, of any type.
+        sample_weight : array-like of shape (n,), optional
+            Weights. Whole numbers up to 20 repeat a row, others multiply its loss; both multiply
+            with the class weights.
+        X_val, y_val : array-like, optional
+            Images and labels to validate on, never trained on. Searches cut them like X if they
+            are exactly as long; `kmedclf.Unsliced` around them prevents it.
+        sample_weight_val : array-like, optional
+            Weights of the validation loss.
+        groups : array-like of shape (n,), optional
+            Groups, such as patients, that the split for early stopping keeps together.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not as described here.
+        """
+        start = self._state() if self.warm_start and hasattr(self, "weights_") else None
+        schedule = self._schedule()
+        held_out = unwrap(X_val), unwrap(y_val), unwrap(sample_weight_val)
+        data = X, y, sample_weight, unwrap(groups)
+        return self._fit(schedule, data, held_out, start, keep_optimizer=self.warm_start)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train one epoch more, keeping weights, optimizer and history.
+
+        Parameters
+        ----------
+        X, y : array-like
+            As in `fit`.
+        classes : array-like of shape (n_classes,), optional
+            All labels there will be; in the first call, if y lacks some.
+        sample_weight : array-like of shape (n,), optional
+            As in `fit`.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+        """
+        start = self._state() if hasattr(self, "weights_") else None
+        schedule = replace(self._schedule(), epochs=1, early_stopping=False)
+        data = X, y, sample_weight, None
+        held_out = None, None, None
+        return self._fit(schedule, data, held_out, start, keep_optimizer=True, classes=classes)
+
+    def _fit(
+        self,
+        schedule: training.Schedule,
+        data: tuple[Any, ...],
+        held_out: tuple[Any, ...],
+        start: training.State | None,
+        *,
+        keep_optimizer: bool,
+        classes: Any = None,
+    ) -> Self:
+        X, y, sample_weight, groups = data
+        name = type(self).__name__
+        images = self._check_X(X, reset=start is None)
+        labels, weight = validation.check_y(y, sample_weight, images, name)
+        if start is None:
+            self.classes_ = validation.check_classes(classes, labels[weight > 0], name)
+            self._seed = validation.draw_seed(self.random_state)
+        spec = self._make_spec(images)
+        if start is not None and spec.network != self._spec.network:
+            raise ValueError(
+                f"{type(self).__name__} can only go on training the network it was fitted with; "
+                "set warm_start=False, or the parameters of the architecture back."
+            )
+        rows, validation_rows = self._split(images, labels, weight, groups, held_out)
+        state = training.train(
+            spec,
+            schedule,
+            rows,
+            validation_rows,
+            augment=augmentation.resolve(self.augment, image=images.shape[1] > 1),
+            seed=self._seed,
+            start=start,
+            keep_optimizer=keep_optimizer,
+            callbacks=self._callbacks(),
+        )
+        self._spec, self._optimizer_state = spec, state.optimizer
+        self.weights_, self.history_ = state.weights, state.history
+        self.best_epoch_ = state.best_epoch
+        self.n_params_, self.n_non_trainable_params_ = state.n_params
+        return self
+
+    def _split(
+        self,
+        images: Images,
+        labels: np.ndarray,
+        weight: np.ndarray,
+        groups: Any,
+        held_out: tuple[Any, ...],
+    ) -> tuple[Rows, Rows | None]:
+        """Make the rows to train on and to validate on, with their weights."""
+        name = type(self).__name__
+        rows = validation.make_rows(images, labels, weight, self.classes_, name)
+        X_val, y_val, weight_val = held_out
+        validation.check_pair(X_val, y_val, name)
+        held = None
+        if X_val is not None:
+            images_val = self._check_X(X_val, reset=False)
+            checked = validation.check_y(y_val, weight_val, images_val, name)
+            held = validation.make_rows(images_val, *checked, self.classes_, name)
+        elif self.early_stopping:
+            fraction = self.validation_fraction
+            rows, held = validation.inner_split(rows, groups, fraction, self._seed, name)
+        rows = validation.repeat_rows(rows)
+        of_class = validation.class_weights(self.class_weight, rows.y, self.classes_, name)
+        if held is not None:
+            held = held.reweighted(of_class[held.y])
+        return rows.reweighted(of_class[rows.y]), held
+
+    def _schedule(self) -> training.Schedule:
+        validate_parameter_constraints(
+            params.parameter_constraints(type(self)), self.get_params(deep=False),
+            caller_name=type(self).__name__,
+        )  # fmt: skip
+        names = [field.name for field in fields(training.Schedule)]
+        return training.Schedule(**{name: getattr(self, name) for name in names})
+
+    def _make_spec(self, images: Images) -> network.Spec:
+        shared = {field.name for field in fields(TrainingParameters)}
+        own = [field.name for field in fields(self) if field.name not in shared]
+        return network.Spec(
+            estimator=type(self),
+            architecture=tuple((name, getattr(self, name)) for name in own),
+            image_shape=images.shape,
+            scale=images.scale,
+            n_classes=len(self.classes_),
+            optimizer=self.optimizer,
+            precision=network.resolve_precision(self.precision),
+            jit_compile=self.jit_compile,
+        )
+
+    def _callbacks(self) -> list[keras.callbacks.Callback]:
+        progress = [training.EpochProgress(type(self).__name__)] if self.verbose else []
+        return [*(self.callbacks or []), *progress]
+
+    def _state(self) -> training.State:
+        return training.State(
+            self.weights_, self.history_, self.best_epoch_, optimizer=self._optimizer_state
+        )
+
+    # -- using -------------------------------------------------------------------------------
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Compute the logits.
+
+        Parameters
+        ----------
+        X : array-like
+            Images of the kind and shape that fit got.
+
+        Returns
+        -------
+        ndarray of shape (n, k), or (n,) for two classes, float64
+            Logits; for two classes that of the second less that of the first.
+        """
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Compute class probabilities.
+
+        Parameters
+        ----------
+        X : array-like
+            Images of the kind and shape that fit got.
+
+        Returns
+        -------
+        ndarray of shape (n, k), float64
+            Probabilities, in the order of ``classes_``; rows sum to 1.
+        """
+        return softmax(self._logits(X), axis=1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like
+            Images of the kind and shape that fit got.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels out of ``classes_``.
+        """
+        best = self._logits(X).argmax(axis=1)
+        return self.classes_[best]
+
+    def _logits(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        images = self._check_X(X, reset=False)
+        n = len(images.array)
+        rows = Rows(images, np.arange(n), np.zeros(n, np.int32), np.ones(n, np.float32))
+        with programs.borrow(self._spec) as program:
+            program.load(self.weights_)
+            return program.logits(rows).astype(np.float64)
+
+    def _check_X(self, X: Any, *, reset: bool) -> Images:
+        name = type(self).__name__
+        X = np.asarray(X) if isinstance(X, list | tuple) else X
+        dtypes = [*_DTYPES, "float64"] if is_memmap(X) else list(_DTYPES)
+        if getattr(X, "ndim", 2) < 3:  # remembers and compares names and number of columns
+            X = validate_data(self, X, reset=reset, dtype=dtypes)
+        else:
+            X = check_array(X, dtype=dtypes, allow_nd=True, estimator=name, input_name="X")
+        images = validation.check_images(X, self.image_shape, name)
+        if reset:
+            self.image_shape_, self._scale = images.shape, images.scale
+            self.n_features_in_ = int(np.prod(images.shape))
+        validation.check_same_kind(images, self.image_shape_, self._scale, name)
+        return images
+
+    @property
+    def model_(self) -> keras.Model:
+        """A Keras model of its own, from images to class probabilities (n, k)."""
+        check_is_fitted(self)
+        model, _ = network.build(self._spec, softmax=True)
+        model.set_weights(self.weights_)
+        return model
+
+    @property
+    def initialized_(self) -> bool:
+        """Whether the estimator is fitted."""
+        return self.__sklearn_is_fitted__()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell scikit-learn whether the estimator is fitted."""
+        return hasattr(self, "weights_")
+
+    def __sklearn_tags__(self) -> Tags:
+        """Tell scikit-learn what the estimator is: scikeras' own tags say too little."""
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            transformer_tags=None,
+            classifier_tags=ClassifierTags(),
+            regressor_tags=None,
+            input_tags=InputTags(three_d_array=True),
+        )
+
+    def save(self, path: Any) -> None:
+        """Save to one file, without pickle; `kmedclf.load` reads it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to; by convention ``*.kmedclf``.
+        """
+        check_is_fitted(self)
+        persistence.save(self, path)

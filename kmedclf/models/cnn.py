@@ -1,0 +1,62 @@
+"""The simple convolutional network: one convolution, one pooling."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+
+from kmedclf.base import ImageClassifier
+from kmedclf.models.blocks import window
+from kmedclf.params import Activation, Optimizer, PositiveInt
+
+
+class CNNClassifier(ImageClassifier):
+    """Convolutional network with one convolution, one pooling and a softmax.
+
+    The defaults are the winners of a staged grid search on BloodMNIST; on its 28 × 28 × 3 images
+    and 8 classes the network has 176,648 parameters.
+
+    Parameters
+    ----------
+    filters : int, default=128
+        Kernels of the convolution.
+    kernel_size : int, default=3
+        Side of a kernel, in pixels; the convolution is not padded.
+    pooling : {"max", "average", "global_max", "global_average"}, default="max"
+        Pooling behind the convolution.
+    pool_size : int, default=2
+        Side of the pooling window, in pixels; not used by global pooling.
+    activation : str, default="relu"
+        Keras activation behind the convolution.
+
+    Examples
+    --------
+    >>> from kmedclf import CNNClassifier
+    >>> from kmedclf.datasets import make_blood_cells
+    >>> X, y = make_blood_cells(200, random_state=0)  # synthetic
+    >>> CNNClassifier(filters=8, epochs=2, random_state=0).fit(X, y).n_params_
+    11048
+    """
+
+    filters: PositiveInt = 128
+    kernel_size: PositiveInt = 3
+    pooling: Literal["max", "average", "global_max", "global_average"] = "max"
+    pool_size: PositiveInt = 2
+    activation: Activation = "relu"
+    batch_size: PositiveInt = 16
+    optimizer: Optimizer = "adam"
+
+    def features(self, x: Any) -> Any:
+        """Map images (b, h, w, c) to features: (b, h', w', filters), or (b, filters) if global."""
+        kernel = window(x, self.kernel_size, "kernel_size", self)
+        x = keras.layers.Conv2D(self.filters, kernel, activation=self.activation)(x)
+        if self.pooling == "global_max":
+            return keras.layers.GlobalMaxPooling2D()(x)
+        if self.pooling == "global_average":
+            return keras.layers.GlobalAveragePooling2D()(x)
+        pool = window(x, self.pool_size, "pool_size", self)
+        layer = (
+            keras.layers.MaxPooling2D if self.pooling == "max" else keras.layers.AveragePooling2D
+        )
+        return layer(pool)(x)

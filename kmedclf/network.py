@@ -1,0 +1,139 @@
+"""From an estimator's parameters to a Keras model, and to the model's initial values for a seed."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kmedclf import devices
+
+_building = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that a compiled program depends on: the key of the cache.
+
+    Parameters
+    ----------
+    estimator : type
+        The class whose ``features`` method maps an image tensor to a feature tensor.
+    architecture : tuple of (str, hashable)
+        The estimator's own parameters, by name.
+    image_shape : tuple of int
+        (h, w, c).
+    scale : float
+        What pixels are multiplied by before anything else.
+    n_classes : int
+        Number of outputs.
+    optimizer : str
+        Name of the Keras optimizer; its learning rate is a variable and not part of the key.
+    precision : str
+        Keras dtype policy of everything but the head.
+    jit_compile : bool or "auto"
+        Whether the training step goes through XLA.
+    """
+
+    estimator: type
+    architecture: tuple[tuple[str, Any], ...]
+    image_shape: tuple[int, int, int]
+    scale: float
+    n_classes: int
+    optimizer: str
+    precision: str
+    jit_compile: bool | str
+
+    @property
+    def network(self) -> tuple[Any, ...]:
+        """What the weights depend on: fits that agree in it can continue one another."""
+        return self.estimator, self.architecture, self.image_shape, self.scale, self.n_classes
+
+
+def build(spec: Spec, *, softmax: bool = False) -> tuple[keras.Model, list[tuple[Any, Any]]]:
+    """Build the Keras model of a spec, its variables not yet given their values.
+
+    Parameters
+    ----------
+    spec : Spec
+        What to build.
+    softmax : bool, default=False
+        Whether the model ends in class probabilities rather than logits.
+
+    Returns
+    -------
+    model : keras.Model
+        Maps images (b, h, w, c), uint8 or float32 on the scale of the data, to float32 (b, k).
+    initializers : list of (variable, initializer)
+        How `initialize` makes the variables' values.
+    """
+    hook = spec.estimator(**dict(spec.architecture))
+    # Inside the scope no variable is given a value, so that initialisers can be kept and run
+    # again for every seed instead of being run once and forgotten.
+    with _building, _python_random_kept(), _dtype_policy(spec.precision):
+        with keras.StatelessScope(initialize_variables=False):
+            image = keras.Input(spec.image_shape, dtype="float32", name="image")  # (b, h, w, c)
+            x = keras.layers.Rescaling(spec.scale, dtype="float32", name="scale")(image)
+            x = hook.features(x)
+            if len(x.shape) > 2:
+                x = keras.layers.Flatten(name="flatten")(x)  # (b, f)
+            x = keras.layers.Dense(spec.n_classes, dtype="float32", name="logits")(x)  # (b, k)
+            if softmax:
+                x = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
+            model = keras.Model(image, x, name=spec.estimator.__name__.lower())
+            initializers = [(variable, variable._initializer) for variable in model.variables]
+        for variable, _ in initializers:
+            variable._deferred_initialize()
+    return model, initializers
+
+
+def initialize(initializers: list[tuple[Any, Any]], seed: np.random.SeedSequence) -> None:
+    """Give every variable the initial value that belongs to a seed.
+
+    An initialiser whose own seed was fixed in the network keeps it. No global random state is
+    read or changed.
+    """
+    seeds = seed.generate_state(len(initializers)) >> np.uint32(1)
+    for (variable, initializer), number in zip(initializers, seeds, strict=True):
+        variable.assign(_initial_value(variable, initializer, int(number)))
+
+
+def _initial_value(variable: Any, initializer: Any, seed: int) -> Any:
+    if variable.name == "seed_generator_state":  # of dropout and its like
+        return np.array([seed, 0], dtype=variable.dtype)
+    if isinstance(initializer, keras.initializers.Initializer):
+        config = initializer.get_config()
+        if "seed" in config and config["seed"] is None:
+            initializer = type(initializer).from_config({**config, "seed": seed})
+    return initializer(variable.shape, dtype=variable.dtype)
+
+
+def resolve_precision(precision: str) -> str:
+    """Turn an estimator's ``precision`` parameter into a Keras dtype policy."""
+    return devices.low_precision() if precision == "mixed" else precision
+
+
+@contextmanager
+def _python_random_kept() -> Iterator[None]:
+    # Keras draws a seed from Python's global generator for every initialiser it constructs.
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+@contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,193 @@
+"""Parameters written once: an annotated field is constructor, type, check and default in one line.
+
+``units: PositiveInt = 128`` in the body of an estimator becomes an explicit keyword of its
+constructor, a type for the type checker, and the constraint that ``fit`` checks. The check and its
+error sentence are scikit-learn's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from dataclasses import MISSING, dataclass, fields
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+import keras
+import numpy as np
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from kmedclf import augment as augmentation
+
+PositiveInt: TypeAlias = Annotated[int, Interval(Integral, 1, None, closed="left")]
+PositiveFloat: TypeAlias = Annotated[float, Interval(Real, 0, None, closed="neither")]
+NonNegativeFloat: TypeAlias = Annotated[float, Interval(Real, 0, None, closed="left")]
+Fraction: TypeAlias = Annotated[float, Interval(Real, 0, 1, closed="neither")]
+RandomState: TypeAlias = Annotated[int | np.random.RandomState | None, "random_state"]
+Verbose: TypeAlias = Annotated[int | bool, "verbose"]
+
+Activation: TypeAlias = Literal[
+    "elu", "gelu", "leaky_relu", "linear", "mish", "relu", "selu", "sigmoid", "silu", "softplus",
+    "softsign", "tanh",
+]  # fmt: skip
+Optimizer: TypeAlias = Literal[
+    "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "nadam", "rmsprop", "sgd"
+]
+Precision: TypeAlias = Literal["float32", "mixed", "mixed_bfloat16", "mixed_float16"]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TrainingParameters:
+    """The training parameters that all estimators share.
+
+    Parameters
+    ----------
+    epochs : int, default=200
+        Longest training, in passes over the training rows.
+    batch_size : int, default=32
+        Images in a gradient step.
+    optimizer : str, default="adam"
+        Name of a Keras optimizer.
+    learning_rate : float or None, default=None
+        Learning rate; None is Keras' default of the chosen optimizer, so that a search over
+        optimizers is fair.
+    early_stopping : bool, default=True
+        Stop when the monitored validation value no longer improves. Validates on ``X_val`` where
+        it is given, else on a part split off the training rows.
+    monitor : {"accuracy", "loss"}, default="accuracy"
+        Validation value to watch.
+    n_iter_no_change : int, default=20
+        Epochs without improvement after which training stops.
+    min_epochs : int, default=30
+        Epochs before which training does not stop; at most ``epochs`` count.
+    tol : float, default=0.0
+        Improvement that counts as one.
+    tol_mode : {"absolute", "relative"}, default="absolute"
+        Whether ``tol`` is in units of the monitored value or a fraction of its best.
+    validation_fraction : float, default=0.1
+        Share of the training rows split off for early stopping, stratified by class; whole
+        groups where ``groups`` are given.
+    restore_best : bool, default=True
+        Whether early stopping ends with the weights of the best epoch rather than the last.
+    class_weight : {"balanced", "inverse"}, dict or None, default=None
+        Weight of each class in the loss, computed from the rows trained on. "balanced" is
+        n / (k count); "inverse" is proportional to 1 / count and sums to 1; a dict maps original
+        labels to weights.
+    augment : bool, str, list of str or None, default=None
+        Augmentation of the training images. True is "flip_rotate": flips in both directions and
+        a rotation by up to 0.2 turns, right for cells and wrong for most X-rays; "mirror",
+        "flips", "dihedral", "shift" or a list of names choose others; False is none. None is True
+        for images and False for flat vectors.
+    precision : {"float32", "mixed", "mixed_bfloat16", "mixed_float16"}, default="float32"
+        Arithmetic of all layers but the last; "mixed" chooses for the device.
+    jit_compile : bool or "auto", default="auto"
+        Whether training steps are compiled by XLA; "auto" does it where it was measured to pay.
+    image_shape : tuple of int or None, default=None
+        Shape (h, w) or (h, w, c) of one image if X is flat, (n, d).
+    callbacks : list of keras.callbacks.Callback or None, default=None
+        Called during training as by Keras.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the last fit's weights and optimizer.
+    random_state : int, RandomState or None, default=None
+        Seed of everything random. The same seed, parameters and images give the same weights, bit
+        for bit on one kind of CPU, in whatever order the images come. None draws a fresh seed and
+        leaves NumPy's global generator alone.
+    verbose : int, default=0
+        1 shows a progress bar.
+    """
+
+    epochs: PositiveInt = 200
+    batch_size: PositiveInt = 32
+    optimizer: Optimizer = "adam"
+    learning_rate: PositiveFloat | None = None
+    early_stopping: bool = True
+    monitor: Literal["accuracy", "loss"] = "accuracy"
+    n_iter_no_change: PositiveInt = 20
+    min_epochs: PositiveInt = 30
+    tol: NonNegativeFloat = 0.0
+    tol_mode: Literal["absolute", "relative"] = "absolute"
+    validation_fraction: Fraction = 0.1
+    restore_best: bool = True
+    class_weight: Literal["balanced", "inverse"] | dict | None = None
+    augment: (
+        Annotated[str, StrOptions(set(augmentation.NAMES))] | bool | list[str] | tuple[str] | None
+    ) = None
+    precision: Precision = "float32"
+    jit_compile: Literal["auto"] | bool = "auto"
+    image_shape: tuple[int, ...] | list[int] | None = None
+    callbacks: list[keras.callbacks.Callback] | None = None
+    warm_start: bool = False
+    random_state: RandomState = None
+    verbose: Verbose = 0
+
+
+def constraints(annotation: Any) -> list[Any]:
+    """Turn one type annotation into the list of constraints scikit-learn checks.
+
+    Parameters
+    ----------
+    annotation : type
+        A type, ``None``, ``Literal``, ``Annotated`` with a scikit-learn constraint, or a union.
+
+    Returns
+    -------
+    list
+        The alternatives, any of which a value may satisfy.
+    """
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return [get_args(annotation)[1]]
+    if origin in (Union, types.UnionType):
+        return [one for part in get_args(annotation) for one in constraints(part)]
+    if origin is Literal:
+        values = set(get_args(annotation))
+        text = all(isinstance(value, str) for value in values)
+        return [StrOptions(values) if text else Options(type(next(iter(values))), values)]
+    if annotation is type(None):
+        return [None]
+    if annotation is bool:
+        return ["boolean"]
+    if annotation in (int, float):
+        return [Interval(Integral if annotation is int else Real, None, None, closed="neither")]
+    return [origin or annotation]
+
+
+def parameter_constraints(cls: type) -> dict[str, list[Any]]:
+    """Give the constraints of every parameter of an estimator class, by name."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: constraints(hints[field.name]) for field in fields(cls)}
+
+
+def check_defaults(cls: type) -> None:
+    """Refuse a parameter without a default: grids, ``clone`` and ``repr`` would all need one."""
+    for field in fields(cls):
+        if field.default is MISSING:
+            raise TypeError(
+                f"The {field.name!r} parameter of {cls.__name__} must have an immutable default. "
+                "Got none instead."
+            )
+
+
+def merge_docs(own: str | None, shared: str | None) -> str | None:
+    """Write the shared parameters into a subclass' numpydoc, behind its own.
+
+    Parameters
+    ----------
+    own, shared : str or None
+        Docstrings of the subclass and of the class whose ``Parameters`` section it inherits.
+
+    Returns
+    -------
+    str or None
+        The subclass' docstring with one complete ``Parameters`` section.
+    """
+    section = re.compile(r"Parameters\n-{10}\n(.*?)(?=\n\n[A-Z][a-z]+(?: [A-Z]\w+)?\n---|\Z)", re.S)
+    inherited = section.search(inspect.cleandoc(shared or ""))
+    if not own or inherited is None:
+        return own
+    text = inspect.cleandoc(own)
+    mine = section.search(text)
+    if mine is None:
+        return f"{text}\n\nParameters\n----------\n{inherited[1]}\n"
+    return text[: mine.end()] + "\n" + inherited[1] + text[mine.end() :]

@@ -1,0 +1,177 @@
+"""Save and load a fitted estimator without pickle: one zip of weight arrays and JSON.
+
+Loading runs no code from the file. The estimator's class must be known already: one of ours, or one
+the user has imported.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kmedclf.network import Spec
+
+if TYPE_CHECKING:
+    from kmedclf.base import ImageClassifier
+
+FORMAT = 1
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result depends on."""
+    packages = ("kmedclf", "tensorflow", "keras", "scikit-learn", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+@contextmanager
+def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write to; renamed into its place if nothing went wrong."""
+    target = Path(path)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def save(estimator: ImageClassifier, path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator to a file, beside it first and then in its place.
+
+    Parameters
+    ----------
+    estimator : ImageClassifier
+        The fitted estimator; callbacks are not saved.
+    path : str or path-like
+        The file.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is no plain value, such as a RandomState.
+    """
+    arrays: list[np.ndarray] = []
+    state = {name: value for name, value in vars(estimator).items() if name != "callbacks"}
+    content = {
+        "format": FORMAT,
+        "class": _name(type(estimator)),
+        "versions": versions(),
+        "state": {name: _encode(value, arrays, name) for name, value in state.items()},
+    }
+    with written_beside(path) as beside, zipfile.ZipFile(beside, "w") as archive:
+        archive.writestr("estimator.json", json.dumps(content, indent=1))
+        for number, array in enumerate(arrays):
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            archive.writestr(f"{number}.npy", buffer.getvalue())
+
+
+def load(path: str | os.PathLike[str]) -> ImageClassifier:
+    """Read what `save` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    ImageClassifier
+        The fitted estimator, of the class that was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is not a whole one of ours.
+    ImportError
+        If the estimator's class has not been imported.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = json.loads(archive.read("estimator.json"))
+            read = [name for name in archive.namelist() if name.endswith(".npy")]
+            arrays = {name: np.load(io.BytesIO(archive.read(name))) for name in read}
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a whole kmedclf model file ({error}).") from error
+    if content.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} must be a kmedclf model of format {FORMAT}. Got format "
+            f"{content.get('format')} instead."
+        )
+    cls = _find(content["class"], path)
+    estimator = cls.__new__(cls)
+    for name, value in content["state"].items():
+        setattr(estimator, name, _decode(value, arrays, cls))
+    return estimator
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _find(name: str, path: str | os.PathLike[str]) -> type[ImageClassifier]:
+    import kmedclf.models  # noqa: F401  (makes our own classes known)
+    from kmedclf.base import ImageClassifier
+
+    known: list[type[ImageClassifier]] = [ImageClassifier]
+    for cls in known:
+        known += cls.__subclasses__()
+    for cls in reversed(known):  # the newest, should a module have been reloaded
+        if _name(cls) == name:
+            return cls
+    module, _, cls_name = name.rpartition(".")
+    raise ImportError(
+        f"{path} holds a {cls_name}; import it first (from {module} import {cls_name})."
+    )
+
+
+def _encode(value: Any, arrays: list[np.ndarray], name: str) -> Any:
+    """Turn a value into JSON, putting arrays aside."""
+    if isinstance(value, np.ndarray):
+        # Labels may be Python strings in an object array
+        arrays.append(np.array(value.tolist()) if value.dtype == object else value)
+        return {"array": len(arrays) - 1, "object": value.dtype == object}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Spec):
+        plain = {field.name: getattr(value, field.name) for field in fields(Spec)}
+        return {"spec": _encode({**plain, "estimator": None}, arrays, name)}
+    if isinstance(value, list):
+        return [_encode(item, arrays, name) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": _encode(list(value), arrays, name)}
+    if isinstance(value, dict):
+        return {"dict": [[_encode(part, arrays, name) for part in item] for item in value.items()]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"The {name!r} of an estimator must be a plain value to be saved. Got {value!r} instead."
+    )
+
+
+def _decode(value: Any, arrays: dict[str, np.ndarray], cls: type) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, arrays, cls) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        array = arrays[f"{value['array']}.npy"]
+        return array.astype(object) if value["object"] else array
+    if "tuple" in value:
+        return tuple(_decode(value["tuple"], arrays, cls))
+    if "spec" in value:
+        return Spec(**{**_decode(value["spec"], arrays, cls), "estimator": cls})
+    return dict(_decode(value["dict"], arrays, cls))

@@ -1,0 +1,153 @@
+"""X to tf.data: one pipeline for training and inference, over arrays and memory maps.
+
+indices -> batch -> fetch the images -> augment (training only) -> prefetch
+
+Shuffling happens to the indices, before they come here. The datasets are made inside the compiled
+programs (`kmedclf.programs`), from tensors, so that no fit traces them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kmedclf.augment import make
+
+Fetch = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as the pipeline reads them.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n, h, w, c), uint8, uint16, ... or float32
+        The images; a memory map stays on disk and is read batch by batch.
+    scale : float
+        What a pixel is multiplied by inside the network: 1/255 for uint8, 1 for floats.
+    """
+
+    array: np.ndarray
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (h, w, c) of one image."""
+        _, height, width, channels = self.array.shape
+        return height, width, channels
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the images are mapped from a file rather than held in memory."""
+        return is_memmap(self.array)
+
+    @cached_property
+    def tensor(self) -> tf.Tensor:
+        """The images as TensorFlow has them, on the CPU whatever the device that trains.
+
+        Images on disk are represented by one empty row: they are read by `Images.rows`.
+        """
+        with tf.device("CPU:0"):
+            return tf.constant(self.array[:0] if self.on_disk else self.array)
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        """Read the images at the given indices, (m,) -> (m, h, w, c)."""
+        return np.ascontiguousarray(self.array[index])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of some images: what one pass of training or scoring goes over.
+
+    Parameters
+    ----------
+    images : Images
+        All the images.
+    index : ndarray of shape (m,), int64
+        Which of them, in order; an index may come several times.
+    y : ndarray of shape (m,), int32
+        Their classes, 0 to k - 1.
+    weight : ndarray of shape (m,), float32
+        Their weights in the loss.
+    """
+
+    images: Images
+    index: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of rows, m."""
+        return len(self.index)
+
+    def take(self, position: np.ndarray) -> Rows:
+        """Return the rows at the given positions, in that order."""
+        return Rows(self.images, self.index[position], self.y[position], self.weight[position])
+
+    def reweighted(self, factor: np.ndarray) -> Rows:
+        """Return the rows with their weights multiplied by ``factor``, of shape (m,)."""
+        weight = (self.weight * factor).astype(np.float32)
+        return Rows(self.images, self.index, self.y, weight)
+
+
+def is_memmap(array: np.ndarray | None) -> bool:
+    """Say whether an array, or what it is a view of, is mapped from a file."""
+    return array is not None and any(isinstance(base, np.memmap) for base in _bases(array))
+
+
+def _bases(array: Any) -> Iterator[Any]:
+    while array is not None:
+        yield array
+        array = getattr(array, "base", None)
+
+
+def make_dataset(
+    fetch: Fetch,
+    columns: tuple[tf.Tensor, ...],
+    batch_size: tf.Tensor,
+    augment: tuple[str, ...] = (),
+    seed: tf.Tensor | None = None,
+) -> tf.data.Dataset:
+    """Make the dataset of one pass.
+
+    Parameters
+    ----------
+    fetch : callable
+        Maps image indices (b,) to images (b, h, w, c).
+    columns : tuple of tf.Tensor of shape (m,)
+        Image indices first, then whatever goes with them (classes, weights).
+    batch_size : tf.Tensor of shape (), int64
+        Images in a batch; the last batch may be smaller.
+    augment : tuple of str
+        Names of augmentation sets; without any, images keep their dtype.
+    seed : tf.Tensor of shape (2,), int32, optional
+        Seed of the pass; the number of the batch is mixed in.
+
+    Returns
+    -------
+    tf.data.Dataset
+        Of tuples (images (b, h, w, c), then the other columns (b,)).
+    """
+    augmentation = make(augment)
+
+    def load(step: Any, batch: Any) -> Any:
+        images = fetch(batch[0])
+        if augment:
+            key = tf.stack([seed[0], seed[1] + tf.cast(step, tf.int32) * 1024])
+            images = augmentation(tf.cast(images, tf.float32), key)
+        return images, *batch[1:]
+
+    with tf.device("CPU:0"):
+        dataset = tf.data.Dataset.from_tensor_slices(columns).batch(batch_size)
+        return dataset.enumerate().map(load).prefetch(2)
+
+
+def inference_batch_size(shape: tuple[int, int, int]) -> int:
+    """Choose how many images to score at once: some megabytes of input, 32 to 512 images."""
+    return int(np.clip(2**19 // int(np.prod(shape)), 32, 512))

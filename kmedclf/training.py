@@ -1,0 +1,299 @@
+"""The training loop: epochs, early stopping, history, callbacks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from kmedclf import programs
+from kmedclf.network import Spec
+from kmedclf.pipeline import Rows
+
+Logs = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how to train; the fields are the estimators' parameters of the same names."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float | None
+    early_stopping: bool
+    monitor: str
+    n_iter_no_change: int
+    min_epochs: int
+    tol: float
+    tol_mode: str
+    restore_best: bool
+
+
+@dataclass
+class State:
+    """What a network has learnt, as arrays.
+
+    Parameters
+    ----------
+    weights : list of ndarray
+        In the order of ``keras.Model.weights``.
+    history : dict of str to list of float
+        One number an epoch.
+    best_epoch : int
+        Number, from 1, of the epoch with the best monitored value; the last one without
+        validation data.
+    optimizer : list of ndarray or None
+        The optimizer's variables, where training may go on.
+    n_params : tuple of int
+        Numbers of trainable and of other weights.
+    """
+
+    weights: programs.Weights
+    history: dict[str, list[float]]
+    best_epoch: int
+    optimizer: programs.Weights | None = None
+    n_params: tuple[int, int] = (0, 0)
+
+
+@dataclass
+class EarlyStopping:
+    """Watch a validation curve: remember its best epoch, and say when to stop.
+
+    The best epoch is the best by any margin; patience is only renewed by an improvement of more
+    than ``tol``.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Monitor, patience, tolerance and shortest training.
+    """
+
+    schedule: Schedule
+    best_epoch: int = 0
+    best: float = -np.inf
+    _mark: float = field(default=-np.inf, init=False)
+    _mark_epoch: int = field(default=0, init=False)
+
+    def update(self, epoch: int, logs: Logs) -> bool:
+        """Take in the epoch's numbers; True if the epoch is the best so far."""
+        value = logs[f"val_{self.schedule.monitor}"]
+        value = value if self.schedule.monitor == "accuracy" else -value
+        if value > self._mark + self._margin():
+            self._mark, self._mark_epoch = value, epoch
+        if value > self.best or not self.best_epoch:
+            self.best, self.best_epoch = value, epoch
+            return True
+        return False
+
+    def _margin(self) -> float:
+        if not np.isfinite(self._mark):
+            return 0.0
+        relative = self.schedule.tol_mode == "relative"
+        return self.schedule.tol * (abs(self._mark) if relative else 1.0)
+
+    def exhausted(self, epoch: int) -> bool:
+        """Say whether training should end with this epoch."""
+        waited = epoch - self._mark_epoch
+        earliest = min(self.schedule.min_epochs, self.schedule.epochs)
+        return epoch >= earliest and waited >= self.schedule.n_iter_no_change
+
+
+def train(
+    spec: Spec,
+    schedule: Schedule,
+    rows: Rows,
+    validation: Rows | None,
+    *,
+    augment: tuple[str, ...] = (),
+    seed: int,
+    start: State | None = None,
+    keep_optimizer: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> State:
+    """Train the network of a spec.
+
+    Parameters
+    ----------
+    spec : Spec
+        The network.
+    schedule : Schedule
+        How to train.
+    rows, validation : Rows
+        What to train on, and what to validate on after every epoch.
+    augment : tuple of str
+        Names of augmentation sets.
+    seed : int
+        Determines initial weights, order, augmentation and dropout: the same seed, data and
+        parameters give the same weights.
+    start : State, optional
+        Go on from here instead of from fresh weights.
+    keep_optimizer : bool, default=False
+        Whether to return the optimizer's state.
+    callbacks : sequence of keras.callbacks.Callback
+        Called as Keras would, with the model in training.
+
+    Returns
+    -------
+    State
+        The result; its history includes that of ``start``.
+    """
+    with programs.borrow(spec) as program:
+        program.reset(np.random.SeedSequence([seed, 0]), schedule.learning_rate)
+        history: dict[str, list[float]] = {}
+        if start is not None:
+            program.load(start.weights)
+            if start.optimizer is not None:
+                program.load_optimizer(start.optimizer)
+            history = {name: list(values) for name, values in start.history.items()}
+        run = _Run(program, schedule, rows, validation, augment, seed)
+        state = run.epochs(history, callbacks)
+        state.n_params = program.n_params
+        state.optimizer = program.optimizer_state() if keep_optimizer else None
+        return state
+
+
+@dataclass
+class _Run:
+    """One borrowed program going over its data epoch by epoch."""
+
+    program: programs.Program
+    schedule: Schedule
+    rows: Rows
+    validation: Rows | None
+    augment: tuple[str, ...]
+    seed: int
+
+    def epochs(
+        self, history: dict[str, list[float]], callbacks: Sequence[keras.callbacks.Callback]
+    ) -> State:
+        watch = EarlyStopping(self.schedule) if self.validation is not None else None
+        first = len(history.get("loss", ()))
+        hooks = keras.callbacks.CallbackList(
+            list(callbacks),
+            model=self.program.model,
+            epochs=first + self.schedule.epochs,
+            verbose=0,
+            steps=-(-len(self.rows) // self.schedule.batch_size),
+        )
+        best = None
+        hooks.on_train_begin()
+        for epoch in range(first + 1, first + self.schedule.epochs + 1):
+            hooks.on_epoch_begin(epoch - 1)
+            logs = self.epoch(epoch, hooks if _watch_batches(callbacks) else None)
+            for name, value in logs.items():
+                history.setdefault(name, []).append(value)
+            if watch and watch.update(epoch, logs) and self._restores:
+                best = self.program.weights()
+            hooks.on_epoch_end(epoch - 1, logs)
+            stopping = watch and self.schedule.early_stopping and watch.exhausted(epoch - first)
+            if stopping or self.program.model.stop_training:
+                break
+        hooks.on_train_end()
+        for callback in callbacks:
+            callback.set_model(None)  # the model goes back to the cache
+        return State(
+            weights=best if best is not None else self.program.weights(),
+            history=history,
+            best_epoch=watch.best_epoch if watch else epoch,
+        )
+
+    @property
+    def _restores(self) -> bool:
+        return self.schedule.early_stopping and self.schedule.restore_best
+
+    def epoch(self, number: int, hooks: keras.callbacks.CallbackList | None) -> Logs:
+        """Train one epoch and validate; the numbers of both."""
+        generator = np.random.default_rng([self.seed, 1, number])
+        rows = self.rows.take(generator.permutation(len(self.rows)))
+        seed = generator.integers(2**30, size=2, dtype=np.int32)
+        arguments = (rows, self.schedule.batch_size, self.augment, seed)
+        if hooks is None:
+            loss, accuracy = self.program.train_epoch(*arguments)
+        else:
+            loss, accuracy = self._epoch_by_batches(hooks, *arguments)
+        logs = {"accuracy": accuracy, "loss": loss}
+        if not np.isfinite(loss):
+            warnings.warn(
+                f"The training loss of {self.program.spec.estimator.__name__} became {loss} in "
+                f"epoch {number}; lower 'learning_rate' or the weights.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        if self.validation is not None:
+            logs |= self.validate(self.validation)
+        return logs
+
+    def _epoch_by_batches(
+        self, hooks: keras.callbacks.CallbackList, *arguments: Any
+    ) -> tuple[float, float]:
+        loss, hits, seen = 0.0, 0.0, 0
+        for step, batch in enumerate(self.program.batches(*arguments)):
+            hooks.on_train_batch_begin(step)
+            step_loss, step_hits = self.program.train_step(*batch)
+            loss, hits, seen = loss + step_loss, hits + step_hits, seen + len(batch[1])
+            hooks.on_train_batch_end(step, {"loss": float(loss) / seen})
+        return float(loss) / seen, float(hits) / seen
+
+    def validate(self, rows: Rows) -> Logs:
+        """Score rows: mean weighted loss and plain accuracy."""
+        logits = self.program.logits(rows)
+        loss = np.asarray(self.program.loss(rows.y, logits)) * rows.weight
+        return {
+            "val_accuracy": float(np.mean(logits.argmax(axis=1) == rows.y)),
+            "val_loss": float(loss.mean(dtype=np.float64)),
+        }
+
+
+def _watch_batches(callbacks: Sequence[keras.callbacks.Callback]) -> bool:
+    base = keras.callbacks.Callback
+    names = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+    return any(
+        getattr(type(one), name) is not getattr(base, name) for one in callbacks for name in names
+    )
+
+
+class EpochProgress(keras.callbacks.Callback):
+    """Show one line of progress: epochs, the newest numbers, the time left.
+
+    Parameters
+    ----------
+    label : str
+        What is being trained.
+    write : callable, optional
+        Gets ``(epoch, epochs, text)`` after every epoch instead of a bar being drawn.
+    """
+
+    def __init__(self, label: str, write: Callable[[int, int, str], None] | None = None) -> None:
+        super().__init__()
+        self.label = label
+        self.write = write
+        self._bar: Any = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Draw the bar."""
+        if self.write is None:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = "{task.description}", BarColumn(), "{task.completed}/{task.total}"
+            text = TextColumn("{task.fields[numbers]}")
+            self._bar = Progress(*columns, text, TimeRemainingColumn())
+            self._bar.add_task(self.label, total=self.params["epochs"], numbers="")
+            self._bar.start()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Move the bar on."""
+        numbers = "  ".join(f"{name} {value:.3f}" for name, value in (logs or {}).items())
+        if self.write is not None:
+            self.write(epoch + 1, self.params["epochs"], numbers)
+        else:
+            self._bar.update(0, completed=epoch + 1, numbers=numbers)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,303 @@
+"""Checks of what users pass to fit and predict: images, labels, weights, and the inner split."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    assert_all_finite,
+    check_consistent_length,
+    column_or_1d,
+)
+
+from kmedclf.pipeline import Images, Rows, is_memmap
+
+REPEATS = 20
+"""Whole-number sample weights up to this mean repeat rows; larger ones weigh the loss."""
+
+
+class Unsliced:
+    """Data that searches and cross-validation hand to ``fit`` whole.
+
+    scikit-learn cuts every fit parameter that is as long as X down to the rows of the training
+    fold; inside this wrapper it does not see the length.
+
+    Parameters
+    ----------
+    value : array-like
+        For instance ``X_val``.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def unwrap(value: Any) -> Any:
+    """Take data out of `Unsliced`, if they are in it."""
+    return value.value if isinstance(value, Unsliced) else value
+
+
+def check_images(
+    X: np.ndarray, image_shape: tuple[int, ...] | list[int] | None, name: str
+) -> Images:
+    """Turn an array of images of any accepted form into (n, h, w, c).
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), (n, h, w) or (n, h, w, c)
+        Numbers, or booleans. uint8 and other integers of at most 16 bits are scaled by their
+        dtype's maximum; floats and wider integers are used as given.
+    image_shape : tuple of int or None
+        Shape of one image in a row of a 2-D X; without it a row is the image (d, 1, 1).
+    name : str
+        Class name for messages.
+
+    Returns
+    -------
+    Images
+        The images, not copied where the dtype allows.
+
+    Raises
+    ------
+    ValueError
+        If X has another number of dimensions, does not fit ``image_shape``, or holds NaN or
+        infinity.
+    """
+    if X.ndim > 4:
+        raise ValueError(
+            f"X of {name} must have the shape (n, d), (n, h, w) or (n, h, w, c). "
+            f"Got {X.shape} instead."
+        )
+    if X.ndim == 2:
+        shape = tuple(image_shape or (X.shape[1], 1, 1))
+        if int(np.prod(shape)) != X.shape[1]:
+            raise ValueError(
+                f"The 'image_shape' parameter of {name} must multiply to the {X.shape[1]} columns "
+                f"of X. Got {image_shape} instead."
+            )
+        X = X.reshape(-1, *(shape if len(shape) == 3 else (*shape, 1)))
+    elif X.ndim == 3:
+        X = X[..., None]
+    if image_shape is not None and X.shape[1 : 1 + len(image_shape)] != tuple(image_shape):
+        raise ValueError(
+            f"The 'image_shape' parameter of {name} must be the shape of the images, "
+            f"{X.shape[1:]}. Got {image_shape} instead."
+        )
+    if min(X.shape[1:]) < 1:
+        raise ValueError(f"X of {name} must hold pixels. Got images of shape {X.shape[1:]}.")
+    scale = 1.0
+    if X.dtype.kind in "iu" and X.dtype.itemsize <= 2:
+        scale = 1.0 / np.iinfo(X.dtype).max
+    elif X.dtype != np.float32 and not is_memmap(X):
+        X = X.astype(np.float32)
+    return Images(X, scale)
+
+
+def check_same_kind(images: Images, shape: tuple[int, int, int], scale: float, name: str) -> None:
+    """Check that images are like those an estimator was fitted on."""
+    if images.shape != shape:
+        raise ValueError(f"{name} was fitted on images of shape {shape}, got {images.shape}.")
+    if images.scale != scale:
+        kinds = [_kind(number) for number in (scale, images.scale)]
+        raise ValueError(f"{name} was fitted on {kinds[0]} images, got {kinds[1]} ones.")
+
+
+def _kind(scale: float) -> str:
+    return "float (unscaled)" if scale == 1.0 else f"{round(1 / scale).bit_length()}-bit integer"
+
+
+def check_y(y: Any, sample_weight: Any, images: Images, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Check labels and sample weights against the images they belong to.
+
+    Returns
+    -------
+    labels : ndarray of shape (n,)
+        Original labels.
+    weight : ndarray of shape (n,), float64
+        Sample weights; ones if there are none.
+    """
+    if y is None:
+        raise ValueError(f"{name} requires y to be passed, but the target y is None.")
+    if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
+        raise ValueError(
+            f"y of {name}.fit must be of shape (n,), one label an image; multi-label targets are "
+            f"not supported. Got shape {y.shape} instead."
+        )
+    labels = column_or_1d(y, warn=True)
+    assert_all_finite(labels, input_name="y", estimator_name=name)
+    check_classification_targets(labels)
+    check_consistent_length(images.array, labels)
+    return labels, check_weights(sample_weight, images.array, "sample_weight", name)
+
+
+def check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
+    """Find the classes: those of the labels trained on, or all that are announced."""
+    found = np.unique(labels if classes is None else classes)
+    if len(found) < 2:
+        raise ValueError(
+            f"y of {name}.fit must hold at least 2 classes of any weight. "
+            f"Got 1 class instead, {_listed(found)}."
+        )
+    return found
+
+
+def check_weights(sample_weight: Any, X: np.ndarray, what: str, name: str) -> np.ndarray:
+    """Check sample weights: one finite, non-negative number an image, not all zero."""
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if np.any(weight < 0):
+        raise ValueError(
+            f"{what!r} of {name}.fit must not be negative. Got {weight.min():g} among them."
+        )
+    if not np.any(weight > 0):
+        raise ValueError(f"{what!r} of {name}.fit must not be all zero. Got only zeros.")
+    return weight
+
+
+def make_rows(
+    images: Images, labels: np.ndarray, weight: np.ndarray, classes: np.ndarray, name: str
+) -> Rows:
+    """Make rows of those images that have any weight, in an order that is theirs alone.
+
+    Ordered by content, the same images that come in another order give, with a given seed, the same
+    inner split, the same shuffles and the same weights. Memory maps keep their order: hashing
+    would read all of them.
+
+    Returns
+    -------
+    Rows
+        Each with its sample weight.
+    """
+    index = np.flatnonzero(weight)
+    codes = _encode(labels[index], classes, name)
+    order = np.arange(len(index))
+    if not images.on_disk:
+        digests = (hashlib.blake2b(images.array[i].tobytes(), digest_size=8) for i in index)
+        key = np.frombuffer(b"".join(digest.digest() for digest in digests), dtype=np.uint64)
+        order = np.lexsort((codes, key))
+    return Rows(images, index, codes, weight[index].astype(np.float32)).take(order)
+
+
+def repeat_rows(rows: Rows) -> Rows:
+    """Let whole-number sample weights repeat rows.
+
+    A weight of k means "as if the row stood there k times", and for small whole numbers that is
+    what happens, so that batches and batch-normalisation statistics agree too. Other weights
+    multiply the loss.
+    """
+    weight = rows.weight
+    if weight.max() > REPEATS or np.any(weight != np.round(weight)):
+        return rows
+    repeated = rows.take(np.repeat(np.arange(len(rows)), weight.astype(np.int64)))
+    return repeated.reweighted(1 / repeated.weight)
+
+
+def class_weights(
+    class_weight: str | dict[Any, float] | None, y: np.ndarray, classes: np.ndarray, name: str
+) -> np.ndarray:
+    """Compute one weight per class from the rows being trained on.
+
+    Parameters
+    ----------
+    class_weight : {"balanced", "inverse"}, dict or None
+        "balanced": n / (k count). "inverse": proportional to 1 / count, summing to 1. A dict maps
+        original labels to weights; labels it leaves out weigh 1.
+    y : ndarray of shape (m,), int32
+        Class indices of the training rows.
+    classes : ndarray of shape (k,)
+        Original labels.
+    name : str
+        Class name for messages.
+
+    Returns
+    -------
+    ndarray of shape (k,), float64
+        The weights.
+    """
+    weights = np.ones(len(classes))
+    if isinstance(class_weight, dict):
+        labels = list(classes)
+        for label, value in class_weight.items():
+            if label not in labels:
+                raise ValueError(
+                    f"The 'class_weight' parameter of {name} must name only labels of y, "
+                    f"{_listed(labels)}. Got the label {label!r} instead."
+                )
+            if not np.isfinite(value) or value < 0:
+                raise ValueError(
+                    f"The 'class_weight' parameter of {name} must hold finite weights of at "
+                    f"least 0. Got {value!r} for {label!r} instead."
+                )
+            weights[labels.index(label)] = value
+    elif class_weight is not None:
+        count = np.maximum(np.bincount(y, minlength=len(classes)), 1)
+        weights = len(y) / (len(classes) * count) if class_weight == "balanced" else 1 / count
+        if class_weight == "inverse":
+            weights = weights / weights.sum()
+    return weights
+
+
+def inner_split(
+    rows: Rows, groups: Any, fraction: float, seed: int, name: str
+) -> tuple[Rows, Rows]:
+    """Split rows for early stopping: stratified by class, and by whole groups if there are any.
+
+    Returns
+    -------
+    train, validation : Rows
+        The two parts.
+    """
+    y = rows.y
+    try:
+        if groups is None:
+            split = StratifiedShuffleSplit(1, test_size=fraction, random_state=seed)
+            train, held = next(split.split(y, y))
+        else:
+            check_consistent_length(rows.images.array, groups)
+            folds = max(2, round(1 / fraction))
+            grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+            train, held = next(grouped.split(y, y, np.asarray(groups)[rows.index]))
+    except ValueError as error:
+        raise ValueError(
+            f"{name} cannot split off 'validation_fraction'={fraction} of {len(y)} images in "
+            f"{len(np.unique(y))} classes for early stopping ({error}); pass X_val and y_val, or "
+            "set early_stopping=False."
+        ) from error
+    return rows.take(train), rows.take(held)
+
+
+def check_pair(X_val: Any, y_val: Any, name: str) -> None:
+    """Check that validation images and labels come together."""
+    if (X_val is None) != (y_val is None):
+        missing = "y_val" if y_val is None else "X_val"
+        raise ValueError(f"{name}.fit must get X_val and y_val together. Got no {missing}.")
+
+
+def draw_seed(random_state: int | np.random.RandomState | None) -> int:
+    """Turn ``random_state`` into a seed; None is fresh entropy, not NumPy's global generator."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    return int(random_state)
+
+
+def _encode(labels: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
+    """Turn original labels into class indices, int32."""
+    index = np.searchsorted(classes, labels).clip(0, len(classes) - 1)
+    unknown = classes[index] != labels
+    if np.any(unknown):
+        raise ValueError(
+            f"Labels given to {name}.fit must be among its classes, {_listed(classes)}. "
+            f"Got {_listed(labels[unknown][:1])} instead."
+        )
+    return index.astype(np.int32)
+
+
+def _listed(labels: Any) -> str:
+    plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    return ", ".join(map(repr, plain[:12])) + (", ..." if len(plain) > 12 else "")
