@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self, dataclass_transform
+from typing import TYPE_CHECKING, Any, Self, dataclass_transform
 
 import keras
 import numpy as np
@@ -59,10 +59,17 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         cls.__doc__ = params.merge_docs(cls.__doc__, TrainingParameters.__doc__)
 
     # scikeras reads parameters from instances, scikit-learn from the constructor's signature.
-    _get_param_names = classmethod(BaseEstimator._get_param_names.__func__)
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        return BaseEstimator._get_param_names.__func__(cls)
+
     set_params = BaseEstimator.set_params
     score = ClassifierMixin.score
     __repr__ = BaseEstimator.__repr__
+
+    if TYPE_CHECKING:  # set by fit; an annotation here would be a parameter
+        _spec: network.Spec
+        _seed: int
 
     def features(self, x: Any) -> Any:
         """Map images to features: the one method a subclass must write.

@@ -112,7 +112,7 @@ def make_dataset(
     columns: tuple[tf.Tensor, ...],
     batch_size: tf.Tensor,
     augment: tuple[str, ...] = (),
-    seed: tf.Tensor | None = None,
+    seed: Any = (0, 0),
 ) -> tf.data.Dataset:
     """Make the dataset of one pass.
 
@@ -126,7 +126,7 @@ def make_dataset(
         Images in a batch; the last batch may be smaller.
     augment : tuple of str
         Names of augmentation sets; without any, images keep their dtype.
-    seed : tf.Tensor of shape (2,), int32, optional
+    seed : tf.Tensor of shape (2,), int32, default=(0, 0)
         Seed of the pass; the number of the batch is mixed in.
 
     Returns

@@ -244,8 +244,14 @@ class Program:
         if not on_disk:
             return lambda index: tf.gather(images, index)
 
+        def rows(index: np.ndarray) -> np.ndarray:
+            assert (
+                self._images is not None
+            )  # graph functions only run between `_read` and `release`
+            return self._images.rows(index)
+
         def read(index: Any) -> Any:
-            batch = tf.numpy_function(lambda i: self._images.rows(i), [index], images.dtype)
+            batch = tf.numpy_function(rows, [index], images.dtype)
             return tf.ensure_shape(batch, [None, *self.spec.image_shape])
 
         return read

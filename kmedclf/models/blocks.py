@@ -44,6 +44,10 @@ def window(x: Any, size: int, parameter: str, owner: object) -> tuple[int, int]:
 
 
 def conv_bn(x: Any, filters: int, size: tuple[int, int], strides: int = 1) -> Any:
-    """Convolve (*same* padding, with bias) and normalise the batch."""
+    """Convolve (*same* padding, with bias) and normalise the batch.
+
+    The moving statistics have momentum 0.9: at Keras' default of 0.99 they lag hundreds of steps
+    behind the weights, and with a thousand images that is most of a training.
+    """
     x = keras.layers.Conv2D(filters, size, strides=strides, padding="same")(x)
-    return keras.layers.BatchNormalization()(x)
+    return keras.layers.BatchNormalization(momentum=0.9)(x)
