@@ -1,0 +1,298 @@
+"""Blood cells drawn by a program, for demos and tests that must run without a download."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Colour = tuple[int, int, int]
+
+
+class _Look(NamedTuple):
+    """How one kind of cell is drawn; lengths of the nucleus are fractions of the cell radius."""
+
+    weight: int  # images in BloodMNIST's training split, the class's weight here
+    radius: tuple[float, float]  # mean and spread, in half image widths
+    lobes: tuple[int, int]  # fewest and most discs that make up the nucleus
+    arc: float  # distance of the discs from the cell's centre
+    step: float  # angle between neighbouring discs, radians
+    lobe: float  # radius of a disc; 0 draws no nucleus
+    cytoplasm: Colour
+    nucleus: Colour
+    granule: Colour
+    granules: float  # how strongly granules cover the cytoplasm, 0 to 1
+    cover: float  # how strongly they hide the nucleus, 0 to 1
+
+
+# In the order of BloodMNIST's labels. Colours overlap on purpose: neighbours in maturity
+# (granulocytes, lymphocyte and erythroblast) differ in shape and texture more than in stain.
+_LOOKS = {
+    "basophil": _Look(
+        852, (0.55, 0.06), (1, 3), 0.22, 1.6, 0.62,
+        (168, 118, 176), (88, 52, 144), (62, 26, 112), 0.85, 0.60,
+    ),
+    "eosinophil": _Look(
+        2181, (0.59, 0.07), (2, 3), 0.45, 2.0, 0.42,
+        (208, 150, 176), (88, 50, 142), (196, 104, 136), 0.60, 0.05,
+    ),
+    "erythroblast": _Look(
+        1085, (0.45, 0.09), (1, 1), 0.17, 0.0, 0.66,
+        (178, 160, 194), (66, 36, 116), (150, 130, 180), 0.05, 0.00,
+    ),
+    "immature granulocytes": _Look(
+        2026, (0.64, 0.08), (1, 3), 0.28, 1.0, 0.58,
+        (178, 142, 190), (92, 52, 148), (136, 88, 164), 0.35, 0.10,
+    ),
+    "lymphocyte": _Look(
+        849, (0.47, 0.07), (1, 2), 0.10, 1.2, 0.80,
+        (170, 152, 200), (78, 42, 132), (140, 116, 180), 0.05, 0.00,
+    ),
+    "monocyte": _Look(
+        993, (0.67, 0.07), (3, 4), 0.36, 0.85, 0.46,
+        (172, 152, 190), (98, 60, 150), (200, 186, 208), 0.25, 0.05,
+    ),
+    "neutrophil": _Look(
+        2330, (0.58, 0.07), (3, 5), 0.46, 0.95, 0.29,
+        (206, 170, 192), (84, 46, 138), (180, 130, 176), 0.30, 0.03,
+    ),
+    "platelet": _Look(
+        1643, (0.25, 0.05), (1, 1), 0.00, 0.0, 0.00,
+        (176, 138, 178), (110, 70, 150), (116, 70, 148), 0.60, 0.00,
+    ),
+}  # fmt: skip
+
+_BACKGROUND: Colour = (252, 228, 202)
+_RED_CELL: Colour = (206, 170, 158)
+_MAX_RED_CELLS = 6
+# Drawing in blocks of so many pixels keeps the planes in the processor's cache, the memory flat.
+_BLOCK_PIXELS = 200_000
+
+
+def make_blood_cells(
+    n_samples: int = 1000,
+    image_size: int = 28,
+    random_state: int | np.random.RandomState | np.random.Generator | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Draw a labelled set of synthetic blood cells.
+
+    The pictures are **synthetic**: discs, lobes and noise in the colours of a stain, not cells of
+    any patient. They serve demos, tests and benchmarks of speed; a score on them says nothing
+    about medicine. Classes and their proportions are those of BloodMNIST's training split.
+
+    Parameters
+    ----------
+    n_samples : int, default=1000
+        Number of images. Every class holds its exact share, rounded, so that 15 or more images
+        show all eight.
+    image_size : int, default=28
+        Height and width in pixels, at least 8.
+    random_state : int, RandomState, Generator or None, default=None
+        Seed of everything that is drawn. None draws a new set on each call. Numpy's global
+        random state is neither read nor changed.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, image_size, image_size, 3), dtype uint8
+        The images, in RGB.
+    y : ndarray of shape (n_samples,), dtype int64
+        The labels 0 to 7, numbered as in ``datasets.info("bloodmnist").class_names``.
+
+    Raises
+    ------
+    ValueError
+        If `n_samples`, `image_size` or `random_state` is out of range.
+
+    See Also
+    --------
+    kmedclf.datasets.load : The real images.
+
+    Notes
+    -----
+    Each cell has a random place, turn, size, elongation and outline; its nucleus is a union of
+    discs along an arc (one disc is a round nucleus, two apart are bilobed, overlapping ones a
+    kidney, many a horseshoe or ring). Stain and brightness vary between images as optical
+    density, then noise is added. Colours of the classes overlap, so that shape has to be learnt.
+
+    Examples
+    --------
+    >>> from kmedclf.datasets import make_blood_cells
+    >>> X, y = make_blood_cells(100, random_state=0)
+    >>> X.shape, X.dtype.name, y.shape
+    ((100, 28, 28, 3), 'uint8', (100,))
+    """
+    _check_count("n_samples", n_samples, 1)
+    _check_count("image_size", image_size, 8)
+    rng = _generator(random_state)
+    shares = np.cumsum([look.weight for look in _LOOKS.values()], dtype=float)
+    y = np.searchsorted(shares / shares[-1], (np.arange(n_samples) + 0.5) / n_samples)
+    y = rng.permutation(y.astype(np.int64))
+    X = np.empty((n_samples, image_size, image_size, 3), np.uint8)
+    step = max(1, _BLOCK_PIXELS // image_size**2)
+    for start in range(0, n_samples, step):
+        block = slice(start, start + step)
+        X[block] = _draw(y[block], image_size, rng)
+    return X, y
+
+
+def _check_count(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(
+            f"The '{name}' parameter of make_blood_cells must be an int of at least {least}. "
+            f"Got {value!r} instead."
+        )
+
+
+def _generator(
+    random_state: int | np.random.RandomState | np.random.Generator | None,
+) -> np.random.Generator:
+    """Turn any seed into a Generator; a RandomState is advanced by one draw, as in sklearn."""
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31))
+    if isinstance(random_state, bool) or not (
+        random_state is None
+        or isinstance(random_state, np.random.Generator)
+        or (isinstance(random_state, (int, np.integer)) and random_state >= 0)
+    ):
+        raise ValueError(
+            "The 'random_state' parameter of make_blood_cells must be an int of at least 0, a "
+            f"RandomState, a Generator or None. Got {random_state!r} instead."
+        )
+    return np.random.default_rng(random_state)
+
+
+def _draw(y: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw one block of images, back to front: background, red cells, cell, nucleus, noise."""
+    n = len(y)
+    table = {
+        name: np.array([getattr(look, name) for look in _LOOKS.values()], np.float32)[y]
+        for name in _Look._fields
+    }
+    axis = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
+    radius = table["radius"][:, 0] + table["radius"][:, 1] * _normal(rng, n)
+    radius = np.maximum(radius, 0.14)
+    x0, y0 = 0.06 * _normal(rng, 2, n)
+    shape = _field(rng, n, 6, size)  # bends outlines
+    grain = _field(rng, n, 22, size)  # speckles cells
+
+    image = np.empty((n, size, size, 3), np.float32)
+    image[:] = np.array(_BACKGROUND, np.float32)
+    _add_red_cells(image, axis, x0, y0, radius, rng)
+
+    # A turned, stretched frame with the cell at its origin.
+    turn = rng.random(n, np.float32) * np.float32(2 * np.pi)
+    stretch = np.exp(0.09 * _normal(rng, n))
+    dx, dy = axis[None, None, :] - _col(x0), axis[None, :, None] - _col(y0)
+    u = (dx * _col(np.cos(turn)) + dy * _col(np.sin(turn))) * _col(stretch)  # (n, size, size)
+    v = (dy * _col(np.cos(turn)) - dx * _col(np.sin(turn))) / _col(stretch)
+
+    edge = np.float32(size / 2)  # distances times this are in pixels: edges one pixel soft
+    cell = _col(radius) - np.sqrt(u * u + v * v) + 0.05 * shape
+    cell = np.clip(cell * edge + 0.5, 0, 1)
+    nucleus = _nucleus_distance(u, v, radius, table, rng) + 0.03 * shape
+    nucleus = np.clip(nucleus * edge + 0.5, 0, 1) * cell
+
+    speck = np.clip(grain * 1.2 + 0.3, 0, 1)
+    strength = np.clip(table["granules"] + 0.12 * _normal(rng, n), 0, 1)
+    cover = table["cover"] * rng.uniform(0.4, 1.4, n).astype(np.float32)
+    _blend(image, cell * 0.94, _tinted(table["cytoplasm"], rng, 8))
+    granule = _tinted(table["granule"], rng, 8)
+    _blend(image, cell * speck * _col(strength), granule)
+    chromatin = 0.93 + 0.07 * np.clip(shape, -1, 1)
+    _blend(image, nucleus * chromatin, _tinted(table["nucleus"], rng, 9))
+    _blend(image, nucleus * speck * _col(np.clip(cover, 0, 1)), granule)
+    return _develop(image, grain, nucleus, rng)
+
+
+def _add_red_cells(
+    image: Floats, axis: Floats, x0: Floats, y0: Floats, radius: Floats, rng: np.random.Generator
+) -> None:
+    """Scatter pale-centred red cells around the cell, some of them cut by the border."""
+    n = len(image)
+    colour = _tinted(np.tile(np.array(_RED_CELL, np.float32), (n, 1)), rng, 9)
+    edge = np.float32(len(axis) / 2)
+    shown = rng.integers(1, _MAX_RED_CELLS + 1, n)
+    start = rng.random(n) * 2 * np.pi
+    alpha = np.zeros(image.shape[:3], np.float32)
+    for i in range(_MAX_RED_CELLS):
+        angle = start + 2 * np.pi * (i + 0.35 * rng.standard_normal(n)) / _MAX_RED_CELLS
+        size = 0.30 + 0.035 * _normal(rng, n)
+        away = radius + size * rng.uniform(0.8, 1.5, n) + rng.uniform(0, 0.35, n)
+        dx = axis[None, None, :] - _col(x0 + away * np.cos(angle))
+        dy = axis[None, :, None] - _col(y0 + away * np.sin(angle))
+        inside = (_col(size) - np.sqrt(dx * dx + dy * dy)) * edge + 0.5
+        disc = np.clip(inside, 0, 1)
+        hollow = np.clip((inside / edge) / _col(size) * 2 - 0.6, 0, 1)
+        disc *= (1 - 0.75 * hollow * _col(rng.uniform(0.2, 1, n))) * _col(shown > i)
+        np.maximum(alpha, disc, out=alpha)
+    _blend(image, 0.85 * alpha, colour)
+
+
+def _nucleus_distance(
+    u: Floats, v: Floats, radius: Floats, table: dict[str, Floats], rng: np.random.Generator
+) -> Floats:
+    """Signed distance to the rim of the nucleus, positive inside, of shape (n, size, size)."""
+    n = len(radius)
+    low, high = table["lobes"].T
+    lobes = np.minimum(np.floor(low + rng.random(n) * (high - low + 1)), high)
+    step = table["step"] * np.exp(0.18 * _normal(rng, n))
+    arc = table["arc"] * np.exp(0.14 * _normal(rng, n))
+    lobe = table["lobe"] * np.exp(0.09 * _normal(rng, n))
+    # Sharing out one disc's area keeps several discs from filling the cell.
+    lobe = lobe * np.where(high > low, (((low + high) / 2) / lobes) ** 0.25, 1)
+    distance = np.full(u.shape, -9, np.float32)
+    most = max(look.lobes[1] for look in _LOOKS.values())
+    for i in range(most):
+        angle = (i - (lobes - 1) / 2) * step + 0.12 * _normal(rng, n)
+        reach = radius * arc * (1 + 0.12 * _normal(rng, n))
+        disc = radius * lobe * (1 + 0.10 * _normal(rng, n))
+        du, dv = u - _col(reach * np.cos(angle)), v - _col(reach * np.sin(angle))
+        disc = np.where((lobes > i) & (lobe > 0), disc, -9)
+        np.maximum(distance, _col(disc) - np.sqrt(du * du + dv * dv), out=distance)
+    return distance
+
+
+def _develop(
+    image: Floats, grain: Floats, nucleus: Floats, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Vary stain and light between images, add noise and round to bytes."""
+    n = len(image)
+    # In optical density a stronger stain is a factor and a brighter lamp a summand.
+    density = np.log(np.float32(255) / np.maximum(image, 1))
+    stain = np.exp(0.10 * _normal(rng, n, 1) + 0.04 * _normal(rng, n, 3))
+    lamp = 0.02 * _normal(rng, n, 1) + 0.015 * _normal(rng, n, 3)
+    chromatin = 1 + 0.10 * grain * nucleus
+    density *= stain[:, None, None, :] * chromatin[..., None]
+    density += lamp[:, None, None, :]
+    image = 255 * np.exp(-density)
+    image += rng.standard_normal(image.shape, np.float32) * _col(rng.uniform(3, 8, n))[..., None]
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+
+
+def _normal(rng: np.random.Generator, *shape: int) -> Floats:
+    return rng.standard_normal(shape, np.float32)
+
+
+def _col(values: NDArray[Any]) -> Floats:
+    """One number per image, shaped to broadcast over its pixels: (n,) to (n, 1, 1)."""
+    return np.asarray(values, np.float32)[:, None, None]
+
+
+def _field(rng: np.random.Generator, n: int, cells: int, size: int) -> Floats:
+    """Smooth noise of shape (n, size, size), as fine as `cells` knots per side at any size."""
+    place = np.linspace(0, cells - 1, size, dtype=np.float32)
+    weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells, dtype=np.float32)))
+    return weights @ _normal(rng, n, cells, cells) @ weights.T
+
+
+def _tinted(colours: Floats, rng: np.random.Generator, spread: float) -> Floats:
+    """Colours of shape (n, 3), each shifted at random as a whole and per channel."""
+    n = len(colours)
+    return colours + np.float32(spread) * (_normal(rng, n, 1) + 0.6 * _normal(rng, n, 3))
+
+
+def _blend(image: Floats, alpha: Floats, colour: Floats) -> None:
+    """Paint colours (n, 3) over images (n, size, size, 3), in place, by alpha (n, size, size)."""
+    image += alpha[..., None] * (colour[:, None, None, :] - image)
