@@ -1,0 +1,165 @@
+"""Fetching a MedMNIST file once, checked, into the folder it shares with the medmnist package."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from kmedclf.datasets.registry import DatasetInfo
+
+ZENODO = "https://zenodo.org/records/10519652/files"
+RETRIES = 2
+
+
+def cache_folder(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Tell where the files are kept, without making the folder.
+
+    Parameters
+    ----------
+    data_dir : path-like or None
+        The caller's choice; None means ``$KMEDCLF_DATA`` or else ``~/.medmnist``.
+
+    Returns
+    -------
+    Path
+        The folder, which need not exist.
+    """
+    return Path(data_dir or os.environ.get("KMEDCLF_DATA") or "~/.medmnist").expanduser()
+
+
+def file_name(info: DatasetInfo, size: int) -> str:
+    """Name MedMNIST's file of one image size; the 28-pixel file has no suffix.
+
+    Parameters
+    ----------
+    info : DatasetInfo
+        The set.
+    size : int
+        Height and width of its images.
+
+    Returns
+    -------
+    str
+        The name.
+    """
+    return f"{info.name}.npz" if size == 28 else f"{info.name}_{size}.npz"
+
+
+def fetch(info: DatasetInfo, size: int, folder: Path, offline: bool, mirror: str | None) -> Path:
+    """Return the path of a set's file, downloading it if it is not there yet.
+
+    Parameters
+    ----------
+    info : DatasetInfo
+        The set.
+    size : int
+        Height and width of its images.
+    folder : Path
+        Where the file is kept. It is made only once there is a good file to put into it.
+    offline : bool
+        Whether to leave the network alone.
+    mirror : str or None
+        Address of a folder that holds the files, instead of Zenodo; None means
+        ``$KMEDCLF_MIRROR`` if that is set.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is neither there nor to be had; the message says how to put it there by hand.
+    """
+    name = file_name(info, size)
+    target = folder / name
+    if target.is_file():
+        return target
+    official = f"{ZENODO}/{name}?download=1"
+    mirror = mirror or os.environ.get("KMEDCLF_MIRROR")
+    address = f"{mirror.rstrip('/')}/{name}" if mirror else official
+    cause: Exception | None = None
+    if offline:
+        reason = "offline=True"
+    else:
+        try:
+            _download(address, target, info.md5[size])
+            return target
+        except (OSError, ValueError) as error:  # requests' own errors are OSErrors
+            cause, reason = error, _reason(error, address)
+    raise FileNotFoundError(
+        f"{name} is not in {folder} and could not be downloaded ({reason}); get it from "
+        f"{official}, check that its md5 is {info.md5[size]}, and put it there."
+    ) from cause
+
+
+def _download(address: str, target: Path, md5: str) -> None:
+    import pooch  # here, so that only a download needs it
+
+    # A scratch folder on the same disk: the checked file is moved by a rename, which is all or
+    # nothing, and a failure leaves neither half a file nor an empty cache folder.
+    anchor = target.parent
+    while not anchor.exists():
+        anchor = anchor.parent
+    with tempfile.TemporaryDirectory(dir=anchor, prefix=".download-") as scratch:
+        fetcher = pooch.create(
+            path=scratch,
+            base_url="",
+            registry={target.name: f"md5:{md5}"},
+            urls={target.name: address},
+            retry_if_failed=RETRIES,
+        )
+        got = fetcher.fetch(target.name, downloader=_stream)
+        # pooch leaves a file that only its owner can read, yet caches are shared.
+        usual = Path(scratch, "usual")
+        usual.touch()
+        os.chmod(got, usual.stat().st_mode)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(got, target)
+
+
+def _stream(url: str, output_file: str, pooch: Any) -> None:
+    """Download as pooch's own downloader does, but close the connection, whatever happens."""
+    import requests
+
+    with requests.get(url, stream=True, timeout=30) as response:
+        response.raise_for_status()
+        with open(output_file, "wb") as file:
+            for chunk in response.iter_content(1 << 20):
+                file.write(chunk)
+
+
+def _reason(error: Exception, address: str) -> str:
+    """Shorten the chains of reprs in the errors of requests to what a reader can act on."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"{address} answered {response.status_code} {response.reason}"
+    if isinstance(error, OSError):
+        if error.filename is not None:
+            return str(error)
+        return f"{type(error).__name__} from {urlsplit(address).netloc or address}"
+    if "hash" in str(error):
+        return f"what {address} sent has another md5"
+    return str(error)
+
+
+def md5_of(path: Path) -> str:
+    """Compute a file's md5.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

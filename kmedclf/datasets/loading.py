@@ -1,0 +1,221 @@
+"""MedMNIST sets by name, and files laid out like them by path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmedclf.datasets import _download, _npz
+from kmedclf.datasets.registry import DatasetInfo, Task, find
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    split: str = "train",
+    *,
+    size: int = 28,
+    data_dir: str | os.PathLike[str] | None = None,
+    offline: bool = False,
+    mirror: str | None = None,
+    mmap: bool = False,
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Load one split of a data set.
+
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        A name out of `kmedclf.datasets.names`, or the path of an ``.npz`` file that holds
+        ``train_images``, ``train_labels`` and the like for "val" and "test", of which any two
+        splits may be missing.
+    split : {"train", "val", "test"}, default="train"
+        The split.
+    size : {28, 64, 128, 224}, default=28
+        Height and width of the images of a set known by name. A file has the size it has.
+    data_dir : path-like, default=None
+        Folder of the downloaded files. None means the environment variable ``KMEDCLF_DATA`` or,
+        if that is unset, ``~/.medmnist``, which the medmnist package uses as well. The folder is
+        made only upon a download.
+    offline : bool, default=False
+        Never touch the network: a file that is not there is an error.
+    mirror : str, default=None
+        Address of a folder from which to download instead of MedMNIST's Zenodo record. None
+        means the environment variable ``KMEDCLF_MIRROR``, if set. Checksums stay the same.
+    mmap : bool, default=False
+        Map the images from disk instead of reading them into memory. They are unpacked once,
+        uncompressed, beside the file.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, h, w) or (n_samples, h, w, 3)
+        The images as stored: uint8 in MedMNIST.
+    y : ndarray of shape (n_samples,) or (n_samples, n_labels), dtype int64
+        The labels; a row of zeros and ones per image in a multi-label set such as chestmnist.
+
+    Raises
+    ------
+    ValueError
+        If the name, split or size is unknown, or the file lacks the split, is damaged, or holds
+        arrays that do not fit together.
+    FileNotFoundError
+        If the file is not there and cannot be downloaded. The message says which file to put
+        where, its address and its md5.
+
+    Notes
+    -----
+    A download is checked against the md5 that MedMNIST publishes, tried again if it fails, and
+    renamed into place. A file that is already there is trusted while it can be read and holds as
+    many images of the size as it should; otherwise its md5 is compared and the error says so. It
+    is never overwritten.
+
+    References
+    ----------
+    J. Yang et al., "MedMNIST v2 -- A large-scale lightweight benchmark for 2D and 3D biomedical
+    image classification", Scientific Data 10, 41, 2023.
+
+    Examples
+    --------
+    >>> from kmedclf import datasets
+    >>> X, y = datasets.load("bloodmnist", "test")  # doctest: +SKIP
+    >>> X.shape, X.dtype.name, y.shape  # doctest: +SKIP
+    ((3421, 28, 28, 3), 'uint8', (3421,))
+    """
+    if split not in _npz.SPLITS:
+        raise ValueError(
+            "The 'split' parameter of load must be 'train', 'val' or 'test'. "
+            f"Got {split!r} instead."
+        )
+    if _is_path(name_or_path):
+        if size != 28:
+            raise ValueError(
+                "The 'size' parameter of load is for sets known by name; a file has the size it "
+                f"has. Got {size!r} with {os.fspath(name_or_path)} instead."
+            )
+        return _read(Path(name_or_path).expanduser(), split, mmap)
+    entry = find(os.fspath(name_or_path))
+    if size not in entry.md5:
+        raise ValueError(
+            f"The 'size' parameter of load must be one of {', '.join(map(str, entry.md5))} for "
+            f"{entry.name}. Got {size!r} instead."
+        )
+    path = _download.fetch(entry, size, _download.cache_folder(data_dir), offline, mirror)
+    try:
+        _check_known(path, entry, size)
+        return _read(path, split, mmap)
+    except ValueError as error:
+        md5 = _download.md5_of(path)
+        if md5 == entry.md5[size]:
+            raise
+        raise ValueError(
+            f"{path} is not MedMNIST's file: its md5 must be {entry.md5[size]} but is {md5}; "
+            f"delete it and load again to download it anew. ({error})"
+        ) from error
+
+
+def info(name_or_path: str | os.PathLike[str]) -> DatasetInfo:
+    """Describe a data set without loading its images.
+
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        A name out of `kmedclf.datasets.names`, whose facts are known without its file, or the
+        path of an ``.npz`` file. The names of a file's classes come from an array
+        ``class_names`` if it holds one; else they are its labels as text.
+
+    Returns
+    -------
+    DatasetInfo
+        The facts.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the file cannot be read as a data set.
+    FileNotFoundError
+        If there is no file at the path.
+
+    Examples
+    --------
+    >>> from kmedclf import datasets
+    >>> blood = datasets.info("bloodmnist")
+    >>> blood.class_names[7], blood.n_samples["test"], blood.licence
+    ('platelet', 3421, 'CC BY 4.0')
+    """
+    if not _is_path(name_or_path):
+        return find(os.fspath(name_or_path))
+    path = Path(name_or_path).expanduser()
+    headers = _npz.read_headers(path)
+    splits = _npz.check_splits(path, headers)
+    labels = [_labels(path, split) for split in splits]
+    task, class_names = _classes(path, labels, "class_names" in headers)
+    images = headers[f"{splits[0]}_images"].shape
+    return DatasetInfo(
+        name=path.stem,
+        title=path.stem,
+        task=task,
+        class_names=class_names,
+        n_channels=images[3] if len(images) == 4 else 1,
+        n_samples={split: len(y) for split, y in zip(splits, labels, strict=True)},
+    )
+
+
+def _is_path(name_or_path: str | os.PathLike[str]) -> bool:
+    if isinstance(name_or_path, str):
+        return name_or_path.endswith(".npz") or bool({"/", os.sep} & set(name_or_path))
+    return True
+
+
+def _read(path: Path, split: str, mmap: bool) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    splits = _npz.check_splits(path, _npz.read_headers(path))
+    if split not in splits:
+        raise ValueError(f"{path} has no '{split}' split, only {' and '.join(map(repr, splits))}.")
+    read = _npz.map_array if mmap else _npz.read_array
+    return read(path, f"{split}_images"), _labels(path, split)
+
+
+def _labels(path: Path, split: str) -> NDArray[np.int64]:
+    y = _npz.read_array(path, f"{split}_labels").astype(np.int64)
+    if y.ndim == 2 and y.shape[1] == 1:
+        return y[:, 0]
+    if y.ndim == 2 and y.size and (y.min() < 0 or y.max() > 1):
+        raise ValueError(
+            f"'{split}_labels' in {path} has {y.shape[1]} columns and must then hold zeros and "
+            f"ones. Got values from {y.min()} to {y.max()} instead."
+        )
+    return y
+
+
+def _classes(
+    path: Path, labels: list[NDArray[np.int64]], named: bool
+) -> tuple[Task, tuple[str, ...]]:
+    """Tell the task and the class names of a file from its labels and its own list of names."""
+    if labels[0].ndim == 2:
+        task: Task = "multilabel"
+        needed = labels[0].shape[1]
+        found = [str(label) for label in range(needed)]
+    else:
+        values = np.unique(np.concatenate(labels))
+        needed = int(values.max(initial=-1)) + 1
+        found = [str(value) for value in values]
+    if named:
+        found = [str(name) for name in _npz.read_array(path, "class_names")]
+        if len(found) < needed:
+            raise ValueError(
+                f"'class_names' in {path} must name {needed} classes. Got {len(found)} instead."
+            )
+    if labels[0].ndim == 1:
+        task = "binary" if len(found) == 2 else "multiclass"
+    return task, tuple(found)
+
+
+def _check_known(path: Path, entry: DatasetInfo, size: int) -> None:
+    """Notice a cached file that is another one, by its shapes: an md5 of gigabytes takes long."""
+    headers = _npz.read_headers(path)
+    for split in _npz.check_splits(path, headers):
+        colour = (3,) if entry.n_channels == 3 else ()
+        shape = headers[f"{split}_images"].shape
+        if shape != (entry.n_samples.get(split), size, size, *colour):
+            raise ValueError(f"{path} holds '{split}_images' of shape {shape}.")
