@@ -15,7 +15,9 @@ import tensorflow as tf
 Augmentation = Callable[[Any, Any], Any]
 
 
-def resolve(augment: bool | str | Sequence[str] | None, *, image: bool) -> tuple[str, ...]:
+def resolve(
+    augment: bool | str | Sequence[str] | None, *, image: bool, name: str
+) -> tuple[str, ...]:
     """Turn an estimator's ``augment`` parameter into the names of sets, in order.
 
     Parameters
@@ -25,6 +27,8 @@ def resolve(augment: bool | str | Sequence[str] | None, *, image: bool) -> tuple
         for flat vectors.
     image : bool
         Whether the data are images rather than flat vectors.
+    name : str
+        Class name for messages.
 
     Returns
     -------
@@ -35,7 +39,14 @@ def resolve(augment: bool | str | Sequence[str] | None, *, image: bool) -> tuple
         augment = image
     if isinstance(augment, bool):
         return ("flip_rotate",) if augment else ()
-    return (augment,) if isinstance(augment, str) else tuple(augment)
+    names = (augment,) if isinstance(augment, str) else tuple(augment)
+    for one in names:
+        if one not in _SETS:
+            raise ValueError(
+                f"The 'augment' parameter of {name} must hold names out of {', '.join(NAMES)}. "
+                f"Got {one!r} instead."
+            )
+    return names
 
 
 def make(names: Sequence[str]) -> Augmentation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, dataclass_transform
 
 import keras
@@ -15,9 +16,10 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from kmedclf import augment as augmentation
-from kmedclf import network, params, persistence, programs, training, validation
+from kmedclf import memory, network, params, persistence, programs, training, validation
 from kmedclf.params import TrainingParameters
 from kmedclf.pipeline import Images, Rows, is_memmap
+from kmedclf.progress import EpochProgress
 from kmedclf.validation import unwrap
 
 _DTYPES = ("float32", "uint8", "uint16", "int8", "int16", "int32", "int64")
@@ -181,50 +183,44 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
                 f"{type(self).__name__} can only go on training the network it was fitted with; "
                 "set warm_start=False, or the parameters of the architecture back."
             )
-        rows, validation_rows = self._split(images, labels, weight, groups, held_out)
-        state = training.train(
+        rows = validation.make_rows(images, labels, weight, self.classes_, name)
+        held: Rows | None
+        if schedule.early_stopping and held_out[0] is None:
+            fraction = self.validation_fraction
+            rows, held = validation.inner_split(rows, groups, fraction, self._seed, name)
+        else:
+            held = self._held_out(*held_out)
+        rows = validation.repeat_rows(rows)
+        of_class = validation.class_weights(self.class_weight, rows.y, self.classes_, name)
+        task = training.Task(
             spec,
             schedule,
-            rows,
-            validation_rows,
-            augment=augmentation.resolve(self.augment, image=images.shape[1] > 1),
-            seed=self._seed,
-            start=start,
-            keep_optimizer=keep_optimizer,
-            callbacks=self._callbacks(),
+            rows.reweighted(of_class[rows.y]),
+            held and held.reweighted(of_class[held.y]),
+            augmentation.resolve(self.augment, image=images.shape[1] > 1, name=name),
+            self._seed,
+            start,
+            keep_optimizer,
         )
+        train = partial(training.train, task, self._callbacks())
+        # Without a seed no fit comes twice, and callbacks want to be called.
+        remember = self.memory is not None and self.random_state is not None and not self.callbacks
+        state = memory.recall(self.memory, self.memory_limit, task, train) if remember else train()
         self._spec, self._optimizer_state = spec, state.optimizer
         self.weights_, self.history_ = state.weights, state.history
         self.best_epoch_ = state.best_epoch
         self.n_params_, self.n_non_trainable_params_ = state.n_params
         return self
 
-    def _split(
-        self,
-        images: Images,
-        labels: np.ndarray,
-        weight: np.ndarray,
-        groups: Any,
-        held_out: tuple[Any, ...],
-    ) -> tuple[Rows, Rows | None]:
-        """Make the rows to train on and to validate on, with their weights."""
+    def _held_out(self, X_val: Any, y_val: Any, sample_weight_val: Any) -> Rows | None:
+        """Make the rows of the user's own validation data."""
         name = type(self).__name__
-        rows = validation.make_rows(images, labels, weight, self.classes_, name)
-        X_val, y_val, weight_val = held_out
         validation.check_pair(X_val, y_val, name)
-        held = None
-        if X_val is not None:
-            images_val = self._check_X(X_val, reset=False)
-            checked = validation.check_y(y_val, weight_val, images_val, name)
-            held = validation.make_rows(images_val, *checked, self.classes_, name)
-        elif self.early_stopping:
-            fraction = self.validation_fraction
-            rows, held = validation.inner_split(rows, groups, fraction, self._seed, name)
-        rows = validation.repeat_rows(rows)
-        of_class = validation.class_weights(self.class_weight, rows.y, self.classes_, name)
-        if held is not None:
-            held = held.reweighted(of_class[held.y])
-        return rows.reweighted(of_class[rows.y]), held
+        if X_val is None:
+            return None
+        images = self._check_X(X_val, reset=False)
+        labels, weight = validation.check_y(y_val, sample_weight_val, images, name)
+        return validation.make_rows(images, labels, weight, self.classes_, name)
 
     def _schedule(self) -> training.Schedule:
         validate_parameter_constraints(
@@ -249,7 +245,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         )
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
-        progress = [training.EpochProgress(type(self).__name__)] if self.verbose else []
+        progress = [EpochProgress(type(self).__name__)] if self.verbose else []
         return [*(self.callbacks or []), *progress]
 
     def _state(self) -> training.State:

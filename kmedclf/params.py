@@ -8,12 +8,14 @@ error sentence are scikit-learn's own.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import types
 from dataclasses import MISSING, dataclass, fields
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
+import joblib
 import keras
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -85,6 +87,13 @@ class TrainingParameters:
         Whether training steps are compiled by XLA; "auto" does it where it was measured to pay.
     image_shape : tuple of int or None, default=None
         Shape (h, w) or (h, w, c) of one image if X is flat, (n, d).
+    memory : str, path-like, joblib.Memory or None, default=None
+        Folder in which fits are remembered: a fit with the same parameters, data, integer
+        ``random_state`` and library versions is loaded instead of repeated, so that a search
+        started again after a crash goes on where it was. Not used with ``callbacks``.
+    memory_limit : int, str or None, default="10G"
+        Largest size of that folder in bytes, or with K, M or G; what was not used for longest
+        goes first.
     callbacks : list of keras.callbacks.Callback or None, default=None
         Called during training as by Keras.
     warm_start : bool, default=False
@@ -116,6 +125,8 @@ class TrainingParameters:
     precision: Precision = "float32"
     jit_compile: Literal["auto"] | bool = "auto"
     image_shape: tuple[int, ...] | list[int] | None = None
+    memory: str | os.PathLike | joblib.Memory | None = None
+    memory_limit: PositiveInt | str | None = "10G"
     callbacks: list[keras.callbacks.Callback] | None = None
     warm_start: bool = False
     random_state: RandomState = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 from kmedclf import programs
 from kmedclf.network import Spec
 from kmedclf.pipeline import Rows
-
-Logs = dict[str, float]
+from kmedclf.program import Program, Weights
+from kmedclf.progress import Logs
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class State:
         Numbers of trainable and of other weights.
     """
 
-    weights: programs.Weights
+    weights: Weights
     history: dict[str, list[float]]
     best_epoch: int
-    optimizer: programs.Weights | None = None
+    optimizer: Weights | None = None
     n_params: tuple[int, int] = (0, 0)
 
 
@@ -102,57 +102,64 @@ class EarlyStopping:
         return epoch >= earliest and waited >= self.schedule.n_iter_no_change
 
 
-def train(
-    spec: Spec,
-    schedule: Schedule,
-    rows: Rows,
-    validation: Rows | None,
-    *,
-    augment: tuple[str, ...] = (),
-    seed: int,
-    start: State | None = None,
-    keep_optimizer: bool = False,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> State:
-    """Train the network of a spec.
+@dataclass(frozen=True)
+class Task:
+    """All that the result of a training depends on.
 
     Parameters
     ----------
     spec : Spec
         The network.
     schedule : Schedule
-        How to train.
-    rows, validation : Rows
+        How to train it.
+    rows, held : Rows
         What to train on, and what to validate on after every epoch.
     augment : tuple of str
         Names of augmentation sets.
     seed : int
-        Determines initial weights, order, augmentation and dropout: the same seed, data and
-        parameters give the same weights.
+        Determines initial weights, order, augmentation and dropout.
     start : State, optional
         Go on from here instead of from fresh weights.
     keep_optimizer : bool, default=False
-        Whether to return the optimizer's state.
+        Whether the optimizer's state is part of the result.
+    """
+
+    spec: Spec
+    schedule: Schedule
+    rows: Rows
+    held: Rows | None
+    augment: tuple[str, ...]
+    seed: int
+    start: State | None = None
+    keep_optimizer: bool = False
+
+
+def train(task: Task, callbacks: Sequence[keras.callbacks.Callback] = ()) -> State:
+    """Train a network on a borrowed program.
+
+    Parameters
+    ----------
+    task : Task
+        What to do.
     callbacks : sequence of keras.callbacks.Callback
         Called as Keras would, with the model in training.
 
     Returns
     -------
     State
-        The result; its history includes that of ``start``.
+        The result; its history includes that of ``task.start``.
     """
-    with programs.borrow(spec) as program:
-        program.reset(np.random.SeedSequence([seed, 0]), schedule.learning_rate)
+    with programs.borrow(task.spec) as program:
+        program.reset(np.random.SeedSequence([task.seed, 0]), task.schedule.learning_rate)
         history: dict[str, list[float]] = {}
-        if start is not None:
-            program.load(start.weights)
-            if start.optimizer is not None:
-                program.load_optimizer(start.optimizer)
-            history = {name: list(values) for name, values in start.history.items()}
-        run = _Run(program, schedule, rows, validation, augment, seed)
-        state = run.epochs(history, callbacks)
+        if task.start is not None:
+            program.load(task.start.weights)
+            if task.start.optimizer is not None:
+                program.load_optimizer(task.start.optimizer)
+            history = {name: list(values) for name, values in task.start.history.items()}
+        state = _Run(program, task).epochs(history, callbacks)
         state.n_params = program.n_params
-        state.optimizer = program.optimizer_state() if keep_optimizer else None
+        state.optimizer = program.optimizer_state() if task.keep_optimizer else None
         return state
 
 
@@ -160,36 +167,35 @@ def train(
 class _Run:
     """One borrowed program going over its data epoch by epoch."""
 
-    program: programs.Program
-    schedule: Schedule
-    rows: Rows
-    validation: Rows | None
-    augment: tuple[str, ...]
-    seed: int
+    program: Program
+    task: Task
 
     def epochs(
         self, history: dict[str, list[float]], callbacks: Sequence[keras.callbacks.Callback]
     ) -> State:
-        watch = EarlyStopping(self.schedule) if self.validation is not None else None
+        schedule = self.task.schedule
+        watch = EarlyStopping(schedule) if self.task.held is not None else None
+        restores = schedule.early_stopping and schedule.restore_best
         first = len(history.get("loss", ()))
+        last = first + schedule.epochs
         hooks = keras.callbacks.CallbackList(
             list(callbacks),
             model=self.program.model,
-            epochs=first + self.schedule.epochs,
+            epochs=last,
             verbose=0,
-            steps=-(-len(self.rows) // self.schedule.batch_size),
+            steps=-(-len(self.task.rows) // schedule.batch_size),
         )
         best = None
         hooks.on_train_begin()
-        for epoch in range(first + 1, first + self.schedule.epochs + 1):
+        for epoch in range(first + 1, last + 1):
             hooks.on_epoch_begin(epoch - 1)
             logs = self.epoch(epoch, hooks if _watch_batches(callbacks) else None)
             for name, value in logs.items():
                 history.setdefault(name, []).append(value)
-            if watch and watch.update(epoch, logs) and self._restores:
+            if watch and watch.update(epoch - first, logs) and restores:
                 best = self.program.weights()
             hooks.on_epoch_end(epoch - 1, logs)
-            stopping = watch and self.schedule.early_stopping and watch.exhausted(epoch - first)
+            stopping = watch and schedule.early_stopping and watch.exhausted(epoch - first)
             if stopping or self.program.model.stop_training:
                 break
         hooks.on_train_end()
@@ -198,19 +204,16 @@ class _Run:
         return State(
             weights=best if best is not None else self.program.weights(),
             history=history,
-            best_epoch=watch.best_epoch if watch else epoch,
+            best_epoch=first + watch.best_epoch if watch else epoch,
         )
-
-    @property
-    def _restores(self) -> bool:
-        return self.schedule.early_stopping and self.schedule.restore_best
 
     def epoch(self, number: int, hooks: keras.callbacks.CallbackList | None) -> Logs:
         """Train one epoch and validate; the numbers of both."""
-        generator = np.random.default_rng([self.seed, 1, number])
-        rows = self.rows.take(generator.permutation(len(self.rows)))
+        task = self.task
+        generator = np.random.default_rng([task.seed, 1, number])
+        rows = task.rows.take(generator.permutation(len(task.rows)))
         seed = generator.integers(2**30, size=2, dtype=np.int32)
-        arguments = (rows, self.schedule.batch_size, self.augment, seed)
+        arguments = (rows, task.schedule.batch_size, task.augment, seed)
         if hooks is None:
             loss, accuracy = self.program.train_epoch(*arguments)
         else:
@@ -223,8 +226,8 @@ class _Run:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        if self.validation is not None:
-            logs |= self.validate(self.validation)
+        if task.held is not None:
+            logs |= self.validate(task.held)
         return logs
 
     def _epoch_by_batches(
@@ -254,46 +257,3 @@ def _watch_batches(callbacks: Sequence[keras.callbacks.Callback]) -> bool:
     return any(
         getattr(type(one), name) is not getattr(base, name) for one in callbacks for name in names
     )
-
-
-class EpochProgress(keras.callbacks.Callback):
-    """Show one line of progress: epochs, the newest numbers, the time left.
-
-    Parameters
-    ----------
-    label : str
-        What is being trained.
-    write : callable, optional
-        Gets ``(epoch, epochs, text)`` after every epoch instead of a bar being drawn.
-    """
-
-    def __init__(self, label: str, write: Callable[[int, int, str], None] | None = None) -> None:
-        super().__init__()
-        self.label = label
-        self.write = write
-        self._bar: Any = None
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Draw the bar."""
-        if self.write is None:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = "{task.description}", BarColumn(), "{task.completed}/{task.total}"
-            text = TextColumn("{task.fields[numbers]}")
-            self._bar = Progress(*columns, text, TimeRemainingColumn())
-            self._bar.add_task(self.label, total=self.params["epochs"], numbers="")
-            self._bar.start()
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Move the bar on."""
-        numbers = "  ".join(f"{name} {value:.3f}" for name, value in (logs or {}).items())
-        if self.write is not None:
-            self.write(epoch + 1, self.params["epochs"], numbers)
-        else:
-            self._bar.update(0, completed=epoch + 1, numbers=numbers)
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """Leave the bar as it stands."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
