@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, dataclass_transform
 
@@ -12,15 +12,12 @@ from scikeras.wrappers import KerasClassifier
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from kmedclf import augment as augmentation
-from kmedclf import memory, network, params, persistence, programs, training, validation
+from kmedclf import fitting, memory, network, params, persistence, programs, training, validation
 from kmedclf.params import TrainingParameters
 from kmedclf.pipeline import Images, Rows, is_memmap
 from kmedclf.progress import EpochProgress
-from kmedclf.validation import unwrap
 
 _DTYPES = ("float32", "uint8", "uint16", "int8", "int16", "int32", "int64")
 
@@ -131,11 +128,9 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         ValueError
             If a parameter or the data are not as described here.
         """
-        start = self._state() if self.warm_start and hasattr(self, "weights_") else None
-        schedule = self._schedule()
-        held_out = unwrap(X_val), unwrap(y_val), unwrap(sample_weight_val)
-        data = X, y, sample_weight, unwrap(groups)
-        return self._fit(schedule, data, held_out, start, keep_optimizer=self.warm_start)
+        start = fitting.state(self) if self.warm_start else None
+        data = fitting.Data(X, y, sample_weight, X_val, y_val, sample_weight_val, groups)
+        return self._fit(fitting.schedule(self), data, start, keep_optimizer=self.warm_start)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch more, keeping weights, optimizer and history.
@@ -154,104 +149,32 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         self
             The fitted estimator.
         """
-        start = self._state() if hasattr(self, "weights_") else None
-        schedule = replace(self._schedule(), epochs=1, early_stopping=False)
-        data = X, y, sample_weight, None
-        held_out = None, None, None
-        return self._fit(schedule, data, held_out, start, keep_optimizer=True, classes=classes)
+        schedule = replace(fitting.schedule(self), epochs=1, early_stopping=False)
+        data = fitting.Data(X, y, sample_weight, classes=classes)
+        return self._fit(schedule, data, fitting.state(self), keep_optimizer=True)
 
     def _fit(
         self,
         schedule: training.Schedule,
-        data: tuple[Any, ...],
-        held_out: tuple[Any, ...],
+        data: fitting.Data,
         start: training.State | None,
         *,
         keep_optimizer: bool,
-        classes: Any = None,
     ) -> Self:
-        X, y, sample_weight, groups = data
-        name = type(self).__name__
-        images = self._check_X(X, reset=start is None)
-        labels, weight = validation.check_y(y, sample_weight, images, name)
-        if start is None:
-            self.classes_ = validation.check_classes(classes, labels[weight > 0], name)
-            self._seed = validation.draw_seed(self.random_state)
-        spec = self._make_spec(images)
-        if start is not None and spec.network != self._spec.network:
-            raise ValueError(
-                f"{type(self).__name__} can only go on training the network it was fitted with; "
-                "set warm_start=False, or the parameters of the architecture back."
-            )
-        rows = validation.make_rows(images, labels, weight, self.classes_, name)
-        held: Rows | None
-        if schedule.early_stopping and held_out[0] is None:
-            fraction = self.validation_fraction
-            rows, held = validation.inner_split(rows, groups, fraction, self._seed, name)
-        else:
-            held = self._held_out(*held_out)
-        rows = validation.repeat_rows(rows)
-        of_class = validation.class_weights(self.class_weight, rows.y, self.classes_, name)
-        task = training.Task(
-            spec,
-            schedule,
-            rows.reweighted(of_class[rows.y]),
-            held and held.reweighted(of_class[held.y]),
-            augmentation.resolve(self.augment, image=images.shape[1] > 1, name=name),
-            self._seed,
-            start,
-            keep_optimizer,
-        )
+        task = fitting.task(self, schedule, data, start, keep_optimizer=keep_optimizer)
         train = partial(training.train, task, self._callbacks())
         # Without a seed no fit comes twice, and callbacks want to be called.
         remember = self.memory is not None and self.random_state is not None and not self.callbacks
         state = memory.recall(self.memory, self.memory_limit, task, train) if remember else train()
-        self._spec, self._optimizer_state = spec, state.optimizer
+        self._spec, self._optimizer_state = task.spec, state.optimizer
         self.weights_, self.history_ = state.weights, state.history
         self.best_epoch_ = state.best_epoch
         self.n_params_, self.n_non_trainable_params_ = state.n_params
         return self
 
-    def _held_out(self, X_val: Any, y_val: Any, sample_weight_val: Any) -> Rows | None:
-        """Make the rows of the user's own validation data."""
-        name = type(self).__name__
-        validation.check_pair(X_val, y_val, name)
-        if X_val is None:
-            return None
-        images = self._check_X(X_val, reset=False)
-        labels, weight = validation.check_y(y_val, sample_weight_val, images, name)
-        return validation.make_rows(images, labels, weight, self.classes_, name)
-
-    def _schedule(self) -> training.Schedule:
-        validate_parameter_constraints(
-            params.parameter_constraints(type(self)), self.get_params(deep=False),
-            caller_name=type(self).__name__,
-        )  # fmt: skip
-        names = [field.name for field in fields(training.Schedule)]
-        return training.Schedule(**{name: getattr(self, name) for name in names})
-
-    def _make_spec(self, images: Images) -> network.Spec:
-        shared = {field.name for field in fields(TrainingParameters)}
-        own = [field.name for field in fields(self) if field.name not in shared]
-        return network.Spec(
-            estimator=type(self),
-            architecture=tuple((name, getattr(self, name)) for name in own),
-            image_shape=images.shape,
-            scale=images.scale,
-            n_classes=len(self.classes_),
-            optimizer=self.optimizer,
-            precision=network.resolve_precision(self.precision),
-            jit_compile=self.jit_compile,
-        )
-
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         progress = [EpochProgress(type(self).__name__)] if self.verbose else []
         return [*(self.callbacks or []), *progress]
-
-    def _state(self) -> training.State:
-        return training.State(
-            self.weights_, self.history_, self.best_epoch_, optimizer=self._optimizer_state
-        )
 
     # -- using -------------------------------------------------------------------------------
 

@@ -1,12 +1,10 @@
-"""Checks of what users pass to fit and predict: images, labels, weights, and the inner split."""
+"""Checks of what users pass to fit and predict: images, labels, weights."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -15,10 +13,7 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from kmedclf.pipeline import Images, Rows, is_memmap
-
-REPEATS = 20
-"""Whole-number sample weights up to this mean repeat rows; larger ones weigh the loss."""
+from kmedclf.pipeline import Images, is_memmap
 
 
 class Unsliced:
@@ -141,7 +136,7 @@ def check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
     if len(found) < 2:
         raise ValueError(
             f"y of {name}.fit must hold at least 2 classes of any weight. "
-            f"Got 1 class instead, {_listed(found)}."
+            f"Got 1 class instead, {listed(found)}."
         )
     return found
 
@@ -156,118 +151,6 @@ def check_weights(sample_weight: Any, X: np.ndarray, what: str, name: str) -> np
     if not np.any(weight > 0):
         raise ValueError(f"{what!r} of {name}.fit must not be all zero. Got only zeros.")
     return weight
-
-
-def make_rows(
-    images: Images, labels: np.ndarray, weight: np.ndarray, classes: np.ndarray, name: str
-) -> Rows:
-    """Make rows of those images that have any weight, in an order that is theirs alone.
-
-    Ordered by content, the same images that come in another order give, with a given seed, the same
-    inner split, the same shuffles and the same weights. Memory maps keep their order: hashing
-    would read all of them.
-
-    Returns
-    -------
-    Rows
-        Each with its sample weight.
-    """
-    index = np.flatnonzero(weight)
-    codes = _encode(labels[index], classes, name)
-    order = np.arange(len(index))
-    if not images.on_disk:
-        digests = (hashlib.blake2b(images.array[i].tobytes(), digest_size=8) for i in index)
-        key = np.frombuffer(b"".join(digest.digest() for digest in digests), dtype=np.uint64)
-        order = np.lexsort((codes, key))
-    return Rows(images, index, codes, weight[index].astype(np.float32)).take(order)
-
-
-def repeat_rows(rows: Rows) -> Rows:
-    """Let whole-number sample weights repeat rows.
-
-    A weight of k means "as if the row stood there k times", and for small whole numbers that is
-    what happens, so that batches and batch-normalisation statistics agree too. Other weights
-    multiply the loss.
-    """
-    weight = rows.weight
-    if weight.max() > REPEATS or np.any(weight != np.round(weight)):
-        return rows
-    repeated = rows.take(np.repeat(np.arange(len(rows)), weight.astype(np.int64)))
-    return repeated.reweighted(1 / repeated.weight)
-
-
-def class_weights(
-    class_weight: str | dict[Any, float] | None, y: np.ndarray, classes: np.ndarray, name: str
-) -> np.ndarray:
-    """Compute one weight per class from the rows being trained on.
-
-    Parameters
-    ----------
-    class_weight : {"balanced", "inverse"}, dict or None
-        "balanced": n / (k count). "inverse": proportional to 1 / count, summing to 1. A dict maps
-        original labels to weights; labels it leaves out weigh 1.
-    y : ndarray of shape (m,), int32
-        Class indices of the training rows.
-    classes : ndarray of shape (k,)
-        Original labels.
-    name : str
-        Class name for messages.
-
-    Returns
-    -------
-    ndarray of shape (k,), float64
-        The weights.
-    """
-    weights = np.ones(len(classes))
-    if isinstance(class_weight, dict):
-        labels = list(classes)
-        for label, value in class_weight.items():
-            if label not in labels:
-                raise ValueError(
-                    f"The 'class_weight' parameter of {name} must name only labels of y, "
-                    f"{_listed(labels)}. Got the label {label!r} instead."
-                )
-            if not np.isfinite(value) or value < 0:
-                raise ValueError(
-                    f"The 'class_weight' parameter of {name} must hold finite weights of at "
-                    f"least 0. Got {value!r} for {label!r} instead."
-                )
-            weights[labels.index(label)] = value
-    elif class_weight is not None:
-        count = np.maximum(np.bincount(y, minlength=len(classes)), 1)
-        weights = len(y) / (len(classes) * count) if class_weight == "balanced" else 1 / count
-        if class_weight == "inverse":
-            weights = weights / weights.sum()
-    return weights
-
-
-def inner_split(
-    rows: Rows, groups: Any, fraction: float, seed: int, name: str
-) -> tuple[Rows, Rows]:
-    """Split rows for early stopping: stratified by class, and by whole groups if there are any.
-
-    Returns
-    -------
-    train, validation : Rows
-        The two parts.
-    """
-    y = rows.y
-    try:
-        if groups is None:
-            split = StratifiedShuffleSplit(1, test_size=fraction, random_state=seed)
-            train, held = next(split.split(y, y))
-        else:
-            check_consistent_length(rows.images.array, groups)
-            folds = max(2, round(1 / fraction))
-            grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-            train, held = next(grouped.split(y, y, np.asarray(groups)[rows.index]))
-    except ValueError as error:
-        raise ValueError(
-            f"{name} cannot split off 'validation_fraction'={fraction} of {len(y)} images in "
-            f"{len(np.unique(y))} classes for early stopping ({error}); pass X_val and y_val, or "
-            "set early_stopping=False."
-        ) from error
-    return rows.take(train), rows.take(held)
 
 
 def check_pair(X_val: Any, y_val: Any, name: str) -> None:
@@ -286,18 +169,7 @@ def draw_seed(random_state: int | np.random.RandomState | None) -> int:
     return int(random_state)
 
 
-def _encode(labels: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
-    """Turn original labels into class indices, int32."""
-    index = np.searchsorted(classes, labels).clip(0, len(classes) - 1)
-    unknown = classes[index] != labels
-    if np.any(unknown):
-        raise ValueError(
-            f"Labels given to {name}.fit must be among its classes, {_listed(classes)}. "
-            f"Got {_listed(labels[unknown][:1])} instead."
-        )
-    return index.astype(np.int32)
-
-
-def _listed(labels: Any) -> str:
+def listed(labels: Any) -> str:
+    """Write labels as in an error message, the first twelve of them."""
     plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
     return ", ".join(map(repr, plain[:12])) + (", ..." if len(plain) > 12 else "")

@@ -1,0 +1,135 @@
+"""From an estimator's parameters and a user's data to a training task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from sklearn.utils._param_validation import validate_parameter_constraints
+
+from kmedclf import augment, network, params, training, validation
+from kmedclf.rows import Labelled, Split, arrange
+from kmedclf.validation import unwrap
+
+if TYPE_CHECKING:
+    from kmedclf.base import ImageClassifier
+    from kmedclf.pipeline import Images
+
+
+@dataclass
+class Data:
+    """What a user hands to ``fit``; see `kmedclf.ImageClassifier.fit`."""
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
+    X_val: Any = None
+    y_val: Any = None
+    sample_weight_val: Any = None
+    groups: Any = None
+    classes: Any = None
+
+    def __post_init__(self) -> None:
+        """Take data out of `kmedclf.Unsliced`."""
+        for field in fields(self):
+            setattr(self, field.name, unwrap(getattr(self, field.name)))
+
+
+def schedule(estimator: ImageClassifier) -> training.Schedule:
+    """Check all parameters of an estimator, and collect those of the training loop."""
+    validate_parameter_constraints(
+        params.parameter_constraints(type(estimator)),
+        estimator.get_params(deep=False),
+        caller_name=type(estimator).__name__,
+    )
+    names = [field.name for field in fields(training.Schedule)]
+    return training.Schedule(**{name: getattr(estimator, name) for name in names})
+
+
+def state(estimator: ImageClassifier) -> training.State | None:
+    """Collect what an estimator has learnt so far, if it is fitted."""
+    if not estimator.__sklearn_is_fitted__():
+        return None
+    return training.State(
+        estimator.weights_,
+        estimator.history_,
+        estimator.best_epoch_,
+        optimizer=estimator._optimizer_state,
+    )
+
+
+def task(
+    estimator: ImageClassifier,
+    schedule: training.Schedule,
+    data: Data,
+    start: training.State | None,
+    *,
+    keep_optimizer: bool,
+) -> training.Task:
+    """Check the data and arrange the training.
+
+    Parameters
+    ----------
+    estimator : ImageClassifier
+        Whose parameters; a fresh start sets its ``classes_`` and what it knows of X.
+    schedule : Schedule
+        How long and how to train.
+    data : Data
+        The user's.
+    start : State or None
+        Where to go on.
+    keep_optimizer : bool
+        Whether training may go on afterwards.
+
+    Returns
+    -------
+    Task
+        Complete, down to the order of the rows.
+    """
+    name = type(estimator).__name__
+    images = estimator._check_X(data.X, reset=start is None)
+    labels, weight = validation.check_y(data.y, data.sample_weight, images, name)
+    if start is None:
+        estimator.classes_ = validation.check_classes(data.classes, labels[weight > 0], name)
+        estimator._seed = validation.draw_seed(estimator.random_state)
+    spec = _spec(estimator, images)
+    if start is not None and spec.network != estimator._spec.network:
+        raise ValueError(
+            f"{name} can only go on training the network it was fitted with; set "
+            "warm_start=False, or the parameters of the architecture back."
+        )
+    split = Split(estimator.validation_fraction, data.groups, estimator._seed)
+    rows, held = arrange(
+        (images, labels, weight),
+        _held_out(estimator, data),
+        classes=estimator.classes_,
+        class_weight=estimator.class_weight,
+        split=split if schedule.early_stopping else None,
+        name=name,
+    )
+    sets = augment.resolve(estimator.augment, image=images.shape[1] > 1, name=name)
+    return training.Task(spec, schedule, rows, held, sets, estimator._seed, start, keep_optimizer)
+
+
+def _held_out(estimator: ImageClassifier, data: Data) -> Labelled | None:
+    name = type(estimator).__name__
+    validation.check_pair(data.X_val, data.y_val, name)
+    if data.X_val is None:
+        return None
+    images = estimator._check_X(data.X_val, reset=False)
+    return images, *validation.check_y(data.y_val, data.sample_weight_val, images, name)
+
+
+def _spec(estimator: ImageClassifier, images: Images) -> network.Spec:
+    shared = {field.name for field in fields(params.TrainingParameters)}
+    own = [field.name for field in fields(estimator) if field.name not in shared]
+    return network.Spec(
+        estimator=type(estimator),
+        architecture=tuple((name, getattr(estimator, name)) for name in own),
+        image_shape=images.shape,
+        scale=images.scale,
+        n_classes=len(estimator.classes_),
+        optimizer=estimator.optimizer,
+        precision=network.resolve_precision(estimator.precision),
+        jit_compile=estimator.jit_compile,
+    )
