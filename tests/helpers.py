@@ -1,0 +1,91 @@
+"""What the tests share: estimators found by name, made small, and small data."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from kmedclf import models
+from kmedclf.datasets import make_blood_cells
+
+PUBLIC = list(models.__all__)
+ALL = [*PUBLIC, "TinyNet"]  # the last one is a user's, installed from tests/outside
+
+SMALL = {
+    "blocks": 1,
+    "dense_units": 4,
+    "filters": 4,
+    "layers_per_block": 1,
+    "stem_filters": 2,
+    "units": 8,
+}  # any parameter of these names is made this small
+
+
+@functools.cache
+def outside() -> Path:
+    """Install tests/outside as its users would, where this process and its children find it."""
+    target = tempfile.mkdtemp(prefix="kmedclf-outside-")
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
+    source = shutil.copytree(Path(__file__).parent / "outside", Path(target) / "source")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", target, source], check=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [target, *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    sys.path.append(target)
+    return Path(target)
+
+
+def get(name):
+    """Find an estimator class by name."""
+    if name in PUBLIC:
+        return getattr(models, name)
+    outside()
+    return getattr(importlib.import_module("mynets"), name)
+
+
+def make(name, **params):
+    """Make a small estimator: two epochs, no inner split, seeded, unless told otherwise."""
+    cls = get(name)
+    small = {key: value for key, value in SMALL.items() if key in cls._get_param_names()}
+    base = {"epochs": 2, "early_stopping": False, "random_state": 0}
+    return cls(**{**small, **base, **params})
+
+
+@functools.cache
+def _data(n, size, classes):
+    X, y = make_blood_cells(n, size, random_state=0)
+    y = y % classes
+    X.flags.writeable = y.flags.writeable = False
+    return X, y
+
+
+def data(n=48, size=8, classes=3):
+    """Give n images (n, size, size, 3), uint8, and labels (n,); nobody may write to them."""
+    return _data(n, size, classes)
+
+
+def same(a, b):
+    """Say whether two lists of arrays, or two fitted estimators, are equal bit for bit."""
+    a, b = (getattr(one, "weights_", one) for one in (a, b))
+    return len(a) == len(b) and all(map(np.array_equal, a, b))
+
+
+def run(code, **env):
+    """Run code in a fresh process and return what it printed."""
+    outside()
+    paths = [str(Path(__file__).parent), os.environ["PYTHONPATH"]]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3", **env}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

@@ -1,0 +1,39 @@
+"""scikit-learn's own checks of an estimator, all of them, on every public network."""
+
+from helpers import PUBLIC, get
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+# Both find scikeras' own `_more_tags`, or the order of its bases, among our ancestors; neither
+# can be met by a class that inherits from it. strict xfail: if one passes one day, this says so.
+EXPECTED = {
+    "check_estimator_tags_renamed": "scikeras defines _more_tags for scikit-learn before 1.6",
+    "check_mixin_order": "scikeras puts BaseEstimator before ClassifierMixin",
+}
+
+SMALL = {
+    "filters": 8,
+    "stem_filters": 8,
+    "units": 32,
+}
+# check_class_weight_classifiers trains for 80 steps: too few for Adam at 0.001 on 8 kernels.
+RATES = {"CNNClassifier": 0.01}
+
+
+def _small(name):
+    cls = get(name)
+    small = {key: value for key, value in SMALL.items() if key in cls._get_param_names()}
+    return cls(**small, learning_rate=RATES.get(name), epochs=20, early_stopping=False)
+
+
+@parametrize_with_checks(
+    [_small(name) for name in PUBLIC], expected_failed_checks=lambda estimator: EXPECTED
+)
+def test_sklearn(estimator, check):
+    check(estimator)
+
+
+def test_the_checks_that_fail_exist():
+    from sklearn.utils.estimator_checks import estimator_checks_generator
+
+    names = {check.func.__name__ for _, check in estimator_checks_generator(_small(PUBLIC[0]))}
+    assert set(EXPECTED) <= names
