@@ -1,0 +1,203 @@
+"""Evaluate a classifier: every number with its doubt."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from kmedclf.evaluation import checks, scoring
+from kmedclf.evaluation.bootstrap import Outcome, resample
+from kmedclf.evaluation.intervals import Intervals
+from kmedclf.evaluation.report import Report, true_ranks
+
+
+def evaluate(
+    est: Any,
+    X: Any,
+    y: Any,
+    *,
+    class_names: Sequence[str] | Mapping[Any, str] | None = None,
+    sample_weight: Any = None,
+    pos_label: Any = None,
+    threshold: float | None = None,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    random_state: int | None = 0,
+) -> Report:
+    """Evaluate a fitted classifier on images it has not seen.
+
+    Parameters
+    ----------
+    est : estimator
+        A fitted classifier with ``predict_proba`` and ``classes_``; also a pipeline or a search.
+    X : array-like of shape (n, ...)
+        Images.
+    y : array-like of shape (n,)
+        True labels, among the estimator's classes; not all of them need occur.
+    class_names : sequence of str or mapping of label to str, optional
+        Names in print, in the order of ``est.classes_``; labels by default.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the images in all scores; counts stay counts of images.
+    pos_label : label, optional
+        The positive one of two classes; adds sensitivity, specificity, predictive values and
+        average precision.
+    threshold : float, optional
+        Predict ``pos_label`` from this probability on; see `choose_threshold`.
+    n_bootstrap : int, default=1000
+        Resamples behind the intervals; 0 leaves them out.
+    confidence : float, default=0.95
+        Coverage of the intervals.
+    random_state : int or None, default=0
+        Seed of the resampling.
+
+    Returns
+    -------
+    Report
+        What was found.
+
+    Raises
+    ------
+    ValueError
+        If a parameter or the data are not as described here.
+
+    See Also
+    --------
+    evaluate_predictions : The same from probabilities.
+
+    Examples
+    --------
+    >>> from kmedclf import MLPClassifier
+    >>> from kmedclf.datasets import make_blood_cells
+    >>> from kmedclf.evaluation import evaluate
+    >>> X, y = make_blood_cells(300, random_state=0)  # synthetic
+    >>> model = MLPClassifier(epochs=5, random_state=0).fit(X[:200], y[:200])
+    >>> evaluate(model, X[200:], y[200:]).n
+    100
+    """
+    if not hasattr(est, "predict_proba"):
+        raise ValueError(
+            "The 'est' parameter of evaluate must be a classifier with predict_proba. Got "
+            f"{type(est).__name__} instead."
+        )
+    proba = est.predict_proba(X)
+    own = threshold is not None or _predicts_largest(est)
+    return evaluate_predictions(
+        y,
+        proba,
+        classes=est.classes_,
+        y_pred=None if own else est.predict(X),
+        class_names=class_names,
+        sample_weight=sample_weight,
+        pos_label=pos_label,
+        threshold=threshold,
+        n_bootstrap=n_bootstrap,
+        confidence=confidence,
+        random_state=random_state,
+    )
+
+
+def evaluate_predictions(
+    y_true: Any,
+    proba: Any,
+    *,
+    classes: Any = None,
+    y_pred: Any = None,
+    class_names: Sequence[str] | Mapping[Any, str] | None = None,
+    sample_weight: Any = None,
+    pos_label: Any = None,
+    threshold: float | None = None,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    random_state: int | None = 0,
+) -> Report:
+    """Evaluate probabilities that are there already: of a fold, of an ensemble, from elsewhere.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        True labels.
+    proba : array-like of shape (n, k)
+        Class probabilities; rows sum to 1.
+    classes : array-like of shape (k,), optional
+        Labels of the columns; 0, ..., k - 1 by default.
+    y_pred : array-like of shape (n,), optional
+        Predicted labels; those of the largest probability by default.
+    class_names, sample_weight, pos_label, threshold, n_bootstrap, confidence, random_state
+        As of `evaluate`.
+
+    Returns
+    -------
+    Report
+        What was found.
+
+    Raises
+    ------
+    ValueError
+        If a parameter or the data are not as described here.
+
+    Notes
+    -----
+    Intervals are percentiles of a bootstrap over images (B. Efron, R. Tibshirani, "An introduction
+    to the bootstrap", 1993). A proportion that is 0 or 1, which no resample can move, gets the
+    exact binomial interval (C. Clopper, E. Pearson, Biometrika 26, 1934). The expected calibration
+    error (C. Guo et al., "On calibration of modern neural networks", ICML 2017; 15 bins of equal
+    width) is larger in resamples than in the sample; its interval is moved back by the difference.
+
+    Macro averages run over the classes that occur; one of them that is never predicted has
+    precision 0. A class that does not occur has no recall and no AUC.
+    """
+    proba = checks.check_proba(proba)
+    labels = checks.check_classes(classes, proba)
+    names = checks.check_names(class_names, labels)
+    positive = checks.check_positive(pos_label, threshold, labels)
+    checks.check_bootstrap(n_bootstrap, confidence)
+    true = checks.encode(column_or_1d(y_true, warn=True), labels, "y")
+    check_consistent_length(true, proba, y_pred, sample_weight)
+    if y_pred is not None:
+        pred = checks.encode(column_or_1d(y_pred), labels, "y_pred")
+    elif threshold is None or positive is None:
+        pred = proba.argmax(axis=1)
+    else:
+        pred = np.where(proba[:, positive] >= threshold, positive, 1 - positive)
+    weight = checks.check_weight(sample_weight, len(true))
+
+    outcome = Outcome.of(true, pred, proba, weight, positive)
+    samples = resample(outcome, n_bootstrap, random_state) if n_bootstrap else {}
+    intervals = Intervals(samples, confidence)
+    confusion = confusion_matrix(true, pred, labels=np.arange(len(labels)))
+    per_class = scoring.per_class(outcome, confusion, names, intervals)
+    scores = scoring.headline(outcome, per_class, intervals)
+    small = np.min_scalar_type(len(labels) - 1)
+    return Report(
+        n=len(true),
+        classes=tuple(labels.tolist()),
+        class_names=names,
+        pos_label=None if positive is None else labels[positive].item(),
+        threshold=None if threshold is None else float(threshold),
+        scores=scores,
+        per_class=per_class,
+        confusion=confusion,
+        rank_counts=np.bincount(true_ranks(proba, true) - 1, minlength=len(labels)),
+        reliability=scoring.reliability(outcome),
+        certainty=scoring.certainty(outcome),
+        never_predicted=tuple(one.name for one in per_class if not one.predicted),
+        notes=(*scoring.notes(per_class, sample_weight is not None), *intervals.notes),
+        confidence=float(confidence),
+        n_bootstrap=int(n_bootstrap),
+        true_index=true.astype(small),
+        pred_index=pred.astype(small),
+        proba=proba.astype(np.float32),
+    )
+
+
+def _predicts_largest(est: Any) -> bool:
+    """Say whether an estimator's predictions are known to be those of largest probability."""
+    est = getattr(est, "best_estimator_", est)
+    est = getattr(est, "_final_estimator", est)  # of a Pipeline
+    base = sys.modules.get("kmedclf.base")  # without it, est is none of ours
+    return base is not None and isinstance(est, base.ImageClassifier)

@@ -1,0 +1,286 @@
+"""What an evaluation found: one frozen object, and its way to JSON and back."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from kmedclf.evaluation.plain import from_plain, to_plain
+
+FORMAT = 1
+
+SCORES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "auc_macro": "AUC, macro",
+    "f1_macro": "F1, macro",
+    "precision_macro": "Precision, macro",
+    "recall_macro": "Recall, macro",
+    "f1_weighted": "F1, weighted",
+    "precision_weighted": "Precision, weighted",
+    "recall_weighted": "Recall, weighted",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "Positive predictive value",
+    "npv": "Negative predictive value",
+    "average_precision": "Average precision",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+}
+"""Names of the headline numbers, in the order of print, and what to call them there."""
+
+
+class Estimate(NamedTuple):
+    """A number and its confidence interval; None is "undefined", never 0."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        """Write the number with three decimals and its interval in brackets."""
+        if self.value is None:
+            return "undefined"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class ClassScores(NamedTuple):
+    """The scores of one class against all others.
+
+    ``support`` counts the images of the class, ``predicted`` those taken for it; ``recall`` is what
+    some call the accuracy of the class.
+    """
+
+    name: str
+    support: int
+    predicted: int
+    recall: Estimate
+    specificity: Estimate
+    precision: Estimate
+    f1: Estimate
+    auc: Estimate
+
+
+class Bin(NamedTuple):
+    """One bin of the reliability diagram; empty bins have None for both means."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class Certainty(NamedTuple):
+    """How sure the right, or the wrong, predictions were: probability of the predicted class."""
+
+    images: int
+    mean: float | None
+    quartile_1: float | None
+    median: float | None
+    quartile_3: float | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Report:
+    """All that was measured on one set of images.
+
+    Attributes
+    ----------
+    n : int
+        Number of images.
+    classes : tuple of int, float, bool or str
+        Labels, in the order of the columns of ``proba``.
+    class_names : tuple of str
+        What to call them in print.
+    pos_label : label or None
+        Which of two classes is the positive one.
+    threshold : float or None
+        Probability of the positive class from which on it was predicted; None is the larger one.
+    scores : dict of str to Estimate
+        Headline numbers by the names in `SCORES`, each with its bootstrap interval.
+    per_class : tuple of ClassScores
+        One entry a class.
+    confusion : ndarray of shape (k, k), int64
+        Numbers of images; rows are true classes, columns predicted ones.
+    rank_counts : ndarray of shape (k,), int64
+        How many images have their true class at rank 1, 2, ... of the probabilities.
+    reliability : tuple of Bin
+        Bins behind the expected calibration error.
+    certainty : dict of str to Certainty
+        For "right" and "wrong" predictions.
+    never_predicted : tuple of str
+        Names of classes that no image was taken for.
+    notes : tuple of str
+        What a reader must know: what is undefined, and over what a mean was taken.
+    confidence : float
+        Coverage of the intervals.
+    n_bootstrap : int
+        Resamples behind them.
+    true_index, pred_index : ndarray of shape (n,), integer
+        True and predicted class of every image, as positions in ``classes``.
+    proba : ndarray of shape (n, k), float32
+        Class probabilities of every image.
+    """
+
+    n: int
+    classes: tuple[Any, ...]
+    class_names: tuple[str, ...]
+    pos_label: Any
+    threshold: float | None
+    scores: dict[str, Estimate]
+    per_class: tuple[ClassScores, ...]
+    confusion: np.ndarray
+    rank_counts: np.ndarray
+    reliability: tuple[Bin, ...]
+    certainty: dict[str, Certainty]
+    never_predicted: tuple[str, ...]
+    notes: tuple[str, ...]
+    confidence: float
+    n_bootstrap: int
+    true_index: np.ndarray
+    pred_index: np.ndarray
+    proba: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions."""
+        return float(self.scores["accuracy"].value or 0.0)
+
+    @property
+    def y_true(self) -> np.ndarray:
+        """True labels (n,)."""
+        return np.asarray(self.classes)[self.true_index]
+
+    @property
+    def y_pred(self) -> np.ndarray:
+        """Predicted labels (n,)."""
+        return np.asarray(self.classes)[self.pred_index]
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each prediction is right, bool (n,)."""
+        return self.true_index == self.pred_index
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """Rank of each image's true class among its probabilities (n,), from 1."""
+        return true_ranks(self.proba, self.true_index)
+
+    def curve(self, index: int, kind: str = "roc") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compute the ROC or the precision-recall curve of one class against the others.
+
+        Parameters
+        ----------
+        index : int
+            Position of the class in ``classes``.
+        kind : {"roc", "pr"}, default="roc"
+            Which curve.
+
+        Returns
+        -------
+        x, y, thresholds : ndarray
+            False and true positive rates, or recall and precision; as scikit-learn gives them.
+        """
+        truth, score = self.true_index == index, self.proba[:, index]
+        if not truth.any() or (kind == "roc" and truth.all()):
+            raise ValueError(
+                f"The {kind.upper()} curve of a class must have images of it and of others. Got "
+                f"{int(truth.sum())} of {self.n} images of {self.class_names[index]!r} instead."
+            )
+        if kind == "roc":
+            return roc_curve(truth, score)
+        precision, recall, thresholds = precision_recall_curve(truth, score)
+        return recall, precision, thresholds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Turn the report into plain values that JSON can hold; `from_dict` turns them back."""
+        content = {field.name: to_plain(getattr(self, field.name)) for field in fields(self)}
+        return {"format": FORMAT, **content}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Report:
+        """Rebuild a report from what `to_dict` gave."""
+        if content.get("format") != FORMAT:
+            raise ValueError(
+                f"A report must be of format {FORMAT}. Got {content.get('format')!r} instead."
+            )
+        values = {field.name: from_plain(content[field.name]) for field in fields(cls)}
+        for name in ("classes", "class_names", "never_predicted", "notes"):
+            values[name] = tuple(values[name])
+        values["scores"] = {name: Estimate(*value) for name, value in values["scores"].items()}
+        values["per_class"] = tuple(
+            ClassScores(*one[:3], *(Estimate(*value) for value in one[3:]))
+            for one in values["per_class"]
+        )
+        values["reliability"] = tuple(Bin(*one) for one in values["reliability"])
+        values["certainty"] = {k: Certainty(*one) for k, one in values["certainty"].items()}
+        return cls(**values)
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the report to a file, beside it first and then in its place."""
+        from kmedclf.persistence import written_beside
+
+        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        with written_beside(path) as beside:
+            beside.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Report:
+        """Read what `to_json` wrote."""
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} is not a whole kmedclf report ({error}).") from error
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all that was measured."""
+        return isinstance(other, Report) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Say what was evaluated and how well it went."""
+        accuracy = self.scores["accuracy"]
+        return f"<Report: {self.n} images, {len(self.classes)} classes, accuracy {accuracy}>"
+
+    def __str__(self) -> str:
+        """Write headline numbers and classes as text."""
+        width = max(map(len, self.class_names))
+        lines = [f"{self.n} images; {self.confidence:.0%} bootstrap intervals", ""]
+        lines += [f"{SCORES[name]:27} {value}" for name, value in self.scores.items()]
+        lines += ["", f"{'class':{width}}  images  {'recall':22}{'precision':22}AUC"]
+        lines += [
+            f"{one.name:{width}}  {one.support:6}  {one.recall!s:22}{one.precision!s:22}{one.auc}"
+            for one in self.per_class
+        ]
+        return "\n".join([*lines, "", *self.notes]).rstrip()
+
+
+def true_ranks(proba: np.ndarray, true_index: np.ndarray) -> np.ndarray:
+    """Rank the true class of each image: 1 + the classes that `argmax` would prefer to it.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n, k)
+        Class probabilities.
+    true_index : ndarray of shape (n,)
+        Columns of the true classes.
+
+    Returns
+    -------
+    ndarray of shape (n,), int64
+        Ranks from 1; of equal probabilities the first column comes first.
+    """
+    own = np.take_along_axis(proba, true_index[:, None].astype(np.intp), axis=1)
+    earlier = np.arange(proba.shape[1]) < true_index[:, None]
+    return 1 + (proba > own).sum(axis=1) + ((proba == own) & earlier).sum(axis=1)

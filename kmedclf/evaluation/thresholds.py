@@ -1,0 +1,65 @@
+"""Choose, on validation data, from which probability on to call an image positive."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.metrics import roc_curve
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+
+class Threshold(NamedTuple):
+    """A threshold, and what it reached on the data it was chosen on."""
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+    n: int
+
+
+def choose_threshold(
+    y_val: Any, scores: Any, *, sensitivity: float = 0.95, pos_label: Any = 1
+) -> Threshold:
+    """Choose the highest threshold that keeps a wanted sensitivity.
+
+    Parameters
+    ----------
+    y_val : array-like of shape (n,)
+        Labels of validation images; never of those the result is reported on.
+    scores : array-like of shape (n,)
+        Probability of the positive class.
+    sensitivity : float, default=0.95
+        Least share of positive images to be found, in (0, 1].
+    pos_label : label, default=1
+        The positive class.
+
+    Returns
+    -------
+    Threshold
+        To be passed on as the ``threshold`` of `evaluate`. Of all thresholds that reach the
+        sensitivity, the one of the highest specificity.
+
+    Examples
+    --------
+    >>> choose_threshold([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], sensitivity=0.5)
+    Threshold(threshold=0.9, sensitivity=0.5, specificity=1.0, n=4)
+    """
+    truth = column_or_1d(y_val) == pos_label
+    scores = column_or_1d(scores).astype(np.float64)
+    check_consistent_length(truth, scores)
+    if not isinstance(sensitivity, Real) or not 0 < sensitivity <= 1:
+        raise ValueError(
+            f"The 'sensitivity' parameter must be in (0, 1]. Got {sensitivity!r} instead."
+        )
+    if not truth.any() or truth.all():
+        raise ValueError(
+            f"'y_val' of choose_threshold must hold {pos_label!r} and another label. Got "
+            f"{int(truth.sum())} of {len(truth)} images of {pos_label!r} instead."
+        )
+    false_rate, true_rate, thresholds = roc_curve(truth, scores, drop_intermediate=False)
+    first = int(np.argmax(true_rate >= sensitivity - 1e-12))  # rates rise as thresholds fall
+    return Threshold(
+        float(thresholds[first]), float(true_rate[first]), float(1 - false_rate[first]), len(truth)
+    )
