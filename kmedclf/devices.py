@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
+import os
+import warnings
 from pathlib import Path
 
 import keras
@@ -11,20 +14,49 @@ import tensorflow as tf
 
 @functools.cache
 def gpus() -> tuple[str, ...]:
-    """Return the names of the visible GPUs, having asked TensorFlow to grow memory as needed.
+    """Return the names of the visible GPUs, having set TensorFlow up for this process.
+
+    GPU memory grows as needed. In a worker of joblib TensorFlow gets the worker's share of the
+    cores, which joblib announces in ``OMP_NUM_THREADS``, and one of the GPUs: all of them or those
+    whose numbers stand in ``KMEDCLF_GPU_IDS`` ("0,2"), in turn.
 
     Notes
     -----
-    Memory growth can only be set before a GPU is first used; a process that has used it already
+    All this can only be set before TensorFlow is first used; a process that has used it already
     keeps what it has.
     """
     devices = tf.config.list_physical_devices("GPU")
-    for device in devices:
-        try:
+    number = worker_number()
+    try:
+        if number is not None:
+            _limit_threads(int(os.environ.get("OMP_NUM_THREADS") or 0))
+            if devices:
+                wanted = os.environ.get("KMEDCLF_GPU_IDS")
+                ids = [int(one) for one in wanted.split(",")] if wanted else range(len(devices))
+                devices = [devices[ids[number % len(ids)]]]
+                tf.config.set_visible_devices(devices, "GPU")
+        for device in devices:
             tf.config.experimental.set_memory_growth(device, True)
-        except RuntimeError:  # already initialised by the user's own code: theirs to decide
-            break
+    except RuntimeError as error:
+        warnings.warn(
+            f"TensorFlow was used before kmedclf could set it up ({error}).",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return tuple(device.name for device in devices)
+
+
+def worker_number() -> int | None:
+    """Return the number of this process among joblib's workers; None if it is none of them."""
+    name = multiprocessing.current_process().name
+    return int(name.rpartition("-")[2]) if name.startswith("LokyProcess-") else None
+
+
+def _limit_threads(threads: int) -> None:
+    if threads and not tf.config.threading.get_intra_op_parallelism_threads():
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        # One more, so that reading the next batch overlaps with training on this one.
+        tf.config.threading.set_inter_op_parallelism_threads(threads + 1)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from kmedclf.network import Spec
 from kmedclf.program import Program, count, counts
 
-MAX_PROGRAMS = 16
+MAX_PROGRAMS = 8
 """How many idle programs are kept; the least recently used one goes first."""
 
 _lock = threading.Lock()
