@@ -1,0 +1,361 @@
+"""Run folders: one training on disk, with all it takes to read it, use it and repeat it.
+
+model.kmedclf is the estimator, parameters.json its class and parameters, history.json its curves,
+metrics.json the scores on "test" and "val", evaluation-test.json and evaluation-val.json the whole
+reports, environment.json data, versions, machine and seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kmedclf import datasets
+from kmedclf.datasets import _download
+
+if TYPE_CHECKING:
+    from kmedclf.base import ImageClassifier
+    from kmedclf.evaluation import Report
+
+SYNTHETIC = {"train": (1200, 0), "val": (200, 1), "test": (600, 2)}
+"""Number of images and seed of each split of the set named "synthetic"."""
+
+MODEL = "model.kmedclf"
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in memory: its splits, one name per label, and what to write down of it."""
+
+    splits: dict[str, Split]
+    class_names: tuple[str, ...]
+    description: dict[str, Any]
+
+    def names_of(self, labels: Sequence[Any]) -> list[str]:
+        """Give the name of each label; a set without names has its labels as names."""
+        if {str(label) for label in labels} <= set(self.class_names):
+            return [str(label) for label in labels]
+        return [self.class_names[label] for label in labels]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training: the estimator, its classes' names, its reports by split, seconds."""
+
+    estimator: ImageClassifier
+    class_names: list[str]
+    reports: dict[str, Report]
+    seconds: float
+
+
+def read_data(source: str, size: int = 28, only: str | None = None) -> Data:
+    """Read a data set by name, by path, or the synthetic blood cells.
+
+    Parameters
+    ----------
+    source : str
+        A name out of `kmedclf.datasets.names`, the path of an ``.npz`` file, or "synthetic".
+    size : int, default=28
+        Height and width of the images, where the set comes in several sizes.
+    only : str, optional
+        The one split that is needed.
+
+    Returns
+    -------
+    Data
+        Its splits.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If there is no such set, or not that split of it.
+    """
+    synthetic = source == "synthetic"
+    info = datasets.info("bloodmnist" if synthetic else source)
+    wanted = [only] if only else list(SYNTHETIC if synthetic else info.n_samples)
+    read = _draw if synthetic else datasets.load
+    splits = {split: read(source, split, size=size) for split in wanted}
+    file = None if synthetic else Path(source).expanduser()
+    if file and info.md5:  # known by name
+        file = cached(info.name, size)
+    description = {
+        "name": "synthetic blood cells" if synthetic else info.name,
+        "file": file and file.name,
+        "sha256": file and _sha256(file),
+        "image_shape": list(splits[wanted[0]][0].shape[1:]),
+        "n": {split: len(y) for split, (_, y) in splits.items()},
+    }
+    return Data(splits, info.class_names, description)
+
+
+def cached(name: str, size: int) -> Path:
+    """Return where the file of a set known by name lies once it is downloaded."""
+    return _download.cache_folder(None) / _download.file_name(datasets.info(name), size)
+
+
+def train(
+    estimator: ImageClassifier, data: Data, out: str | os.PathLike[str], *, force: bool = False
+) -> Run:
+    """Fit an estimator on a data set, score it, and write all of it to a folder.
+
+    Parameters
+    ----------
+    estimator : ImageClassifier
+        What to fit.
+    data : Data
+        Early stopping watches its "val" split, if there is one; "test" is only scored.
+    out : path-like
+        The folder. It is there when everything is done, or not at all.
+    force : bool, default=False
+        Whether to replace an earlier run of that name.
+
+    Returns
+    -------
+    Run
+        The fitted estimator and its reports.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder is not empty, and no run to be replaced.
+    ValueError
+        If parameters or data are not what ``fit`` accepts.
+    """
+    with _folder_beside(Path(out), force) as folder:
+        run = fit(estimator, data)
+        estimator.set_params(verbose=0).save(folder / MODEL)
+        parameters = estimator.get_params(deep=False)
+        history = {"best_epoch": estimator.best_epoch_, "history": estimator.history_}
+        described = {"data": {**data.description, "class_names": run.class_names}}
+        contents = {
+            "parameters": {"estimator": type(estimator).__name__, "parameters": parameters},
+            "history": history,
+            "metrics": {split: _summary(report) for split, report in run.reports.items()},
+            "environment": {**described, "seconds": round(run.seconds, 3), **environment()},
+        }
+        for name, content in contents.items():
+            _write_json(folder / f"{name}.json", content)
+        for split, report in run.reports.items():
+            _write_report(folder, split, report, data)
+    return run
+
+
+def fit(estimator: ImageClassifier, data: Data) -> Run:
+    """Fit an estimator on "train", with "val" for early stopping, and score both others."""
+    if "train" not in data.splits:
+        raise ValueError(f"{data.description['name']} has no 'train' split to train on.")
+    X_val, y_val = data.splits.get("val", (None, None))
+    start = time.perf_counter()
+    estimator.fit(*data.splits["train"], X_val=X_val, y_val=y_val)
+    seconds = time.perf_counter() - start
+    class_names = data.names_of(estimator.classes_.tolist())
+    scored = [split for split in ("test", "val") if split in data.splits]
+    reports = {split: _score(estimator, data.splits[split], class_names) for split in scored}
+    return Run(estimator, class_names, reports, seconds)
+
+
+def read(folder: str | os.PathLike[str]) -> tuple[ImageClassifier, list[str]]:
+    """Read the estimator of a run, and the names of its classes in their order.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no run.
+    """
+    from kmedclf.persistence import load
+
+    check_run(folder)
+    environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
+    return load(Path(folder, MODEL)), environment["data"]["class_names"]
+
+
+def check_free(out: Path, force: bool) -> None:
+    """Refuse to write over anything but, if ``force``, an earlier run."""
+    if out.is_file():
+        raise FileExistsError(f"{out} must be a folder. There is a file of that name.")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / MODEL).is_file():
+        raise FileExistsError(f"{out} is not empty and holds no run; choose another folder.")
+    if not force:
+        raise FileExistsError(f"{out} holds a run; choose another folder, or --force replaces it.")
+
+
+def check_run(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that holds no run."""
+    if not Path(folder, MODEL).is_file():
+        raise FileNotFoundError(
+            f"{folder} must be a folder that 'kmedclf train' wrote. There is no {MODEL} in it."
+        )
+
+
+def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> Report:
+    """Score the model of a run on a split, and write evaluation-<split>.json into its folder."""
+    estimator, class_names = read(folder)
+    report = _score(estimator, data.splits[split], class_names)
+    _write_report(Path(folder), split, report, data)
+    return report
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """List images: files as they are given, folders as the image files in them, sorted.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such path, or no image in a folder.
+    """
+    from PIL import Image
+
+    suffixes = Image.registered_extensions()
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"There is no file or folder {path}.")
+        inside = sorted(path.rglob("*")) if path.is_dir() else []
+        images = [file for file in inside if file.suffix.lower() in suffixes and file.is_file()]
+        if path.is_dir() and not images:
+            raise FileNotFoundError(f"There is no image in the folder {path}.")
+        found += images or [path]
+    return found
+
+
+def read_images(paths: Sequence[Path], shape: tuple[int, int, int]) -> tuple[np.ndarray, int]:
+    """Read image files as a model needs them.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The files.
+    shape : tuple of int
+        Height, width and channels of the images the model was fitted on.
+
+    Returns
+    -------
+    X : ndarray of shape (n, h, w, c), uint8
+        The images, with the model's channels and size.
+    n_resized : int
+        How many had another size.
+
+    Raises
+    ------
+    ValueError
+        If a file is no image, or holds several.
+    """
+    height, width, channels = shape
+    if width == 1 or channels not in MODES:
+        raise ValueError(f"A model of images of shape {shape} cannot be used on image files.")
+    X, n_resized = np.empty((len(paths), *shape), np.uint8), 0
+    for row, path in zip(X, paths, strict=True):
+        image = _open(path, MODES[channels])
+        n_resized += image.size != (width, height)
+        if image.size != (width, height):
+            image = image.resize((width, height), 2)  # bilinear, over all pixels that shrink
+        row[...] = np.asarray(image).reshape(shape)
+    return X, n_resized
+
+
+def _open(path: Path, mode: str) -> Any:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames == 1:
+                if image.mode.startswith("I;16"):  # Pillow would clip 16 bits, not scale them
+                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                return image.convert(mode)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not an image that can be read ({error}).") from error
+    raise ValueError(f"{path} must hold one image. It holds {frames}.")
+
+
+def environment() -> dict[str, Any]:
+    """Describe what a result depends on besides its data: versions, machine, device."""
+    from kmedclf.devices import gpus
+    from kmedclf.persistence import versions
+
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "processor": models[0] if models else platform.processor(),
+        "cpu_count": os.cpu_count(),
+        "device": list(gpus()) or "CPU",
+    }
+
+
+def _score(estimator: ImageClassifier, split: Split, class_names: Sequence[str]) -> Report:
+    from kmedclf import evaluation
+
+    return evaluation.evaluate(estimator, *split, class_names=class_names)
+
+
+def _summary(report: Report) -> dict[str, Any]:
+    scores = {name: one._asdict() for name, one in report.scores.items()}
+    return {"n": report.n, "confidence": report.confidence, **scores}
+
+
+def _write_report(folder: Path, split: str, report: Report, data: Data) -> None:
+    # The two keys more do not keep Report.from_json from reading it.
+    content = {"data": data.description, "split": split, **report.to_dict()}
+    _write_json(folder / f"evaluation-{split}.json", content)
+
+
+def _draw(_: str, split: str, size: int) -> Split:
+    if split not in SYNTHETIC:
+        raise ValueError(f"The synthetic set has no {split!r} split, only {list(SYNTHETIC)}.")
+    n_samples, seed = SYNTHETIC[split]
+    return datasets.make_blood_cells(n_samples, size, random_state=seed)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    from kmedclf.persistence import written_beside
+
+    with written_beside(path) as beside:
+        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _folder_beside(out: Path, force: bool) -> Iterator[Path]:
+    """Yield a folder beside ``out`` to write to; renamed into its place if all went well."""
+    target = out.absolute()
+    check_free(out, force)
+    new_parents = [parent for parent in target.parents if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Made before the training: a disk that cannot be written to shows at once.
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        (scratch / "new").mkdir()
+        yield scratch / "new"
+        check_free(out, force)
+        if target.exists():
+            target.replace(scratch / "old")
+        (scratch / "new").replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        for parent in new_parents:
+            with suppress(OSError):  # not empty: the run is in it
+                parent.rmdir()
