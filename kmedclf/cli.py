@@ -35,11 +35,11 @@ NETWORKS = {
 }
 SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "auc_macro")
 DEMO: dict[str, dict[str, Any]] = {
-    "MLPClassifier": {"epochs": 15},
-    "CNNClassifier": {"epochs": 15, "filters": 32},
+    "MLPClassifier": {"epochs": 20},
+    "CNNClassifier": {"epochs": 15, "filters": 16},
     "ResNetClassifier": {"epochs": 15, "stem_filters": 16},
 }
-"""Networks of the demo; smaller than the defaults, so that two processor cores do in a minute."""
+"""Fewer kernels and epochs than the defaults: a demo should not take longer than a coffee."""
 
 
 class Commands(TyperGroup):

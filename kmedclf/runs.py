@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
     from kmedclf.evaluation import Report
 
-SYNTHETIC = {"train": (1200, 0), "val": (200, 1), "test": (600, 2)}
+SYNTHETIC = {"train": (2000, 0), "val": (400, 1), "test": (1000, 2)}
 """Number of images and seed of each split of the set named "synthetic"."""
 
 MODEL = "model.kmedclf"

@@ -1,0 +1,117 @@
+"""What the README promises, and what is in the wheel."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.M | re.S)
+
+
+def blocks(language, text=README):
+    """Code blocks of a language, without the indentation of the list they may stand in."""
+    found = [(indent, code) for indent, kind, code in BLOCK.findall(text) if kind == language]
+    return [re.sub(rf"(?m)^{indent}", "", code) for indent, code in found]
+
+
+def test_python_of_the_readme_runs_as_written(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "readme"}
+    code = blocks("python")
+    assert len(code) == README.count("```python")
+    for block in code:
+        exec(compile(block, "README.md", "exec"), namespace)  # as a reader would, in order
+    assert "cnnclassifier__filters" in capsys.readouterr().out
+    loaded = namespace["keras"] and __import__("kmedclf").load("two_conv.kmedclf")
+    assert loaded.get_params()["dropout"] == 0.2
+
+
+def test_first_example_and_own_network_are_as_short_as_promised():
+    example, network, _ = blocks("python")
+    lines = [line for line in example.splitlines() if line]
+    assert len(lines) <= 20
+    body = network.split("class ")[1].split("\n\n\n")[0]
+    assert len([line for line in body.splitlines() if line]) <= 12
+
+
+def test_commands_of_the_readme_exist():
+    from typer.main import get_command
+
+    from kmedclf.cli import app
+
+    commands = re.findall(r"\bkmedclf ([a-z]+)", "".join(blocks("bash")))
+    assert {"demo", "train", "evaluate", "predict", "datasets"} <= set(commands)
+    assert set(commands) <= set(get_command(app).commands)
+
+
+def test_readme_and_ci_and_contributing_give_the_same_commands():
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    test_command = blocks("bash")[0].splitlines()[1]
+    assert test_command == "pip install -e '.[test]' && pytest"
+    assert test_command.split(" && ") == blocks("bash", contributing)[0].splitlines()[:2]
+    for command in ("pip install -e '.[test]'", "pytest", "ruff check .", "ruff format --check ."):
+        assert command in ci
+
+
+def test_files_named_in_prose_exist():
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "README.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for path in re.findall(r"`((?:\.ci|benchmarks|kmedclf|search_spaces|tests)/[^` ]*)`", text):
+            assert (ROOT / path).exists(), f"{name} names {path}"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel built from a copy of the tree, as an unpacked listing and its metadata."""
+    folder = tmp_path_factory.mktemp("wheel")
+    leave_out = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "runs", "__pycache__")
+    source = shutil.copytree(ROOT, folder / "source", ignore=leave_out)
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "-w", folder, source], check=True, capture_output=True)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        names = set(archive.namelist())
+        metadata = next(name for name in names if name.endswith("METADATA"))
+        return names, archive.read(metadata).decode()
+
+
+def test_wheel_holds_all_of_the_package_and_no_tests(wheel):
+    names, _ = wheel
+    tracked = [ROOT / "kmedclf" / "py.typed", *(ROOT / "kmedclf").rglob("*.py")]
+    tracked += [p for s in (".html", ".css", ".js") for p in (ROOT / "kmedclf").rglob(f"*{s}")]
+    wanted = {path.relative_to(ROOT).as_posix() for path in tracked}
+    spaces = (ROOT / "search_spaces").glob("*.yaml")
+    wanted |= {f"kmedclf/search_spaces/{path.name}" for path in spaces}
+    assert wanted <= names
+    strangers = {name.split("/")[0] for name in names} - {"kmedclf"}
+    assert all(name.endswith(".dist-info") for name in strangers)
+
+
+def test_wheel_requires_what_can_be_installed_together(wheel):
+    _, metadata = wheel
+    assert "Requires-Python: <3.14,>=3.11" in metadata
+    assert not re.search(r"^Requires-Dist: (torch|medmnist)\S*$", metadata, re.M)
+    assert "Provides-Extra: test" in metadata
+
+
+def test_search_spaces_are_found_in_an_editable_install():
+    code = "import kmedclf.search_spaces as s; print(list(s.__path__)[0])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=os.sep)
+    assert done.returncode == 0, done.stderr
+    assert list(Path(done.stdout.strip()).glob("*.yaml"))
+
+
+def test_markers_are_the_four_contributors_are_told_of():
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    markers = pyproject["tool"]["pytest"]["ini_options"]["markers"]
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for marker in markers:
+        assert f"`{marker.split(':')[0]}`" in contributing
