@@ -25,7 +25,8 @@ from kmedclf.evaluation import (
     evaluate_predictions,
     mean_std,
 )
-from kmedclf.evaluation.bootstrap import Outcome, scores_of
+from kmedclf.evaluation.bootstrap import Outcome, resample, scores_of
+from kmedclf.evaluation.intervals import Intervals
 from kmedclf.evaluation.report import SCORES
 
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
@@ -156,18 +157,19 @@ def test_resampled_scores_are_the_scores_of_the_resample(k, ties):
 
 
 def test_intervals_cover():
-    """On 300 test sets a true 95 % interval covers in 92 to 98 % of them, but for 1 in 50 (2.4 sd)."""
+    """300 test sets of 300 images. Of true 95 % intervals, 91 to 99 % would cover (3 sd)."""
     y, proba = simulated(200_000, 3, seed=99)
     exact = values(evaluate_predictions(y, proba, n_bootstrap=0))
-    names = ("accuracy", "auc_macro", "f1_macro", "log_loss", "brier")
-    covered = dict.fromkeys(names, 0)
+    covered = dict.fromkeys(exact, 0)
     for seed in range(300):
-        y, proba = simulated(150, 3, seed)
-        report = evaluate_predictions(y, proba, n_bootstrap=200)
-        for name in names:
-            one = report.scores[name]
+        y, proba = simulated(300, 3, seed)
+        outcome = Outcome.of(y, proba.argmax(axis=1), proba, np.ones(300))
+        intervals = Intervals(resample(outcome, 300, 0), 0.95)
+        plain = scores_of(outcome, np.ones((300, 1)))
+        for name in exact:
+            one = intervals.of(name, plain[name][0])
             covered[name] += one.low <= exact[name] <= one.high
-    assert all(0.92 <= count / 300 <= 0.98 for count in covered.values()), covered
+    assert all(0.91 <= count / 300 <= 0.99 for count in covered.values()), covered
 
 
 def test_order_of_rows_changes_nothing():

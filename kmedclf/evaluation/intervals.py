@@ -62,8 +62,8 @@ class Intervals:
             return Estimate(value)
         found = self._quantiles[name] if column is None else self._quantiles[name][:, column]
         low, middle, high = map(float, found)
-        if name == "ece":
-            low, high = max(0.0, low - middle + value), min(1.0, high - middle + value)
+        if name == "ece":  # it is biased upwards; see the notes of evaluate_predictions
+            low, high = max(0.0, 2 * value - high), min(1.0, high - middle + value)
         if np.isnan(low) or high - low < 1e-12:
             return self._unmoved(name, value, trials)
         return Estimate(value, low, high)

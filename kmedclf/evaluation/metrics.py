@@ -146,7 +146,8 @@ def evaluate_predictions(
     to the bootstrap", 1993). A proportion that is 0 or 1, which no resample can move, gets the
     exact binomial interval (C. Clopper, E. Pearson, Biometrika 26, 1934). The expected calibration
     error (C. Guo et al., "On calibration of modern neural networks", ICML 2017; 15 bins of equal
-    width) is larger in resamples than in the sample; its interval is moved back by the difference.
+    width) comes out too large in a sample, and larger still in a resample of it: its interval is
+    moved up to the sample above, and as far beyond it below.
 
     Macro averages run over the classes that occur; one of them that is never predicted has
     precision 0. A class that does not occur has no recall and no AUC.
