@@ -1,0 +1,157 @@
+"""A search space is data: one YAML file, turned into whatever a search wants to have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+from kmedclf.search.candidates import Stage
+
+Grid: TypeAlias = dict[str, Any] | list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The parameters of an estimator to search, in ordered stages.
+
+    Parameters
+    ----------
+    estimator : type
+        Class whose parameters they are.
+    stages : tuple of Stage
+        What to search, in order; a flat space is one stage.
+    source : str, default=""
+        Where the space comes from.
+
+    Examples
+    --------
+    >>> from kmedclf.search import SearchSpace
+    >>> space = SearchSpace.load("cnn")
+    >>> [stage.name for stage in space.stages]
+    ['data', 'kernels', 'pooling', 'training']
+    >>> space.stage_grids()[1]
+    {'kernel_size': [3, 5, 7], 'filters': [8, 16, 32, 64, 128]}
+    """
+
+    estimator: type
+    stages: tuple[Stage, ...]
+    source: str = ""
+
+    @classmethod
+    def load(cls, name: str | Path, estimator: type | None = None) -> Self:
+        """Read a space that comes with the package, or a file of one's own.
+
+        Parameters
+        ----------
+        name : str or path-like
+            A name out of `names`, or the path of a YAML file.
+        estimator : type, optional
+            Class whose parameters are searched; by default the one that the file names. An
+            estimator that is not part of kmedclf must be given here.
+
+        Returns
+        -------
+        SearchSpace
+            The space, every value in it accepted by the estimator.
+
+        Raises
+        ------
+        ValueError
+            With file and line, if the file is not a space of the estimator.
+        FileNotFoundError
+            If there is no such file or name.
+        """
+        from kmedclf.search import reading  # loads TensorFlow; `names` need not
+
+        path = Path(name)
+        if path.suffix not in (".yaml", ".yml") and not path.is_file():
+            path = _shipped().get(str(name), path)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"A search space must be one of {', '.join(cls.names())} or the path of a YAML "
+                f"file. Got {str(name)!r} instead{reading.suggest(str(name), cls.names())}"
+            )
+        return cls(*reading.read(path, estimator), source=str(name))
+
+    @staticmethod
+    def names() -> list[str]:
+        """List the spaces that come with the package."""
+        return sorted(_shipped())
+
+    def flat(self) -> Stage:
+        """Give all stages as one."""
+        groups = product(*(stage.alternatives for stage in self.stages))
+        return Stage(
+            "all", tuple({k: v for one in group for k, v in one.items()} for group in groups)
+        )
+
+    def param_grid(self) -> Grid:
+        """Give all stages as one grid, as GridSearchCV takes it.
+
+        Returns
+        -------
+        dict of str to list, or list of such dicts
+            A list where a stage has alternatives.
+
+        Raises
+        ------
+        ValueError
+            If a range has no finite list of values.
+        """
+        return _single(self.flat().grids())
+
+    def stage_grids(self) -> list[Grid]:
+        """Give one grid for each stage.
+
+        Returns
+        -------
+        list of dict of str to list
+            In order; a list of dicts where a stage has alternatives.
+
+        Raises
+        ------
+        ValueError
+            If a range has no finite list of values.
+        """
+        return [_single(stage.grids()) for stage in self.stages]
+
+    def distributions(self) -> Grid:
+        """Give all stages as lists and distributions, as RandomizedSearchCV takes them.
+
+        Returns
+        -------
+        dict of str to list or Range, or list of such dicts
+            A list where a stage has alternatives.
+        """
+        return _single(self.flat().distributions())
+
+    def hyperparameters(self, hp: Any) -> dict[str, Any]:
+        """Register all parameters with KerasTuner and read values back.
+
+        Parameters
+        ----------
+        hp : keras_tuner.HyperParameters
+            Where to.
+
+        Returns
+        -------
+        dict
+            Parameters of the estimator, with one value each.
+        """
+        return {k: v for stage in self.stages for k, v in stage.hyperparameters(hp).items()}
+
+
+def _single(grids: list[dict[str, Any]]) -> Grid:
+    return grids[0] if len(grids) == 1 else grids
+
+
+def _shipped() -> dict[str, Path]:
+    # An editable installation does not map the checkout's folder into the package.
+    checkout = Path(__file__).parents[2]
+    folder: Any = checkout / "search_spaces"
+    if not (folder.is_dir() and (checkout / "setup.cfg").is_file()):
+        folder = resources.files("kmedclf") / "search_spaces"
+    return {Path(file.name).stem: file for file in folder.iterdir() if file.name.endswith(".yaml")}
