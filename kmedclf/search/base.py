@@ -1,0 +1,245 @@
+"""What all searches share: splits, subset, results like scikit-learn's, the final fit."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import check_cv, train_test_split
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils import _safe_indexing, indexable
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import has_fit_parameter
+
+from kmedclf.search import objectives
+from kmedclf.search.evaluation import Data, Evaluator, Fit, Params, cut, is_held_out
+from kmedclf.search.progress import SearchProgress
+from kmedclf.search.stages import stages_for
+from kmedclf.validation import unwrap
+
+
+@dataclass
+class Table:
+    """Candidates with their fits, in the order they were tried.
+
+    Parameters
+    ----------
+    params : list of dict
+        One a candidate.
+    fits : list of list of Fit
+        One list a candidate, one entry a fold.
+    more : dict of str to list
+        More columns.
+    """
+
+    params: list[Params] = field(default_factory=list)
+    fits: list[list[Fit]] = field(default_factory=list)
+    more: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add(self, params: Sequence[Params], fits: list[list[Fit]], **more: list[Any]) -> None:
+        """Append candidates; every call brings the same columns."""
+        self.params += params
+        self.fits += fits
+        for name, column in more.items():
+            self.more.setdefault(name, []).extend(column)
+
+    def mean(self, row: int) -> float:
+        """Average a candidate's scores; NaN if a fold failed."""
+        return float(np.mean([fit.score for fit in self.fits[row]]))
+
+    def best(self, rows: Sequence[int]) -> int:
+        """Choose the best of some rows; of equals the first, as scikit-learn does.
+
+        Raises
+        ------
+        ValueError
+            If every fit of these rows failed.
+        """
+        errors = [fit.error for row in rows for fit in self.fits[row]]
+        if all(errors):
+            raise ValueError(f"All {len(errors)} fits failed, the first with:\n{errors[0]}")
+        return max(rows, key=self.rank)
+
+    def rank(self, row: int) -> float:
+        """Give what candidates are ordered by: the mean score, failures last."""
+        return np.nan_to_num(self.mean(row), nan=-np.inf, neginf=-np.inf)
+
+
+class CrossValidatedSearch(BaseSearchCV):
+    """Base of the searches: a scikit-learn search whose fits also hand over learning curves.
+
+    A subclass says how candidates follow from results: ``_prepare`` checks its parameters and
+    counts the work, ``_run`` tries candidates and names the winner.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "estimator": BaseSearchCV._parameter_constraints["estimator"],
+        "cv": ["cv_object"],
+        "n_jobs": [Integral, None],
+        "subset": [Interval(Real, 0, 1, closed="right"), tuple, list, None],
+        "refit": ["boolean"],
+        "refit_params": [dict, None],
+        "error_score": BaseSearchCV._parameter_constraints["error_score"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+    return_train_score = False  # of scikit-learn's table; training curves are in curves_
+
+    # set by the constructors of the subclasses
+    subset: Any
+    refit_params: dict[str, Any] | None
+    random_state: Any
+
+    @abstractmethod
+    def _given(self) -> Any:
+        """Give the space as the user did."""
+
+    @abstractmethod
+    def _prepare(self, n_splits: int) -> float | None:
+        """Check what is special; tell how many fits there will be, None if nobody knows."""
+
+    @abstractmethod
+    def _run(self, evaluate: Evaluator, table: Table) -> tuple[int, dict[str, Any]]:
+        """Fill the table; give the winner's row and its parameters."""
+
+    def fit(self, X: Any, y: Any, **params: Any) -> Self:
+        """Search, then fit the winner on all rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Images, in any form the estimator takes.
+        y : array-like of shape (n,)
+            Labels.
+        **params : dict
+            More arguments of the estimator's ``fit``. Those of length n are cut with X, but
+            ``X_val``, ``y_val`` and ``sample_weight_val`` stay whole, so that every fold stops
+            early on the same images. ``groups`` go to ``cv`` and, if it takes them, to the
+            estimator.
+
+        Returns
+        -------
+        self
+            The fitted search.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, the space, the scorer or the data are not as they must be; before the
+            first fit.
+        """
+        self._validate_params()
+        X, y = indexable(X, y)
+        whole, split_params = self._route(X, y, params)
+        self.scorer_, _ = self._get_scorers(held_out=any(map(is_held_out, whole.fit_params)))
+        part = self._part(whole, split_params)
+        self.n_splits_ = len(part.splits)
+        self._stages = stages_for(self.estimator, self._given(), type(self).__name__)
+        objectives.check_comparable(self.scorer_, self._searched, type(self).__name__)
+        total = self._prepare(self.n_splits_)
+        table = Table()
+        with SearchProgress(type(self).__name__, total, int(self.verbose)) as progress:
+            evaluate = Evaluator(
+                clone(self.estimator), part, self.scorer_, progress, self.n_jobs, self.error_score
+            )
+            self.best_index_, self.best_params_ = self._run(evaluate, table)
+        del self._stages
+        self.multimetric_ = False
+        self.cv_results_ = self._format(table)
+        self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
+        self.curves_ = [[dict(fit.curves) for fit in fits] for fits in table.fits]
+        self.scorer_ = objectives.for_new_data(self.scorer_, self.estimator)
+        if self.refit:
+            self._refit(whole)
+        return self
+
+    @property
+    def _searched(self) -> list[str]:
+        return list(dict.fromkeys(name for stage in self._stages for name in stage.names))
+
+    def _get_scorers(self, held_out: bool = True) -> tuple[objectives.Scorer, str]:
+        owner = type(self).__name__
+        scorer = objectives.resolve(self.scoring, self.estimator, owner, held_out=held_out)
+        return scorer, "score"
+
+    def _route(self, X: Any, y: Any, params: dict[str, Any]) -> tuple[Data, Params]:
+        """Sort arguments of fit into the estimator's and scorer's, and those of the splitter."""
+        routed = self._get_routed_params_for_fit(cut(X, params, None))
+        fit_params = dict(routed.estimator.fit)
+        groups = routed.splitter.split.get("groups")
+        if groups is not None and has_fit_parameter(self.estimator, "groups"):
+            fit_params["groups"] = groups
+        return Data(X, y, [], fit_params, routed.scorer.score), routed.splitter.split
+
+    def _part(self, whole: Data, split_params: Params) -> Data:
+        """Cut the data down to the part that is searched on, and split it into folds."""
+        X, y, fit_params, score_params = whole.X, whole.y, whole.fit_params, whole.score_params
+        rows = self._rows(y)
+        if rows is not None:
+            fit_params = self._part_of_held_out(cut(X, fit_params, rows))
+            score_params = cut(X, score_params, rows)
+            split_params = cut(X, split_params, rows)
+            X, y = _safe_indexing(X, rows), _safe_indexing(y, rows)
+        cv = 3 if self.cv is None else self.cv
+        cv = check_cv(cv, y, classifier=is_classifier(self.estimator))
+        # split once, so that every candidate sees the same folds, whatever the splitter does
+        return Data(X, y, list(cv.split(X, y, **split_params)), fit_params, score_params)
+
+    def _part_of_held_out(self, fit_params: Params) -> dict[str, Any]:
+        """Cut the validation data by the same rule as the rows."""
+        found = {name: unwrap(value) for name, value in fit_params.items() if is_held_out(name)}
+        for name in [name for name in found if name.endswith("y_val")]:
+            prefix = name.removesuffix("y_val")
+            rows = self._rows(found[name])
+            for one in ("X_val", "sample_weight_val", "y_val"):
+                if found.get(prefix + one) is not None:
+                    found[prefix + one] = _safe_indexing(found[prefix + one], rows)
+        return {**fit_params, **found}
+
+    def _rows(self, y: Any) -> Any:
+        """Choose the rows to search on: None is all, a slice the first ones."""
+        subset = self.subset
+        first = isinstance(subset, tuple | list)
+        if first:
+            shaped = len(subset) == 2 and subset[0] == "first" and isinstance(subset[1], Real)
+            if not shaped or not 0 < subset[1] <= 1:
+                raise ValueError(
+                    f"The 'subset' parameter of {type(self).__name__} must be a fraction, "
+                    f"('first', fraction) or None. Got {subset!r} instead."
+                )
+            return slice(0, max(1, int(subset[1] * len(y))))
+        if subset is None or subset == 1:
+            return None
+        stratify = y if is_classifier(self.estimator) else None
+        rows, _ = train_test_split(
+            np.arange(len(y)), train_size=subset, stratify=stratify, random_state=self.random_state
+        )
+        return np.sort(rows)
+
+    def _format(self, table: Table) -> dict[str, Any]:
+        """Make scikit-learn's table of results."""
+        out = [
+            {"test_scores": fit.score, "fit_time": fit.fit_time, "score_time": fit.score_time}
+            for fits in table.fits
+            for fit in fits
+        ]
+        with warnings.catch_warnings():  # failures have been reported
+            warnings.filterwarnings("ignore", "One or more of the test scores are non-finite")
+            return self._format_results(table.params, self.n_splits_, out, table.more)
+
+    def _refit(self, whole: Data) -> None:
+        best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+        best.set_params(**(self.refit_params or {}))
+        start = time.perf_counter()
+        best.fit(whole.X, whole.y, **whole.fit_params)
+        self.refit_time_ = time.perf_counter() - start
+        self.best_estimator_ = best
+        if hasattr(best, "feature_names_in_"):
+            self.feature_names_in_ = best.feature_names_in_

@@ -1,0 +1,240 @@
+"""Staged search: parameters in ordered subsets, each searched with the others' winners fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.model_selection import ParameterGrid, ParameterSampler
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from kmedclf.search.base import CrossValidatedSearch, Table
+from kmedclf.search.candidates import Stage
+from kmedclf.search.evaluation import Evaluator, Params
+from kmedclf.search.stages import check_resource, resource_of
+
+
+class StagedSearchCV(CrossValidatedSearch):
+    """Search hyperparameters stage by stage, with cross-validation.
+
+    Every stage searches its own parameters. The others keep the estimator's values or, once their
+    stage is done, those of the winner. Four stages of ten candidates cost 40 candidates, where one
+    grid of them all would cost 10,000; what is missed is interplay across stages.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What is searched.
+    stages : SearchSpace, str, path-like or list of dict
+        What to search, in order: a space, its name or path, or one dict of candidates (or a list
+        of alternative dicts) for each stage.
+    cv : int, splitter, iterable or None, default=None
+        Folds, as in scikit-learn; None is StratifiedKFold(3). Split once for the whole search.
+    scoring : str, callable or None, default=None
+        What is maximised: the name of a scorer, "val_accuracy" or "val_loss" of the estimator's
+        own validation data, a callable, or None for the estimator's ``score``.
+    search : {"grid", "halving", "random"}, default="grid"
+        How a stage is searched: all its candidates; all with few epochs and ever fewer with ever
+        more; or some drawn at random.
+    n_iter : int, default=10
+        Candidates a stage, for "random".
+    factor : int, default=3
+        For "halving": how many times fewer candidates get how many times more epochs.
+    min_resources : int, default=1
+        For "halving": least epochs of the first round. It gets more where the last round would
+        otherwise stay below the estimator's ``epochs``.
+    n_jobs : int or None, default=None
+        Fits at the same time.
+    subset : float, ("first", float) or None, default=None
+        Part of the rows, and of X_val, to search on: a stratified random share, or the first rows
+        as they come. None is all. The final fit gets everything.
+    refit : bool, default=True
+        Whether to fit the winner on all rows.
+    refit_params : dict or None, default=None
+        Parameters of that fit alone, such as longer training.
+    error_score : float or "raise", default=nan
+        Score of a fit that fails.
+    random_state : int, RandomState or None, default=None
+        Seed of the subset and of "random"; the estimator has its own.
+    verbose : int, default=0
+        1 shows progress and the time left.
+
+    Attributes
+    ----------
+    best_params_ : dict
+        The winners of all stages.
+    best_score_ : float
+        Mean score of the last stage's winner.
+    best_index_ : int
+        Its row in ``cv_results_``.
+    best_estimator_ : estimator
+        The winner, fitted on all rows; with ``refit``.
+    cv_results_ : dict of str to ndarray
+        As scikit-learn's, over all stages, with the column "stage"; "halving" adds "iter" and
+        "n_resources". Ranks are over all rows.
+    stage_results_ : list of dict
+        For each stage "name", "parameters", "best_params" (its own), "best_score", "best_index"
+        (in its own table) and "cv_results", its table.
+    curves_ : list of list of dict
+        ``curves_[row][fold]["val_accuracy"]`` is a learning curve, one number an epoch.
+    n_splits_ : int
+        Number of folds.
+    refit_time_ : float
+        Seconds of the final fit.
+    scorer_ : callable
+        The scorer.
+
+    Notes
+    -----
+    A candidate that an earlier stage has met is not fitted again if every ``random_state`` of the
+    estimator is a number. A search that was killed goes on where it was if it is started again
+    with the same seeds and the estimator's ``memory``.
+
+    Examples
+    --------
+    >>> from kmedclf import MLPClassifier
+    >>> from kmedclf.datasets import make_blood_cells
+    >>> from kmedclf.search import StagedSearchCV
+    >>> X, y = make_blood_cells(200, random_state=0)  # synthetic
+    >>> mlp = MLPClassifier(epochs=2, early_stopping=False, random_state=0)
+    >>> search = StagedSearchCV(mlp, [{"units": [4, 8]}, {"optimizer": ["sgd", "adam"]}])
+    >>> sorted(search.fit(X, y).best_params_)
+    ['optimizer', 'units']
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **CrossValidatedSearch._parameter_constraints,
+        "search": [StrOptions({"grid", "halving", "random"})],
+        "n_iter": [Interval(Integral, 1, None, closed="left")],
+        "factor": [Interval(Integral, 2, None, closed="left")],
+        "min_resources": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        stages: Any,
+        *,
+        cv: Any = None,
+        scoring: str | Callable[..., float] | None = None,
+        search: str = "grid",
+        n_iter: int = 10,
+        factor: int = 3,
+        min_resources: int = 1,
+        n_jobs: int | None = None,
+        subset: float | tuple[str, float] | None = None,
+        refit: bool = True,
+        refit_params: dict[str, Any] | None = None,
+        error_score: float | str = np.nan,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.stages = stages
+        self.cv = cv
+        self.scoring = scoring
+        self.search = search
+        self.n_iter = n_iter
+        self.factor = factor
+        self.min_resources = min_resources
+        self.n_jobs = n_jobs
+        self.subset = subset
+        self.refit = refit
+        self.refit_params = refit_params
+        self.error_score = error_score
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _given(self) -> Any:
+        return self.stages
+
+    def _prepare(self, n_splits: int) -> float:
+        if self.search == "halving":
+            check_resource(self.estimator, self._searched, f"search={self.search!r}")
+        return n_splits * sum(self._work(stage) for stage in self._stages)
+
+    def _run(self, evaluate: Evaluator, table: Table) -> tuple[int, dict[str, Any]]:
+        known = self.estimator.get_params()
+        current = {name: known[name] for name in self._searched if name in known}
+        self.stage_results_: list[dict[str, Any]] = []
+        row, winners = 0, dict[str, Any]()
+        for number, stage in enumerate(self._stages, 1):
+            label = f"stage {number}/{len(self._stages)} {stage.name}"
+            part = Table()
+            runs = self._halving if self.search == "halving" else self._all_at_once
+            evaluate.progress.begin(label)
+            best = runs(stage, current, evaluate, part)
+            row = len(table.params) + best
+            winners |= {n: part.params[best][n] for n in stage.names if n in part.params[best]}
+            current |= winners
+            results = self._format(part)
+            self.stage_results_.append(
+                {
+                    "name": stage.name,
+                    "parameters": stage.names,
+                    "best_params": {n: winners[n] for n in stage.names if n in winners},
+                    "best_score": float(results["mean_test_score"][best]),
+                    "best_index": best,
+                    "cv_results": results,
+                }
+            )
+            table.add(part.params, part.fits, stage=[stage.name] * len(part.params), **part.more)
+        return row, winners
+
+    def _candidates(self, stage: Stage) -> list[dict[str, Any]]:
+        if self.search != "random":
+            return list(ParameterGrid(stage.grids()))
+        groups = stage.distributions()
+        finite = all(not hasattr(one, "rvs") for group in groups for one in group.values())
+        n_iter = min(self.n_iter, len(ParameterGrid(groups))) if finite else self.n_iter
+        return list(ParameterSampler(groups, n_iter, random_state=self.random_state))
+
+    def _all_at_once(self, stage: Stage, current: Params, evaluate: Evaluator, table: Table) -> int:
+        candidates = [{**current, **one} for one in self._candidates(stage)]
+        table.add(candidates, evaluate(candidates))
+        return table.best(range(len(candidates)))
+
+    def _halving(self, stage: Stage, current: Params, evaluate: Evaluator, table: Table) -> int:
+        candidates = [{**current, **one} for one in self._candidates(stage)]
+        resource, most = self._resource()
+        for number, epochs in enumerate(self._rungs(len(candidates))):
+            start = len(table.params)
+            candidates = [{**one, resource: epochs} for one in candidates]
+            fits = evaluate(candidates, lambda one: one[resource] / most)
+            table.add(
+                candidates,
+                fits,
+                iter=[number] * len(candidates),
+                n_resources=[epochs] * len(candidates),
+            )
+            rows = range(start, len(table.params))
+            keep = sorted(rows, key=table.rank, reverse=True)[: -(-len(rows) // self.factor)]
+            candidates = [dict(table.params[row]) for row in sorted(keep)]
+        return table.best(rows)
+
+    def _rungs(self, n: int) -> list[int]:
+        """Give the epochs of every round; the last one gets as near to all as it can."""
+        _, most = self._resource()
+        least = min(self.min_resources, most)
+        rounds = 1
+        while self.factor**rounds <= n:
+            rounds += 1
+        least = max(least, most // self.factor ** (rounds - 1))
+        epochs = (least * self.factor**number for number in range(rounds))
+        return [number for number in epochs if number <= most]
+
+    def _work(self, stage: Stage) -> float:
+        left = len(self._candidates(stage))
+        if self.search != "halving":
+            return left
+        work = 0.0
+        for epochs in self._rungs(left):
+            work += left * epochs / self._resource()[1]
+            left = -(-left // self.factor)
+        return work
+
+    def _resource(self) -> tuple[str, int]:
+        name = resource_of(self.estimator)
+        return name, self.estimator.get_params()[name]

@@ -1,0 +1,202 @@
+"""KerasTuner's oracles with cross-validated objectives and scikit-learn's results."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.model_selection import ParameterGrid
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from kmedclf.search.base import CrossValidatedSearch, Table
+from kmedclf.search.candidates import Stage
+from kmedclf.search.evaluation import Evaluator
+from kmedclf.search.oracles import Oracle, hyperband_schedule
+from kmedclf.search.space import SearchSpace
+from kmedclf.search.stages import check_resource, resource_of
+
+
+class TunerSearchCV(CrossValidatedSearch):
+    """Let KerasTuner choose the candidates, and cross-validate each of them.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What is searched.
+    space : SearchSpace, str, path-like, dict or list of dict
+        What to search: a space, its name or path, or lists and `Range` by parameter. Stages are
+        searched together.
+    tuner : {"random", "bayesian", "hyperband", "grid"}, default="random"
+        KerasTuner's way of choosing candidates.
+    max_trials : int or None, default=None
+        Most candidates. None is 10 for "random" and "bayesian" and all for "grid"; "hyperband"
+        has its own schedule.
+    cv : int, splitter, iterable or None, default=None
+        Folds, as in scikit-learn; None is StratifiedKFold(3). The objective is the mean over them.
+    scoring : str, callable or None, default=None
+        What is maximised: the name of a scorer, "val_accuracy" or "val_loss" of the estimator's
+        own validation data, a callable, or None for the estimator's ``score``.
+    factor : int, default=3
+        For "hyperband": how many times fewer candidates get how many times more epochs, up to
+        the estimator's ``epochs``.
+    hyperband_iterations : int, default=1
+        How often "hyperband" goes through its whole schedule.
+    n_jobs : int or None, default=None
+        Fits at the same time; it does not change which candidates are tried.
+    subset : float, ("first", float) or None, default=None
+        Part of the rows, and of X_val, to search on: a stratified random share, or the first rows
+        as they come. None is all. The final fit gets everything.
+    refit : bool, default=True
+        Whether to fit the winner on all rows.
+    refit_params : dict or None, default=None
+        Parameters of that fit alone, such as longer training.
+    error_score : float or "raise", default=nan
+        Score of a fit that fails.
+    random_state : int, RandomState or None, default=None
+        Seed of the oracle and the subset; the estimator has its own.
+    verbose : int, default=0
+        1 shows progress and the time left.
+
+    Attributes
+    ----------
+    best_params_ : dict
+        The winner's parameters; for "hyperband" the best of those trained longest, without the
+        epochs.
+    best_score_ : float
+        Its mean score.
+    best_index_ : int
+        Its row in ``cv_results_``.
+    best_estimator_ : estimator
+        The winner, fitted on all rows; with ``refit``.
+    cv_results_ : dict of str to ndarray
+        As scikit-learn's, one row a trial, with the column "trial"; "hyperband" adds
+        "n_resources", the epochs.
+    curves_ : list of list of dict
+        ``curves_[row][fold]["val_accuracy"]`` is a learning curve, one number an epoch.
+    n_splits_ : int
+        Number of folds.
+    refit_time_ : float
+        Seconds of the final fit.
+    scorer_ : callable
+        The scorer.
+
+    Notes
+    -----
+    The same seeds give the same trials, whatever ``n_jobs`` is. A search that was killed goes on
+    where it was if it is started again with the same seeds and the estimator's ``memory``: its
+    finished fits are loaded. "hyperband" trains each candidate from the start in every round.
+
+    Examples
+    --------
+    >>> from kmedclf import MLPClassifier
+    >>> from kmedclf.datasets import make_blood_cells
+    >>> from kmedclf.search import Range, TunerSearchCV
+    >>> X, y = make_blood_cells(200, random_state=0)  # synthetic
+    >>> mlp = MLPClassifier(epochs=2, early_stopping=False, random_state=0)
+    >>> space = {"units": Range(4, 8, "int"), "optimizer": ["sgd", "adam"]}
+    >>> search = TunerSearchCV(mlp, space, max_trials=2, random_state=0).fit(X, y)
+    >>> len(search.cv_results_["mean_test_score"])
+    2
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **CrossValidatedSearch._parameter_constraints,
+        "tuner": [StrOptions({"random", "bayesian", "hyperband", "grid"})],
+        "max_trials": [Interval(Integral, 1, None, closed="left"), None],
+        "factor": [Interval(Integral, 2, None, closed="left")],
+        "hyperband_iterations": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        space: SearchSpace | Any,
+        *,
+        tuner: str = "random",
+        max_trials: int | None = None,
+        cv: Any = None,
+        scoring: str | Callable[..., float] | None = None,
+        factor: int = 3,
+        hyperband_iterations: int = 1,
+        n_jobs: int | None = None,
+        subset: float | tuple[str, float] | None = None,
+        refit: bool = True,
+        refit_params: dict[str, Any] | None = None,
+        error_score: float | str = np.nan,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.space = space
+        self.tuner = tuner
+        self.max_trials = max_trials
+        self.cv = cv
+        self.scoring = scoring
+        self.factor = factor
+        self.hyperband_iterations = hyperband_iterations
+        self.n_jobs = n_jobs
+        self.subset = subset
+        self.refit = refit
+        self.refit_params = refit_params
+        self.error_score = error_score
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _given(self) -> Any:
+        return self.space
+
+    def _prepare(self, n_splits: int) -> float | None:
+        if self.tuner == "hyperband":
+            check_resource(self.estimator, self._searched, f"tuner={self.tuner!r}")
+            if self.max_trials is not None:
+                raise ValueError(
+                    f"The 'max_trials' parameter of {type(self).__name__} must be None for "
+                    f"tuner='hyperband', whose schedule 'factor' and 'hyperband_iterations' set. "
+                    f"Got {self.max_trials} instead."
+                )
+            rounds = hyperband_schedule(self._epochs, self.factor, self.hyperband_iterations)
+            return n_splits * sum(n * epochs / self._epochs for n, epochs in rounds)
+        if self.tuner == "grid":
+            # whole numbers become lists; other ranges have no grid, and say so
+            self._stages = [Stage(stage.name, tuple(stage.grids())) for stage in self._stages]
+            sizes = [len(ParameterGrid(stage.grids())) for stage in self._stages]
+            return n_splits * min(int(np.prod(sizes)), self.max_trials or np.inf)
+        return n_splits * (self.max_trials or 10)
+
+    @property
+    def _epochs(self) -> int:
+        return self.estimator.get_params()[resource_of(self.estimator)]
+
+    def _oracle(self, folder: str) -> Oracle:
+        seed = 1 + check_random_state(self.random_state).randint(2**31 - 2)
+        if self.tuner == "hyperband":
+            schedule = {"epochs": self._epochs, "factor": self.factor}
+            schedule["iterations"] = self.hyperband_iterations
+            return Oracle(self.tuner, self._stages, seed, folder, **schedule)
+        most = self.max_trials or (None if self.tuner == "grid" else 10)
+        return Oracle(self.tuner, self._stages, seed, folder, max_trials=most)
+
+    def _run(self, evaluate: Evaluator, table: Table) -> tuple[int, dict[str, Any]]:
+        banded = self.tuner == "hyperband"
+        resource = resource_of(self.estimator) if banded else ""
+        most = self._epochs if banded else 1
+        evaluate.progress.begin(self.tuner)
+        with tempfile.TemporaryDirectory() as folder:
+            oracle = self._oracle(folder)
+            while batch := oracle.ask():
+                candidates = [trial.params for trial in batch]
+                columns: dict[str, list[Any]] = {"trial": [trial.id for trial in batch]}
+                if banded:
+                    columns["n_resources"] = [trial.epochs for trial in batch]
+                    candidates = [{**trial.params, resource: trial.epochs} for trial in batch]
+                fits = evaluate(candidates, lambda one: one.get(resource, most) / most)
+                table.add(candidates, fits, **columns)
+                for row, trial in enumerate(batch, len(table.params) - len(batch)):
+                    oracle.tell(trial, table.mean(row))
+        epochs = table.more.get("n_resources", [most] * len(table.params))
+        best = table.best([row for row, one in enumerate(epochs) if one == max(epochs)])
+        return best, {k: v for k, v in table.params[best].items() if k != resource}
