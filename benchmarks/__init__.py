@@ -1,0 +1,1 @@
+"""Measurements behind the numbers in the README, the docs and the CHANGELOG."""

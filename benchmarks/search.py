@@ -1,0 +1,269 @@
+"""The same grid search two ways and more, on the same images, in one run.
+
+    python -m benchmarks.search --data FILE.npz --stage cnn_kernels --ways stock ours ours_2_jobs
+
+Each way runs in a process of its own, the ways in alternation; the first way is the one that the
+others are compared with. Ways:
+
+stock        plain scikeras ``KerasClassifier`` and scikit-learn's ``GridSearchCV``, Keras'
+             augmentation layers inside the model, float images
+ours         this package, ``GridSearchCV``, one process
+ours_2_jobs  the same with ``n_jobs=2``
+skorch       skorch on PyTorch (``pip install torch skorch``), without augmentation
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+GRIDS: dict[str, tuple[str, dict[str, list[Any]]]] = {
+    "cnn_kernels": ("cnn", {"kernel_size": [3, 5, 7], "filters": [8, 16, 32, 64, 128]}),
+    "mlp_training": (
+        "mlp",
+        {
+            "optimizer": ["sgd", "rmsprop", "adam"],
+            "activation": ["relu", "tanh"],
+            "batch_size": [16, 32, 64, 128],
+        },
+    ),
+}
+
+
+def stock_search(network: str, images: Any, args: argparse.Namespace) -> Any:
+    """Build the search as one writes it today."""
+    import keras
+    from scikeras.wrappers import KerasClassifier
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+    class StratifiedClassifier(KerasClassifier):
+        """Says that it is a classifier, as plain scikeras under scikit-learn 1.6 does not."""
+
+        def __sklearn_tags__(self) -> Any:
+            from sklearn.utils import ClassifierTags
+
+            tags = super().__sklearn_tags__()
+            tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
+            return tags
+
+    def build(
+        filters: int = 128, kernel_size: int = 3, units: int = 128, activation: str = "relu"
+    ) -> Any:
+        layers = [keras.Input(images.shape[1:])]
+        if args.augment:
+            layers += [keras.layers.RandomFlip(), keras.layers.RandomRotation(0.2)]
+        if network == "cnn":
+            layers += [
+                keras.layers.Conv2D(filters, kernel_size, activation=activation),
+                keras.layers.MaxPooling2D(2),
+                keras.layers.Flatten(),
+            ]
+        else:
+            layers += [keras.layers.Flatten(), keras.layers.Dense(units, activation=activation)]
+        return keras.Sequential([*layers, keras.layers.Dense(args.classes, activation="softmax")])
+
+    architecture = {"filters", "kernel_size", "activation"}
+    grid = {
+        f"model__{name}" if name in architecture else name: values
+        for name, values in GRIDS[args.stage][1].items()
+    }
+    defaults = (
+        {"model__filters": 128, "model__kernel_size": 3}
+        if network == "cnn"
+        else {"model__activation": "relu"}
+    )
+    estimator = StratifiedClassifier(
+        build,
+        loss="sparse_categorical_crossentropy",
+        optimizer="adam" if network == "cnn" else "sgd",
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        random_state=0,
+        verbose=0,
+        **defaults,
+    )
+    return GridSearchCV(estimator, grid, cv=StratifiedKFold(3), refit=False)
+
+
+def our_search(network: str, args: argparse.Namespace, n_jobs: int) -> Any:
+    """Build the search as one writes it with this package."""
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+    from kmedclf import CNNClassifier, MLPClassifier
+
+    estimator = {"cnn": CNNClassifier, "mlp": MLPClassifier}[network](
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        early_stopping=False,
+        augment=args.augment,
+        random_state=0,
+    )
+    grid = GRIDS[args.stage][1]
+    return GridSearchCV(estimator, grid, cv=StratifiedKFold(3), refit=False, n_jobs=n_jobs)
+
+
+def skorch_search(network: str, images: Any, args: argparse.Namespace) -> Any:
+    """Build the search as one writes it with PyTorch."""
+    import skorch
+    import torch
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+    _, channels, height, width = images.shape
+
+    class CNN(torch.nn.Module):
+        def __init__(self, filters: int = 128, kernel_size: int = 3) -> None:
+            super().__init__()
+            side = [(size - kernel_size + 1) // 2 for size in (height, width)]
+            self.layers = torch.nn.Sequential(
+                torch.nn.Conv2d(channels, filters, kernel_size),
+                torch.nn.ReLU(),
+                torch.nn.MaxPool2d(2),
+                torch.nn.Flatten(),
+                torch.nn.Linear(filters * side[0] * side[1], args.classes),
+            )
+
+        def forward(self, x: Any) -> Any:
+            return self.layers(x)
+
+    torch.manual_seed(0)
+    estimator = skorch.NeuralNetClassifier(
+        CNN,
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=0.001,
+        max_epochs=args.epochs,
+        batch_size=args.batch_size,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+    )
+    grid = {f"module__{name}": values for name, values in GRIDS[args.stage][1].items()}
+    return GridSearchCV(estimator, grid, cv=StratifiedKFold(3), refit=False)
+
+
+def work(way: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Run one way in this process and measure it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    began = time.perf_counter()
+    import numpy as np
+
+    network = GRIDS[args.stage][0]
+    with np.load(args.data) as data:
+        X, y = data["train_images"], data["train_labels"].ravel().astype("int64")
+    args.classes = int(y.max()) + 1
+    if way.startswith("ours"):
+        search = our_search(network, args, 2 if way == "ours_2_jobs" else 1)
+    elif way == "stock":
+        X = X.astype("float32") / 255
+        search = stock_search(network, X, args)
+    else:
+        X = np.ascontiguousarray((X.astype("float32") / 255).transpose(0, 3, 1, 2))
+        search = skorch_search(network, X, args)
+    start_up = time.perf_counter() - began
+    before = _rss()
+    began = time.perf_counter()
+    search.fit(X, y)
+    wall = time.perf_counter() - began
+    return {"way": way, "start_up_s": start_up, "wall_s": wall, **_figures(search, before)}
+
+
+def _figures(search: Any, before: float) -> dict[str, Any]:
+    results = search.cv_results_
+    fits = len(results["params"]) * search.n_splits_
+    best = int(results["rank_test_score"].argmin())
+    fit_s = float((results["mean_fit_time"] * search.n_splits_).sum())
+    score_s = float((results["mean_score_time"] * search.n_splits_).sum())
+    # The first fold of a candidate pays for building and tracing; its excess is the spread.
+    build_s = float((results["std_fit_time"] * search.n_splits_ / 2**0.5).sum())
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return {
+        "fits": fits,
+        "fit_s": fit_s,
+        "build_and_trace_s": build_s,
+        "score_s": score_s,
+        "rss_before_mb": before,
+        "rss_growth_mb": _rss() - before,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_of_a_worker_mb": children,
+        "best_params": {k.split("__")[-1]: v for k, v in results["params"][best].items()},
+        "best_score": float(results["mean_test_score"][best]),
+        "best_score_se": float(results["std_test_score"][best] / search.n_splits_**0.5),
+        "scores": [float(score) for score in results["mean_test_score"]],
+    }
+
+
+def _rss() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Write the medians of the runs as Markdown."""
+    ways = list(dict.fromkeys(run["way"] for run in runs))
+    first = {run["round"]: run["wall_s"] for run in runs if run["way"] == ways[0]}
+    lines = [
+        "| way | n | wall s (min–max) | speed-up | start-up s | build s | score s | fits/min "
+        "| growth MB | peak MB | winner | CV score ± se |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for way in ways:
+        mine = [run for run in runs if run["way"] == way]
+        wall = [run["wall_s"] for run in mine]
+        ratio = statistics.median(first[run["round"]] / run["wall_s"] for run in mine)
+        middle = {
+            name: statistics.median(run[name] for run in mine)
+            for name, value in mine[0].items()
+            if isinstance(value, float)
+        }
+        winner = ", ".join(f"{name} {value}" for name, value in mine[0]["best_params"].items())
+        lines.append(
+            f"| {way} | {len(mine)} | {middle['wall_s']:.1f} ({min(wall):.1f}–{max(wall):.1f}) "
+            f"| {ratio:.2f} | {middle['start_up_s']:.1f} | {middle['build_and_trace_s']:.1f} "
+            f"| {middle['score_s']:.1f} | {60 * mine[0]['fits'] / middle['wall_s']:.0f} "
+            f"| {middle['rss_growth_mb']:.0f} | {middle['peak_rss_mb']:.0f} | {winner} "
+            f"| {middle['best_score']:.4f} ± {middle['best_score_se']:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the ways in alternation and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="npz with MedMNIST's keys")
+    parser.add_argument("--stage", choices=GRIDS, default="cnn_kernels")
+    parser.add_argument("--ways", nargs="+", default=["stock", "ours", "ours_2_jobs"])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--no-augment", dest="augment", action="store_false")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", help="file for the figures as JSON")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        print(json.dumps(work(args.worker, args)))
+        return
+    runs = []
+    for number in range(args.repeats):
+        for way in args.ways:
+            command = [sys.executable, "-m", "benchmarks.search", *sys.argv[1:], "--worker", way]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            runs.append({**json.loads(done.stdout.splitlines()[-1]), "round": number})
+            print(f"{way}: {runs[-1]['wall_s']:.1f} s", file=sys.stderr)
+    print(f"{args.stage}, {args.epochs} epochs, batch {args.batch_size}, augment={args.augment}, "
+          f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}\n")  # fmt: skip
+    print(table(runs))
+    if args.out:
+        Path(args.out).write_text(json.dumps(runs, indent=1))
+
+
+if __name__ == "__main__":
+    main()
