@@ -161,16 +161,26 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         *,
         keep_optimizer: bool,
     ) -> Self:
-        task = fitting.task(self, schedule, data, start, keep_optimizer=keep_optimizer)
-        train = partial(training.train, task, self._callbacks())
-        # Without a seed no fit comes twice, and callbacks want to be called.
-        remember = self.memory is not None and self.random_state is not None and not self.callbacks
-        state = memory.recall(self.memory, self.memory_limit, task, train) if remember else train()
+        before = self.__dict__.copy()
+        try:
+            task = fitting.task(self, schedule, data, start, keep_optimizer=keep_optimizer)
+            state = self._train(task)
+        except BaseException:  # an interrupted search goes on with what was fitted before
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
         self._spec, self._optimizer_state = task.spec, state.optimizer
         self.weights_, self.history_ = state.weights, state.history
         self.best_epoch_ = state.best_epoch
         self.n_params_, self.n_non_trainable_params_ = state.n_params
         return self
+
+    def _train(self, task: training.Task) -> training.State:
+        train = partial(training.train, task, self._callbacks())
+        # Without a seed no fit comes twice, and callbacks want to be called.
+        if self.memory is None or self.random_state is None or self.callbacks:
+            return train()
+        return memory.recall(self.memory, self.memory_limit, task, train)
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         progress = [EpochProgress(type(self).__name__)] if self.verbose else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from sklearn.utils._param_validation import validate_parameter_constraints
@@ -98,6 +98,8 @@ def task(
             f"{name} can only go on training the network it was fitted with; set "
             "warm_start=False, or the parameters of the architecture back."
         )
+    if start is not None and _optimizer(spec) != _optimizer(estimator._spec):
+        start = replace(start, optimizer=None)  # the weights go on, under a fresh optimizer
     split = Split(estimator.validation_fraction, data.groups, estimator._seed)
     rows, held = arrange(
         (images, labels, weight),
@@ -118,6 +120,10 @@ def _held_out(estimator: ImageClassifier, data: Data) -> Labelled | None:
         return None
     images = estimator._check_X(data.X_val, reset=False)
     return images, *validation.check_y(data.y_val, data.sample_weight_val, images, name)
+
+
+def _optimizer(spec: network.Spec) -> tuple[str, str]:
+    return spec.optimizer, spec.precision  # float16 adds variables for the scale of the loss
 
 
 def _spec(estimator: ImageClassifier, images: Images) -> network.Spec:
