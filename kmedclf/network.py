@@ -104,8 +104,19 @@ def initialize(initializers: list[tuple[Any, Any]], seed: np.random.SeedSequence
         variable.assign(_initial_value(variable, initializer, int(number)))
 
 
+def reseed(initializers: list[tuple[Any, Any]], seed: int) -> None:
+    """Seed dropout and its like, and leave all other variables as they are."""
+    generators = [variable for variable, _ in initializers if _is_generator(variable)]
+    for number, variable in enumerate(generators):
+        variable.assign(np.array([seed, number], dtype=variable.dtype))
+
+
+def _is_generator(variable: Any) -> bool:
+    return bool(variable.name == "seed_generator_state")  # of dropout and its like
+
+
 def _initial_value(variable: Any, initializer: Any, seed: int) -> Any:
-    if variable.name == "seed_generator_state":  # of dropout and its like
+    if _is_generator(variable):
         return np.array([seed, 0], dtype=variable.dtype)
     if isinstance(initializer, keras.initializers.Initializer):
         config = initializer.get_config()

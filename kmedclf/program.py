@@ -68,7 +68,8 @@ class Program:
         self._loaded: Weights | None = None
         self._images: pipeline.Images | None = None
         jit = devices.xla_pays(self.model) if spec.jit_compile == "auto" else spec.jit_compile
-        self.train_step = tf.function(self._train_step, reduce_retracing=True, jit_compile=jit)
+        self._jit_compile = jit
+        self._steps: dict[Any, Any] = {}
         self._graphs: dict[tuple[Any, ...], Any] = {}
         count("builds")
 
@@ -96,6 +97,10 @@ class Program:
             optimizer.learning_rate = learning_rate
         network.initialize(self._initializers, seed)
         self.model.stop_training = False
+
+    def reseed(self, seed: int) -> None:
+        """Seed the stochastic layers, so that an epoch's draws depend on nothing before it."""
+        network.reseed(self._initializers, seed)
 
     def load(self, weights: Weights) -> None:
         """Put a fitted estimator's weights into the model, unless they are there already."""
@@ -171,6 +176,34 @@ class Program:
         graph = self._graph(self._all_logits, images, rows.images.on_disk)
         size = pipeline.inference_batch_size(self.spec.image_shape)
         return graph(images, *columns(rows), tf.constant(size, tf.int64), NO_SEED).numpy()
+
+    def train_step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[Any, Any]:
+        """Take one gradient step; the same graph within `train_epoch` and outside it.
+
+        Parameters
+        ----------
+        x : tf.Tensor of shape (b, h, w, c)
+            Images.
+        y : tf.Tensor of shape (b,), int32
+            Their classes.
+        weight : tf.Tensor of shape (b,), float32
+            Their weights in the loss.
+
+        Returns
+        -------
+        loss, hits : tf.Tensor of shape ()
+            Sum of the losses, and number of images whose class was right.
+        """
+        if x.dtype not in self._steps:
+            signature = (
+                tf.TensorSpec([None, *self.spec.image_shape], x.dtype),
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([None], tf.float32),
+            )
+            self._steps[x.dtype] = tf.function(
+                self._train_step, input_signature=signature, jit_compile=self._jit_compile
+            )
+        return self._steps[x.dtype](x, y, weight)
 
     def _read(self, rows: Rows) -> tf.Tensor:
         self._images = rows.images

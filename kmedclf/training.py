@@ -85,7 +85,7 @@ class EarlyStopping:
         if value > self._mark + self._margin():
             self._mark, self._mark_epoch = value, epoch
         if value > self.best or not self.best_epoch:
-            self.best, self.best_epoch = value, epoch
+            self.best, self.best_epoch = -np.inf if np.isnan(value) else value, epoch
             return True
         return False
 
@@ -153,7 +153,8 @@ def train(task: Task, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Sta
         program.reset(np.random.SeedSequence([task.seed, 0]), task.schedule.learning_rate)
         history: dict[str, list[float]] = {}
         if task.start is not None:
-            program.load(task.start.weights)
+            # Not by `load`, which would take them to be there still after the training.
+            program.model.set_weights(task.start.weights)
             if task.start.optimizer is not None:
                 program.load_optimizer(task.start.optimizer)
             history = {name: list(values) for name, values in task.start.history.items()}
@@ -213,6 +214,7 @@ class _Run:
         generator = np.random.default_rng([task.seed, 1, number])
         rows = task.rows.take(generator.permutation(len(task.rows)))
         seed = generator.integers(2**30, size=2, dtype=np.int32)
+        self.program.reseed(int(generator.integers(2**31)))
         arguments = (rows, task.schedule.batch_size, task.augment, seed)
         if hooks is None:
             loss, accuracy = self.program.train_epoch(*arguments)
@@ -255,5 +257,8 @@ def _watch_batches(callbacks: Sequence[keras.callbacks.Callback]) -> bool:
     base = keras.callbacks.Callback
     names = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
     return any(
-        getattr(type(one), name) is not getattr(base, name) for one in callbacks for name in names
+        # The bound methods: a LambdaCallback has its functions in the instance.
+        getattr(getattr(one, name), "__func__", None) is not getattr(base, name)
+        for one in callbacks
+        for name in names
     )
