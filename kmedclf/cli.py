@@ -33,7 +33,6 @@ NETWORKS = {
     for name in kmedclf.__all__
     if name.endswith("Classifier") and name != "ImageClassifier"
 }
-SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "auc_macro")
 DEMO: dict[str, dict[str, Any]] = {
     "MLPClassifier": {"epochs": 20},
     "CNNClassifier": {"epochs": 15, "filters": 16},
@@ -55,13 +54,11 @@ class Commands(TyperGroup):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever reads has read enough
-            raise
         except (ValueError, OSError, ImportError) as error:
-            if ctx.params["debug"]:
+            if ctx.params["debug"] or isinstance(error, BrokenPipeError):  # of a reader who left
                 raise
             sentence = str(error)
-            if isinstance(error, OSError) and error.strerror:  # the system's own
+            if isinstance(error, OSError) and error.filename and error.strerror:
                 sentence = f"{error.filename}: {error.strerror}."
             errors.print(Text(" ".join(sentence.split()), style="red"), soft_wrap=True)
             raise typer.Exit(2) from None
@@ -82,17 +79,22 @@ SizeOption = Annotated[int, typer.Option("--size", help="Side of the images, for
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote.")]
 
 
-@app.callback(invoke_without_command=True)
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kmedclf {kmedclf.__version__}")
+        raise typer.Exit()
+
+
+VersionOption = typer.Option("--version", help="Show it.", callback=_version, is_eager=True)
+
+
+@app.callback()
 def _options(
     ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all logs.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    version: Annotated[bool, VersionOption] = False,
 ) -> None:
     """Medical image classifiers on Keras that behave like scikit-learn estimators."""
-    if version:
-        typer.echo(f"kmedclf {kmedclf.__version__}")
-    elif ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
     ctx.obj = debug
 
 
@@ -102,16 +104,17 @@ def demo(ctx: typer.Context) -> None:
     from kmedclf import runs
 
     data = runs.read_data("synthetic")
-    numbers = "{train} images to train on, {val} to validate, {test} to test".format(
-        **data.description["n"]
-    )
-    console.print(f"[bold]Synthetic blood cells[/] in 8 classes, drawn by a program: {numbers}.")
+    n = data.description["n"]
+    console.print("[bold]Synthetic blood cells[/] in 8 classes, drawn by a program:", end=" ")
+    console.print(f"{n['train']} to train on, {n['val']} to validate, {n['test']} to test.")
     table = Table("network", "parameters", "test accuracy", "seconds", "images/s", box=None)
     _start_tensorflow(ctx)
     for name, parameters in DEMO.items():
-        estimator = getattr(kmedclf, name)(random_state=0, verbose=_in_terminal(), **parameters)
+        estimator = getattr(kmedclf, name)(
+            random_state=0, verbose=int(console.is_terminal), **parameters
+        )
         run = runs.fit(estimator, data)
-        seen = data.description["n"]["train"] * len(estimator.history_["loss"])
+        seen = n["train"] * len(estimator.history_["loss"])
         table.add_row(
             name, f"{estimator.n_params_:,}", str(run.reports["test"].scores["accuracy"]),
             f"{run.seconds:.1f}", f"{seen / run.seconds:,.0f}",
@@ -139,7 +142,7 @@ def train(
     from kmedclf import runs
 
     cls_name = _network(network)
-    parameters = {"random_state": seed, "verbose": _in_terminal()}
+    parameters = {"random_state": seed, "verbose": int(console.is_terminal)}
     parameters |= {} if epochs is None else {"epochs": epochs}
     parameters |= dict(_parameter(text) for text in param or [])
     runs.check_free(out, force)
@@ -148,9 +151,9 @@ def train(
     estimator = _make(getattr(kmedclf, cls_name), parameters)
     run = runs.train(estimator, content, out, force=force)
     _show(run.reports, f"{cls_name} on {content.description['name']}")
-    epoch = f"epoch {estimator.best_epoch_} of {len(estimator.history_['loss'])}"
-    size_and_time = f"{estimator.n_params_:,} parameters, {epoch}, {run.seconds:.1f} s"
-    console.print(f"{size_and_time}; written to {out}", markup=False, soft_wrap=True)
+    epochs_run = f"epoch {estimator.best_epoch_} of {len(estimator.history_['loss'])}"
+    facts = f"{estimator.n_params_:,} parameters, {epochs_run}, {run.seconds:.1f} s"
+    console.print(f"{facts}; written to {out}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -195,16 +198,9 @@ def predict(
         errors.print(f"{n_resized} of {len(paths)} images resized to {size} pixels.")
     rows = [["path", "prediction", "probability", *(names if proba else [])]]
     for path, row in zip(paths, probabilities, strict=True):
-        others = [f"{value:.6f}" for value in row] if proba else []
-        rows.append([str(path), names[row.argmax()], f"{row.max():.6f}", *others])
-    from kmedclf.persistence import written_beside
-
-    if out is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
-        return
-    with written_beside(out) as beside, beside.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-    console.print(f"{len(paths)} predictions written to {out}", markup=False, soft_wrap=True)
+        numbers = [row.max(), *(row if proba else [])]
+        rows.append([str(path), names[row.argmax()], *(f"{number:.6f}" for number in numbers)])
+    _write_csv(rows, out)
 
 
 @app.command()
@@ -216,19 +212,23 @@ def datasets() -> None:
     table = Table("name", "task", "classes", "images", "licence", "here", box=None)
     for name in known.names():
         info = known.info(name)
-        sizes = " ".join(str(size) for size in info.md5 if runs.cached(name, size).is_file())
+        here = " ".join(str(size) for size in info.md5 if runs.cached(name, size).is_file())
         images = f"{sum(info.n_samples.values()):,}"
-        table.add_row(name, info.task, str(info.n_classes), images, info.licence, sizes or "–")
+        table.add_row(name, info.task, str(info.n_classes), images, info.licence, here or "–")
     images = f"{sum(n for n, _ in runs.SYNTHETIC.values()):,}"
     table.add_row("synthetic", "multiclass", "8", images, "–", "drawn")
     console.print(table)
 
 
-# -- what commands share ---------------------------------------------------------------------
+def _write_csv(rows: list[list[str]], out: Path | None) -> None:
+    from kmedclf.persistence import written_beside
 
-
-def _in_terminal() -> int:
-    return int(console.is_terminal)
+    if out is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        return
+    with written_beside(out) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    console.print(f"{len(rows) - 1} predictions written to {out}", markup=False, soft_wrap=True)
 
 
 def _network(name: str) -> str:
@@ -258,7 +258,7 @@ def _parameter(text: str) -> tuple[str, Any]:
         raise ValueError(f"-p {text} must have a value that YAML can read ({error}).") from error
 
 
-def _make(cls: type[ImageClassifier], parameters: dict[str, Any]) -> ImageClassifier:
+def _make(cls: type[Any], parameters: dict[str, Any]) -> ImageClassifier:
     valid = sorted(cls().get_params())
     for name in parameters:
         if name not in valid:
@@ -273,10 +273,9 @@ def _show(reports: dict[str, Report], title: str) -> None:
     """Print the scores, one column a split."""
     from kmedclf.evaluation.report import SCORES
 
-    table = Table(
-        "", *(f"{split}, n = {report.n:,}" for split, report in reports.items()), box=None
-    )
-    for score in SHOWN:
+    columns = [f"{split}, n = {report.n:,}" for split, report in reports.items()]
+    table = Table("", *columns, box=None)
+    for score in list(SCORES)[:4]:
         table.add_row(SCORES[score], *(str(report.scores[score]) for report in reports.values()))
     console.print(f"{title}, with 95 % bootstrap intervals", markup=False, style="bold")
     console.print(table)
@@ -293,10 +292,9 @@ def _start_tensorflow(ctx: typer.Context) -> None:
 
 @contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Hold stderr back, then write all of it but C++ information and warnings.
+    """Hold back what C++ writes to stderr, and pass on all but information and warnings.
 
-    TensorFlow's first lines come before it has read the level above, from C++, past Python's own
-    ``sys.stderr``.
+    TensorFlow's first lines come before it has read the level above.
     """
     chatter = r"[IW]\d{4} \d|WARNING: All log messages before absl::InitializeLog"
     if not Path("/dev/nvidiactl").exists():  # without a GPU, it is no error that there is none

@@ -1,8 +1,8 @@
 """Run folders: one training on disk, with all it takes to read it, use it and repeat it.
 
-model.kmedclf is the estimator, parameters.json its class and parameters, history.json its curves,
+model.kmedclf is the estimator, parameters.json its parameters, history.json its curves,
 metrics.json the scores on "test" and "val", evaluation-test.json and evaluation-val.json the whole
-reports, environment.json data, versions, machine and seconds.
+reports of them, environment.json data, versions, machine and seconds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -74,29 +75,17 @@ def read_data(source: str, size: int = 28, only: str | None = None) -> Data:
         Height and width of the images, where the set comes in several sizes.
     only : str, optional
         The one split that is needed.
-
-    Returns
-    -------
-    Data
-        Its splits.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        If there is no such set, or not that split of it.
     """
     synthetic = source == "synthetic"
     info = datasets.info("bloodmnist" if synthetic else source)
     wanted = [only] if only else list(SYNTHETIC if synthetic else info.n_samples)
     read = _draw if synthetic else datasets.load
     splits = {split: read(source, split, size=size) for split in wanted}
-    file = None if synthetic else Path(source).expanduser()
-    if file and info.md5:  # known by name
-        file = cached(info.name, size)
+    file = cached(info.name, size) if info.md5 else Path(source).expanduser()
     description = {
         "name": "synthetic blood cells" if synthetic else info.name,
-        "file": file and file.name,
-        "sha256": file and _sha256(file),
+        "file": None if synthetic else file.name,
+        "sha256": None if synthetic else hashlib.sha256(file.read_bytes()).hexdigest(),
         "image_shape": list(splits[wanted[0]][0].shape[1:]),
         "n": {split: len(y) for split, (_, y) in splits.items()},
     }
@@ -123,29 +112,19 @@ def train(
         The folder. It is there when everything is done, or not at all.
     force : bool, default=False
         Whether to replace an earlier run of that name.
-
-    Returns
-    -------
-    Run
-        The fitted estimator and its reports.
-
-    Raises
-    ------
-    FileExistsError
-        If the folder is not empty, and no run to be replaced.
-    ValueError
-        If parameters or data are not what ``fit`` accepts.
     """
     with _folder_beside(Path(out), force) as folder:
         run = fit(estimator, data)
         estimator.set_params(verbose=0).save(folder / MODEL)
         parameters = estimator.get_params(deep=False)
-        history = {"best_epoch": estimator.best_epoch_, "history": estimator.history_}
         described = {"data": {**data.description, "class_names": run.class_names}}
         contents = {
             "parameters": {"estimator": type(estimator).__name__, "parameters": parameters},
-            "history": history,
-            "metrics": {split: _summary(report) for split, report in run.reports.items()},
+            "history": {"best_epoch": estimator.best_epoch_, "history": estimator.history_},
+            "metrics": {
+                split: {"n": one.n, **{name: e._asdict() for name, e in one.scores.items()}}
+                for split, one in run.reports.items()
+            },
             "environment": {**described, "seconds": round(run.seconds, 3), **environment()},
         }
         for name, content in contents.items():
@@ -164,19 +143,13 @@ def fit(estimator: ImageClassifier, data: Data) -> Run:
     estimator.fit(*data.splits["train"], X_val=X_val, y_val=y_val)
     seconds = time.perf_counter() - start
     class_names = data.names_of(estimator.classes_.tolist())
-    scored = [split for split in ("test", "val") if split in data.splits]
+    scored: list[str] = [split for split in ("test", "val") if split in data.splits]
     reports = {split: _score(estimator, data.splits[split], class_names) for split in scored}
     return Run(estimator, class_names, reports, seconds)
 
 
 def read(folder: str | os.PathLike[str]) -> tuple[ImageClassifier, list[str]]:
-    """Read the estimator of a run, and the names of its classes in their order.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder holds no run.
-    """
+    """Read the estimator of a run, and the names of its classes in their order."""
     from kmedclf.persistence import load
 
     check_run(folder)
@@ -213,13 +186,7 @@ def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> Report:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """List images: files as they are given, folders as the image files in them, sorted.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such path, or no image in a folder.
-    """
+    """List images: files as they are given, folders as the image files in them, sorted."""
     from PIL import Image
 
     suffixes = Image.registered_extensions()
@@ -236,27 +203,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_images(paths: Sequence[Path], shape: tuple[int, int, int]) -> tuple[np.ndarray, int]:
-    """Read image files as a model needs them.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        The files.
-    shape : tuple of int
-        Height, width and channels of the images the model was fitted on.
-
-    Returns
-    -------
-    X : ndarray of shape (n, h, w, c), uint8
-        The images, with the model's channels and size.
-    n_resized : int
-        How many had another size.
-
-    Raises
-    ------
-    ValueError
-        If a file is no image, or holds several.
-    """
+    """Read image files as uint8 (n, h, w, c) of a model's shape; also, how many were resized."""
     height, width, channels = shape
     if width == 1 or channels not in MODES:
         raise ValueError(f"A model of images of shape {shape} cannot be used on image files.")
@@ -278,7 +225,8 @@ def _open(path: Path, mode: str) -> Any:
             frames = getattr(image, "n_frames", 1)
             if frames == 1:
                 if image.mode.startswith("I;16"):  # Pillow would clip 16 bits, not scale them
-                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                    grey = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                    return grey.convert(mode)
                 return image.convert(mode)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not an image that can be read ({error}).") from error
@@ -291,8 +239,7 @@ def environment() -> dict[str, Any]:
     from kmedclf.persistence import versions
 
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    models = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
     return {
         "versions": versions(),
         "platform": platform.platform(),
@@ -308,11 +255,6 @@ def _score(estimator: ImageClassifier, split: Split, class_names: Sequence[str])
     return evaluation.evaluate(estimator, *split, class_names=class_names)
 
 
-def _summary(report: Report) -> dict[str, Any]:
-    scores = {name: one._asdict() for name, one in report.scores.items()}
-    return {"n": report.n, "confidence": report.confidence, **scores}
-
-
 def _write_report(folder: Path, split: str, report: Report, data: Data) -> None:
     # The two keys more do not keep Report.from_json from reading it.
     content = {"data": data.description, "split": split, **report.to_dict()}
@@ -324,11 +266,6 @@ def _draw(_: str, split: str, size: int) -> Split:
         raise ValueError(f"The synthetic set has no {split!r} split, only {list(SYNTHETIC)}.")
     n_samples, seed = SYNTHETIC[split]
     return datasets.make_blood_cells(n_samples, size, random_state=seed)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -294,6 +294,11 @@ def test_debug_shows_the_traceback():
         assert isinstance(invoke(*arguments).exception, FileNotFoundError)
 
 
+def test_version_and_bare_command():
+    assert invoke("--version").stdout == f"kmedclf {kmedclf.__version__}\n"
+    assert "demo" in invoke().output
+
+
 def test_datasets_lists_what_is_known(monkeypatch, tmp_path):
     monkeypatch.setenv("KMEDCLF_DATA", str(tmp_path))
     (tmp_path / "bloodmnist.npz").touch()
