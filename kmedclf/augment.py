@@ -64,9 +64,10 @@ def make(names: Sequence[str]) -> Augmentation:
 def flip_rotate(images: Any, seed: Any, turn: float = 0.2) -> Any:
     """Flip each image left-right and upside-down at random and rotate it by up to ``turn``.
 
-    The distribution is that of Keras' ``RandomFlip()`` followed by ``RandomRotation(turn)``: each
-    flip with probability 1/2, an angle uniform in ±``turn`` full turns about the centre, bilinear
-    interpolation, reflected borders. Flips and rotation are one affine map and one resampling.
+    The distribution is that of Keras' ``RandomFlip("horizontal")``, ``RandomFlip("vertical")`` and
+    ``RandomRotation(turn)`` in turn: each flip with probability 1/2, an angle uniform in ±``turn``
+    full turns about the centre, bilinear interpolation, reflected borders. Flips and rotation are
+    one affine map and one resampling.
 
     Parameters
     ----------
