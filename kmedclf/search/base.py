@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone, is_classifier
-from sklearn.model_selection import check_cv, train_test_split
+from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils import _safe_indexing, indexable
+from sklearn.utils import _safe_indexing, check_random_state, indexable
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import has_fit_parameter
 
@@ -217,11 +217,13 @@ class CrossValidatedSearch(BaseSearchCV):
             return slice(0, max(1, int(subset[1] * len(y))))
         if subset is None or subset == 1:
             return None
-        stratify = y if is_classifier(self.estimator) else None
-        rows, _ = train_test_split(
-            np.arange(len(y)), train_size=subset, stratify=stratify, random_state=self.random_state
-        )
-        return np.sort(rows)
+        # of every class its share, but at least one row: validation data may hold few of one
+        codes = np.zeros(len(y), int)
+        if is_classifier(self.estimator):
+            codes = np.unique(np.asarray(y), return_inverse=True)[1]
+        order = check_random_state(self.random_state).permutation(len(y))
+        members = [order[codes[order] == code] for code in range(codes.max() + 1)]
+        return np.sort(np.hstack([of[: max(1, round(subset * len(of)))] for of in members]))
 
     def _format(self, table: Table) -> dict[str, Any]:
         """Make scikit-learn's table of results."""

@@ -105,7 +105,8 @@ def _of_list(given: Any) -> list[Stage]:
 def _check(estimator: Any, name: str, candidates: Any, searched: set[str]) -> None:
     known = estimator.get_params()
     # a step that is itself searched brings parameters that are not there yet
-    if name not in known and name.split("__")[0] not in searched:
+    step, nested, _ = name.partition("__")
+    if name not in known and not (nested and step in searched):
         raise ValueError(
             f"A searched parameter must be one of {type(estimator).__name__}'s: "
             f"{', '.join(sorted(known))}. Got {name!r} instead{suggest(name, known)}"
