@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, dataclass_transform
 
@@ -22,7 +22,7 @@ from kmedclf.progress import EpochProgress
 _DTYPES = ("float32", "uint8", "uint16", "int8", "int16", "int32", "int64")
 
 
-@dataclass_transform(kw_only_default=True)
+@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageClassifier(TrainingParameters, KerasClassifier):
     """Base of all image classifiers: a network of Keras, the manners of scikit-learn.
@@ -67,8 +67,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     __repr__ = BaseEstimator.__repr__
 
     if TYPE_CHECKING:  # set by fit; an annotation here would be a parameter
-        _spec: network.Spec
-        _seed: int
+        _spec: network.Spec = field(init=False)
+        _seed: int = field(init=False)
 
     def features(self, x: Any) -> Any:
         """Map images to features: the one method a subclass must write.

@@ -115,3 +115,11 @@ def test_markers_are_the_four_contributors_are_told_of():
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for marker in markers:
         assert f"`{marker.split(':')[0]}`" in contributing
+
+
+def test_type_checkers_know_the_parameters(tmp_path):
+    user = tmp_path / "user.py"
+    user.write_text("from kmedclf import CNNClassifier\n\nCNNClassifier(filters=3)\n")
+    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", user]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "user.py" not in done.stdout, done.stdout
