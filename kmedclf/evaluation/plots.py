@@ -1,0 +1,33 @@
+"""All figures: charts take an Axes, panels a Figure or SubFigure, and return it."""
+
+from kmedclf.evaluation.charts import class_counts, class_weights, effect, folds, history
+from kmedclf.evaluation.charts_of_report import (
+    confusion_matrix,
+    per_class,
+    precision_recall,
+    ranks,
+    reliability,
+    roc,
+)
+from kmedclf.evaluation.diagram import network
+from kmedclf.evaluation.gradcam import gradcam, gradcam_map
+from kmedclf.evaluation.panels import mistakes, samples
+
+__all__ = [
+    "class_counts",
+    "class_weights",
+    "confusion_matrix",
+    "effect",
+    "folds",
+    "gradcam",
+    "gradcam_map",
+    "history",
+    "mistakes",
+    "network",
+    "per_class",
+    "precision_recall",
+    "ranks",
+    "reliability",
+    "roc",
+    "samples",
+]
