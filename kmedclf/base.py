@@ -55,7 +55,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         super().__init_subclass__(**kwargs)
         dataclass(kw_only=True, eq=False, repr=False)(cls)
         params.check_defaults(cls)
-        cls.__doc__ = params.merge_docs(cls.__doc__, TrainingParameters.__doc__)
+        cls.__doc__ = params.merge_docs(cls, TrainingParameters.__doc__)
 
     # scikeras reads parameters from instances, scikit-learn from the constructor's signature.
     @classmethod

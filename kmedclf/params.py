@@ -180,25 +180,31 @@ def check_defaults(cls: type) -> None:
             )
 
 
-def merge_docs(own: str | None, shared: str | None) -> str | None:
+def merge_docs(cls: type, shared: str | None) -> str | None:
     """Write the shared parameters into a subclass' numpydoc, behind its own.
 
     Parameters
     ----------
-    own, shared : str or None
-        Docstrings of the subclass and of the class whose ``Parameters`` section it inherits.
+    cls : type
+        The subclass, a dataclass already.
+    shared : str or None
+        Docstring of the class whose ``Parameters`` section it inherits.
 
     Returns
     -------
     str or None
-        The subclass' docstring with one complete ``Parameters`` section.
+        The subclass' docstring with one complete ``Parameters`` section, its own defaults in it.
     """
     section = re.compile(r"Parameters\n-{10}\n(.*?)(?=\n\n[A-Z][a-z]+(?: [A-Z]\w+)?\n---|\Z)", re.S)
     inherited = section.search(inspect.cleandoc(shared or ""))
-    if not own or inherited is None:
-        return own
-    text = inspect.cleandoc(own)
+    if not cls.__doc__ or inherited is None:
+        return cls.__doc__
+    theirs = inherited[1]
+    for field in fields(cls):
+        value = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
+        theirs = re.sub(rf"^({field.name} : .*default=).*$", rf"\g<1>{value}", theirs, flags=re.M)
+    text = inspect.cleandoc(cls.__doc__)
     mine = section.search(text)
     if mine is None:
-        return f"{text}\n\nParameters\n----------\n{inherited[1]}\n"
-    return text[: mine.end()] + "\n" + inherited[1] + text[mine.end() :]
+        return f"{text}\n\nParameters\n----------\n{theirs}\n"
+    return text[: mine.end()] + "\n" + theirs + text[mine.end() :]
