@@ -3,18 +3,39 @@
 Figures and pages are imported when they are first used: `evaluate` alone does not load matplotlib.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kmedclf.evaluation.compare import Comparison, compare, write_comparison_page
 from kmedclf.evaluation.metrics import evaluate, evaluate_predictions
 from kmedclf.evaluation.report import Estimate, Report
 from kmedclf.evaluation.summary import Summary, mean_std
 from kmedclf.evaluation.thresholds import Threshold, choose_threshold
 
+if TYPE_CHECKING:
+    from kmedclf.evaluation.page import write_page
+
 __all__ = [
+    "Comparison",
     "Estimate",
     "Report",
     "Summary",
     "Threshold",
     "choose_threshold",
+    "compare",
     "evaluate",
     "evaluate_predictions",
     "mean_std",
+    "write_comparison_page",
+    "write_page",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the page when it is first used."""
+    if name == "write_page":
+        from kmedclf.evaluation.page import write_page
+
+        return write_page
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """All figures: charts take an Axes, panels a Figure or SubFigure, and return it."""
 
 from kmedclf.evaluation.charts import class_counts, class_weights, effect, folds, history
+from kmedclf.evaluation.charts_of_comparison import accuracies
 from kmedclf.evaluation.charts_of_report import (
     confusion_matrix,
     per_class,
@@ -14,6 +15,7 @@ from kmedclf.evaluation.gradcam import gradcam, gradcam_map
 from kmedclf.evaluation.panels import mistakes, samples
 
 __all__ = [
+    "accuracies",
     "class_counts",
     "class_weights",
     "confusion_matrix",

@@ -1,0 +1,290 @@
+"""Compare models on the same images: a table, and a paired test of every two."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import binomtest
+
+from kmedclf.evaluation.published import Published, published
+from kmedclf.evaluation.report import SCORES, Estimate, Report
+
+
+class Model(NamedTuple):
+    """One model: its scores, and what it costs, where that is known."""
+
+    name: str
+    scores: dict[str, Estimate]
+    parameters: int | None = None
+    seconds: float | None = None
+    images_per_second: float | None = None
+
+
+class Pair(NamedTuple):
+    """Two models on the same images.
+
+    ``only_first`` and ``only_second`` count the images that only one of them got right,
+    ``difference`` is accuracy of the first less that of the second, ``p`` comes from McNemar's
+    exact test, and ``p_holm`` is corrected for the number of pairs.
+    """
+
+    first: str
+    second: str
+    only_first: int
+    only_second: int
+    difference: Estimate
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes
+    ----------
+    n : int
+        Number of images.
+    confidence : float
+        Coverage of the intervals.
+    models : tuple of Model
+        The most accurate first.
+    pairs : tuple of Pair
+        Every two models, the more accurate first.
+    published : tuple of Published
+        Others' results on the same data set.
+    protocol : str
+        How the models compared were made, size of the images included.
+    """
+
+    n: int
+    confidence: float
+    models: tuple[Model, ...]
+    pairs: tuple[Pair, ...]
+    published: tuple[Published, ...]
+    protocol: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Turn the comparison into plain values."""
+        models = [
+            {**one._asdict(), "scores": {k: v._asdict() for k, v in one.scores.items()}}
+            for one in self.models
+        ]
+        pairs = [{**one._asdict(), "difference": one.difference._asdict()} for one in self.pairs]
+        return {
+            "n": self.n,
+            "confidence": self.confidence,
+            "protocol": self.protocol,
+            "models": models,
+            "pairs": pairs,
+            "published": [one._asdict() for one in self.published],
+        }
+
+    @property
+    def extras(self) -> dict[str, str]:
+        """Fields of `Model` that are known of any model, and how to title them."""
+        titles = {
+            "parameters": "Parameters",
+            "seconds": "Training, s",
+            "images_per_second": "Images/s",
+        }
+        known = [name for name in titles if any(getattr(m, name) is not None for m in self.models)]
+        return {name: titles[name] for name in known}
+
+    def to_markdown(self) -> str:
+        """Write the tables as Markdown."""
+        names = list(self.models[0].scores)
+        head = ["Model", "Protocol", *(SCORES[name] for name in names), *self.extras.values()]
+        rows = [
+            [one.name, self.protocol, *map(str, one.scores.values())]
+            + [amount(getattr(one, name)) for name in self.extras]
+            for one in self.models
+        ]
+        blank = [""] * (len(names) - 1 + len(self.extras))
+        rows += [
+            [f"{one.model}, published", one.words, f"{one.accuracy:.3f}", *blank]
+            for one in self.published
+        ]
+        parts = [
+            f"{self.n} images; brackets hold {self.confidence:.0%} bootstrap intervals.",
+            _table(head, rows),
+        ]
+        if self.pairs:
+            head = ["First", "Second", "Only first right", "Only second right", "Difference"]
+            pairs = [[*map(str, one[:5]), p_text(one.p), p_text(one.p_holm)] for one in self.pairs]
+            parts += [
+                "McNemar's exact test of every two models, with Holm's correction for "
+                f"{len(self.pairs)} pair{'s' if len(self.pairs) > 1 else ''}.",
+                _table([*head, "p", "p, Holm"], pairs),
+            ]
+        return "\n\n".join(parts) + "\n"
+
+
+def compare(
+    reports: Mapping[str, Report],
+    *,
+    scores: Sequence[str] = ("balanced_accuracy", "auc_macro", "f1_macro"),
+    parameters: Mapping[str, int] | None = None,
+    seconds: Mapping[str, float] | None = None,
+    images_per_second: Mapping[str, float] | None = None,
+    dataset: str | None = None,
+    protocol: str = "",
+    n_bootstrap: int = 1000,
+    random_state: int | None = 0,
+) -> Comparison:
+    """Compare models by their reports on the same images.
+
+    Parameters
+    ----------
+    reports : mapping of str to Report
+        One report a model, by its name; all of the same images in the same order.
+    scores : sequence of str
+        Headline numbers to show behind the accuracy; those that a report lacks are left out.
+    parameters, seconds, images_per_second : mapping of str to number, optional
+        Trainable parameters, training time and speed, by name of the model.
+    dataset : str, optional
+        Name of a MedMNIST set, such as "bloodmnist", whose published accuracies to show too.
+    protocol : str, optional
+        How the models were made, such as "28 px, official splits".
+    n_bootstrap : int, default=1000
+        Resamples behind the intervals of differences.
+    random_state : int or None, default=0
+        Seed of the resampling.
+
+    Returns
+    -------
+    Comparison
+        The tables.
+
+    Raises
+    ------
+    ValueError
+        If there is no report, or if they are of different images.
+
+    References
+    ----------
+    Q. McNemar, "Note on the sampling error of the difference between correlated proportions or
+    percentages", Psychometrika 12, 1947. S. Holm, "A simple sequentially rejective multiple test
+    procedure", Scandinavian Journal of Statistics 6, 1979.
+    """
+    _check(reports)
+    shown = [name for name in scores if all(name in one.scores for one in reports.values())]
+    shown = list(dict.fromkeys(["accuracy", *shown]))
+    order = sorted(reports, key=lambda name: -reports[name].accuracy)
+    models = tuple(
+        Model(
+            name,
+            {score: reports[name].scores[score] for score in shown},
+            (parameters or {}).get(name),
+            (seconds or {}).get(name),
+            (images_per_second or {}).get(name),
+        )
+        for name in order
+    )
+    first = reports[order[0]]
+    rows = [
+        _pair(a, b, reports[a], reports[b], n_bootstrap, random_state)
+        for a, b in combinations(order, 2)
+    ]
+    corrected = holm([one.p for one in rows])
+    pairs = [one._replace(p_holm=p) for one, p in zip(rows, corrected, strict=True)]
+    others = tuple(published(dataset)) if dataset else ()
+    return Comparison(first.n, first.confidence, models, tuple(pairs), others, protocol)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Test whether two models err equally often, by the images that only one got right.
+
+    Parameters
+    ----------
+    only_first, only_second : int
+        Numbers of those images.
+
+    Returns
+    -------
+    float
+        Two-sided p of the exact, binomial test; 1 if the models agree everywhere.
+    """
+    n = only_first + only_second
+    return float(binomtest(only_first, n, 0.5).pvalue) if n else 1.0
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Correct p values for their number, in the given order, by Holm's step-down procedure."""
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    factors = np.arange(len(values), 0, -1)
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * factors))
+    return corrected.tolist()
+
+
+def write_comparison_page(
+    path: str | os.PathLike[str], comparison: Comparison, *, title: str = "Comparison"
+) -> None:
+    """Write a comparison as one HTML file that needs nothing else.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, written beside first and then put in its place.
+    comparison : Comparison
+        What `compare` gave.
+    title : str, default="Comparison"
+        Heading.
+    """
+    from kmedclf.evaluation.page import render_comparison
+
+    render_comparison(path, comparison, title)
+
+
+def p_text(p: float) -> str:
+    """Write a p value."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _check(reports: Mapping[str, Report]) -> None:
+    if not reports:
+        raise ValueError("The 'reports' parameter of compare must hold a report. Got none.")
+    (name, first), *others = reports.items()
+    for other, report in others:
+        same = report.classes == first.classes and report.n == first.n
+        if not same or not np.array_equal(report.true_index, first.true_index):
+            raise ValueError(
+                "The 'reports' parameter of compare must be of the same images in the same order. "
+                f"Got different labels for {name!r} and {other!r} instead."
+            )
+
+
+def _pair(
+    first: str, second: str, one: Report, two: Report, n_bootstrap: int, seed: int | None
+) -> Pair:
+    only = int(np.sum(one.right & ~two.right)), int(np.sum(two.right & ~one.right))
+    difference = Estimate((only[0] - only[1]) / one.n)
+    if n_bootstrap and any(only):
+        shares = [only[0] / one.n, only[1] / one.n, 1 - sum(only) / one.n]
+        drawn = np.random.default_rng(seed).multinomial(one.n, shares, size=n_bootstrap)
+        tails = (1 - one.confidence) / 2, (1 + one.confidence) / 2
+        low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / one.n, tails).tolist()
+        difference = Estimate(difference.value, low, high)
+    p = mcnemar(*only)
+    return Pair(first, second, *only, difference, p, p)
+
+
+def amount(value: float | None) -> str:
+    """Write a large number without decimals, a small one with one, None as nothing."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table as Markdown; bars in cells are escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    safe = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in safe)

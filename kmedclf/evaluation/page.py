@@ -1,0 +1,240 @@
+"""The report page: one HTML file that needs nothing else, not even a network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kmedclf.evaluation import charts, charts_of_report
+from kmedclf.evaluation.charts_of_comparison import accuracies
+from kmedclf.evaluation.compare import Comparison, amount, p_text
+from kmedclf.evaluation.pictures import thumbnail
+from kmedclf.evaluation.report import SCORES, Estimate, Report
+from kmedclf.evaluation.style import height, styled
+
+SIDE = 64
+"""Largest height and width of the images in a page, in pixels."""
+RIGHT = 20
+"""Right predictions shown of each class: those it was least sure of."""
+TOP = 5
+"""Probabilities shown of an image, besides that of its true class."""
+
+_HEADLINE = {
+    True: ("accuracy", "sensitivity", "specificity", "auc_macro"),
+    False: ("accuracy", "balanced_accuracy", "auc_macro", "f1_macro"),
+}
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    report: Report,
+    *,
+    X: Any = None,
+    history: Mapping[str, Sequence[float]] | None = None,
+    best_epoch: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
+    title: str = "Report",
+    image_shape: Sequence[int] | None = None,
+) -> None:
+    """Write a report as one HTML file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, written beside first and then put in its place.
+    report : Report
+        What was found.
+    X : sequence of n images, optional
+        Images of the report, in its order: all mistakes and some right ones go into the page, at
+        most 64 pixels wide. Without them the page shows numbers only.
+    history : mapping of str to sequence of float, optional
+        ``history_`` of the estimator.
+    best_epoch : int, optional
+        ``best_epoch_`` of the estimator.
+    parameters, environment : mapping, optional
+        To be listed; nested ones as "outer.inner".
+    title : str, default="Report"
+        Heading.
+    image_shape : sequence of int, optional
+        Shape of flat images.
+
+    Raises
+    ------
+    ValueError
+        If X has not as many images as the report.
+    """
+    if X is not None and len(X) != report.n:
+        raise ValueError(
+            f"The 'X' parameter of write_page must hold the {report.n} images of the report. "
+            f"Got {len(X)} instead."
+        )
+    with warnings.catch_warnings():
+        # A class name in a script that the figures' font lacks is still right in the tables
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ ", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        figures = _figures(report, history, best_epoch)
+    render(
+        path,
+        "report.html",
+        title=title,
+        report=report,
+        headline=[(SCORES[name], report.scores[name]) for name in _headline(report)],
+        scores=[(SCORES[name], one) for name, one in report.scores.items()],
+        rates=_rates(report),
+        figures=figures,
+        lists=[("Parameters", flat(parameters)), ("Environment", flat(environment))],
+        browser=None if X is None else _browser(report, X, image_shape),
+        right=RIGHT,
+    )
+
+
+def render_comparison(path: str | os.PathLike[str], comparison: Comparison, title: str) -> None:
+    """Write a comparison as one HTML file; `compare.write_comparison_page` is its public name."""
+    rows = len(comparison.models) + len(comparison.published)
+    render(
+        path,
+        "comparison.html",
+        title=title,
+        comparison=comparison,
+        titles=SCORES,
+        amount=amount,
+        p_text=p_text,
+        image=png(lambda fig: accuracies(comparison, ax=fig.add_subplot()), (7, height(rows))),
+    )
+
+
+def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
+    """Fill one of our templates and write it beside the path, then in its place."""
+    from kmedclf.persistence import written_beside
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["estimate"] = _split
+    text = environment.get_template(template).render(**values)
+    with written_beside(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def _split(one: Estimate) -> tuple[str, str]:
+    """Write an estimate as a number and the interval behind it, which may be empty."""
+    number, _, interval = str(one).partition(" ")
+    return number, interval
+
+
+def flat(values: Mapping[str, Any] | None, prefix: str = "") -> list[tuple[str, str]]:
+    """List nested values as pairs of a dotted name and text."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in (values or {}).items():
+        if isinstance(value, Mapping):
+            pairs += flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            pairs.append((f"{prefix}{name}", ", ".join(map(str, value))))
+        else:
+            pairs.append((f"{prefix}{name}", str(value)))
+    return pairs
+
+
+def _headline(report: Report) -> list[str]:
+    return [name for name in _HEADLINE[report.pos_label is not None] if name in report.scores]
+
+
+def _rates(report: Report) -> np.ndarray:
+    """Compute each cell's share of its row (k, k); empty rows are 0."""
+    support = report.confusion.sum(axis=1, keepdims=True)
+    return report.confusion / np.maximum(support, 1)
+
+
+def _figures(
+    report: Report, history: Mapping[str, Sequence[float]] | None, best_epoch: int | None
+) -> list[tuple[str, str, str]]:
+    """Draw all figures: title, description, PNG as base64."""
+    figures = []
+    if history:
+        image = png(lambda fig: charts.history(history, best_epoch=best_epoch, fig=fig), (8, 3))
+        words = "Accuracy and loss in training and validation, epoch by epoch."
+        figures.append(("Training", words, image))
+    wanted: list[tuple[str, str, Callable[..., Axes], tuple[float, float]]] = [
+        (
+            "Recall of each class", "Share of each class that was recognised, with intervals.",
+            charts_of_report.per_class, (6, height(len(report.classes), 0.28)),
+        ),
+        (
+            "Rank of the true class", "How often the true class was the second, third, ... choice.",
+            charts_of_report.ranks, (5, 3),
+        ),
+        (
+            "Reliability", "How often predictions of each confidence are right.",
+            charts_of_report.reliability, (4, 3.8),
+        ),
+    ]  # fmt: skip
+    if report.scores["auc_macro"].value is not None:
+        curves = charts_of_report.roc, charts_of_report.precision_recall
+        wanted += [
+            ("ROC", "Sensitivity against false alarms, class by class.", curves[0], (6.2, 3.6)),
+            ("Precision and recall", "Precision against recall, class by class.", curves[1],
+             (6.2, 3.6)),
+        ]  # fmt: skip
+    for title, words, draw, size in wanted:
+        figures.append((title, words, png(partial(_alone, draw, report), size)))
+    return figures
+
+
+def _alone(draw: Callable[..., Axes], report: Report, fig: Figure) -> None:
+    draw(report, ax=fig.add_subplot())
+
+
+@styled
+def png(draw: Callable[[Figure], Any], size: tuple[float, float]) -> str:
+    """Draw into a figure of ``size`` inches; its PNG as base64."""
+    fig = Figure(figsize=size, layout="constrained")
+    draw(fig)
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _browser(
+    report: Report, X: Any, image_shape: Sequence[int] | None
+) -> dict[str, dict[str, list[Any]] | list[str]]:
+    """Collect what the error browser shows.
+
+    Returns
+    -------
+    dict
+        "names" of the classes, and "cells": for each "true,predicted" a list of images, each as
+        its number, its picture as base64 of WebP, and pairs of class and probability.
+    """
+    sure = report.proba[np.arange(report.n), report.pred_index]
+    cells: dict[str, list[Any]] = {}
+    for i, j in zip(*np.nonzero(report.confusion), strict=True):
+        inside = np.flatnonzero((report.true_index == i) & (report.pred_index == j))
+        order = np.argsort(sure[inside], kind="stable")
+        shown = inside[order][:RIGHT] if i == j else inside[order[::-1]]  # surest mistakes first
+        cells[f"{i},{j}"] = [_entry(report, X, int(index), image_shape) for index in shown]
+    return {"names": list(report.class_names), "cells": cells}
+
+
+def _entry(report: Report, X: Any, index: int, image_shape: Sequence[int] | None) -> list[Any]:
+    row = report.proba[index]
+    top = np.argsort(-row, kind="stable")[:TOP].tolist()
+    true = int(report.true_index[index])
+    listed = top if true in top else [*top, true]
+    buffer = io.BytesIO()
+    thumbnail(X[index], SIDE, image_shape).save(buffer, "WEBP", quality=80, method=2)
+    picture = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return [index, picture, [[j, round(float(row[j]), 4)] for j in listed]]
