@@ -189,8 +189,9 @@ def test_a_subset_is_searched_and_everything_fitted(subset):
         warnings.filterwarnings("ignore", ".*does not support sample_weight")
         search.fit(FLAT, y, sample_weight=weight, X_val=Unsliced(X_VAL), y_val=Y_VAL)
     *folds, final = Probe.calls
-    assert [call["n"] for call in folds] == [32, 32, 32]
-    assert [len(call["X_val"]) for call in folds] == [48] * 3
+    rounding = 0 if subset == ("first", 0.5) else 2  # every class is rounded on its own
+    np.testing.assert_allclose([call["n"] for call in folds], 32, atol=rounding)
+    np.testing.assert_allclose([len(call["X_val"]) for call in folds], 48, atol=2 * rounding)
     assert final["n"] == 96
     np.testing.assert_array_equal(final["sample_weight"], weight)
     searched = sorted({row for call in folds for row in call["sample_weight"]})
