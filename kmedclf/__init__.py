@@ -19,7 +19,7 @@ _HOME = {
     "Unsliced": "kmedclf.validation",
     "load": "kmedclf.persistence",
 }
-_MODULES = ("datasets", "models", "programs")
+_MODULES = ("datasets", "evaluation", "models", "programs", "search")
 
 __all__ = [
     "CNNClassifier",
@@ -28,13 +28,15 @@ __all__ = [
     "ResNetClassifier",
     "Unsliced",
     "datasets",
+    "evaluation",
     "load",
     "models",
     "programs",
+    "search",
 ]
 
 if TYPE_CHECKING:
-    from kmedclf import datasets, models, programs
+    from kmedclf import datasets, evaluation, models, programs, search
     from kmedclf.base import ImageClassifier
     from kmedclf.models import CNNClassifier, MLPClassifier, ResNetClassifier
     from kmedclf.persistence import load

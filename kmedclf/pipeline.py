@@ -86,6 +86,16 @@ class Rows:
         """Return the number of rows, m."""
         return len(self.index)
 
+    @property
+    def columns(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Indices, classes and weights as TensorFlow has them, on the CPU."""
+        with tf.device("CPU:0"):
+            return (
+                tf.constant(self.index, tf.int64),
+                tf.constant(self.y, tf.int32),
+                tf.constant(self.weight, tf.float32),
+            )
+
     def take(self, position: np.ndarray) -> Rows:
         """Return the rows at the given positions, in that order."""
         return Rows(self.images, self.index[position], self.y[position], self.weight[position])

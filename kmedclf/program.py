@@ -159,7 +159,7 @@ class Program:
         """
         images = self._read(rows)
         graph = self._graph(self._train_epoch, images, rows.images.on_disk, augment)
-        loss, hits = graph(images, *columns(rows), tf.constant(batch_size, tf.int64), seed)
+        loss, hits = graph(images, *rows.columns, tf.constant(batch_size, tf.int64), seed)
         return float(loss) / len(rows), float(hits) / len(rows)
 
     def batches(
@@ -168,16 +168,18 @@ class Program:
         """Give the batches `train_epoch` sees, for those who must look at each."""
         size = tf.constant(batch_size, tf.int64)
         fetch = self._fetch(self._read(rows), rows.images.on_disk)
-        return pipeline.make_dataset(fetch, columns(rows), size, augment, tf.constant(seed))
+        return pipeline.make_dataset(fetch, rows.columns, size, augment, tf.constant(seed))
 
     def logits(self, rows: Rows) -> np.ndarray:
         """Compute the logits of rows, float32 (m, k)."""
         images = self._read(rows)
         graph = self._graph(self._all_logits, images, rows.images.on_disk)
         size = pipeline.inference_batch_size(self.spec.image_shape)
-        return graph(images, *columns(rows), tf.constant(size, tf.int64), NO_SEED).numpy()
+        return graph(images, *rows.columns, tf.constant(size, tf.int64), NO_SEED).numpy()
 
-    def train_step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[Any, Any]:
+    def train_step(
+        self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor, *, whole: bool = True
+    ) -> tuple[Any, Any]:
         """Take one gradient step; the same graph within `train_epoch` and outside it.
 
         Parameters
@@ -188,22 +190,26 @@ class Program:
             Their classes.
         weight : tf.Tensor of shape (b,), float32
             Their weights in the loss.
+        whole : bool, default=True
+            Whether this is a batch of full size. XLA compiles once for every size, and for the
+            few rows at the end of an epoch that would take longer than it saves.
 
         Returns
         -------
         loss, hits : tf.Tensor of shape ()
             Sum of the losses, and number of images whose class was right.
         """
-        if x.dtype not in self._steps:
+        jit = self._jit_compile and whole
+        if (x.dtype, jit) not in self._steps:
             signature = (
                 tf.TensorSpec([None, *self.spec.image_shape], x.dtype),
                 tf.TensorSpec([None], tf.int32),
                 tf.TensorSpec([None], tf.float32),
             )
-            self._steps[x.dtype] = tf.function(
-                self._train_step, input_signature=signature, jit_compile=self._jit_compile
+            self._steps[x.dtype, jit] = tf.function(
+                self._train_step, input_signature=signature, jit_compile=jit
             )
-        return self._steps[x.dtype](x, y, weight)
+        return self._steps[x.dtype, jit](x, y, weight)
 
     def _read(self, rows: Rows) -> tf.Tensor:
         self._images = rows.images
@@ -239,39 +245,29 @@ class Program:
         return loss * rows, hits
 
     def _train_epoch(
-        self,
-        on_disk: bool,
-        augment: tuple[str, ...],
-        images: Any,
-        index: Any,
-        y: Any,
-        weight: Any,
-        batch_size: Any,
-        seed: Any,
+        self, on_disk: bool, augment: tuple[str, ...], images: Any, *given: Any
     ) -> tuple[Any, Any]:
+        *columns, batch_size, seed = given
         fetch = self._fetch(images, on_disk)
-        dataset = pipeline.make_dataset(fetch, (index, y, weight), batch_size, augment, seed)
+        dataset = pipeline.make_dataset(fetch, tuple(columns), batch_size, augment, seed)
         batches = iter(dataset)
         loss, hits = tf.zeros(()), tf.zeros(())
-        for _ in tf.range(_steps(index, batch_size)):
+        rows = tf.size(columns[0], tf.int64)
+        whole, steps = rows // batch_size, (rows + batch_size - 1) // batch_size
+        for _ in tf.range(whole if self._jit_compile else steps):
             step_loss, step_hits = self.train_step(*next(batches))
+            loss, hits = loss + step_loss, hits + step_hits
+        if self._jit_compile and whole < steps:
+            step_loss, step_hits = self.train_step(*next(batches), whole=False)
             loss, hits = loss + step_loss, hits + step_hits
         return loss, hits
 
-    def _all_logits(
-        self,
-        on_disk: bool,
-        images: Any,
-        index: Any,
-        y: Any,
-        weight: Any,
-        batch_size: Any,
-        seed: Any,
-    ) -> Any:
+    def _all_logits(self, on_disk: bool, images: Any, index: Any, *given: Any) -> Any:
         count("traces")
+        batch_size = given[-2]
         dataset = pipeline.make_dataset(self._fetch(images, on_disk), (index,), batch_size)
         batches = iter(dataset)
-        steps = _steps(index, batch_size)
+        steps = tf.cast((tf.size(index, tf.int64) + batch_size - 1) // batch_size, tf.int32)
         logits = tf.TensorArray(tf.float32, steps, infer_shape=False)
         for step in tf.range(steps):
             (x,) = next(batches)
@@ -283,9 +279,7 @@ class Program:
             return lambda index: tf.gather(images, index)
 
         def rows(index: np.ndarray) -> np.ndarray:
-            assert (
-                self._images is not None
-            )  # graph functions only run between `_read` and `release`
+            assert self._images is not None  # no graph runs but between `_read` and `release`
             return self._images.rows(index)
 
         def read(index: Any) -> Any:
@@ -293,20 +287,6 @@ class Program:
             return tf.ensure_shape(batch, [None, *self.spec.image_shape])
 
         return read
-
-
-def _steps(index: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
-    return tf.cast((tf.size(index, tf.int64) + batch_size - 1) // batch_size, tf.int32)
-
-
-def columns(rows: Rows) -> tuple[tf.Tensor, ...]:
-    """Hand the rows' indices, classes and weights to TensorFlow, on the CPU."""
-    with tf.device("CPU:0"):
-        return (
-            tf.constant(rows.index, tf.int64),
-            tf.constant(rows.y, tf.int32),
-            tf.constant(rows.weight, tf.float32),
-        )
 
 
 def _compact(value: np.ndarray) -> np.ndarray:

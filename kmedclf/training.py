@@ -238,7 +238,8 @@ class _Run:
         loss, hits, seen = 0.0, 0.0, 0
         for step, batch in enumerate(self.program.batches(*arguments)):
             hooks.on_train_batch_begin(step)
-            step_loss, step_hits = self.program.train_step(*batch)
+            whole = len(batch[1]) == self.task.schedule.batch_size
+            step_loss, step_hits = self.program.train_step(*batch, whole=whole)
             loss, hits, seen = loss + step_loss, hits + step_hits, seen + len(batch[1])
             hooks.on_train_batch_end(step, {"loss": float(loss) / seen})
         return float(loss) / seen, float(hits) / seen

@@ -1,32 +1,22 @@
-"""The command line. Commands import what they need, so that help and typos answer at once."""
+"""The commands demo, train, evaluate, predict and datasets."""
 
 from __future__ import annotations
 
 import csv
-import difflib
-import os
 import re
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
-from typer.core import TyperGroup
 
 import kmedclf
+from kmedclf.cli.console import console, errors, meant, start_tensorflow
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
     from kmedclf.evaluation import Report
-
-console = Console()
-errors = Console(stderr=True)
 
 NETWORKS = {
     name.removesuffix("Classifier").lower(): name
@@ -41,37 +31,6 @@ DEMO: dict[str, dict[str, Any]] = {
 """Fewer kernels and epochs than the defaults: a demo should not take longer than a coffee."""
 
 
-class Commands(TyperGroup):
-    """Says in one sentence what the library found wrong with the user's input."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Accept ``--debug`` anywhere: people add it to the end of a line that has failed."""
-        if "--debug" in args:
-            args = ["--debug", *(arg for arg in args if arg != "--debug")]
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except (ValueError, OSError, ImportError) as error:
-            if ctx.params["debug"] or isinstance(error, BrokenPipeError):  # of a reader who left
-                raise
-            sentence = str(error)
-            if isinstance(error, OSError) and error.filename and error.strerror:
-                sentence = f"{error.filename}: {error.strerror}."
-            errors.print(Text(" ".join(sentence.split()), style="red"), soft_wrap=True)
-            raise typer.Exit(2) from None
-
-
-app = typer.Typer(
-    cls=Commands,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
 DataOption = Annotated[
     str, typer.Option("--data", help="MedMNIST name, path of an .npz file, or 'synthetic'.")
 ]
@@ -79,26 +38,6 @@ SizeOption = Annotated[int, typer.Option("--size", help="Side of the images, for
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote.")]
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"kmedclf {kmedclf.__version__}")
-        raise typer.Exit()
-
-
-VersionOption = typer.Option("--version", help="Show it.", callback=_version, is_eager=True)
-
-
-@app.callback()
-def _options(
-    ctx: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all logs.")] = False,
-    version: Annotated[bool, VersionOption] = False,
-) -> None:
-    """Medical image classifiers on Keras that behave like scikit-learn estimators."""
-    ctx.obj = debug
-
-
-@app.command()
 def demo(ctx: typer.Context) -> None:
     """Train three networks on synthetic blood cells, and compare them."""
     from kmedclf import runs
@@ -108,7 +47,7 @@ def demo(ctx: typer.Context) -> None:
     console.print("[bold]Synthetic blood cells[/] in 8 classes, drawn by a program:", end=" ")
     console.print(f"{n['train']} to train on, {n['val']} to validate, {n['test']} to test.")
     table = Table("network", "parameters", "test accuracy", "seconds", "images/s", box=None)
-    _start_tensorflow(ctx)
+    start_tensorflow(ctx)
     for name, parameters in DEMO.items():
         estimator = getattr(kmedclf, name)(
             random_state=0, verbose=int(console.is_terminal), **parameters
@@ -123,7 +62,6 @@ def demo(ctx: typer.Context) -> None:
     console.print("Real cells next: kmedclf train cnn --data bloodmnist --out runs/cnn")
 
 
-@app.command()
 def train(
     ctx: typer.Context,
     network: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(NETWORKS) + ".")],
@@ -141,14 +79,14 @@ def train(
     """Train a network, score it, and write it all to a folder."""
     from kmedclf import runs
 
-    cls_name = _network(network)
+    cls_name = network_class(network)
     parameters = {"random_state": seed, "verbose": int(console.is_terminal)}
     parameters |= {} if epochs is None else {"epochs": epochs}
-    parameters |= dict(_parameter(text) for text in param or [])
+    parameters |= dict(parameter(text) for text in param or [])
     runs.check_free(out, force)
     content = runs.read_data(data, size)
-    _start_tensorflow(ctx)
-    estimator = _make(getattr(kmedclf, cls_name), parameters)
+    start_tensorflow(ctx)
+    estimator = make(getattr(kmedclf, cls_name), parameters)
     run = runs.train(estimator, content, out, force=force)
     _show(run.reports, f"{cls_name} on {content.description['name']}")
     epochs_run = f"epoch {estimator.best_epoch_} of {len(estimator.history_['loss'])}"
@@ -156,7 +94,6 @@ def train(
     console.print(f"{facts}; written to {out}", markup=False, soft_wrap=True)
 
 
-@app.command()
 def evaluate(
     ctx: typer.Context,
     folder: RunFolder,
@@ -169,12 +106,11 @@ def evaluate(
 
     runs.check_run(folder)
     content = runs.read_data(data, size, only=split)
-    _start_tensorflow(ctx)
+    start_tensorflow(ctx)
     report = runs.evaluate(folder, content, split)
     _show({split: report}, f"{folder} on {content.description['name']}")
 
 
-@app.command()
 def predict(
     ctx: typer.Context,
     folder: RunFolder,
@@ -189,7 +125,7 @@ def predict(
     if out is not None and not out.absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
     paths = runs.find_images(images)
-    _start_tensorflow(ctx)
+    start_tensorflow(ctx)
     estimator, names = runs.read(folder)
     X, n_resized = runs.read_images(paths, estimator.image_shape_)
     probabilities = estimator.predict_proba(X)
@@ -203,7 +139,6 @@ def predict(
     _write_csv(rows, out)
 
 
-@app.command()
 def datasets() -> None:
     """List the data sets known by name."""
     from kmedclf import datasets as known
@@ -231,19 +166,15 @@ def _write_csv(rows: list[list[str]], out: Path | None) -> None:
     console.print(f"{len(rows) - 1} predictions written to {out}", markup=False, soft_wrap=True)
 
 
-def _network(name: str) -> str:
+def network_class(name: str) -> str:
+    """Find the class of a network by its short name."""
     if name.lower() in NETWORKS:
         return NETWORKS[name.lower()]
     known = ", ".join(NETWORKS)
-    raise ValueError(f"NAME must be one of {known}. Got {name!r} instead{_meant(name, NETWORKS)}")
+    raise ValueError(f"NAME must be one of {known}. Got {name!r} instead{meant(name, NETWORKS)}")
 
 
-def _meant(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else "."
-
-
-def _parameter(text: str) -> tuple[str, Any]:
+def parameter(text: str) -> tuple[str, Any]:
     """Read NAME=VALUE; values are those of YAML, and of JSON with it."""
     import yaml
 
@@ -258,13 +189,14 @@ def _parameter(text: str) -> tuple[str, Any]:
         raise ValueError(f"-p {text} must have a value that YAML can read ({error}).") from error
 
 
-def _make(cls: type[Any], parameters: dict[str, Any]) -> ImageClassifier:
+def make(cls: type[Any], parameters: dict[str, Any]) -> ImageClassifier:
+    """Make an estimator, and say which parameters there are if one is unknown."""
     valid = sorted(cls().get_params())
     for name in parameters:
         if name not in valid:
             raise ValueError(
                 f"-p must name a parameter of {cls.__name__}, {', '.join(valid)}. "
-                f"Got {name!r} instead{_meant(name, valid)}"
+                f"Got {name!r} instead{meant(name, valid)}"
             )
     return cls(**parameters)
 
@@ -279,40 +211,3 @@ def _show(reports: dict[str, Report], title: str) -> None:
         table.add_row(SCORES[score], *(str(report.scores[score]) for report in reports.values()))
     console.print(f"{title}, with 95 % bootstrap intervals", markup=False, style="bold")
     console.print(table)
-
-
-def _start_tensorflow(ctx: typer.Context) -> None:
-    """Import TensorFlow without what it says about itself; errors that it logs are shown."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors
-    with console.status("Starting TensorFlow"), nullcontext() if ctx.obj else _without_chatter():
-        from kmedclf import devices, models  # noqa: F401
-
-        devices.gpus()
-
-
-@contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Hold back what C++ writes to stderr, and pass on all but information and warnings.
-
-    TensorFlow's first lines come before it has read the level above.
-    """
-    chatter = r"[IW]\d{4} \d|WARNING: All log messages before absl::InitializeLog"
-    if not Path("/dev/nvidiactl").exists():  # without a GPU, it is no error that there is none
-        chatter += r"|E\d{4} .*failed call to cuInit"
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            held.seek(0)
-            for line in held.read().decode(errors="replace").splitlines(keepends=True):
-                if not re.match(chatter, line):
-                    sys.stderr.write(line)
-
-
-def main() -> None:
-    """Run the command line."""
-    app()

@@ -1,0 +1,54 @@
+"""The command line. Commands import what they need, so that help and typos answer at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import kmedclf
+from kmedclf.cli import search, training
+from kmedclf.cli.console import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kmedclf {kmedclf.__version__}")
+        raise typer.Exit()
+
+
+VersionOption = typer.Option("--version", help="Show it.", callback=_version, is_eager=True)
+
+
+@app.callback()
+def _options(
+    ctx: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all logs.")] = False,
+    version: Annotated[bool, VersionOption] = False,
+) -> None:
+    """Medical image classifiers on Keras that behave like scikit-learn estimators."""
+    ctx.obj = debug
+
+
+for command in (
+    training.demo,
+    training.train,
+    training.evaluate,
+    training.predict,
+    training.datasets,
+    search.search,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,132 @@
+"""The command search."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+import kmedclf
+from kmedclf.cli.console import console, start_tensorflow
+from kmedclf.cli.training import SizeOption, make, network_class, parameter
+
+
+class Engine(StrEnum):
+    """How candidates are chosen."""
+
+    STAGED = "staged"
+    HALVING = "halving"
+    RANDOM = "random"
+    BAYESIAN = "bayesian"
+    HYPERBAND = "hyperband"
+
+
+def search(
+    ctx: typer.Context,
+    network: Annotated[str | None, typer.Argument(metavar="NAME", help="Network.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="MedMNIST name, path of an .npz file, or 'synthetic'."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="DIR", help="Go on with a search.")
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="Space, or its file.  [default: NAME, NAME_flat for the last three]"),
+    ] = None,
+    engine: Annotated[Engine, typer.Option(help="How candidates are chosen.")] = Engine.STAGED,
+    epochs: Annotated[int, typer.Option(help="Longest training of a candidate.")] = 50,
+    final_epochs: Annotated[int, typer.Option(help="Longest training of the winner.")] = 200,
+    subset: Annotated[float, typer.Option(help="Share of the images to search on.")] = 0.4,
+    first: Annotated[bool, typer.Option("--first", help="The first images, not random.")] = False,
+    folds: Annotated[int, typer.Option(help="Folds.")] = 3,
+    trials: Annotated[int, typer.Option(help="Trials of random and bayesian.")] = 20,
+    jobs: Annotated[int, typer.Option(help="Fits at the same time.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--param", metavar="NAME=VALUE", help="Fixed parameter; repeatable."),
+    ] = None,
+    size: SizeOption = 28,
+) -> None:
+    """Search hyperparameters, and train the winner.
+
+    Candidates stop early on the val split, with a patience of 10 epochs and not before epoch 10.
+    Every finished fit is remembered in DIR: after an interruption, --resume DIR repeats none.
+    """
+    from kmedclf.search import folder
+
+    if resume is not None:
+        settings = folder.read_settings(resume)
+        out = resume
+    else:
+        given = {"NAME": network, "--data": data, "--out": out}
+        for name, value in given.items():
+            if value is None:
+                raise ValueError(f"kmedclf search must get {name}, or --resume DIR. Got none.")
+        assert network is not None
+        settings = {
+            "network": network_class(network),
+            "data": data,
+            "size": size,
+            "space": space,
+            "engine": str(engine),
+            "epochs": epochs,
+            "final_epochs": final_epochs,
+            "subset": ["first", subset] if first else subset,
+            "folds": folds,
+            "trials": trials,
+            "seed": seed,
+            "parameters": dict(parameter(text) for text in param or []),
+        }
+    assert out is not None
+    _search(ctx, settings, out, jobs, new=resume is None)
+
+
+def _search(
+    ctx: typer.Context, settings: dict[str, Any], out: Path, jobs: int, *, new: bool
+) -> None:
+    from kmedclf import runs
+    from kmedclf.search import folder
+
+    content = runs.read_data(settings["data"], settings["size"])
+    start_tensorflow(ctx)
+    cls = getattr(kmedclf, settings["network"])
+    estimator = make(cls, {"random_state": settings["seed"], **settings["parameters"]})
+    searcher = folder.searcher(estimator, settings, out, jobs)
+    if new:
+        folder.start(out, settings)
+    folder.run(searcher, content)
+    folder.write_results(out, searcher)
+    _show(searcher)
+    console.print("Training the winner on all images:", _listed(searcher.best_params_))
+    winner = folder.winner(estimator, searcher, settings)
+    run = runs.train(winner, content, out / "best", force=True)
+    for split, report in run.reports.items():
+        accuracy = report.scores["accuracy"]
+        console.print(f"{split} accuracy {accuracy}, n = {report.n:,}", highlight=False)
+    console.print(f"Results, plots and the trained winner are in {out}", soft_wrap=True)
+
+
+def _show(searcher: Any) -> None:
+    table = Table("stage", "candidates", "winner", "CV score", box=None)
+    stages = getattr(searcher, "stage_results_", None)
+    if stages is None:
+        candidates = str(len(searcher.cv_results_["params"]))
+        score = f"{searcher.best_score_:.4f}"
+        table.add_row(searcher.tuner, candidates, _listed(searcher.best_params_), score)
+    for stage in stages or []:
+        results, best = stage["cv_results"], stage["best_index"]
+        score = f"{stage['best_score']:.4f} ± {results['std_test_score'][best]:.4f}"
+        candidates = str(len(results["params"]))
+        table.add_row(stage["name"], candidates, _listed(stage["best_params"]), score)
+    console.print(table)
+
+
+def _listed(parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in parameters.items())

@@ -1,0 +1,179 @@
+"""A search on disk: its settings, the fits it remembers, its results and plots.
+
+search.json holds the settings, memory the fits, results.csv and results.json the table of
+candidates, curves.json the learning curve of every fold, effect-*.png how the score moves with the
+parameters of a stage, best the run folder of the winner.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedKFold
+
+from kmedclf.persistence import written_beside
+from kmedclf.runs import Data
+from kmedclf.search.base import CrossValidatedSearch
+from kmedclf.search.staged import StagedSearchCV
+from kmedclf.search.tuner import TunerSearchCV
+
+SETTINGS = "search.json"
+
+
+def start(out: Path, settings: dict[str, Any]) -> None:
+    """Make the folder of a new search."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(
+            f"{out} is not empty; choose another folder, or go on with --resume {out}."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(out / SETTINGS, settings)
+
+
+def read_settings(out: Path) -> dict[str, Any]:
+    """Read the settings of a search that was started."""
+    path = out / SETTINGS
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{out} must be a folder that 'kmedclf search' wrote. There is no {SETTINGS} in it."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> Any:
+    """Make the search that settings describe.
+
+    Parameters
+    ----------
+    estimator : ImageClassifier
+        With the parameters that are fixed.
+    settings : dict
+        As in search.json.
+    out : Path
+        The folder of the search.
+    jobs : int
+        Fits at the same time.
+
+    Returns
+    -------
+    StagedSearchCV or TunerSearchCV
+        Not fitted. Its candidates train at most ``epochs``, patience 10, not less than
+        10 epochs.
+    """
+    candidate = clone(estimator).set_params(
+        epochs=settings["epochs"], n_iter_no_change=10, min_epochs=10, memory=str(out / "memory")
+    )
+    engine = settings["engine"]
+    staged = engine in ("staged", "halving")
+    name = type(estimator).__name__.removesuffix("Classifier").lower()
+    space = settings["space"] or (name if staged else f"{name}_flat")
+    subset = settings["subset"]
+    shared: dict[str, Any] = {
+        "cv": StratifiedKFold(settings["folds"]),
+        "subset": tuple(subset) if isinstance(subset, list) else subset,
+        "n_jobs": jobs,
+        "refit": False,
+        "random_state": settings["seed"],
+        "verbose": 1,
+    }
+    if staged:
+        how = "halving" if engine == "halving" else "grid"
+        return StagedSearchCV(candidate, space, search=how, **shared)
+    trials = None if engine == "hyperband" else settings["trials"]
+    return TunerSearchCV(candidate, space, tuner=engine, max_trials=trials, **shared)
+
+
+def run(search: CrossValidatedSearch, data: Data) -> None:
+    """Search on the "train" split; candidates stop early on "val", if there is one."""
+    X_val, y_val = data.splits.get("val", (None, None))
+    held_out = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
+    search.fit(*data.splits["train"], **held_out)
+
+
+def winner(estimator: Any, search: Any, settings: dict[str, Any]) -> Any:
+    """Give the winner, not fitted, with its longer training."""
+    return clone(estimator).set_params(**search.best_params_, epochs=settings["final_epochs"])
+
+
+def write_results(out: Path, search: Any) -> None:
+    """Write the table, the curves and the plots of a finished search."""
+    results = search.cv_results_
+    columns = [name for name in results if name != "params"]
+    with written_beside(out / "results.csv") as beside:
+        with beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(zip(*(results[name] for name in columns), strict=True))
+    _write_json(out / "results.json", {name: _plain(results[name]) for name in results})
+    curves = [
+        [{name: _plain(one) for name, one in fold.items()} for fold in folds]
+        for folds in search.curves_
+    ]
+    _write_json(out / "curves.json", curves)
+    for old in out.glob("effect-*.png"):
+        old.unlink()
+    for name, figure in effects(search).items():
+        with written_beside(out / f"effect-{name}.png") as beside:
+            figure.savefig(beside, format="png", dpi=200, bbox_inches="tight")
+
+
+def effects(search: Any) -> dict[str, Any]:
+    """Draw how the score moves with the parameters of each stage.
+
+    A stage of one parameter gets one chart. In others the two with the most values share one,
+    numbers on the x axis, one line for each value of the other.
+
+    Returns
+    -------
+    dict of str to Figure
+        By the names of the parameters. Nothing for searches that are no grids.
+    """
+    from matplotlib.figure import Figure
+
+    from kmedclf.evaluation import plots
+
+    drawn = {}
+    for stage in getattr(search, "stage_results_", []):
+        results = stage["cv_results"]
+        values = {name: _distinct(results, name) for name in stage["parameters"]}
+        names = sorted((n for n in values if len(values[n]) > 1), key=lambda n: -_weight(values[n]))
+        if not names:
+            continue
+        x, by = names[0], names[1] if len(names) > 1 else None
+        ax = Figure(figsize=(4.6, 3.2)).subplots()
+        # Powers of two, as kernels and neurons are, stand evenly on a logarithmic axis
+        log_x = _numeric(values[x]) and min(values[x]) > 0 and max(values[x]) >= 8 * min(values[x])
+        plots.effect(results, x, by=by, log_x=log_x, ax=ax)
+        drawn["-".join(filter(None, (x, by)))] = ax.figure
+    return drawn
+
+
+def _distinct(results: dict[str, Any], name: str) -> list[Any]:
+    column = results.get(f"param_{name}", [])
+    return list(dict.fromkeys(value for value in column if value is not np.ma.masked))
+
+
+def _numeric(values: list[Any]) -> bool:
+    return all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+
+
+def _weight(values: list[Any]) -> int:
+    return len(values) + 1000 * _numeric(values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ma.MaskedArray):
+        return [None if one is np.ma.masked else _plain(one) for one in value]
+    if isinstance(value, np.ndarray | list):
+        return [_plain(one) for one in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with written_beside(path) as beside:
+        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
