@@ -249,9 +249,9 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         X = np.asarray(X) if isinstance(X, list | tuple) else X
         dtypes = [*_DTYPES, "float64"] if is_memmap(X) else list(_DTYPES)
         if getattr(X, "ndim", 2) < 3:  # remembers and compares names and number of columns
-            X = validate_data(self, X, reset=reset, dtype=dtypes)
+            X = validate_data(self, X, reset=reset, dtype=dtypes, ensure_all_finite=False)
         else:
-            X = check_array(X, dtype=dtypes, allow_nd=True, estimator=name, input_name="X")
+            X = check_array(X, dtype=dtypes, allow_nd=True, estimator=name, ensure_all_finite=False)
         images = validation.check_images(X, self.image_shape, name)
         if reset:
             self.image_shape_, self._scale = images.shape, images.scale

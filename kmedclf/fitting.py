@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+import keras
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 from kmedclf import augment, network, params, training, validation
@@ -42,6 +43,12 @@ def schedule(estimator: ImageClassifier) -> training.Schedule:
         estimator.get_params(deep=False),
         caller_name=type(estimator).__name__,
     )
+    for callback in estimator.callbacks or ():
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                f"The 'callbacks' parameter of {type(estimator).__name__} must hold instances of "
+                f"keras.callbacks.Callback. Got {callback!r} instead."
+            )
     names = [field.name for field in fields(training.Schedule)]
     return training.Schedule(**{name: getattr(estimator, name) for name in names})
 
@@ -119,7 +126,8 @@ def _held_out(estimator: ImageClassifier, data: Data) -> Labelled | None:
     if data.X_val is None:
         return None
     images = estimator._check_X(data.X_val, reset=False)
-    return images, *validation.check_y(data.y_val, data.sample_weight_val, images, name)
+    checked = validation.check_y(data.y_val, data.sample_weight_val, images, name, suffix="_val")
+    return images, *checked
 
 
 def _optimizer(spec: network.Spec) -> tuple[str, str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
-from sklearn.utils.validation import check_consistent_length
 
 from kmedclf.pipeline import Images, Rows
-from kmedclf.validation import listed
+from kmedclf.validation import check_length, listed
 
 REPEATS = 20
 """Whole-number sample weights up to this mean repeat rows; larger ones weigh the loss."""
@@ -81,20 +81,22 @@ class Split:
     def __call__(self, rows: Rows, name: str) -> tuple[Rows, Rows]:
         """Split rows in two, stratified by class."""
         y = rows.y
+        if self.groups is not None:
+            check_length(self.groups, len(rows.images.array), "groups", name)
         try:
             if self.groups is None:
                 split = StratifiedShuffleSplit(1, test_size=self.fraction, random_state=self.seed)
                 train, held = next(split.split(y, y))
             else:
-                check_consistent_length(rows.images.array, self.groups)
-                folds = max(2, round(1 / self.fraction))
+                groups = np.asarray(self.groups)[rows.index]
+                folds = min(max(2, round(1 / self.fraction)), len(np.unique(groups)))
                 grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=self.seed)
-                train, held = next(grouped.split(y, y, np.asarray(self.groups)[rows.index]))
+                train, held = next(grouped.split(y, y, groups))
         except ValueError as error:
             raise ValueError(
                 f"{name} cannot split off 'validation_fraction'={self.fraction} of {len(y)} images "
-                f"in {len(np.unique(y))} classes for early stopping ({error}); pass X_val and "
-                "y_val, or set early_stopping=False."
+                f"in {len(np.unique(y))} classes for early stopping; pass X_val and y_val, or set "
+                "early_stopping=False."
             ) from error
         return rows.take(train), rows.take(held)
 
@@ -168,7 +170,7 @@ def class_weights(
                     f"The 'class_weight' parameter of {name} must name only labels of y, "
                     f"{listed(labels)}. Got the label {label!r} instead."
                 )
-            if not np.isfinite(value) or value < 0:
+            if not isinstance(value, Real) or not np.isfinite(value) or value < 0:
                 raise ValueError(
                     f"The 'class_weight' parameter of {name} must hold finite weights of at "
                     f"least 0. Got {value!r} for {label!r} instead."
@@ -184,11 +186,11 @@ def class_weights(
 
 def _encode(labels: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
     """Turn original labels into class indices, int32."""
-    index = np.searchsorted(classes, labels).clip(0, len(classes) - 1)
-    unknown = classes[index] != labels
-    if np.any(unknown):
+    codes = {label: code for code, label in enumerate(classes.tolist())}
+    index = np.array([codes.get(label, -1) for label in labels.tolist()], np.int32)
+    if np.any(index < 0):
         raise ValueError(
             f"Labels given to {name}.fit must be among its classes, {listed(classes)}. "
-            f"Got {listed(labels[unknown][:1])} instead."
+            f"Got {listed(labels[index < 0][:1])} instead."
         )
-    return index.astype(np.int32)
+    return index

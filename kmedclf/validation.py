@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    assert_all_finite,
-    check_consistent_length,
-    column_or_1d,
-)
+from sklearn.utils.validation import _check_sample_weight, assert_all_finite, column_or_1d
 
 from kmedclf.pipeline import Images, is_memmap
 
@@ -63,6 +59,7 @@ def check_images(
         If X has another number of dimensions, does not fit ``image_shape``, or holds NaN or
         infinity.
     """
+    check_image_shape(image_shape, name)
     if X.ndim > 4:
         raise ValueError(
             f"X of {name} must have the shape (n, d), (n, h, w) or (n, h, w, c). "
@@ -90,7 +87,29 @@ def check_images(
         scale = 1.0 / np.iinfo(X.dtype).max
     elif X.dtype != np.float32 and not is_memmap(X):
         X = X.astype(np.float32)
+    _check_finite(X, name)
     return Images(X, scale)
+
+
+def check_image_shape(image_shape: tuple[int, ...] | list[int] | None, name: str) -> None:
+    """Check that ``image_shape`` is two or three positive whole numbers."""
+    whole = [isinstance(side, Integral) and side > 0 for side in image_shape or ()]
+    if image_shape is not None and not (len(whole) in (2, 3) and all(whole)):
+        raise ValueError(
+            f"The 'image_shape' parameter of {name} must be (h, w) or (h, w, c), whole numbers of "
+            f"at least 1. Got {image_shape} instead."
+        )
+
+
+def _check_finite(X: np.ndarray, name: str) -> None:
+    # Summed first: no array of truth values, and one pass over a memory map
+    if X.dtype.kind != "f" or np.isfinite(np.sum(X, dtype=np.float64)):
+        return
+    for number, image in enumerate(X):
+        wrong = image[~np.isfinite(image)]
+        if wrong.size:
+            what = "NaN" if np.isnan(wrong[0]) else "infinity"
+            raise ValueError(f"X of {name} must be finite. Got {what} in image {number}.")
 
 
 def check_same_kind(images: Images, shape: tuple[int, int, int], scale: float, name: str) -> None:
@@ -106,8 +125,21 @@ def _kind(scale: float) -> str:
     return "float (unscaled)" if scale == 1.0 else f"{round(1 / scale).bit_length()}-bit integer"
 
 
-def check_y(y: Any, sample_weight: Any, images: Images, name: str) -> tuple[np.ndarray, np.ndarray]:
+def check_y(
+    y: Any, sample_weight: Any, images: Images, name: str, *, suffix: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
     """Check labels and sample weights against the images they belong to.
+
+    Parameters
+    ----------
+    y, sample_weight : array-like or None
+        Labels and weights.
+    images : Images
+        The images.
+    name : str
+        Class name for messages.
+    suffix : str, default=""
+        What the arguments' names end in, "_val" for those of the validation data.
 
     Returns
     -------
@@ -118,6 +150,7 @@ def check_y(y: Any, sample_weight: Any, images: Images, name: str) -> tuple[np.n
     """
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
+    y = np.asarray(y) if isinstance(y, list | tuple) else y
     if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
         raise ValueError(
             f"y of {name}.fit must be of shape (n,), one label an image; multi-label targets are "
@@ -126,8 +159,8 @@ def check_y(y: Any, sample_weight: Any, images: Images, name: str) -> tuple[np.n
     labels = column_or_1d(y, warn=True)
     assert_all_finite(labels, input_name="y", estimator_name=name)
     check_classification_targets(labels)
-    check_consistent_length(images.array, labels)
-    return labels, check_weights(sample_weight, images.array, "sample_weight", name)
+    check_length(labels, len(images.array), f"y{suffix}", name)
+    return labels, check_weights(sample_weight, images.array, f"sample_weight{suffix}", name)
 
 
 def check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
@@ -143,7 +176,9 @@ def check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
 
 def check_weights(sample_weight: Any, X: np.ndarray, what: str, name: str) -> np.ndarray:
     """Check sample weights: one finite, non-negative number an image, not all zero."""
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if hasattr(sample_weight, "__len__"):
+        check_length(sample_weight, len(X), what, name)
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, allow_all_zero_weights=True)
     if np.any(weight < 0):
         raise ValueError(
             f"{what!r} of {name}.fit must not be negative. Got {weight.min():g} among them."
@@ -151,6 +186,15 @@ def check_weights(sample_weight: Any, X: np.ndarray, what: str, name: str) -> np
     if not np.any(weight > 0):
         raise ValueError(f"{what!r} of {name}.fit must not be all zero. Got only zeros.")
     return weight
+
+
+def check_length(values: Any, n: int, what: str, name: str) -> None:
+    """Check that there is one value an image."""
+    if len(values) != n:
+        raise ValueError(
+            f"{what!r} of {name}.fit must have one entry for each of the {n} images. "
+            f"Got {len(values)} instead."
+        )
 
 
 def check_pair(X_val: Any, y_val: Any, name: str) -> None:
