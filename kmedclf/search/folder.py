@@ -102,6 +102,8 @@ def winner(estimator: Any, search: Any, settings: dict[str, Any]) -> Any:
 
 def write_results(out: Path, search: Any) -> None:
     """Write the table, the curves and the plots of a finished search."""
+    import matplotlib.pyplot as plt
+
     results = search.cv_results_
     columns = [name for name in results if name != "params"]
     with written_beside(out / "results.csv") as beside:
@@ -120,6 +122,7 @@ def write_results(out: Path, search: Any) -> None:
     for name, figure in effects(search).items():
         with written_beside(out / f"effect-{name}.png") as beside:
             figure.savefig(beside, format="png", dpi=200, bbox_inches="tight")
+        plt.close(figure)
 
 
 def effects(search: Any) -> dict[str, Any]:
@@ -133,8 +136,6 @@ def effects(search: Any) -> dict[str, Any]:
     dict of str to Figure
         By the names of the parameters. Nothing for searches that are no grids.
     """
-    from matplotlib.figure import Figure
-
     from kmedclf.evaluation import plots
 
     drawn = {}
@@ -145,17 +146,16 @@ def effects(search: Any) -> dict[str, Any]:
         if not names:
             continue
         x, by = names[0], names[1] if len(names) > 1 else None
-        ax = Figure(figsize=(4.6, 3.2)).subplots()
         # Powers of two, as kernels and neurons are, stand evenly on a logarithmic axis
         log_x = _numeric(values[x]) and min(values[x]) > 0 and max(values[x]) >= 8 * min(values[x])
-        plots.effect(results, x, by=by, log_x=log_x, ax=ax)
+        ax = plots.effect(results, x, by=by, log_x=log_x)
         drawn["-".join(filter(None, (x, by)))] = ax.figure
     return drawn
 
 
 def _distinct(results: dict[str, Any], name: str) -> list[Any]:
     column = results.get(f"param_{name}", [])
-    return list(dict.fromkeys(value for value in column if value is not np.ma.masked))
+    return list(dict.fromkeys(_plain(one) for one in column if one is not np.ma.masked))
 
 
 def _numeric(values: list[Any]) -> bool:
