@@ -224,6 +224,10 @@ def test_candidates_met_before_are_not_fitted_again():
     StagedSearchCV(Probe(), stages, refit=False).fit(FLAT, Y)
     assert len(Probe.calls) == 3 * 3  # a=1, b=0 was the winner of the first stage
     Probe.calls.clear()
+    twice = StagedSearchCV(Probe(), [{"a": [1]}, {"b": [0]}], refit=False).fit(FLAT, Y)
+    assert len(Probe.calls) == 3  # nothing is left for the second stage
+    np.testing.assert_array_equal(twice.cv_results_["mean_test_score"][:1], twice.best_score_)
+    Probe.calls.clear()
     StagedSearchCV(Probe(random_state=None), stages, refit=False).fit(FLAT, Y)
     assert len(Probe.calls) == 3 * 4
 

@@ -129,14 +129,14 @@ class Evaluator:
         folds = len(self.data.splits)
         fits: list[list[Any]] = [self._recall(one, folds) for one in candidates]
         todo = [(i, k) for i in range(len(fits)) for k in range(folds) if fits[i][k] is None]
-        self.progress.skip(sum(work(one) for one in candidates) * folds)
-        self.progress.skip(-sum(work(candidates[i]) for i, _ in todo))
+        done = [i for i, row in enumerate(fits) for fit in row if fit is not None]
+        self.progress.skip(sum(work(candidates[i]) for i in done))
+        strict = self.error_score == "raise"
         parallel = Parallel(n_jobs=self.n_jobs, return_as="generator_unordered")
         tasks = (
             delayed(_fit_and_score)(
                 task, clone(self.estimator), candidates[task[0]], self.data, self.scorer, strict
             )
-            for strict in [self.error_score == "raise"]
             for task in todo
         )
         for i, k, fit in parallel(tasks):

@@ -71,7 +71,7 @@ class SearchProgress:
         self.stage, self.best = stage, -np.inf
 
     def skip(self, work: float) -> None:
-        """Take work off the total that turns out to be none; negative work puts it back."""
+        """Take work off the total that turns out to be none."""
         if self.total is not None:
             self.total -= work
 
