@@ -23,6 +23,7 @@ from kmedclf.evaluation.style import (
     rows,
     shorten,
     styled,
+    subplots,
 )
 
 History = Mapping[str, Sequence[float]]
@@ -95,7 +96,7 @@ def class_weights(
     listed = [weights[label] for label in labels] if isinstance(weights, Mapping) else list(weights)
     names = list(map(str, labels)) if class_names is None else list(class_names)
     fig = panel(fig, (6.5, height(len(labels), 0.26)))
-    left, right = fig.subplots(1, 2, sharey=True)
+    left, right = subplots(fig, 1, 2, sharey=True)
     for ax, values, title, colour, form in (
         (left, counts, "images", BLUE, "{:,.0f}"),
         (right, listed, "class weight", ORANGE, "{:.3g}"),
@@ -129,7 +130,7 @@ def history(
         The panel.
     """
     fig = panel(fig, (7.0, 2.8))
-    for ax, name in zip(fig.subplots(1, 2), ("accuracy", "loss"), strict=True):
+    for ax, name in zip(subplots(fig, 1, 2), ("accuracy", "loss"), strict=True):
         for key, label, colour, dashes in (
             (name, "training", ORANGE, "--"),
             (f"val_{name}", "validation", BLUE, "-"),
@@ -172,7 +173,7 @@ def folds(
     """
     fig = panel(fig, (7.0, 3.0))
     names = names or [f"fold {i}" for i in range(1, len(histories) + 1)]
-    both = fig.subplots(1, 2)
+    both = subplots(fig, 1, 2)
     for ax, name in zip(both, ("accuracy", "loss"), strict=True):
         for i, one in enumerate(histories):
             colour = COLOURS[i % len(COLOURS)]
@@ -239,7 +240,7 @@ def effect(
     x, groups = _column(cv_results, parameter), None if by is None else _column(cv_results, by)
     scores = _fold_scores(cv_results)  # (candidates, folds)
     values = _in_order(x)
-    numeric = all(isinstance(value, int | float) for value in values)
+    numeric = all(type(value) in (int, float) for value in values)
     places = np.array(values if numeric else range(len(values)), dtype=float)
     lines = [None] if groups is None else _in_order(groups)
     for i, line in enumerate(lines):
@@ -283,7 +284,7 @@ def _column(cv_results: Mapping[str, Any], parameter: str) -> list[Any]:
             f"The 'parameter' of an effect must be one that was searched, {known}. "
             f"Got {parameter!r} instead."
         )
-    plain = np.ma.filled(np.ma.asarray(cv_results[found[0]], dtype=object), None).tolist()
+    plain: Any = np.ma.asarray(cv_results[found[0]], dtype=object).filled(None)
     return [value.item() if isinstance(value, np.generic) else value for value in plain]
 
 
@@ -296,5 +297,4 @@ def _fold_scores(cv_results: Mapping[str, Any]) -> np.ndarray:
 def _in_order(values: Sequence[Any]) -> list[Any]:
     """List different values: numbers sorted, others as they come."""
     kinds = list(dict.fromkeys(values))
-    numeric = all(isinstance(one, int | float) and not isinstance(one, bool) for one in kinds)
-    return sorted(kinds) if numeric else kinds
+    return sorted(kinds) if all(type(one) in (int, float) for one in kinds) else kinds

@@ -22,6 +22,7 @@ from kmedclf.evaluation.style import (
     rows,
     shorten,
     styled,
+    ticked,
 )
 
 
@@ -48,6 +49,7 @@ def confusion_matrix(report: Report, *, ax: Axes | None = None) -> Axes:
     rates = np.divide(report.confusion, support, out=np.zeros((k, k)), where=support > 0)
     image = ax.imshow(rates, cmap=HEAT, vmin=0, vmax=1)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02)
+    ticked(bar.ax)
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)

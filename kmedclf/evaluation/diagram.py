@@ -36,7 +36,6 @@ class _Box:
     kind: str
     params: int
     parents: list[int] = field(default_factory=list)
-    merges: bool = False
     depth: int = 0
     column: int = 0
 
@@ -74,24 +73,29 @@ def network(model: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def _boxes(model: Any) -> list[_Box]:
-    """Group the layers of a functional Keras model into boxes, in the order of the data."""
+    """Group the operations of a functional Keras model into boxes, in the order of the data."""
     boxes: list[_Box] = []
-    at: dict[str, int] = {}  # layer -> box
-    for layer in model.layers:
-        parents = [at[name] for name in _inputs(layer) if name in at]
-        kind, params = type(layer).__name__, layer.count_params()
-        follows = kind in _FOLLOWERS and len(parents) == 1 and _used_once(model, _inputs(layer)[0])
+    at: dict[str, int] = {}  # operation -> box
+    sliced: set[str] = set()  # operations behind which only a part of the pixels goes on
+    for layer in model.operations:
+        names, kind = _inputs(layer), type(layer).__name__
+        parents = list(dict.fromkeys(at[name] for name in names))
+        if kind == "GetItem":
+            at[layer.name] = parents[0]
+            sliced.add(layer.name)
+            continue
+        params = layer.count_params() if hasattr(layer, "count_params") else 0
+        follows = kind in _FOLLOWERS and len(parents) == 1 and _used_once(model, names[0])
         if follows or kind in ("Flatten", "Rescaling"):
             box = boxes[parents[0]]
             box.words.append(_word(layer))
             box.params += params
+            box.shape = layer.output.shape
             at[layer.name] = parents[0]
-            if kind != "Rescaling":
-                box.shape = layer.output.shape
             continue
         at[layer.name] = len(boxes)
-        merges = len(parents) > 1
-        boxes.append(_Box([_word(layer)], layer.output.shape, kind, params, parents, merges))
+        words = ["sliced"] * bool(sliced.intersection(names)) + [_word(layer)]
+        boxes.append(_Box(words, layer.output.shape, kind, params, parents))
     return boxes
 
 
@@ -100,7 +104,7 @@ def _inputs(layer: Any) -> list[str]:
 
 
 def _used_once(model: Any, name: str) -> bool:
-    return sum(name in _inputs(layer) for layer in model.layers) == 1
+    return sum(name in _inputs(layer) for layer in model.operations) == 1
 
 
 def _word(layer: Any) -> str:

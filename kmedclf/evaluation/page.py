@@ -237,4 +237,4 @@ def _entry(report: Report, X: Any, index: int, image_shape: Sequence[int] | None
     buffer = io.BytesIO()
     thumbnail(X[index], SIDE, image_shape).save(buffer, "WEBP", quality=80, method=2)
     picture = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return [index, picture, [[j, round(float(row[j]), 4)] for j in listed]]
+    return [index, picture, [[j, round(float(row[j]), 3)] for j in listed]]

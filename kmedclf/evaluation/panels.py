@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from kmedclf.evaluation.pictures import picture
 from kmedclf.evaluation.report import Report
-from kmedclf.evaluation.style import GREEN, GREY, VERMILION, panel, shorten, styled
+from kmedclf.evaluation.style import GREEN, GREY, VERMILION, panel, shorten, styled, subplots
 
 
 @styled
@@ -47,7 +47,7 @@ def samples(
     columns = min(len(labels), 4 if len(labels) in (4, 7, 8) else 6)
     lines = -(-len(labels) // columns)
     fig = panel(fig, (1.55 * columns, 1.75 * lines))
-    grid = fig.subplots(lines, columns, squeeze=False).ravel()
+    grid = subplots(fig, lines, columns)
     for ax, name, index in zip(grid, names, first, strict=False):
         ax.imshow(picture(X[int(index)], image_shape))
         ax.set_title(shorten(name), fontsize=8.5, loc="center")
@@ -97,8 +97,8 @@ def mistakes(
     if not len(indices):
         fig.text(0.5, 0.5, "No image was misclassified.", ha="center", va="center")
         return fig
-    grid = fig.subplots(len(indices), 2, squeeze=False, width_ratios=(1, 2.4))
-    for (left, right), i in zip(grid, indices, strict=True):
+    grid = subplots(fig, len(indices), 2, width_ratios=(1, 2.4))
+    for left, right, i in zip(grid[::2], grid[1::2], indices, strict=True):
         left.imshow(picture(X[int(i)], image_shape))
         left.axis("off")
         _bars(right, report, int(i), bars)

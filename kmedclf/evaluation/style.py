@@ -69,14 +69,33 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 def axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     """Return the axes given, or those of a new figure of ``size`` inches."""
-    if ax is not None:
-        return ax
-    return plt.figure(figsize=size, layout="constrained").add_subplot()
+    if ax is None:
+        ax = plt.figure(figsize=size, layout="constrained").add_subplot()
+    return ticked(ax)
 
 
 def panel(fig: Figure | SubFigure | None, size: tuple[float, float]) -> Figure | SubFigure:
     """Return the figure given, or a new one of ``size`` inches."""
     return plt.figure(figsize=size, layout="constrained") if fig is None else fig
+
+
+def subplots(fig: Figure | SubFigure, lines: int, columns: int, **options: Any) -> list[Axes]:
+    """Add a grid of axes to a figure; line by line."""
+    return [ticked(ax) for ax in fig.subplots(lines, columns, squeeze=False, **options).ravel()]
+
+
+def ticked(ax: Axes) -> Axes:
+    """Fix the look of ticks, which are made only when drawn, when our style is over."""
+    look: dict[str, Any] = {
+        "length": 3.5,
+        "width": 0.8,
+        "pad": 3.5,
+        "labelsize": 8,
+        "direction": "out",
+    }
+    grid = {f"grid_{name}": STYLE[f"grid.{name}"] for name in ("color", "linewidth")}
+    ax.tick_params(which="both", colors=BLACK, grid_linestyle="-", grid_alpha=1, **look, **grid)
+    return ax
 
 
 def rows(ax: Axes, names: Sequence[str]) -> None:

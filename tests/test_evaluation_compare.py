@@ -1,0 +1,121 @@
+"""`kmedclf.evaluation.compare`: tables, paired tests, published numbers."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from kmedclf import datasets
+from kmedclf.evaluation import compare, evaluate_predictions
+from kmedclf.evaluation.compare import holm, mcnemar
+from kmedclf.evaluation.published import published
+
+
+def reports_of(skills, n=300, k=3):
+    generator = np.random.default_rng(0)
+    y, found = generator.integers(k, size=n), {}
+    for name, skill in skills.items():
+        logits = generator.normal(size=(n, k))
+        logits[np.arange(n), y] += skill
+        proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        found[name] = evaluate_predictions(y, proba, n_bootstrap=100)
+    return found
+
+
+REPORTS = reports_of({"poor": 0.5, "good": 3.0, "fair": 1.5})
+
+
+def test_models_come_best_first_with_what_they_cost():
+    table = compare(REPORTS, parameters={"good": 123_456}, seconds={"fair": 12.34})
+    assert [one.name for one in table.models] == ["good", "fair", "poor"]
+    assert [one.parameters for one in table.models] == [123_456, None, None]
+    assert table.extras == {"parameters": "Parameters", "seconds": "Training, s"}
+    text = table.to_markdown()
+    assert "123,456" in text
+    assert "12.3" in text
+    assert str(REPORTS["good"].scores["accuracy"]) in text
+
+
+def test_pairs_count_what_only_one_got_right():
+    table = compare(REPORTS)
+    assert len(table.pairs) == 3
+    for one in table.pairs:
+        first, second = REPORTS[one.first].right, REPORTS[one.second].right
+        assert one.only_first == np.sum(first & ~second)
+        assert one.only_second == np.sum(second & ~first)
+        accuracies = [REPORTS[name].accuracy for name in (one.first, one.second)]
+        assert one.difference.value == pytest.approx(accuracies[0] - accuracies[1])
+        assert one.difference.low <= one.difference.value <= one.difference.high
+        assert one.p == mcnemar(one.only_first, one.only_second)
+        assert one.p_holm >= one.p
+
+
+@pytest.mark.parametrize(("b", "c"), [(5, 1), (0, 8), (30, 12), (400, 350), (1, 1)])
+def test_mcnemar_is_the_exact_binomial_test(b, c):
+    expected = min(1.0, 2 * binom.cdf(min(b, c), b + c, 0.5))
+    assert mcnemar(b, c) == pytest.approx(expected, rel=1e-9)
+    assert mcnemar(b, c) == mcnemar(c, b)
+
+
+def test_models_that_agree_do_not_differ():
+    report = REPORTS["fair"]
+    (pair,) = compare({"a": report, "b": report}).pairs
+    assert (pair.only_first, pair.only_second, pair.p, pair.p_holm) == (0, 0, 1.0, 1.0)
+    assert pair.difference == (0.0, None, None)
+
+
+def test_mcnemar_keeps_its_level():
+    """Of 2,000 pairs of equal models at most 5 % + 2 sd differ "significantly"."""
+    generator = np.random.default_rng(0)
+    ps = [mcnemar(b, 40 - b) for b in generator.binomial(40, 0.5, size=2000)]
+    assert np.mean(np.array(ps) < 0.05) <= 0.06
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.04]) == [0.04]
+    assert holm([]) == []
+
+
+def test_comparison_is_plain_data():
+    content = compare(REPORTS, dataset="bloodmnist", protocol="28 px").to_dict()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["protocol"] == "28 px"
+    assert content["models"][0]["scores"]["accuracy"]["value"] == REPORTS["good"].accuracy
+
+
+def test_published_numbers_stand_beside_with_resolution_and_protocol():
+    table = compare(REPORTS, dataset="bloodmnist")
+    known = {(one.model, one.pixels): one.accuracy for one in table.published}
+    assert known["ResNet-18", 28] == 0.958
+    assert known["ResNet-18", 224] == 0.963
+    assert known["Google AutoML Vision", None] == 0.966
+    lines = table.to_markdown().splitlines()
+    assert any("ResNet-50, published | 224 px; official splits; MedMNIST v2" in x for x in lines)
+    assert compare(REPORTS, dataset="my own").published == ()
+
+
+def test_published_numbers_are_of_sets_that_there_are():
+    for name in datasets.names():
+        for one in published(name):
+            assert 0 < one.accuracy < 1
+            assert one.source
+            assert one.protocol
+    assert published("bloodmnist") == published("BloodMNIST")
+    assert sum(bool(published(name)) for name in datasets.names()) == 12
+
+
+def test_bars_in_names_do_not_break_the_table():
+    text = compare({"a|b": REPORTS["good"]}).to_markdown()
+    assert r"| a\|b |" in text
+    assert "McNemar" not in text
+
+
+def test_reports_of_other_images_are_refused():
+    other = reports_of({"x": 1.0}, n=299)["x"]
+    with pytest.raises(ValueError, match="Got different labels for 'good' and 'x'"):
+        compare({"good": REPORTS["good"], "x": other})
+    with pytest.raises(ValueError, match=r"must hold a report\. Got none"):
+        compare({})
