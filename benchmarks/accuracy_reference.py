@@ -18,7 +18,7 @@ import numpy as np
 
 import kmedclf
 from kmedclf import runs
-from kmedclf.persistence import written_beside
+from kmedclf.files import written_beside
 
 NETWORKS = ("MLPClassifier", "CNNClassifier", "ResNetClassifier")
 

@@ -11,15 +11,13 @@ import json
 import os
 import platform
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kmedclf.files import written_beside
 from kmedclf.network import Spec
 
 if TYPE_CHECKING:
@@ -32,18 +30,6 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
     packages = ("kmedclf", "tensorflow", "keras", "scikit-learn", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-@contextmanager
-def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; renamed into its place if nothing went wrong."""
-    target = Path(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield beside
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def save(estimator: ImageClassifier, path: str | os.PathLike[str]) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 
 from kmedclf import datasets
 from kmedclf.datasets import _download
+from kmedclf.files import write_json
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
@@ -34,7 +35,6 @@ SYNTHETIC = {"train": (2000, 0), "val": (400, 1), "test": (1000, 2)}
 """Number of images and seed of each split of the set named "synthetic"."""
 
 MODEL = "model.kmedclf"
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -62,6 +62,12 @@ class Run:
     class_names: list[str]
     reports: dict[str, Report]
     seconds: float
+    n_train: int
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images seen in a second, validation and all else included."""
+        return self.n_train * len(self.estimator.history_["loss"]) / self.seconds
 
 
 def read_data(source: str, size: int = 28, only: str | None = None) -> Data:
@@ -84,6 +90,8 @@ def read_data(source: str, size: int = 28, only: str | None = None) -> Data:
     file = cached(info.name, size) if info.md5 else Path(source).expanduser()
     description = {
         "name": "synthetic blood cells" if synthetic else info.name,
+        "source": source if synthetic or info.md5 else str(file.absolute()),
+        "size": size,
         "file": None if synthetic else file.name,
         "sha256": None if synthetic else hashlib.sha256(file.read_bytes()).hexdigest(),
         "image_shape": list(splits[wanted[0]][0].shape[1:]),
@@ -125,10 +133,16 @@ def train(
                 split: {"n": one.n, **{name: e._asdict() for name, e in one.scores.items()}}
                 for split, one in run.reports.items()
             },
-            "environment": {**described, "seconds": round(run.seconds, 3), **environment()},
+            "environment": {
+                **described,
+                "n_params": estimator.n_params_,
+                "seconds": round(run.seconds, 3),
+                "images_per_second": round(run.images_per_second, 1),
+                **environment(),
+            },
         }
         for name, content in contents.items():
-            _write_json(folder / f"{name}.json", content)
+            write_json(folder / f"{name}.json", content)
         for split, report in run.reports.items():
             _write_report(folder, split, report, data)
     return run
@@ -145,7 +159,7 @@ def fit(estimator: ImageClassifier, data: Data) -> Run:
     class_names = data.names_of(estimator.classes_.tolist())
     scored: list[str] = [split for split in ("test", "val") if split in data.splits]
     reports = {split: _score(estimator, data.splits[split], class_names) for split in scored}
-    return Run(estimator, class_names, reports, seconds)
+    return Run(estimator, class_names, reports, seconds, len(data.splits["train"][1]))
 
 
 def read(folder: str | os.PathLike[str]) -> tuple[ImageClassifier, list[str]]:
@@ -185,54 +199,6 @@ def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> Report:
     return report
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """List images: files as they are given, folders as the image files in them, sorted."""
-    from PIL import Image
-
-    suffixes = Image.registered_extensions()
-    found: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"There is no file or folder {path}.")
-        inside = sorted(path.rglob("*")) if path.is_dir() else []
-        images = [file for file in inside if file.suffix.lower() in suffixes and file.is_file()]
-        if path.is_dir() and not images:
-            raise FileNotFoundError(f"There is no image in the folder {path}.")
-        found += images or [path]
-    return found
-
-
-def read_images(paths: Sequence[Path], shape: tuple[int, int, int]) -> tuple[np.ndarray, int]:
-    """Read image files as uint8 (n, h, w, c) of a model's shape; also, how many were resized."""
-    height, width, channels = shape
-    if width == 1 or channels not in MODES:
-        raise ValueError(f"A model of images of shape {shape} cannot be used on image files.")
-    X, n_resized = np.empty((len(paths), *shape), np.uint8), 0
-    for row, path in zip(X, paths, strict=True):
-        image = _open(path, MODES[channels])
-        n_resized += image.size != (width, height)
-        if image.size != (width, height):
-            image = image.resize((width, height), 2)  # bilinear, over all pixels that shrink
-        row[...] = np.asarray(image).reshape(shape)
-    return X, n_resized
-
-
-def _open(path: Path, mode: str) -> Any:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            frames = getattr(image, "n_frames", 1)
-            if frames == 1:
-                if image.mode.startswith("I;16"):  # Pillow would clip 16 bits, not scale them
-                    grey = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-                    return grey.convert(mode)
-                return image.convert(mode)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not an image that can be read ({error}).") from error
-    raise ValueError(f"{path} must hold one image. It holds {frames}.")
-
-
 def environment() -> dict[str, Any]:
     """Describe what a result depends on besides its data: versions, machine, device."""
     from kmedclf.devices import gpus
@@ -258,7 +224,7 @@ def _score(estimator: ImageClassifier, split: Split, class_names: Sequence[str])
 def _write_report(folder: Path, split: str, report: Report, data: Data) -> None:
     # The two keys more do not keep Report.from_json from reading it.
     content = {"data": data.description, "split": split, **report.to_dict()}
-    _write_json(folder / f"evaluation-{split}.json", content)
+    write_json(folder / f"evaluation-{split}.json", content)
 
 
 def _draw(_: str, split: str, size: int) -> Split:
@@ -266,13 +232,6 @@ def _draw(_: str, split: str, size: int) -> Split:
         raise ValueError(f"The synthetic set has no {split!r} split, only {list(SYNTHETIC)}.")
     n_samples, seed = SYNTHETIC[split]
     return datasets.make_blood_cells(n_samples, size, random_state=seed)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    from kmedclf.persistence import written_beside
-
-    with written_beside(path) as beside:
-        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager

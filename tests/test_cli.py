@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import kmedclf
-from kmedclf import runs
+from kmedclf import image_files, runs
 from kmedclf.cli import app
 from kmedclf.cli.training import NETWORKS
 from kmedclf.datasets import make_blood_cells
@@ -191,7 +191,7 @@ def test_predict_agrees_with_the_estimator(run, images):
 def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):
     grey = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    X, n_resized = runs.read_images([tmp_path / "deep.png"], (16, 16, 1))
+    X, n_resized = image_files.read_images([tmp_path / "deep.png"], (16, 16, 1))
     assert n_resized == 0
     np.testing.assert_array_equal(X[0, :, :, 0], grey)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kmedclf
-from kmedclf.cli import search, training
+from kmedclf.cli import reports, search, training
 from kmedclf.cli.console import Commands
 
 app = typer.Typer(
@@ -45,6 +45,8 @@ for command in (
     training.predict,
     training.datasets,
     search.search,
+    reports.report,
+    reports.compare,
 ):
     app.command()(command)
 

@@ -53,10 +53,9 @@ def demo(ctx: typer.Context) -> None:
             random_state=0, verbose=int(console.is_terminal), **parameters
         )
         run = runs.fit(estimator, data)
-        seen = n["train"] * len(estimator.history_["loss"])
         table.add_row(
             name, f"{estimator.n_params_:,}", str(run.reports["test"].scores["accuracy"]),
-            f"{run.seconds:.1f}", f"{seen / run.seconds:,.0f}",
+            f"{run.seconds:.1f}", f"{run.images_per_second:,.0f}",
         )  # fmt: skip
     console.print("\nOn the synthetic test images, with 95 % bootstrap intervals:", table, sep="\n")
     console.print("Real cells next: kmedclf train cnn --data bloodmnist --out runs/cnn")
@@ -119,15 +118,15 @@ def predict(
     proba: Annotated[bool, typer.Option("--proba", help="Write all probabilities.")] = False,
 ) -> None:
     """Classify image files, and write path, class and probability as CSV."""
-    from kmedclf import runs
+    from kmedclf import image_files, runs
 
     runs.check_run(folder)
     if out is not None and not out.absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
-    paths = runs.find_images(images)
+    paths = image_files.find_images(images)
     start_tensorflow(ctx)
     estimator, names = runs.read(folder)
-    X, n_resized = runs.read_images(paths, estimator.image_shape_)
+    X, n_resized = image_files.read_images(paths, estimator.image_shape_)
     probabilities = estimator.predict_proba(X)
     if n_resized:
         size = " × ".join(map(str, estimator.image_shape_[:2]))
@@ -156,7 +155,7 @@ def datasets() -> None:
 
 
 def _write_csv(rows: list[list[str]], out: Path | None) -> None:
-    from kmedclf.persistence import written_beside
+    from kmedclf.files import written_beside
 
     if out is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows)

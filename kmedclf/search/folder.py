@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 
-from kmedclf.persistence import written_beside
+from kmedclf.files import write_json, written_beside
 from kmedclf.runs import Data
 from kmedclf.search.base import CrossValidatedSearch
 from kmedclf.search.staged import StagedSearchCV
@@ -32,7 +32,7 @@ def start(out: Path, settings: dict[str, Any]) -> None:
             f"{out} is not empty; choose another folder, or go on with --resume {out}."
         )
     out.mkdir(parents=True, exist_ok=True)
-    _write_json(out / SETTINGS, settings)
+    write_json(out / SETTINGS, settings)
 
 
 def read_settings(out: Path) -> dict[str, Any]:
@@ -111,12 +111,12 @@ def write_results(out: Path, search: Any) -> None:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(zip(*(results[name] for name in columns), strict=True))
-    _write_json(out / "results.json", {name: _plain(results[name]) for name in results})
+    write_json(out / "results.json", {name: _plain(results[name]) for name in results})
     curves = [
         [{name: _plain(one) for name, one in fold.items()} for fold in folds]
         for folds in search.curves_
     ]
-    _write_json(out / "curves.json", curves)
+    write_json(out / "curves.json", curves)
     for old in out.glob("effect-*.png"):
         old.unlink()
     for name, figure in effects(search).items():
@@ -172,8 +172,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | list):
         return [_plain(one) for one in value]
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with written_beside(path) as beside:
-        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
