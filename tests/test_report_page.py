@@ -100,7 +100,7 @@ def test_page_shows_numbers_parameters_and_environment(page):
     [
         evaluate_predictions([1], [[0.2, 0.8]]),
         evaluate_predictions([0, 1, 0], [[0.9, 0.1], [0.4, 0.6], [0.8, 0.2]], pos_label=1),
-        report_of(n=300, k=100),
+        report_of(n=200, k=30),
         report_of(k=3, n=30, skill=50),
     ],
 )

@@ -42,7 +42,7 @@
     name.title = data.names[index];
     const bar = make("i");
     bar.style.width = `${100 * share}%`;
-    item.append(name, make("span", share.toFixed(3)), bar);
+    item.append(name, make("span", share.toFixed(3), "share"), bar);
     return item;
   };
 
