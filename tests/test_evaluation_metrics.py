@@ -443,12 +443,13 @@ def test_wrong_arguments_elsewhere_are_named():
         mean_std(two)
 
 
-def test_neither_tensorflow_nor_matplotlib_is_loaded():
+def test_neither_tensorflow_nor_matplotlib_is_loaded(tmp_path):
     code = (
-        "import sys, kmedclf.evaluation as e; e.evaluate_predictions([0, 1], [[.9, .1], [.2, .8]]);"
+        "import sys, kmedclf.evaluation as e;"
+        "e.evaluate_predictions([0, 1], [[.9, .1], [.2, .8]]).to_json(sys.argv[1]);"
         "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code, tmp_path / "report.json"], check=True)
 
 
 MEDMNIST = """

@@ -22,6 +22,7 @@ from kmedclf.evaluation.compare import Comparison, amount, p_text
 from kmedclf.evaluation.pictures import thumbnail
 from kmedclf.evaluation.report import SCORES, Estimate, Report
 from kmedclf.evaluation.style import height, styled
+from kmedclf.files import written_beside
 
 SIDE = 64
 """Largest height and width of the images in a page, in pixels."""

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from kmedclf.evaluation.plain import from_plain, to_plain
+from kmedclf.files import written_beside
 
 FORMAT = 1
 
