@@ -118,8 +118,6 @@ def render_comparison(path: str | os.PathLike[str], comparison: Comparison, titl
 
 def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
     """Fill one of our templates and write it beside the path, then in its place."""
-    from kmedclf.files import written_beside
-
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,

@@ -229,8 +229,6 @@ class Report:
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the report to a file, beside it first and then in its place."""
-        from kmedclf.files import written_beside
-
         text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
         with written_beside(path) as beside:
             beside.write_text(text, encoding="utf-8")
