@@ -58,6 +58,8 @@ def make(name, **params):
     cls = get(name)
     small = {key: value for key, value in SMALL.items() if key in cls._get_param_names()}
     base = {"epochs": 2, "early_stopping": False, "random_state": 0}
+    if name not in PUBLIC:
+        base["jit_compile"] = False  # XLA compiles for each size of batch: seconds in every test
     return cls(**{**small, **base, **params})
 
 

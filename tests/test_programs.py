@@ -1,0 +1,300 @@
+"""The cache of compiled programs: nothing leaks through it, and little is ever built twice."""
+
+import functools
+import json
+import statistics
+import threading
+
+import keras
+import numpy as np
+import pytest
+from helpers import ALL, PUBLIC, data, get, make, run, same
+from joblib import Parallel, delayed
+from sklearn.model_selection import GridSearchCV
+
+from kmedclf import programs
+
+X, y = data()
+
+
+class FasterLearning(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.optimizer.learning_rate = 0.5
+
+
+class WatchesBatches(FasterLearning):
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.optimizer.learning_rate = 0.25
+
+
+# For each parameter, values to change it to.
+VALUES = {
+    "activation": ["tanh"],
+    "augment": [False, "dihedral", ["mirror", "shift"]],
+    "batch_size": [7],
+    "blocks": [2],
+    "callbacks": [[FasterLearning()], [WatchesBatches()]],
+    "class_weight": ["balanced", {1: 7.0}],
+    "dense_units": [None],
+    "dropout": [0.6],
+    "early_stopping": [True],
+    "epochs": [1],
+    "filters": [3],
+    "image_shape": [(8, 8)],
+    "jit_compile": [True, "auto"],
+    "kernel_size": [2],
+    "layers_per_block": [2],
+    "learning_rate": [0.3],
+    "memory": [None],
+    "memory_limit": [None],
+    "min_epochs": [1],
+    "monitor": ["loss"],
+    "n_iter_no_change": [1],
+    "optimizer": ["sgd", "lion", "ftrl", "adamw"],
+    "pool_size": [3],
+    "pooling": ["average", "global_max"],
+    "precision": ["mixed_bfloat16", "mixed_float16"],
+    "random_state": [1],
+    "restore_best": [False],
+    "stem_filters": [3],
+    "stem_kernel_size": [2],
+    "stem_pooling": [True],
+    "tol": [0.5],
+    "tol_mode": ["relative"],
+    "units": [5],
+    "validation_fraction": [0.4],
+    "verbose": [1],
+    "warm_start": [True],
+    "width": [5],
+}
+# These do something only beside early stopping.
+STOPPING = {"early_stopping": True, "epochs": 4, "min_epochs": 2, "n_iter_no_change": 2, "tol": 0.1}
+BESIDE = {
+    "min_epochs",
+    "monitor",
+    "n_iter_no_change",
+    "restore_best",
+    "tol",
+    "tol_mode",
+    "validation_fraction",
+}
+
+
+def _changes():
+    """Every parameter of every estimator; the shared ones of all but the last are slow."""
+    shared = set.intersection(*(set(get(name)._get_param_names()) for name in ALL))
+    for name in ALL:
+        for parameter in get(name)._get_param_names():
+            marks = [pytest.mark.slow] if parameter in shared and name != ALL[-1] else []
+            for value in VALUES.get(parameter, ["no value listed"]):
+                yield pytest.param(name, parameter, value, marks=marks)
+
+
+def _fit(name, **params):
+    return make(name, **{"optimizer": "adam", "jit_compile": False, **params}).fit(X, y)
+
+
+@functools.cache
+def _fresh(name, early_stopping):
+    """Weights of both base configurations from a program of their own."""
+    programs.clear()
+    return _fit(name, **(STOPPING if early_stopping else {})).weights_
+
+
+@pytest.mark.parametrize(("name", "parameter", "value"), list(_changes()))
+def test_no_parameter_leaks(name, parameter, value):
+    assert parameter in VALUES, f"List values to try for {parameter!r} of {name} in VALUES."
+    base = STOPPING if parameter in BESIDE else {}
+    change = {**base, parameter: value}
+    base_fresh = _fresh(name, parameter in BESIDE)
+    programs.clear()
+    changed_fresh = _fit(name, **change)
+    assert same(_fit(name, **base), base_fresh)
+    changed_warm = _fit(name, **change)
+    assert same(changed_warm, changed_fresh)
+    assert changed_warm.history_ == changed_fresh.history_
+
+
+def test_changes_change_something():
+    base = _fit(ALL[-1])
+    for change in ({"learning_rate": 0.3}, {"dropout": 0.6}, {"class_weight": {1: 7.0}},
+                   {"batch_size": 7}, {"callbacks": [FasterLearning()]}, {"augment": False},
+                   {"optimizer": "lion"}, {"precision": "mixed_bfloat16"}):  # fmt: skip
+        assert not same(_fit(ALL[-1], **change), base), change
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_search_builds_once(name):
+    programs.clear()
+    before = programs.stats()
+    grid = {
+        "learning_rate": [0.01, 0.1],
+        "batch_size": [8, 16],
+        "class_weight": [None, "balanced"],
+    }
+    GridSearchCV(make(name, epochs=1), grid, cv=2, error_score="raise").fit(X, y)
+    after = programs.stats()
+    assert after["builds"] - before["builds"] == 1
+    assert after["borrowed"] - before["borrowed"] == 2 * 16 + 1
+    assert after["traces"] - before["traces"] <= 3
+    assert after["idle"] == 1
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_later_fits_trace_nothing(name):
+    def fit(n, batch_size, **given):
+        make(name, batch_size=batch_size).fit(X[:n], y[:n], **given).predict(X[:n])
+
+    fit(48, 16)
+    before = programs.stats()["traces"]
+    for n, batch_size in ((48, 16), (47, 16), (30, 7), (25, 48), (48, 1)):
+        fit(n, batch_size)
+    fit(30, 16, sample_weight=np.linspace(1, 2, 30), X_val=X[30:], y_val=y[30:])
+    assert programs.stats()["traces"] == before
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_batches_that_are_watched_trace_no_more_each_time(name):
+    def fit(n):
+        make(name, callbacks=[WatchesBatches()]).fit(X[:n], y[:n])
+
+    for n in (48, 47, 30):
+        fit(n)
+    before = programs.stats()["traces"]
+    for n in (48, 41, 35, 20):
+        fit(n)
+    assert programs.stats()["traces"] == before
+
+
+def test_idle_programs_are_bounded(monkeypatch):
+    monkeypatch.setattr(programs, "MAX_PROGRAMS", 3)
+    programs.clear()
+    fits = {units: make("MLPClassifier", units=units, epochs=1).fit(X, y) for units in range(1, 6)}
+    assert programs.stats()["idle"] == 3
+    builds = programs.stats()["builds"]
+    fits[5].predict(X), fits[3].predict(X)
+    assert programs.stats()["builds"] == builds
+    fits[1].predict(X)  # 4 is now the one used longest ago
+    fits[3].predict(X), fits[5].predict(X)
+    assert programs.stats()["builds"] == builds + 1
+    fits[4].predict(X)
+    assert programs.stats()["builds"] == builds + 2
+    assert programs.stats()["idle"] == 3
+
+
+def test_fitted_estimators_outlive_the_cache():
+    estimator = make("CNNClassifier").fit(X, y)
+    proba = estimator.predict_proba(X)
+    programs.clear()
+    assert programs.stats()["idle"] == 0
+    np.testing.assert_array_equal(estimator.predict_proba(X), proba)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_threads(name):
+    seeds = [0, 1, 2, 3]
+    alone = [make(name, random_state=seed).fit(X, y) for seed in seeds]
+    together = [make(name, random_state=seed) for seed in seeds]
+    start = threading.Barrier(len(seeds))
+
+    def fit(estimator):
+        start.wait()
+        estimator.proba = estimator.fit(X, y).predict_proba(X)
+
+    threads = [threading.Thread(target=fit, args=(one,)) for one in together]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    for one, other in zip(alone, together, strict=True):
+        assert same(one, other)
+        np.testing.assert_array_equal(one.predict_proba(X), other.proba)
+
+
+class Predicts(keras.callbacks.Callback):
+    """Predicts with another estimator of the same network while one trains."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.other = other
+        self.seen = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append(self.other.predict_proba(X))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_predicting_in_mid_fit_disturbs_nothing(name):
+    other = make(name, random_state=7).fit(X, y)
+    expected = other.predict_proba(X)
+    alone = make(name).fit(X, y)
+    callback = Predicts(other)
+    assert same(make(name, callbacks=[callback]).fit(X, y), alone)
+    for seen in callback.seen:
+        np.testing.assert_array_equal(seen, expected)
+
+
+def _weights(seed):
+    return make("CNNClassifier", random_state=seed).fit(X, y).weights_
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_workers(backend):
+    results = Parallel(n_jobs=2, backend=backend)(delayed(_weights)(seed) for seed in (0, 1, 0))
+    assert same(results[0], _weights(0))
+    assert same(results[1], _weights(1))
+    assert same(results[0], results[2])
+
+
+def test_spawned_workers():
+    import multiprocessing
+
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert same(pool.apply(_weights, (0,)), _weights(0))
+
+
+def test_a_forked_child_says_what_to_do_instead():
+    code = """
+import os
+from helpers import data, make
+estimator = make("MLPClassifier", epochs=1).fit(*data())
+if os.fork() == 0:
+    try:
+        estimator.predict(data()[0])
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    assert "loky" in run(code)
+
+
+MEMORY = """
+import json, time, psutil
+from helpers import data, make
+X, y = data(32)
+sizes, seconds = [], []
+for number in range({fits}):
+    start = time.perf_counter()
+    estimator = make({name!r}, epochs=1, learning_rate=0.001 * (number + 1), random_state=number)
+    estimator.fit(X, y).predict(X)
+    seconds.append(time.perf_counter() - start)
+    sizes.append(psutil.Process().memory_info().rss / 2**20)
+print(json.dumps([sizes, seconds]))
+"""
+
+
+def _watch_fits(name, fits):
+    sizes, seconds = json.loads(run(MEMORY.format(fits=fits, name=name)).splitlines()[-1])
+    grown, later = sizes[-1] - sizes[4], statistics.median(seconds[1:])
+    print(f"{name}: {fits} fits, RSS +{grown:.1f} MB, first {seconds[0]:.2f} s, then {later:.3f} s")
+    assert grown < 20
+    assert later < 0.5 * seconds[0]
+
+
+def test_forty_fits_in_flat_memory():
+    _watch_fits("CNNClassifier", 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_a_hundred_fits_in_flat_memory(name):
+    _watch_fits(name, 100)
