@@ -1,7 +1,8 @@
 """Item (c): the best simple CNN, and five test images that it gets wrong.
 
-Method: the winner of a staged search on BloodMNIST, 128 kernels of 3 pixels, max-pooling of 2, Adam in batches
-of 16, trained on the full training split for at most 200 epochs (patience 20, at least 30).
+Method: the winner of a staged search on BloodMNIST, 128 kernels of 3 pixels, max-pooling of 2, Adam
+in batches of 16, trained on the full training split for at most 200 epochs (patience 20, at least
+30).
 """
 
 import numpy as np

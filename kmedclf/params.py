@@ -99,9 +99,9 @@ class TrainingParameters:
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit's weights and optimizer.
     random_state : int, RandomState or None, default=None
-        Seed of everything random. The same seed, parameters and images give the same weights, bit
-        for bit on one kind of CPU, in whatever order the images come. None draws a fresh seed and
-        leaves NumPy's global generator alone.
+        Seed of everything random. The same seed, parameters and images give the same weights, in
+        whatever order the images come: bit for bit on one kind of CPU with one number of threads.
+        None draws a fresh seed and leaves NumPy's global generator alone.
     verbose : int, default=0
         1 shows a progress bar.
     """

@@ -314,7 +314,9 @@ def test_datasets_lists_what_is_known(monkeypatch, tmp_path):
 def test_demo_says_synthetic_and_compares(monkeypatch):
     monkeypatch.setattr(runs, "SYNTHETIC", {"train": (48, 0), "val": (20, 1), "test": (20, 2)})
     small = {"epochs": 1}
-    monkeypatch.setattr("kmedclf.cli.training.DEMO", {"MLPClassifier": small, "CNNClassifier": small})
+    monkeypatch.setattr(
+        "kmedclf.cli.training.DEMO", {"MLPClassifier": small, "CNNClassifier": small}
+    )
     done = invoke("demo")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("Synthetic blood cells in 8 classes")

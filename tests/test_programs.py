@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import statistics
 import threading
 
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import ALL, PUBLIC, data, get, make, run, same
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 from sklearn.model_selection import GridSearchCV
 
 from kmedclf import programs
@@ -238,7 +239,9 @@ def _weights(seed):
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_workers(backend):
-    results = Parallel(n_jobs=2, backend=backend)(delayed(_weights)(seed) for seed in (0, 1, 0))
+    threads = {"inner_max_num_threads": os.cpu_count()} if backend == "loky" else {}
+    with parallel_config(backend, **threads):
+        results = Parallel(n_jobs=2)(delayed(_weights)(seed) for seed in (0, 1, 0))
     assert same(results[0], _weights(0))
     assert same(results[1], _weights(1))
     assert same(results[0], results[2])
