@@ -133,7 +133,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return self._fit(fitting.schedule(self), data, start, keep_optimizer=self.warm_start)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Train one epoch more, keeping weights, optimizer and history.
+        """Train one epoch more, keeping weights and history, and the optimizer of a partial fit.
 
         Parameters
         ----------
