@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kmedclf
-from kmedclf.cli import reports, search, training
+from kmedclf.cli import audit, reports, search, training
 from kmedclf.cli.console import Commands
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ for command in (
     training.evaluate,
     training.predict,
     training.datasets,
+    audit.audit,
     search.search,
     reports.report,
     reports.compare,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from kmedclf.evaluation import checks, scoring
@@ -23,6 +25,7 @@ def evaluate(
     *,
     class_names: Sequence[str] | Mapping[Any, str] | None = None,
     sample_weight: Any = None,
+    exclude: Any = None,
     pos_label: Any = None,
     threshold: float | None = None,
     n_bootstrap: int = 1000,
@@ -43,6 +46,9 @@ def evaluate(
         Names in print, in the order of ``est.classes_``; labels by default.
     sample_weight : array-like of shape (n,), optional
         Weights of the images in all scores; counts stay counts of images.
+    exclude : array-like of shape (n,), bool, optional
+        Images to leave out, as those that `kmedclf.datasets.audit` found to have leaked; a note
+        in the report says how many.
     pos_label : label, optional
         The positive one of two classes; adds sensitivity, specificity, predictive values and
         average precision.
@@ -79,6 +85,13 @@ def evaluate(
     >>> evaluate(model, X[200:], y[200:]).n
     100
     """
+    note: tuple[str, ...] = ()
+    if exclude is not None:
+        check_consistent_length(X, y, sample_weight)
+        kept = _kept(exclude, y)
+        note = (f"{len(y) - len(kept):,} of {len(y):,} images were excluded.",)
+        X, y = _safe_indexing(X, kept), _safe_indexing(y, kept)
+        sample_weight = None if sample_weight is None else _safe_indexing(sample_weight, kept)
     if not hasattr(est, "predict_proba"):
         raise ValueError(
             "The 'est' parameter of evaluate must be a classifier with predict_proba. Got "
@@ -86,7 +99,7 @@ def evaluate(
         )
     proba = est.predict_proba(X)
     own = threshold is not None or _predicts_largest(est)
-    return evaluate_predictions(
+    report = evaluate_predictions(
         y,
         proba,
         classes=est.classes_,
@@ -99,6 +112,7 @@ def evaluate(
         confidence=confidence,
         random_state=random_state,
     )
+    return replace(report, notes=(*note, *report.notes))
 
 
 def evaluate_predictions(
@@ -194,6 +208,19 @@ def evaluate_predictions(
         pred_index=pred.astype(small),
         proba=proba.astype(np.float32),
     )
+
+
+def _kept(exclude: Any, y: Any) -> np.ndarray:
+    """List the images that are not excluded."""
+    mask = np.asarray(exclude)
+    if mask.dtype == bool and mask.size and mask.all():
+        raise ValueError("The 'exclude' parameter of evaluate must leave some images. Got none.")
+    if mask.dtype != bool or mask.shape != (len(y),):
+        raise ValueError(
+            f"The 'exclude' parameter of evaluate must be a mask (bool) of the {len(y)} images. "
+            f"Got dtype {mask.dtype} and shape {mask.shape} instead."
+        )
+    return np.flatnonzero(~mask)
 
 
 def _predicts_largest(est: Any) -> bool:
