@@ -256,7 +256,7 @@ import numpy as np, psutil
 from helpers import make
 X = np.load({str(tmp_path / "X.npy")!r}, mmap_mode="r")
 y = np.arange(len(X)) % 2
-estimator = make("CNNClassifier", kernel_size=5, epochs=1, pooling="global_max", batch_size=32)
+estimator = make("CNNClassifier", kernel_size=5, epochs=1, pooling="global_max", batch_size=8)
 make("CNNClassifier", epochs=1, pooling="global_max").fit(np.array(X[:64]), y[:64])
 
 def held():  # pages of the file itself are the kernel's to drop
