@@ -26,7 +26,7 @@ NETWORKS = {
 DEMO: dict[str, dict[str, Any]] = {
     "MLPClassifier": {"epochs": 20},
     "CNNClassifier": {"epochs": 15, "filters": 16},
-    "ResNetClassifier": {"epochs": 15, "stem_filters": 16},
+    "ResNetClassifier": {"epochs": 30, "stem_filters": 16},
 }
 """Fewer kernels and epochs than the defaults: a demo should not take longer than a coffee."""
 
