@@ -43,8 +43,7 @@ def key(task: Task) -> str:
         _source(cls),
         [getattr(task.spec, field.name) for field in fields(Spec) if field.name != "estimator"],
         astuple(task.schedule),
-        _content(task.rows),
-        _content(task.held),
+        *_content(task.rows, task.held),
         task.augment,
         task.seed,
         None if start is None else (start.weights, start.history, start.optimizer),
@@ -105,10 +104,17 @@ def _train(key: str, train: Callable[[], State]) -> State:
     return train()
 
 
-def _content(rows: Rows | None) -> tuple[Any, ...] | None:
-    if rows is None:
-        return None
-    return rows.images.array, rows.images.scale, rows.index, rows.y, rows.weight
+def _content(rows: Rows, held: Rows | None) -> tuple[Any, ...]:
+    parts: tuple[Any, ...] = (rows.images.array, rows.images.scale, *_columns(rows))
+    if held is None:
+        return parts
+    # Rows split off share their images with the others: once is enough to read them all.
+    shared = held.images is rows.images
+    return *parts, None if shared else held.images.array, *_columns(held)
+
+
+def _columns(rows: Rows) -> tuple[Any, ...]:
+    return rows.index, rows.y, rows.weight
 
 
 def _source(cls: type) -> str | None:

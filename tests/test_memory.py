@@ -1,0 +1,63 @@
+"""Remembered fits: loaded if everything is the same, and only then."""
+
+import numpy as np
+import pytest
+from helpers import data, make, same
+
+X, y = data()
+
+
+def entries(folder):
+    return sorted(folder.rglob("output.pkl"))
+
+
+def remembered(folder, **params):
+    return make("MLPClassifier", **{"epochs": 1, "memory": str(folder), **params})
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_the_same_fit_is_loaded(tmp_path, early_stopping):
+    one, other = (remembered(tmp_path, early_stopping=early_stopping).fit(X, y) for _ in range(2))
+    assert len(entries(tmp_path)) == 1
+    assert same(one, other)
+    assert one.history_ == other.history_
+    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+
+
+def test_what_changes_the_result_changes_the_entry(tmp_path):
+    changed = X.copy()
+    changed[0, 0, 0] ^= 1
+    remembered(tmp_path).fit(X, y)
+    remembered(tmp_path).fit(changed, y)
+    remembered(tmp_path).fit(X, y[::-1])
+    remembered(tmp_path).fit(X, y, np.linspace(1, 2, len(X)))
+    remembered(tmp_path).fit(X, y, X_val=X[:8], y_val=y[:8])
+    remembered(tmp_path).fit(X, y, X_val=changed[:8], y_val=y[:8])
+    remembered(tmp_path, random_state=5).fit(X, y)
+    remembered(tmp_path, learning_rate=0.5).fit(X, y)
+    assert len(entries(tmp_path)) == 8
+
+
+def test_without_a_seed_nothing_is_kept(tmp_path):
+    remembered(tmp_path, random_state=None).fit(X, y)
+    assert entries(tmp_path) == []
+
+
+def test_a_damaged_entry_is_trained_again_with_a_warning(tmp_path):
+    one = remembered(tmp_path).fit(X, y)
+    (entry,) = entries(tmp_path)
+    entry.write_bytes(entry.read_bytes()[:100])
+    with pytest.warns(RuntimeWarning, match="trained again"):
+        other = remembered(tmp_path).fit(X, y)
+    assert same(one, other)
+    assert same(one, remembered(tmp_path).fit(X, y))  # and is whole again, without a warning
+
+
+def test_the_store_is_bounded_and_the_oldest_go_first(tmp_path):
+    remembered(tmp_path).fit(X, y)
+    (first,) = entries(tmp_path)
+    size = first.stat().st_size
+    for seed in range(10, 14):
+        remembered(tmp_path, random_state=seed, memory_limit=int(2.5 * size)).fit(X, y)
+    assert 1 <= len(entries(tmp_path)) <= 2
+    assert not first.exists()
