@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from kmedclf import fitting, memory, network, params, persistence, programs, training, validation
+from kmedclf import annotated, fitting, memory, network, persistence, programs, training, validation
 from kmedclf.params import TrainingParameters
 from kmedclf.pipeline import Images, Rows, is_memmap
 from kmedclf.progress import EpochProgress
@@ -54,8 +54,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         """Give the subclass its constructor, and its docstring the shared parameters."""
         super().__init_subclass__(**kwargs)
         dataclass(kw_only=True, eq=False, repr=False)(cls)
-        params.check_defaults(cls)
-        cls.__doc__ = params.merge_docs(cls, TrainingParameters.__doc__)
+        annotated.check_defaults(cls)
+        cls.__doc__ = annotated.merge_docs(cls, TrainingParameters.__doc__)
 
     # scikeras reads parameters from instances, scikit-learn from the constructor's signature.
     @classmethod

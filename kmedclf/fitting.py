@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from sklearn.utils._param_validation import validate_parameter_constraints
 
-from kmedclf import augment, network, params, training, validation
+from kmedclf import annotated, augment, network, params, training, validation
 from kmedclf.rows import Labelled, Split, arrange
 from kmedclf.validation import unwrap
 
@@ -39,7 +39,7 @@ class Data:
 def schedule(estimator: ImageClassifier) -> training.Schedule:
     """Check all parameters of an estimator, and collect those of the training loop."""
     validate_parameter_constraints(
-        params.parameter_constraints(type(estimator)),
+        annotated.parameter_constraints(type(estimator)),
         estimator.get_params(deep=False),
         caller_name=type(estimator).__name__,
     )

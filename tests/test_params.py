@@ -11,7 +11,7 @@ import pytest
 from helpers import PUBLIC, get
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from kmedclf import CNNClassifier, ImageClassifier, MLPClassifier, params
+from kmedclf import CNNClassifier, ImageClassifier, MLPClassifier, annotated, params
 from kmedclf.datasets import make_blood_cells
 
 every_public = pytest.mark.parametrize("name", PUBLIC)
@@ -41,7 +41,7 @@ def test_an_annotation_is_a_constraint(annotation, good, bad):
         __annotations__ = {"knob": annotation}
         knob = good[0]
 
-    constraints = params.parameter_constraints(Net)
+    constraints = annotated.parameter_constraints(Net)
     from sklearn.utils._param_validation import (
         InvalidParameterError,
         validate_parameter_constraints,
@@ -57,12 +57,12 @@ def test_an_annotation_is_a_constraint(annotation, good, bad):
 
 
 def test_constraints_are_those_of_scikit_learn():
-    found = params.parameter_constraints(CNNClassifier)
+    found = annotated.parameter_constraints(CNNClassifier)
     assert [type(one) for one in found["pooling"]] == [StrOptions]
     assert [type(one) for one in found["filters"]] == [Interval]
     assert found["filters"][0].type is Integral
-    assert params.constraints(float)[0].type is Real
-    assert type(params.constraints(Literal[1, 2])[0]) is Options
+    assert annotated.constraints(float)[0].type is Real
+    assert type(annotated.constraints(Literal[1, 2])[0]) is Options
 
 
 @every_public

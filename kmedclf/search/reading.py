@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 
-from kmedclf import models, params
+from kmedclf import annotated, models
 from kmedclf.search.candidates import Candidates, Range, Stage
 
 _TOP = ("estimator", "stages", "parameters")
@@ -66,7 +66,7 @@ def check_value(cls: type, name: str, value: Any) -> None:
     ValueError
         In the estimator's own words, if it would refuse the value.
     """
-    constraints = {name: params.parameter_constraints(cls)[name]}
+    constraints = {name: annotated.parameter_constraints(cls)[name]}
     validate_parameter_constraints(constraints, {name: value}, caller_name=cls.__name__)
 
 
@@ -138,7 +138,7 @@ class _Reader:
     def space(self, estimator: type | None) -> tuple[type, tuple[Stage, ...]]:
         top = self.mapping(self.root, "A search space", _TOP)
         self.cls = estimator or self.estimator(top)
-        self.known = sorted(params.parameter_constraints(self.cls))
+        self.known = sorted(annotated.parameter_constraints(self.cls))
         if ("stages" in top) == ("parameters" in top):
             self.fail(self.root, "A search space must have either 'stages' or 'parameters'.")
         if "parameters" in top:
