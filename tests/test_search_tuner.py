@@ -2,9 +2,6 @@
 
 import pickle
 import random
-import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -197,54 +194,6 @@ def test_a_shipped_space_is_searched():
     mlp = MLPClassifier(epochs=1, early_stopping=False, random_state=0)
     search = TunerSearchCV(mlp, "mlp_flat", max_trials=2, cv=2, random_state=0).fit(X, Y)
     assert len(search.best_params_) == 7
-
-
-KILLED = """
-import os, sys
-from kmedclf import MLPClassifier
-from kmedclf.datasets import make_blood_cells
-from kmedclf.search import Range, TunerSearchCV
-from kmedclf import programs
-
-folder, stop = sys.argv[1], int(sys.argv[2])
-X, y = make_blood_cells(72, random_state=0)
-mlp = MLPClassifier(epochs=1, augment=False, early_stopping=False, random_state=0, memory=folder)
-def scorer(estimator, X, y):
-    scorer.calls += 1
-    if scorer.calls == stop:
-        os._exit(9)
-    return estimator.score(X, y)
-scorer.calls = 0
-space = {"units": Range(4, 64, "int"), "batch_size": [16, 32]}
-search = TunerSearchCV(mlp, space, tuner=sys.argv[3], max_trials=4, cv=2, random_state=0,
-                       refit=False, scoring=scorer).fit(X, y)
-print("RESULT", programs.stats()["borrowed"], search.best_params_, search.best_score_)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tuner", ["grid", "bayesian"])
-def test_a_killed_search_goes_on(tmp_path, tuner):
-    """KerasTuner's own grid search cannot: keras-team/keras-tuner issue 1055."""
-
-    def run(folder, stop):
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", KILLED, str(folder), str(stop), tuner],
-            capture_output=True,
-            text=True,
-        )
-        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
-        return done.returncode, lines[0].split(maxsplit=2)[1:] if lines else done.stderr
-
-    assert run(tmp_path / "one", 6)[0] == 9
-    code, resumed = run(tmp_path / "one", 0)
-    assert code == 0, resumed
-    code, whole = run(tmp_path / "two", 0)
-    assert code == 0, whole
-    assert resumed[1] == whole[1]
-    # a fit is one loan, its prediction another: six fits were remembered
-    assert int(whole[0]) - int(resumed[0]) == 6
-    shutil.rmtree(tmp_path)
 
 
 def test_grid_size_is_known():
