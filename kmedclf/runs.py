@@ -171,6 +171,21 @@ def read(folder: str | os.PathLike[str]) -> tuple[ImageClassifier, list[str]]:
     return load(Path(folder, MODEL)), environment["data"]["class_names"]
 
 
+def read_run(folder: str | os.PathLike[str]) -> Run:
+    """Read a run back from its folder."""
+    from kmedclf.evaluation import Report
+
+    estimator, class_names = read(folder)
+    environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
+    reports = {
+        split: Report.from_json(path)
+        for split in ("test", "val")
+        if (path := Path(folder, f"evaluation-{split}.json")).is_file()
+    }
+    n_train = environment["data"]["n"]["train"]
+    return Run(estimator, class_names, reports, environment["seconds"], n_train)
+
+
 def check_free(out: Path, force: bool) -> None:
     """Refuse to write over anything but, if ``force``, an earlier run."""
     if out.is_file():

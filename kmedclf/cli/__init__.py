@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kmedclf
-from kmedclf.cli import audit, reports, search, training
+from kmedclf.cli import audit, reports, search, studies, training
 from kmedclf.cli.console import Commands
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ for command in (
     search.search,
     reports.report,
     reports.compare,
+    studies.reproduce,
 ):
     app.command()(command)
 

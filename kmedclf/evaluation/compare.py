@@ -60,6 +60,8 @@ class Comparison:
         Others' results on the same data set.
     protocol : str
         How the models compared were made, size of the images included.
+    caveat : str
+        Why published results cannot be compared with these; empty if they can.
     """
 
     n: int
@@ -68,6 +70,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     published: tuple[Published, ...]
     protocol: str
+    caveat: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Turn the comparison into plain values."""
@@ -80,6 +83,7 @@ class Comparison:
             "n": self.n,
             "confidence": self.confidence,
             "protocol": self.protocol,
+            "caveat": self.caveat,
             "models": models,
             "pairs": pairs,
             "published": [one._asdict() for one in self.published],
@@ -112,6 +116,7 @@ class Comparison:
         ]
         parts = [
             f"{self.n} images; brackets hold {self.confidence:.0%} bootstrap intervals.",
+            *([self.caveat] if self.caveat else []),
             _table(head, rows),
         ]
         if self.pairs:
@@ -134,6 +139,7 @@ def compare(
     images_per_second: Mapping[str, float] | None = None,
     dataset: str | None = None,
     protocol: str = "",
+    caveat: str = "",
     n_bootstrap: int = 1000,
     random_state: int | None = 0,
 ) -> Comparison:
@@ -151,6 +157,9 @@ def compare(
         Name of a MedMNIST set, such as "bloodmnist", whose published accuracies to show too.
     protocol : str, optional
         How the models were made, such as "28 px, official splits".
+    caveat : str, optional
+        Why published results cannot be compared with these, if they cannot; see
+        `kmedclf.evaluation.published.protocol_of`.
     n_bootstrap : int, default=1000
         Resamples behind the intervals of differences.
     random_state : int or None, default=0
@@ -194,7 +203,9 @@ def compare(
     corrected = holm([one.p for one in rows])
     pairs = [one._replace(p_holm=p) for one, p in zip(rows, corrected, strict=True)]
     others = tuple(published(dataset)) if dataset else ()
-    return Comparison(first.n, first.confidence, models, tuple(pairs), others, protocol)
+    return Comparison(
+        first.n, first.confidence, models, tuple(pairs), others, protocol, caveat if others else ""
+    )
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

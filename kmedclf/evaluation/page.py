@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from kmedclf.evaluation.charts_of_comparison import accuracies
 from kmedclf.evaluation.compare import Comparison, amount, p_text
 from kmedclf.evaluation.pictures import thumbnail
 from kmedclf.evaluation.report import SCORES, Estimate, Report
-from kmedclf.evaluation.style import height, styled
+from kmedclf.evaluation.style import height, quiet_about_glyphs, styled
 from kmedclf.files import written_beside
 
 SIDE = 64
@@ -81,11 +80,6 @@ def write_page(
             f"The 'X' parameter of write_page must hold the {report.n} images of the report. "
             f"Got {len(X)} instead."
         )
-    with warnings.catch_warnings():
-        # A class name in a script that the figures' font lacks is still right in the tables
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ ", category=UserWarning)
-        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
-        figures = _figures(report, history, best_epoch)
     render(
         path,
         "report.html",
@@ -94,7 +88,7 @@ def write_page(
         headline=[(SCORES[name], report.scores[name]) for name in _headline(report)],
         scores=[(SCORES[name], one) for name, one in report.scores.items()],
         rates=_rates(report),
-        figures=figures,
+        figures=_figures(report, history, best_epoch),
         lists=[("Parameters", flat(parameters)), ("Environment", flat(environment))],
         browser=None if X is None else _browser(report, X, image_shape),
         right=RIGHT,
@@ -103,17 +97,19 @@ def write_page(
 
 def render_comparison(path: str | os.PathLike[str], comparison: Comparison, title: str) -> None:
     """Write a comparison as one HTML file; `compare.write_comparison_page` is its public name."""
+    render(path, "comparison.html", title=title, **comparison_values(comparison))
+
+
+def comparison_values(comparison: Comparison) -> dict[str, Any]:
+    """Give what the tables and the chart of a comparison need in a template."""
     rows = len(comparison.models) + len(comparison.published)
-    render(
-        path,
-        "comparison.html",
-        title=title,
-        comparison=comparison,
-        titles=SCORES,
-        amount=amount,
-        p_text=p_text,
-        image=png(lambda fig: accuracies(comparison, ax=fig.add_subplot()), (7, height(rows))),
-    )
+    return {
+        "comparison": comparison,
+        "titles": SCORES,
+        "amount": amount,
+        "p_text": p_text,
+        "image": png(lambda fig: accuracies(comparison, ax=fig.add_subplot()), (7, height(rows))),
+    }
 
 
 def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
@@ -203,7 +199,8 @@ def png(draw: Callable[[Figure], Any], size: tuple[float, float]) -> str:
     fig = Figure(figsize=size, layout="constrained")
     draw(fig)
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+    with quiet_about_glyphs():
+        fig.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

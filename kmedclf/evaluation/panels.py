@@ -88,10 +88,7 @@ def mistakes(
     Figure or SubFigure
         The panel; the true class is green, the predicted one red, and bars are labelled in words.
     """
-    if indices is None:
-        wrong = np.flatnonzero(~report.right)
-        sure = report.proba[wrong, report.pred_index[wrong]]
-        indices = wrong[np.argsort(-sure, kind="stable")][:n].tolist()
+    indices = report.surest_mistakes(n) if indices is None else indices
     bars = min(len(report.classes), 8)
     fig = panel(fig, (6.2, max(1.0, (0.35 + 0.15 * bars) * len(indices))))
     if not len(indices):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
+
+from kmedclf import datasets
 
 
 class Published(NamedTuple):
@@ -13,14 +16,9 @@ class Published(NamedTuple):
 
     model: str
     accuracy: float
-    pixels: int | None
+    resolution: str
     protocol: str
     source: str
-
-    @property
-    def resolution(self) -> str:
-        """Height and width of the images, in words."""
-        return "resolution not given" if self.pixels is None else f"{self.pixels} px"
 
     @property
     def words(self) -> str:
@@ -32,9 +30,41 @@ def published(dataset: str) -> list[Published]:
     """List the published accuracies on a MedMNIST set; empty if none are known."""
     text = (Path(__file__).parent / "published.yaml").read_text(encoding="utf-8")
     content = yaml.safe_load(text)
-    return [
-        Published(
-            one["model"], one["accuracy"], one.get("pixels"), content["protocol"], content["source"]
-        )
-        for one in content["datasets"].get(dataset.lower(), [])
-    ]
+    rows = content["datasets"].get(dataset.lower(), [])
+    return [Published(**{**content["common"], **one}) for one in rows]
+
+
+def protocol_of(data: Mapping[str, Any], split: str, dataset: str | None) -> tuple[str, str]:
+    """Say how models were made, and what keeps published figures from being comparable.
+
+    Parameters
+    ----------
+    data : mapping
+        Description of the data, as in the environment.json of a run.
+    split : str
+        What the models were scored on.
+    dataset : str or None
+        The MedMNIST set whose published figures are to stand beside.
+
+    Returns
+    -------
+    protocol : str
+        Resolution, data and split.
+    caveat : str
+        Empty if the figures are comparable: the whole official test split of that set, after
+        training on its whole official training split.
+    """
+    shape, n = data.get("image_shape") or [], data["n"]
+    pixels = " × ".join(str(side) for side in dict.fromkeys(shape[:2]))
+    protocol = f"{pixels} px; " if pixels else ""
+    official = datasets.info(dataset).n_samples if dataset else {}
+    if dataset and data["name"] == dataset and split == "test" and n == official:
+        return f"{protocol}official splits", ""
+    protocol += f"{data['name']}, {split} split"
+    if not dataset:
+        return protocol, ""
+    ours = f"{n[split]:,} images ({data['name']}, {split} split)" if split in n else data["name"]
+    return protocol, (
+        f"Not comparable with the published figures: ours are of {ours}, those of the "
+        f"{official['test']:,} test images of {dataset}, after training on {official['train']:,}."
+    )

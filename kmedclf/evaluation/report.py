@@ -177,6 +177,12 @@ class Report:
         """Rank of each image's true class among its probabilities (n,), from 1."""
         return true_ranks(self.proba, self.true_index)
 
+    def surest_mistakes(self, n: int) -> list[int]:
+        """List n misclassified images, those first that the model was surest of."""
+        wrong = np.flatnonzero(~self.right)
+        sure = self.proba[wrong, self.pred_index[wrong]]
+        return wrong[np.argsort(-sure, kind="stable")][:n].tolist()
+
     def curve(self, index: int, kind: str = "roc") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Compute the ROC or the precision-recall curve of one class against the others.
 

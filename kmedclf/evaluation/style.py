@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -65,6 +67,15 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
             return draw(*args, **kwargs)
 
     return inside
+
+
+@contextmanager
+def quiet_about_glyphs() -> Iterator[None]:
+    """Draw class names in a script that the font lacks without a word: the tables have them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ ", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        yield
 
 
 def axes(ax: Axes | None, size: tuple[float, float]) -> Axes:

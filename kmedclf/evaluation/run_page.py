@@ -1,0 +1,70 @@
+"""The report page of a run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from kmedclf import runs
+from kmedclf.evaluation.page import write_page
+from kmedclf.evaluation.report import Report
+
+
+def read_report(folder: str | os.PathLike[str], split: str) -> Report:
+    """Read what a run, or 'kmedclf evaluate' later, found on a split."""
+    runs.check_run(folder)
+    path = Path(folder, f"evaluation-{split}.json")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no evaluation on {split!r}; 'kmedclf evaluate {folder} --data DATA "
+            f"--split {split}' makes it."
+        )
+    return Report.from_json(path)
+
+
+def write_run_page(
+    folder: str | os.PathLike[str],
+    *,
+    data: runs.Data | str | None = None,
+    split: str = "test",
+    out: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write the report of a run as one page.
+
+    Parameters
+    ----------
+    folder : path-like
+        What `kmedclf.runs.train` wrote.
+    data : Data or str, optional
+        The images, or where they are; where they were in training by default.
+    split : {"train", "val", "test"}, default="test"
+        On which images; the run must hold an evaluation on them.
+    out : path-like, optional
+        The page; report.html in the folder by default.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    report = read_report(folder, split)
+    parameters, history, environment = (
+        json.loads(Path(folder, f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("parameters", "history", "environment")
+    )
+    if not isinstance(data, runs.Data):
+        source = data or environment["data"]["source"]
+        data = runs.read_data(source, only=split, size=environment["data"]["size"])
+    target = Path(folder, "report.html") if out is None else Path(out)
+    write_page(
+        target,
+        report,
+        X=data.splits[split][0],
+        history=history["history"],
+        best_epoch=history["best_epoch"],
+        parameters=parameters["parameters"],
+        environment=environment,
+        title=f"{parameters['estimator']} on {environment['data']['name']}, {split} split",
+    )
+    return target

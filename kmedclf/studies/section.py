@@ -1,0 +1,93 @@
+"""What an item of a study has to say: text, tables and figures, on paper or on the screen."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+
+from kmedclf.evaluation import Comparison
+from kmedclf.evaluation.style import quiet_about_glyphs
+from kmedclf.files import written_beside
+
+
+class Table(NamedTuple):
+    """A table: its title, the titles of its columns, and its rows; cells are shown by `str`."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+class Figure(NamedTuple):
+    """A figure that was drawn: the name of its file, what it shows, and its PNG."""
+
+    name: str
+    words: str
+    png: bytes
+
+    @classmethod
+    def of(cls, name: str, words: str, drawn: Any) -> Figure:
+        """Take what a function of `kmedclf.evaluation.plots` has returned, and close it."""
+        figure = getattr(drawn, "figure", drawn)
+        buffer = io.BytesIO()
+        with quiet_about_glyphs():
+            figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+        plt.close(figure)
+        return cls(name, words, buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class Section:
+    """One item of a study.
+
+    Attributes
+    ----------
+    title : str
+        Heading.
+    method : str
+        What was done and why; paragraphs are apart by an empty line.
+    findings : sequence of str
+        What came out, in sentences.
+    tables : sequence of Table
+        Behind the findings.
+    figures : sequence of Figure
+        Behind the tables.
+    comparison : Comparison, optional
+        Of several networks.
+    pages : mapping of str to str
+        Words and address, seen from the study's folder, of pages that belong to it.
+    """
+
+    title: str
+    method: str
+    findings: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    comparison: Comparison | None = None
+    pages: Mapping[str, str] = field(default_factory=dict)
+
+    def save_figures(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write the figures as PNG into a folder, and return their paths."""
+        paths = [Path(folder, f"{one.name}.png") for one in self.figures]
+        for path, one in zip(paths, self.figures, strict=True):
+            with written_beside(path) as beside:
+                beside.write_bytes(one.png)
+        return paths
+
+    def __str__(self) -> str:
+        """Write all but the figures as text."""
+        parts = [self.title, "=" * len(self.title), "", self.method, "", *self.findings]
+        for table in self.tables:
+            lines = [list(table.head), *([str(cell) for cell in row] for row in table.rows)]
+            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+            parts += ["", table.title]
+            parts += ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+        if self.comparison is not None:
+            parts += ["", self.comparison.to_markdown()]
+        return "\n".join(parts).rstrip() + "\n"
