@@ -176,10 +176,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return self
 
     def _train(self, task: training.Task) -> training.State:
-        train = partial(training.train, task, self._callbacks())
+        train = partial(training.train, callbacks=self._callbacks())
         # Without a seed no fit comes twice, and callbacks want to be called.
         if self.memory is None or self.random_state is None or self.callbacks:
-            return train()
+            return train(task)
         return memory.recall(self.memory, self.memory_limit, task, train)
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:

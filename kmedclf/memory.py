@@ -1,7 +1,8 @@
 """Remember fits: what was trained once, with the same everything, is loaded instead of repeated.
 
 A search that was killed and is started again finds its finished fits here; nothing else needs to be
-resumed.
+resumed. Nor need a search that gives ever more epochs to ever fewer candidates train any of them
+from the start: a fit with ``warm_start`` goes on from the longest remembered one of fewer epochs.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
+from functools import partial
 from typing import Any
 
 import joblib
+import numpy as np
 
 from kmedclf import devices
 from kmedclf.network import Spec
@@ -34,7 +37,8 @@ def key(task: Task) -> str:
     -------
     str
         Changes with the parameters, the pixels, labels and weights of the rows, the code of the
-        estimator's class, the kind of device and the versions of the libraries.
+        estimator's class, the kind of device and the versions of the libraries. Fits that differ
+        in nothing but the epochs have it in common but for the end.
     """
     cls = task.spec.estimator
     start = task.start
@@ -42,7 +46,7 @@ def key(task: Task) -> str:
         f"{cls.__module__}.{cls.__qualname__}",
         _source(cls),
         [getattr(task.spec, field.name) for field in fields(Spec) if field.name != "estimator"],
-        astuple(task.schedule),
+        astuple(replace(task.schedule, epochs=0)),
         *_content(task.rows, task.held),
         task.augment,
         task.seed,
@@ -51,14 +55,14 @@ def key(task: Task) -> str:
         bool(devices.gpus()),
         versions(),
     )
-    return joblib.hash(parts)
+    return f"{joblib.hash(parts)} {task.schedule.epochs}"
 
 
 def recall(
     memory: str | os.PathLike[str] | joblib.Memory,
     limit: int | str | None,
     task: Task,
-    train: Callable[[], State],
+    train: Callable[[Task], State],
 ) -> State:
     """Load the fit of this key from disk, or train and store it.
 
@@ -83,25 +87,59 @@ def recall(
     else:
         store = joblib.Memory(os.fspath(memory), verbose=0)
     fit = store.cache(_train, ignore=["train"])
-    task_key = key(task)
-    if fit.check_call_in_cache(task_key, train):
+    common = key(task).rpartition(" ")[0]
+
+    def load(epochs: int) -> State | None:
+        call = f"{common} {epochs}", train
+        if not fit.check_call_in_cache(*call):
+            return None
         try:
-            return fit.call_and_shelve(task_key, train).get()
+            return fit.call_and_shelve(*call).get()
         except Exception as error:  # whatever a damaged file makes the unpickler raise
             warnings.warn(
                 f"A remembered fit of {task.spec.estimator.__name__} in {store.location} cannot "
                 f"be read ({error!r}); it is trained again.",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
-    state, _ = fit.call(task_key, train)
-    if limit is not None:
-        store.reduce_size(bytes_limit=limit)
+            return None
+
+    epochs = task.schedule.epochs
+    state = load(epochs)
+    if state is None:
+        shorter = range(epochs - 1, 0, -1) if _extends(task) else ()
+        start = next(filter(None, map(load, shorter)), None)
+        todo = partial(train, task) if start is None else partial(_go_on, task, start, train)
+        state, _ = fit.call(f"{common} {epochs}", todo)
+        if limit is not None:
+            store.reduce_size(bytes_limit=limit)
     return state
 
 
 def _train(key: str, train: Callable[[], State]) -> State:
     return train()
+
+
+def _go_on(task: Task, start: State, train: Callable[[Task], State]) -> State:
+    """Train the epochs that a shorter fit lacks."""
+    left = replace(task.schedule, epochs=task.schedule.epochs - len(start.history["loss"]))
+    state = train(replace(task, start=start, schedule=left))
+    if task.held is not None:
+        sign = 1 if left.monitor == "accuracy" else -1
+        curve = sign * np.array(state.history[f"val_{left.monitor}"])
+        state.best_epoch = 1 + int(np.argmax(np.where(np.isnan(curve), -np.inf, curve)))
+    return state
+
+
+def _extends(task: Task) -> bool:
+    """Say whether a longer fit begins with exactly what a shorter one does.
+
+    Early stopping ends with the weights of an earlier epoch than the last, and schedules of the
+    learning rate are spread over all epochs.
+    """
+    schedule = task.schedule
+    plain = not schedule.early_stopping and getattr(schedule, "lr_schedule", None) is None
+    return plain and task.keep_optimizer and task.start is None
 
 
 def _content(rows: Rows, held: Rows | None) -> tuple[Any, ...]:
@@ -114,7 +152,7 @@ def _content(rows: Rows, held: Rows | None) -> tuple[Any, ...]:
 
 
 def _columns(rows: Rows) -> tuple[Any, ...]:
-    return rows.index, rows.y, rows.weight
+    return rows.index, rows.y, rows.weight, rows.copy
 
 
 def _source(cls: type) -> str | None:

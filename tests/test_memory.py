@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 from helpers import data, make, same
+from sklearn.base import clone
+
+from kmedclf import training
 
 X, y = data()
 
@@ -36,6 +39,28 @@ def test_what_changes_the_result_changes_the_entry(tmp_path):
     remembered(tmp_path, random_state=5).fit(X, y)
     remembered(tmp_path, learning_rate=0.5).fit(X, y)
     assert len(entries(tmp_path)) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "held_out"),
+    [("CNNClassifier", {"X_val": X[:20], "y_val": y[:20]}), ("TinyNet", {})],
+)
+def test_a_longer_fit_goes_on_from_a_shorter_one(tmp_path, monkeypatch, name, held_out):
+    trained, train = [], training.train
+
+    def watched(task, callbacks=()):
+        trained.append(task.schedule.epochs)
+        return train(task, callbacks)
+
+    monkeypatch.setattr(training, "train", watched)
+    for epochs in (2, 1, 5, 9):
+        plain = make(name, epochs=epochs, optimizer="adam", augment=True)
+        one = clone(plain).set_params(memory=str(tmp_path), warm_start=True).fit(X, y, **held_out)
+        whole = plain.fit(X, y, **held_out)
+        assert same(one, whole)
+        assert one.history_ == whole.history_
+        assert one.best_epoch_ == whole.best_epoch_
+    assert trained == [2, 2, 1, 1, 3, 5, 4, 9]
 
 
 def test_without_a_seed_nothing_is_kept(tmp_path):
