@@ -15,7 +15,9 @@ from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from kmedclf import annotated, fitting, memory, network, persistence, programs, training, validation
+from kmedclf.file_array import as_paths
 from kmedclf.params import TrainingParameters
+from kmedclf.path_input import check_files
 from kmedclf.pipeline import Images, Rows, is_memmap
 from kmedclf.progress import EpochProgress
 
@@ -48,6 +50,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         Shape (h, w, c) of the images fitted on.
     n_features_in_ : int
         h w c.
+    skipped_ : list of str or None
+        Files of X that could not be read and were left out; None if X was an array.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -102,9 +106,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
 
         Parameters
         ----------
-        X : array-like of shape (n, h, w), (n, h, w, c) or (n, d)
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, d), or of n paths
             Images. uint8 and 16-bit integers are scaled to [0, 1] inside the network, floats are
             used as given. A flat X needs ``image_shape``; without it a row is the image (d, 1, 1).
+            Paths of files are read as ``image_size`` and ``channels`` say, batch by batch.
         y : array-like of shape (n,)
             Labels, of any type.
         sample_weight : array-like of shape (n,), optional
@@ -164,7 +169,9 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         before = self.__dict__.copy()
         try:
             task = fitting.task(self, schedule, data, start, keep_optimizer=keep_optimizer)
-            state = self._train(task)
+            held = (task.held or task.rows).images
+            with task.rows.images.explained(), held.explained():
+                state = self._train(task)
         except BaseException:  # an interrupted search goes on with what was fitted before
             self.__dict__.clear()
             self.__dict__.update(before)
@@ -240,12 +247,16 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         images = self._check_X(X, reset=False)
         n = len(images.array)
         rows = Rows(images, np.arange(n), np.zeros(n, np.int32), np.ones(n, np.float32))
-        with programs.borrow(self._spec) as program:
+        with images.explained(), programs.borrow(self._spec) as program:
             program.load(self.weights_)
             return program.logits(rows).astype(np.float64)
 
     def _check_X(self, X: Any, *, reset: bool) -> Images:
         name = type(self).__name__
+        paths = as_paths(X, name)
+        if paths is not None:
+            images = check_files(self, paths, fitted=not reset)
+            return self._remember(images) if reset else images
         X = np.asarray(X) if isinstance(X, list | tuple) else X
         dtypes = [*_DTYPES, "float64"] if is_memmap(X) else list(_DTYPES)
         if getattr(X, "ndim", 2) < 3:  # remembers and compares names and number of columns
@@ -254,9 +265,14 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             X = check_array(X, dtype=dtypes, allow_nd=True, estimator=name, ensure_all_finite=False)
         images = validation.check_images(X, self.image_shape, name)
         if reset:
-            self.image_shape_, self._scale = images.shape, images.scale
-            self.n_features_in_ = int(np.prod(images.shape))
+            self._remember(images)
         validation.check_same_kind(images, self.image_shape_, self._scale, name)
+        return images
+
+    def _remember(self, images: Images) -> Images:
+        self.image_shape_, self._scale = images.shape, images.scale
+        self.n_features_in_ = int(np.prod(images.shape))
+        self.skipped_ = images.skipped
         return images
 
     @property
@@ -284,7 +300,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             transformer_tags=None,
             classifier_tags=ClassifierTags(),
             regressor_tags=None,
-            input_tags=InputTags(three_d_array=True),
+            input_tags=InputTags(three_d_array=True, one_d_array=True),
         )
 
     def save(self, path: Any) -> None:

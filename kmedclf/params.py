@@ -82,6 +82,20 @@ class TrainingParameters:
         Whether training steps are compiled by XLA; "auto" does it where it was measured to pay.
     image_shape : tuple of int or None, default=None
         Shape (h, w) or (h, w, c) of one image if X is flat, (n, d).
+    image_size : int or tuple of int, default=(64, 64)
+        Size (h, w) at which image files are read, or the side of a square. Arrays have their own.
+    channels : {1, 3}, default=3
+        Whether image files are read as grey or as RGB.
+    resize : {"stretch", "pad", "crop"}, default="stretch"
+        Whether an image file of other proportions is distorted, padded with black, or cut.
+    on_error : {"raise", "skip"}, default="raise"
+        Whether ``fit`` refuses files that cannot be read, or leaves them out with a warning and
+        lists them in ``skipped_``. ``predict`` always refuses them.
+    cache : "memory", path-like or None, default=None
+        Where images of files are kept once they are decoded, for later epochs and fits: in the
+        process' memory, or in a folder, for all processes. None decodes them for every epoch.
+    cache_limit : int or str, default="4G"
+        Largest size of that in bytes, or with K, M or G. Images beyond it are decoded each time.
     memory : str, path-like, joblib.Memory or None, default=None
         Folder in which fits are remembered: a fit with the same parameters, data, integer
         ``random_state`` and library versions is loaded instead of repeated, so that a search
@@ -120,6 +134,12 @@ class TrainingParameters:
     precision: Precision = "float32"
     jit_compile: Literal["auto"] | bool = "auto"
     image_shape: tuple[int, ...] | list[int] | None = None
+    image_size: PositiveInt | tuple[int, ...] | list[int] = (64, 64)
+    channels: Literal[1, 3] = 3
+    resize: Literal["stretch", "pad", "crop"] = "stretch"
+    on_error: Literal["raise", "skip"] = "raise"
+    cache: str | os.PathLike | None = None
+    cache_limit: PositiveInt | str = "4G"
     memory: str | os.PathLike | joblib.Memory | None = None
     memory_limit: PositiveInt | str | None = "10G"
     callbacks: list[keras.callbacks.Callback] | None = None

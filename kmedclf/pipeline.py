@@ -1,4 +1,4 @@
-"""X to tf.data: one pipeline for training and inference, over arrays and memory maps.
+"""X to tf.data: one pipeline for training and inference, over arrays, memory maps and files.
 
 indices -> batch -> fetch the images -> augment (training only) -> prefetch
 
@@ -8,8 +8,10 @@ programs (`kmedclf.programs`), from tensors, so that no fit traces them anew.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from kmedclf.augment import Augmentation, make
+from kmedclf.file_array import FileArray
 
 Fetch = Callable[[Any], Any]
 
@@ -27,14 +30,15 @@ class Images:
 
     Parameters
     ----------
-    array : ndarray of shape (n, h, w, c), uint8, uint16, ... or float32
-        The images; a memory map stays on disk and is read batch by batch.
+    array : ndarray or FileArray of shape (n, h, w, c), uint8, uint16, ... or float32
+        The images; memory maps and files stay on disk and are read batch by batch.
     scale : float
         What a pixel is multiplied by inside the network: 1/255 for uint8, 1 for floats.
     """
 
-    array: np.ndarray
+    array: np.ndarray | FileArray
     scale: float
+    failures: list[Exception] = field(default_factory=list, init=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -44,8 +48,43 @@ class Images:
 
     @property
     def on_disk(self) -> bool:
-        """Whether the images are mapped from a file rather than held in memory."""
-        return is_memmap(self.array)
+        """Whether the images are read from disk rather than held in memory."""
+        return isinstance(self.array, FileArray) or is_memmap(self.array)
+
+    @property
+    def broken(self) -> dict[int, Exception]:
+        """Positions of images that cannot be read, and why; files are all tried once."""
+        return self.array.broken if isinstance(self.array, FileArray) else {}
+
+    @property
+    def skipped(self) -> list[str] | None:
+        """Files that cannot be read; None of arrays."""
+        if not isinstance(self.array, FileArray):
+            return None
+        return [self.array.paths[i] for i in sorted(self.array.broken)]
+
+    def digests(self, index: np.ndarray) -> np.ndarray | None:
+        """Hash images, (m,) -> (m,) uint64; not those of a memory map, all of which it would read.
+
+        The same pixels have the same hash in arrays and in files.
+        """
+        if isinstance(self.array, FileArray):
+            return self.array.digests[index]
+        if self.on_disk:
+            return None
+        digests = (hashlib.blake2b(self.array[i].tobytes(), digest_size=8) for i in index)
+        return np.frombuffer(b"".join(digest.digest() for digest in digests), dtype=np.uint64)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raise what went wrong while images were read, not what TensorFlow made of it."""
+        try:
+            yield
+        except tf.errors.OpError:
+            if not self.failures:
+                raise
+        if self.failures:
+            raise self.failures[0]
 
     @cached_property
     def tensor(self) -> tf.Tensor:
@@ -57,8 +96,16 @@ class Images:
             return tf.constant(self.array[:0] if self.on_disk else self.array)
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Read the images at the given indices, (m,) -> (m, h, w, c)."""
-        return np.ascontiguousarray(self.array[index])
+        """Read the images at the given indices, (m,) -> (m, h, w, c).
+
+        Where that fails there are none, which ends the pass: TensorFlow would write pages about an
+        error. `explained` raises it.
+        """
+        try:
+            return np.ascontiguousarray(self.array[index if not self.failures else index[:0]])
+        except (OSError, ValueError, ImportError) as error:
+            self.failures.append(error)
+            return np.empty((0, *self.shape), self.array.dtype)
 
 
 @dataclass(frozen=True)

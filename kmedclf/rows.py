@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -117,11 +116,8 @@ def make_rows(
     """
     index = np.flatnonzero(weight)
     codes = _encode(labels[index], classes, name)
-    order = np.arange(len(index))
-    if not images.on_disk:
-        digests = (hashlib.blake2b(images.array[i].tobytes(), digest_size=8) for i in index)
-        key = np.frombuffer(b"".join(digest.digest() for digest in digests), dtype=np.uint64)
-        order = np.lexsort((codes, key))
+    digests = images.digests(index)
+    order = np.arange(len(index)) if digests is None else np.lexsort((codes, digests))
     return Rows(images, index, codes, weight[index].astype(np.float32)).take(order)
 
 

@@ -7,7 +7,6 @@ reports of them, environment.json data, versions, machine and seconds.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -23,35 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kmedclf import datasets
-from kmedclf.datasets import _download
 from kmedclf.files import write_json
+from kmedclf.run_data import ALL, Data, Split, other_folder
+from kmedclf.run_data import read_data as read_data  # of this module, to its users
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
     from kmedclf.evaluation import Report
 
-SYNTHETIC = {"train": (2000, 0), "val": (400, 1), "test": (1000, 2)}
-"""Number of images and seed of each split of the set named "synthetic"."""
-
 MODEL = "model.kmedclf"
-
-Split = tuple[np.ndarray, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set in memory: its splits, one name per label, and what to write down of it."""
-
-    splits: dict[str, Split]
-    class_names: tuple[str, ...]
-    description: dict[str, Any]
-
-    def names_of(self, labels: Sequence[Any]) -> list[str]:
-        """Give the name of each label; a set without names has its labels as names."""
-        if {str(label) for label in labels} <= set(self.class_names):
-            return [str(label) for label in labels]
-        return [self.class_names[label] for label in labels]
 
 
 @dataclass(frozen=True)
@@ -68,41 +47,6 @@ class Run:
     def images_per_second(self) -> float:
         """Training images seen in a second, validation and all else included."""
         return self.n_train * len(self.estimator.history_["loss"]) / self.seconds
-
-
-def read_data(source: str, size: int = 28, only: str | None = None) -> Data:
-    """Read a data set by name, by path, or the synthetic blood cells.
-
-    Parameters
-    ----------
-    source : str
-        A name out of `kmedclf.datasets.names`, the path of an ``.npz`` file, or "synthetic".
-    size : int, default=28
-        Height and width of the images, where the set comes in several sizes.
-    only : str, optional
-        The one split that is needed.
-    """
-    synthetic = source == "synthetic"
-    info = datasets.info("bloodmnist" if synthetic else source)
-    wanted = [only] if only else list(SYNTHETIC if synthetic else info.n_samples)
-    read = _draw if synthetic else datasets.load
-    splits = {split: read(source, split, size=size) for split in wanted}
-    file = cached(info.name, size) if info.md5 else Path(source).expanduser()
-    description = {
-        "name": "synthetic blood cells" if synthetic else info.name,
-        "source": source if synthetic or info.md5 else str(file.absolute()),
-        "size": size,
-        "file": None if synthetic else file.name,
-        "sha256": None if synthetic else hashlib.sha256(file.read_bytes()).hexdigest(),
-        "image_shape": list(splits[wanted[0]][0].shape[1:]),
-        "n": {split: len(y) for split, (_, y) in splits.items()},
-    }
-    return Data(splits, info.class_names, description)
-
-
-def cached(name: str, size: int) -> Path:
-    """Return where the file of a set known by name lies once it is downloaded."""
-    return _download.cache_folder(None) / _download.file_name(datasets.info(name), size)
 
 
 def train(
@@ -206,12 +150,40 @@ def check_run(folder: str | os.PathLike[str]) -> None:
         )
 
 
+def default_split(folder: str | os.PathLike[str], source: str) -> str:
+    """Choose the split to score a run on: "test", but all of a folder other than its own."""
+    check_run(folder)
+    environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
+    return ALL if other_folder(environment["data"]["source"], source) else "test"
+
+
 def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> Report:
-    """Score the model of a run on a split, and write evaluation-<split>.json into its folder."""
+    """Score the model of a run on a split, and write evaluation-<split>.json into its folder.
+
+    Classes are those of the same names; a set that shares no name with the run must have its
+    labels.
+    """
     estimator, class_names = read(folder)
-    report = _score(estimator, data.splits[split], class_names)
+    X, y = data.splits[split]
+    report = _score(estimator, (X, _same_labels(estimator, class_names, data, y)), class_names)
     _write_report(Path(folder), split, report, data)
     return report
+
+
+def _same_labels(
+    estimator: ImageClassifier, class_names: Sequence[str], data: Data, y: np.ndarray
+) -> np.ndarray:
+    """Turn the labels of a data set into those of a run, by the names of their classes."""
+    if y.ndim > 1 or not set(data.class_names) & set(class_names):
+        return y
+    found, code = np.unique(y, return_inverse=True)
+    names = data.names_of(found.tolist())
+    if unknown := [name for name in names if name not in class_names]:
+        raise ValueError(
+            f"{data.description['name']} must hold only classes of the run, "
+            f"{', '.join(class_names)}. Got {unknown[0]!r} among them."
+        )
+    return estimator.classes_[[class_names.index(name) for name in names]][code]
 
 
 def environment() -> dict[str, Any]:
@@ -240,13 +212,6 @@ def _write_report(folder: Path, split: str, report: Report, data: Data) -> None:
     # The two keys more do not keep Report.from_json from reading it.
     content = {"data": data.description, "split": split, **report.to_dict()}
     write_json(folder / f"evaluation-{split}.json", content)
-
-
-def _draw(_: str, split: str, size: int) -> Split:
-    if split not in SYNTHETIC:
-        raise ValueError(f"The synthetic set has no {split!r} split, only {list(SYNTHETIC)}.")
-    n_samples, seed = SYNTHETIC[split]
-    return datasets.make_blood_cells(n_samples, size, random_state=seed)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 from typing import Any
 
@@ -146,7 +147,7 @@ def check_y(
     labels : ndarray of shape (n,)
         Original labels.
     weight : ndarray of shape (n,), float64
-        Sample weights; ones if there are none.
+        Sample weights; ones if there are none. 0 for files that cannot be read.
     """
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
@@ -160,7 +161,27 @@ def check_y(
     assert_all_finite(labels, input_name="y", estimator_name=name)
     check_classification_targets(labels)
     check_length(labels, len(images.array), f"y{suffix}", name)
-    return labels, check_weights(sample_weight, images.array, f"sample_weight{suffix}", name)
+    weight = check_weights(sample_weight, images.array, f"sample_weight{suffix}", name)
+    return labels, _without_broken(weight, images, f"X{suffix} of {name}.fit")
+
+
+def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray:
+    """Take the weight off files that cannot be read; (n,)."""
+    broken = images.broken
+    if not broken:
+        return weight
+    weight = weight.copy()
+    weight[list(broken)] = 0
+    first = str(broken[min(broken)])
+    if not weight.any():
+        raise ValueError(f"{what} must hold files that can be read. None can: {first}")
+    warnings.warn(
+        f"{len(broken)} of the {len(weight)} files in {what} cannot be read and are left out. "
+        f"{first}",
+        UserWarning,
+        stacklevel=2,
+    )
+    return weight
 
 
 def check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
@@ -174,7 +195,7 @@ def check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
     return found
 
 
-def check_weights(sample_weight: Any, X: np.ndarray, what: str, name: str) -> np.ndarray:
+def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarray:
     """Check sample weights: one finite, non-negative number an image, not all zero."""
     if hasattr(sample_weight, "__len__"):
         check_length(sample_weight, len(X), what, name)

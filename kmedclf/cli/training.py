@@ -32,9 +32,20 @@ DEMO: dict[str, dict[str, Any]] = {
 
 
 DataOption = Annotated[
-    str, typer.Option("--data", help="MedMNIST name, path of an .npz file, or 'synthetic'.")
+    str,
+    typer.Option(
+        "--data",
+        help="MedMNIST name, .npz file, 'synthetic', or a folder with a folder of images for each "
+        "class, perhaps within train, val and test.",
+    ),
 ]
-SizeOption = Annotated[int, typer.Option("--size", help="Side of the images, for MedMNIST names.")]
+SizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        help="Side of the images, for MedMNIST names and folders.  [default: 28, folders 64]",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote.")]
 
 
@@ -72,20 +83,20 @@ def train(
         list[str] | None,
         typer.Option("-p", "--param", metavar="NAME=VALUE", help="Any parameter; repeatable."),
     ] = None,
-    size: SizeOption = 28,
+    size: SizeOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run.")] = False,
 ) -> None:
     """Train a network, score it, and write it all to a folder."""
     from kmedclf import runs
 
     cls_name = network_class(network)
-    parameters = {"random_state": seed, "verbose": int(console.is_terminal)}
+    parameters: dict[str, Any] = {"random_state": seed, "verbose": int(console.is_terminal)}
     parameters |= {} if epochs is None else {"epochs": epochs}
     parameters |= dict(parameter(text) for text in param or [])
     runs.check_free(out, force)
     content = runs.read_data(data, size)
     start_tensorflow(ctx)
-    estimator = make(getattr(kmedclf, cls_name), parameters)
+    estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **parameters})
     run = runs.train(estimator, content, out, force=force)
     _show(run.reports, f"{cls_name} on {content.description['name']}")
     epochs_run = f"epoch {estimator.best_epoch_} of {len(estimator.history_['loss'])}"
@@ -97,13 +108,16 @@ def evaluate(
     ctx: typer.Context,
     folder: RunFolder,
     data: DataOption,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    size: SizeOption = 28,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val, test or all.  [default: test; all of another folder]"),
+    ] = None,
+    size: SizeOption = None,
 ) -> None:
-    """Score a trained network on a split of a data set."""
+    """Score a trained network on a split of a data set, classes being those of the same names."""
     from kmedclf import runs
 
-    runs.check_run(folder)
+    split = split or runs.default_split(folder, data)
     content = runs.read_data(data, size, only=split)
     start_tensorflow(ctx)
     report = runs.evaluate(folder, content, split)
@@ -118,19 +132,17 @@ def predict(
     proba: Annotated[bool, typer.Option("--proba", help="Write all probabilities.")] = False,
 ) -> None:
     """Classify image files, and write path, class and probability as CSV."""
-    from kmedclf import image_files, runs
+    from kmedclf import runs
+    from kmedclf.datasets.folder import find_images
 
     runs.check_run(folder)
     if out is not None and not out.absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
-    paths = image_files.find_images(images)
+    paths = find_images(images)
     start_tensorflow(ctx)
     estimator, names = runs.read(folder)
-    X, n_resized = image_files.read_images(paths, estimator.image_shape_)
-    probabilities = estimator.predict_proba(X)
-    if n_resized:
-        size = " × ".join(map(str, estimator.image_shape_[:2]))
-        errors.print(f"{n_resized} of {len(paths)} images resized to {size} pixels.")
+    probabilities = estimator.predict_proba(paths)
+    _say_resized(estimator, paths)
     rows = [["path", "prediction", "probability", *(names if proba else [])]]
     for path, row in zip(paths, probabilities, strict=True):
         numbers = [row.max(), *(row if proba else [])]
@@ -138,18 +150,30 @@ def predict(
     _write_csv(rows, out)
 
 
+def _say_resized(estimator: ImageClassifier, paths: list[Path]) -> None:
+    """Warn where a network of arrays, whose images had one size, saw others."""
+    from kmedclf.image_files import open_image
+
+    if getattr(estimator, "skipped_", None) is not None:  # of files, which it knows to resize
+        return
+    height, width, _ = estimator.image_shape_
+    n_resized = sum(open_image(path).size != (width, height) for path in paths)
+    if n_resized:
+        errors.print(f"{n_resized} of {len(paths)} images resized to {height} × {width} pixels.")
+
+
 def datasets() -> None:
     """List the data sets known by name."""
     from kmedclf import datasets as known
-    from kmedclf import runs
+    from kmedclf import run_data
 
     table = Table("name", "task", "classes", "images", "licence", "here", box=None)
     for name in known.names():
         info = known.info(name)
-        here = " ".join(str(size) for size in info.md5 if runs.cached(name, size).is_file())
+        here = " ".join(str(size) for size in info.md5 if run_data.cached(name, size).is_file())
         images = f"{sum(info.n_samples.values()):,}"
         table.add_row(name, info.task, str(info.n_classes), images, info.licence, here or "–")
-    images = f"{sum(n for n, _ in runs.SYNTHETIC.values()):,}"
+    images = f"{sum(n for n, _ in run_data.SYNTHETIC.values()):,}"
     table.add_row("synthetic", "multiclass", "8", images, "–", "drawn")
     console.print(table)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,7 +87,8 @@ def load_folder(
     """
     root = Path(folder).expanduser()
     folders = split_folders(root)
-    if split not in (list(folders) or [None]):
+    allowed: tuple[str | None, ...] = tuple(folders) or (None,)
+    if split not in allowed:
         given = " or ".join(map(repr, folders)) or "None: it has no folders of splits"
         raise ValueError(
             f"The 'split' parameter of load_folder must for {root} be {given}. Got {split!r} "
@@ -150,6 +152,19 @@ def is_image(path: Path) -> bool:
 def images_in(folder: Path) -> list[Path]:
     """List the image files of a folder and of those in it, sorted."""
     return [path for path in sorted(folder.rglob("*")) if is_image(path)]
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """List images: files as they are given, folders as the image files in them, sorted."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"There is no file or folder {path}.")
+        images = images_in(path) if path.is_dir() else [path]
+        if not images:
+            raise FileNotFoundError(f"There is no image in the folder {path}.")
+        found += images
+    return found
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:

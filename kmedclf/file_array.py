@@ -1,0 +1,203 @@
+"""Files as an array of images that stays on disk: read, in parallel, when rows are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import Any
+
+import joblib
+import numpy as np
+
+from kmedclf.image_files import Form, read, refuse, to_depth
+from kmedclf.image_store import Store, no_store
+
+MAX_KNOWN = 2_000_000
+"""Of how many files the process remembers what it found in them, some 150 bytes each."""
+
+_known: dict[bytes, tuple[int, bool]] = {}
+_serial = count(1)
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+class FileArray:
+    """Image files, as much of an array as the pipeline needs.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        The files. That all are there, and none is empty, is checked at once.
+    form : Form
+        Size and channels.
+    dtype : numpy dtype, optional
+        uint8 or uint16; by default that of the deepest image, for which all are read once.
+    store : Store, optional
+        Keeps decoded images.
+    skip : bool, default=False
+        Whether `broken` tells of files that cannot be read, rather than raise an error.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        form: Form,
+        dtype: Any = None,
+        store: Store = no_store,
+        *,
+        skip: bool = False,
+    ) -> None:
+        self.paths, self.form, self._store, self._skip = paths, form, store, skip
+        self._serial = next(_serial)
+        self._broken: dict[int, Exception] = {}
+        self._digests: np.ndarray | None = None
+        self._keys = [self._key(i) for i in range(len(paths))]
+        self.dtype = np.dtype(dtype or self._deepest())
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self.paths)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape (n, h, w, c)."""
+        return len(self.paths), *self.form.shape
+
+    @property
+    def broken(self) -> dict[int, Exception]:
+        """Positions of files that cannot be read, and why."""
+        self._examine()
+        return self._broken
+
+    @property
+    def digests(self) -> np.ndarray:
+        """Hashes of the pixels (n,), uint64; those of the same images in an array are the same."""
+        self._examine()
+        assert self._digests is not None
+        return self._digests
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Read the images at the given indices, (m,) -> (m, h, w, c)."""
+        index = np.arange(len(self))[index] if isinstance(index, slice) else index
+        images = np.empty((len(index), *self.form.shape), self.dtype)
+
+        def fill(rows: np.ndarray) -> None:
+            for row in rows:
+                images[row] = to_depth(self._pixels(int(index[row])), self.dtype)
+
+        for _ in in_threads(fill, np.array_split(np.arange(len(index)), _parts(len(index)))):
+            pass
+        return images
+
+    def __getstate__(self) -> Any:
+        """Give what `joblib.hash` is to see: pixels, wherever they lie."""
+        return self.digests, sorted(self.broken), self.shape, str(self.dtype)
+
+    def _pixels(self, i: int) -> np.ndarray:
+        """Read one image at its own depth, from the store if it is there."""
+        key = self._keys[i]
+        pixels = self._store.get(key, self._serial)
+        if pixels is None or pixels.shape != self.form.shape:
+            pixels = read(self.paths[i], self.form)
+            self._store.put(key, pixels, self._serial)
+        return pixels
+
+    def _key(self, i: int) -> bytes:
+        """Identify a decoded file by its path, size and time of change."""
+        path = os.path.abspath(self.paths[i])
+        try:
+            try:
+                found = os.stat(path)
+            except OSError as error:
+                refuse(path, error)
+            if not found.st_size:
+                refuse(path, "it is empty")
+        except (OSError, ValueError) as error:
+            if not self._skip:
+                raise
+            self._broken[i] = error
+            return b""
+        text = f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0{self.form}"
+        return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+
+    def _deepest(self) -> type:
+        self._examine()
+        deep = any(_known[key][1] for key in self._keys if key)
+        return np.uint16 if deep else np.uint8
+
+    def _examine(self) -> None:
+        """Hash the pixels of all files; whatever the process has seen before is not read again."""
+        if self._digests is not None:
+            return
+        if len(_known) > MAX_KNOWN:
+            _known.clear()
+        unknown = [i for i, key in enumerate(self._keys) if key and key not in _known]
+        for i, found in zip(unknown, in_threads(self._look, unknown), strict=True):
+            if isinstance(found, Exception):
+                self._broken[i], self._keys[i] = found, b""
+        self._digests = np.array([_known[key][0] if key else 0 for key in self._keys], np.uint64)
+
+    def _look(self, i: int) -> Exception | None:
+        try:
+            pixels = self._pixels(i)
+        except (OSError, ValueError) as error:
+            if not self._skip:
+                raise
+            return error
+        digest = hashlib.blake2b(pixels.tobytes(), digest_size=8).digest()
+        _known[self._keys[i]] = int.from_bytes(digest, "little"), pixels.dtype == np.uint16
+        return None
+
+
+def as_paths(X: Any, name: str) -> list[str] | None:
+    """Take X for paths, if its first entry is one.
+
+    Parameters
+    ----------
+    X : array-like
+        A list, array or Series of n paths, perhaps of shape (n, 1); or anything else.
+    name : str
+        Class name for messages.
+
+    Returns
+    -------
+    list of str or None
+        The paths; None if X is something else.
+    """
+    if not isinstance(X, list | tuple):
+        ndim = getattr(X, "ndim", 0)
+        if ndim != 1 and not (ndim == 2 and X.shape[1] == 1):
+            return None
+        if getattr(getattr(X, "dtype", None), "kind", "O") not in "OUT":
+            return None
+        X = np.asarray(X).ravel()
+    if not len(X) or not isinstance(X[0], str | os.PathLike):
+        return None
+    for i, path in enumerate(X):
+        if not isinstance(path, str | os.PathLike):
+            raise ValueError(f"X of {name} must hold paths only, or none. Got {path!r} at {i}.")
+    return [os.fspath(path) for path in X]
+
+
+def in_threads(function: Callable[[Any], Any], values: Sequence[Any]) -> Iterator[Any]:
+    """Apply a function to values, in order, in the threads that this process reads files with."""
+    if len(values) < 2:
+        return map(function, values)
+    pid = os.getpid()  # a forked child has none of its parent's threads
+    if pid not in _pools:
+        _pools.clear()
+        _pools[pid] = ThreadPoolExecutor(_n_threads(), "kmedclf-files")
+    return _pools[pid].map(function, values)
+
+
+def _n_threads() -> int:
+    share = int(os.environ.get("OMP_NUM_THREADS") or 0)  # what joblib gives to a worker
+    in_worker = multiprocessing.parent_process() is not None
+    return share if share and in_worker else min(joblib.cpu_count(), 32)
+
+
+def _parts(n: int) -> int:
+    return max(1, min(n, 4 * _n_threads()))
