@@ -8,11 +8,18 @@ from typing import Annotated
 import typer
 
 from kmedclf.cli.console import console
-from kmedclf.cli.training import DataOption, SizeOption
+from kmedclf.cli.training import SizeOption
 
 
 def audit(
-    data: DataOption,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            help="MedMNIST name, .npz file, 'synthetic', or a folder with a folder of images for "
+            "each class, perhaps within train, val and test.",
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="HTML file to write as well.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 upon a leak or contradicting labels.")
@@ -20,23 +27,33 @@ def audit(
     near: Annotated[
         bool, typer.Option("--near/--exact", help="Also nearly identical images, or not.")
     ] = True,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY|REGEX|CSV",
+            help="Whom images are of. KEY: the file's arrays train_KEY, val_KEY, test_KEY. For a "
+            "folder: a regular expression that finds it in their paths, or a CSV file with the "
+            "columns path, below the folder, and group.",
+        ),
+    ] = None,
     size: SizeOption = 28,
 ) -> None:
     """Look for duplicates, leaks between splits and contradicting labels in a data set."""
-    import numpy as np
+    from kmedclf import datasets
+    from kmedclf.datasets import _subjects
 
-    from kmedclf import datasets, runs
-
-    content = runs.read_data(data, size)
-    images, labels = zip(*content.splits.values(), strict=True)
-    X = [image for split in images for image in split]  # splits may differ in shape
-    y = np.concatenate(labels)
-    names = content.class_names if y.ndim == 2 else content.names_of(np.unique(y).tolist())
-    splits = np.repeat(list(content.splits), [len(split) for split in labels])
-    found = datasets.audit(X, y, splits=splits, near=near, class_names=names)
+    subject = _subjects.read(data, size, groups)
+    found = datasets.audit(
+        subject.X,
+        subject.y,
+        groups=subject.groups,
+        splits=subject.splits,
+        near=near,
+        class_names=subject.class_names,
+    )
     console.print(str(found), markup=False, highlight=False, soft_wrap=True)
     if out is not None:
-        found.write_page(out, X, title=f"Audit of {content.description['name']}")
+        found.write_page(out, subject.X, title=f"Audit of {subject.name}")
         console.print(f"Audit written to {out}", markup=False, soft_wrap=True)
     if strict and not found.ok:
         raise typer.Exit(1)

@@ -9,24 +9,31 @@ from typing import Annotated, Any
 import typer
 from rich.markdown import Markdown
 
-from kmedclf.cli.console import console
+from kmedclf.cli.console import console, start_tensorflow
 from kmedclf.cli.training import RunFolder
 
 SplitOption = Annotated[str, typer.Option(help="train, val or test.")]
 
 
 def report(
+    ctx: typer.Context,
     folder: RunFolder,
     data: Annotated[
         str | None, typer.Option("--data", help="Where the images are.  [default: as in training]")
     ] = None,
     split: SplitOption = "test",
     out: Annotated[Path | None, typer.Option(help="File.  [default: DIR/report.html]")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain/--plain", help="With Grad-CAM maps, or without.")
+    ] = True,
 ) -> None:
     """Write the report of a trained network as one page, with its mistakes to look at."""
-    from kmedclf.evaluation.run_page import write_run_page
+    from kmedclf.evaluation.run_page import read_report, write_run_page
 
-    target = write_run_page(folder, data=data, split=split, out=out)
+    read_report(folder, split)  # refuse before TensorFlow takes its time
+    if explain:
+        start_tensorflow(ctx)
+    target = write_run_page(folder, data=data, split=split, out=out, explain=explain)
     console.print(f"Report written to {target}", markup=False, soft_wrap=True)
 
 

@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,17 +57,18 @@ def _one_split(audit: Audit, pair: Pair) -> bool:
     return bool(audit.split_index[pair.first] == audit.split_index[pair.second])
 
 
-def _entry(audit: Audit, X: Any, pair: Pair) -> tuple[float, list[tuple[str, str, str, int]]]:
+def _entry(audit: Audit, X: Any, pair: Pair) -> tuple[float, list[tuple[str, str, str, str]]]:
     return pair.similarity, list(_pictures(audit, X, pair))
 
 
-def _pictures(audit: Audit, X: Any, pair: Pair) -> Iterator[tuple[str, str, str, int]]:
-    """Yield each image of a pair: picture, split, label, and its position in the split."""
+def _pictures(audit: Audit, X: Any, pair: Pair) -> Iterator[tuple[str, str, str, str]]:
+    """Yield each image of a pair: picture, split, label, and its position in the split or name."""
     for i in pair[:2]:
         split = audit.split_index[i]
-        position = int(np.count_nonzero(audit.split_index[:i] == split))
+        is_path = isinstance(X[i], str | os.PathLike)
+        place = Path(X[i]).name if is_path else str(np.sum(audit.split_index[:i] == split))
         buffer = io.BytesIO()
-        if np.asarray(X[i]).size:
+        if is_path or np.asarray(X[i]).size:
             thumbnail(X[i], SIDE).save(buffer, "WEBP", quality=80, method=2)
         picture = base64.b64encode(buffer.getvalue()).decode("ascii")
-        yield picture, audit.splits[split], audit.labels[i], position
+        yield picture, audit.splits[split], audit.labels[i], place

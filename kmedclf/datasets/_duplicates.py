@@ -1,4 +1,4 @@
-"""Images that are there twice: pixel by pixel, or turned, mirrored, moved, compressed again.
+"""Images that are there twice, or nearly: turned, mirrored, moved, compressed again.
 
 Near copies are found in two steps. Magnitudes of the Fourier transform do not change when an image
 moves, and a mirror or a quarter turn only permutes them: one matrix product per block of images
@@ -12,19 +12,17 @@ the other images of a set. The constants were chosen on images of brains (64 × 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Images = NDArray[Any] | Sequence[NDArray[Any]]
+from kmedclf.datasets._look import SIDE
+
 Floats = NDArray[np.float32]
 
-SIDE = 32
-"""Height and width at which images are compared, in pixels."""
 RADIUS = 8
 """Highest frequency of a fingerprint, in periods per image; JPEG changes those above."""
 ALIKE = 0.75
@@ -41,35 +39,13 @@ PAIRS = 1024
 """Pairs that are laid on top of each other at a time: few megabytes stay in the cache."""
 
 
-def identical(images: Images) -> NDArray[np.int64]:
-    """Give images of the same shape and pixels the same number (n,)."""
-    numbers: dict[bytes, int] = {}
-    found = np.empty(len(images), np.int64)
-    for i, image in enumerate(images):
-        head = f"{image.shape}{image.dtype.str}".encode()
-        digest = hashlib.blake2b(head + np.ascontiguousarray(image).tobytes()).digest()
-        found[i] = numbers.setdefault(digest, len(numbers))
-    return found
-
-
-def blank(images: Images) -> NDArray[np.bool_]:
-    """Say which images (n,) show nothing: no pixel, one colour only, or a pixel that is NaN."""
-    return np.array([_is_blank(image) for image in images], bool)
-
-
-def _is_blank(image: NDArray[Any]) -> bool:
-    if image.size == 0 or not np.isfinite(image).all():
-        return True
-    return bool((image == image[:1, :1]).all())
-
-
-def near(images: Images, similarity: float) -> tuple[NDArray[np.int64], Floats]:
+def near(small: Floats, similarity: float) -> tuple[NDArray[np.int64], Floats]:
     """Find pairs of images that show the same picture.
 
     Parameters
     ----------
-    images : n images of shape (h, w) or (h, w, c)
-        Images that are not blank.
+    small : ndarray of shape (n, 32, 32)
+        Thumbnails of images that are not blank.
     similarity : float
         Least correlation of a pair.
 
@@ -80,7 +56,6 @@ def near(images: Images, similarity: float) -> tuple[NDArray[np.int64], Floats]:
     similarity : ndarray of shape (m,)
         Their correlation.
     """
-    small = thumbnails(images)
     prints, details = fingerprints(small), detail(small)
     found: list[NDArray[np.int64]] = []
     values: list[Floats] = []
@@ -97,34 +72,6 @@ def near(images: Images, similarity: float) -> tuple[NDArray[np.int64], Floats]:
     best = np.zeros(len(pairs), np.float32)
     np.maximum.at(best, where.ravel(), np.concatenate(values))  # of the positions it was found in
     return pairs, best
-
-
-def thumbnails(images: Images) -> Floats:
-    """Shrink images to grey ones (n, 32, 32), each pixel the mean of the area it covers."""
-    made = np.empty((len(images), SIDE, SIDE), np.float32)
-    for rows in _of_one_shape(images):
-        grey = np.stack([np.asarray(images[i], np.float32) for i in rows])
-        grey = grey.mean(axis=3) if grey.ndim == 4 else grey  # (b, h, w)
-        made[rows] = _area(grey.shape[1]) @ grey @ _area(grey.shape[2]).T
-    return made
-
-
-def _of_one_shape(images: Images) -> Iterator[list[int]]:
-    """Yield blocks of rows whose images have one shape."""
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for i, image in enumerate(images):
-        by_shape.setdefault(image.shape, []).append(i)
-    for rows in by_shape.values():
-        for start in range(0, len(rows), BLOCK):
-            yield rows[start : start + BLOCK]
-
-
-def _area(n: int) -> Floats:
-    """Make the matrix (32, n) that takes means over n / 32 pixels."""
-    edges, pixels = np.arange(SIDE + 1) * n / SIDE, np.arange(n)
-    right = np.minimum(edges[1:, None], pixels + 1)
-    left = np.maximum(edges[:-1, None], pixels)
-    return (np.clip(right - left, 0, None) * SIDE / n).astype(np.float32)
 
 
 def _frequencies() -> list[tuple[int, int]]:

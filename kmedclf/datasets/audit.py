@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kmedclf.datasets import _duplicates
 from kmedclf.datasets._found import Audit, Pair
+from kmedclf.datasets._look import look
 
 ORDER = ("train", "val", "test")
 """Splits by these names come in this order, before all others."""
@@ -29,8 +30,8 @@ def audit(
 
     Parameters
     ----------
-    X : array-like of shape (n, h, w) or (n, h, w, c), or sequence of n such images
-        Images of all splits together.
+    X : array-like of shape (n, h, w) or (n, h, w, c), or sequence of n such images or of paths
+        Images of all splits together. Files are opened one by one, whatever their sizes.
     y : array-like of shape (n,) or (n, n_labels)
         Labels; a row of zeros and ones per image in a multi-label set.
     groups : array-like of shape (n,), optional
@@ -89,8 +90,7 @@ def audit(
     >>> found.near[0][:2], np.flatnonzero(found.leaked).tolist()
     ((3, 19), [19])
     """
-    images = _images(X)
-    n = len(images)
+    n = len(X)
     if not 0 < similarity <= 1:
         raise ValueError(
             f"The 'similarity' parameter of audit must be in (0, 1]. Got {similarity!r} instead."
@@ -100,18 +100,16 @@ def audit(
     names, split_index = _splits(_of_length(splits, n, "splits"), n)
     code, classes, member = _labels(_of_length(y, n, "y"), class_names)
 
-    numbers = _duplicates.identical(images)
+    looks = look(X)
+    numbers, blank = looks.numbers, looks.blank
     firsts = np.unique(numbers, return_index=True)[1]  # of each group of identical images
-    blank = _duplicates.blank(images)
     kept = firsts[~blank[firsts]]
     pairs, values = np.empty((0, 2), np.int64), np.empty(0, np.float32)
     if near and len(kept) > 1:
-        pairs, values = _duplicates.near([images[i] for i in kept], similarity)
+        pairs, values = _duplicates.near(looks.small[kept], similarity)
     pairs = kept[pairs]
     order = np.argsort(-values, kind="stable")
-    _, shape_index, counts = np.unique(
-        [str(image.shape) for image in images], return_inverse=True, return_counts=True
-    )
+    _, shape_index, counts = np.unique(looks.shapes, return_inverse=True, return_counts=True)
     nearly = [_pair(pairs[i], float(values[i])) for i in order]
     same = _groups(numbers)
     return Audit(
@@ -133,25 +131,6 @@ def audit(
 def _pair(rows: NDArray[np.int64], similarity: float) -> Pair:
     """Make a pair that is not identical: 1 is kept for pixels that are all the same."""
     return Pair(int(rows[0]), int(rows[1]), min(round(similarity, 4), 0.9999))
-
-
-def _images(X: Any) -> Any:
-    """Check images; a list of images that all have one shape is left a list."""
-    if isinstance(X, np.ndarray) and X.dtype != object and X.ndim not in (3, 4):
-        raise ValueError(
-            "The 'X' parameter of audit must be of shape (n, h, w) or (n, h, w, c). "
-            f"Got {X.shape} instead."
-        )
-    images = X if isinstance(X, np.ndarray) and X.dtype != object else list(map(np.asarray, X))
-    for i, image in enumerate(images):
-        if image.ndim not in (2, 3) or image.dtype.kind not in "buif":
-            raise ValueError(
-                "The 'X' parameter of audit must hold images of shape (h, w) or (h, w, c). "
-                f"Got shape {image.shape} and dtype {image.dtype} at {i}."
-            )
-    if not len(images):
-        raise ValueError("The 'X' parameter of audit must hold images. Got none.")
-    return images
 
 
 def _of_length(values: Any, n: int, name: str) -> NDArray[Any] | None:

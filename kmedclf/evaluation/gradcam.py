@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from PIL import Image
 
 from kmedclf.evaluation.pictures import picture
-from kmedclf.evaluation.style import axes, shorten, styled
+from kmedclf.evaluation.report import Report
+from kmedclf.evaluation.style import axes, panel, shorten, styled, subplots
 
 
 def gradcam_map(model: Any, image: Any, *, index: int | None = None) -> tuple[np.ndarray, int]:
@@ -40,6 +45,36 @@ def gradcam_map(model: Any, image: Any, *, index: int | None = None) -> tuple[np
     R. Selvaraju, M. Cogswell, A. Das, R. Vedantam, D. Parikh, D. Batra, "Grad-CAM: visual
     explanations from deep networks via gradient-based localization", ICCV 2017.
     """
+    maps, found = gradcam_maps(model, [image], index=None if index is None else [index])
+    return maps[0], int(found[0])
+
+
+def gradcam_maps(
+    model: Any, X: Any, *, index: Sequence[int] | np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the Grad-CAM maps of a few images at once.
+
+    Parameters
+    ----------
+    model : fitted estimator or keras.Model
+        A network with convolutions.
+    X : sequence of m images
+        As the estimator was fitted on.
+    index : sequence of int of length m, optional
+        Position of the class to explain of each; the predicted ones by default.
+
+    Returns
+    -------
+    maps : ndarray of shape (m, h', w'), float
+        Each in [0, 1].
+    index : ndarray of shape (m,), int
+        The classes.
+
+    Raises
+    ------
+    ValueError
+        If the network has no convolutions.
+    """
     import keras
     import tensorflow as tf
 
@@ -47,15 +82,15 @@ def gradcam_map(model: Any, image: Any, *, index: int | None = None) -> tuple[np
     model = getattr(model, "model_", model)
     features, scores = _features(model, name), _before_softmax(model)
     both = keras.Model(model.inputs, [features.output, scores])
-    batch = tf.convert_to_tensor(np.reshape(image, (1, *model.input_shape[1:])), tf.float32)
+    batch = tf.convert_to_tensor(np.reshape(X, (-1, *model.input_shape[1:])), tf.float32)
     with tf.GradientTape() as tape:
-        maps, values = both(batch, training=False)  # (1, h', w', f), (1, k)
-        index = int(tf.argmax(values[0])) if index is None else index
-        score = values[0, index]
+        maps, values = both(batch, training=False)  # (m, h', w', f), (m, k)
+        chosen = np.argmax(values, axis=1) if index is None else np.asarray(index)
+        score = tf.gather(values, chosen, axis=1, batch_dims=1)  # (m,)
     slope = tf.cast(tape.gradient(score, maps), tf.float32)
     weights = tf.reduce_mean(slope, axis=(1, 2), keepdims=True)
-    found = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1))[0].numpy()
-    return found / max(float(found.max()), 1e-12), index
+    found = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1)).numpy()
+    return found / np.maximum(found.max(axis=(1, 2), keepdims=True), 1e-12), chosen
 
 
 @styled
@@ -89,19 +124,90 @@ def gradcam(
     """
     heat, index = gradcam_map(model, image, index=index)
     ax = axes(ax, (2.4, 2.6))
-    shape = getattr(model, "image_shape_", None)
-    shown = picture(image, shape)
-    h, w = shown.shape[:2]
-    extent = (-0.5, w - 0.5, h - 0.5, -0.5)
-    grey = shown.mean(axis=2)
-    ax.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
-    look: dict[str, Any] = {"vmin": 0, "vmax": 1, "interpolation": "bilinear"}
-    ax.imshow(heat, cmap="inferno", alpha=0.55, extent=extent, **look)
-    ax.axis("off")
+    _overlay(ax, picture(image, getattr(model, "image_shape_", None)), heat)
     classes = getattr(model, "classes_", None)
     label = str(index if classes is None else classes[index]) if name is None else name
     ax.set_title(f"for {shorten(label)}", fontsize=8.5, loc="center")
     return ax
+
+
+@styled
+def explanations(
+    model: Any,
+    report: Report,
+    X: Any,
+    *,
+    indices: Sequence[int],
+    fig: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Show images with what speaks, by Grad-CAM, for their predicted and their true class.
+
+    Parameters
+    ----------
+    model : fitted estimator
+        A network with convolutions.
+    report : Report
+        What it found on X.
+    X : sequence of n images
+        In the order of the report.
+    indices : sequence of int
+        The images to show, at least one.
+    fig : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Figure or SubFigure
+        The panel: an image a column; the row of the true classes is left out if all predictions
+        are right.
+    """
+    chosen = _arrays([X[i] for i in indices], model.image_shape_)
+    rows = {"predicted": report.pred_index[indices], "true": report.true_index[indices]}
+    if (rows["predicted"] == rows["true"]).all():
+        del rows["true"]
+    fig = panel(fig, (1.5 * len(indices), 1.65 * (1 + len(rows))))
+    grid = np.reshape(np.array(subplots(fig, 1 + len(rows), len(indices))), (-1, len(indices)))
+    pictures = [picture(image, model.image_shape_) for image in chosen]
+    for ax, shown, i in zip(grid[0], pictures, indices, strict=True):
+        ax.imshow(shown)
+        ax.set_title(f"image {i}", fontsize=8, loc="center")
+    for line, (word, classes) in zip(grid[1:], rows.items(), strict=True):
+        maps, _ = gradcam_maps(model, chosen, index=classes)
+        for ax, shown, heat, k in zip(line, pictures, maps, classes, strict=True):
+            _overlay(ax, shown, heat)
+            name = shorten(report.class_names[k], 18)
+            ax.set_title(f"{word}:\n{name}", fontsize=7.5, loc="center")
+    for ax in grid.ravel():
+        ax.axis("off")
+    return fig
+
+
+def has_convolutions(model: Any) -> bool:
+    """Say whether Grad-CAM can explain a fitted estimator, or a keras.Model."""
+    try:
+        _features(getattr(model, "model_", model), type(model).__name__)
+    except ValueError:
+        return False
+    return True
+
+
+def _overlay(ax: Axes, shown: np.ndarray, heat: np.ndarray) -> None:
+    """Lay a map over an image (h, w, 3), which turns grey so that only the map has colours."""
+    h, w = shown.shape[:2]
+    extent = (-0.5, w - 0.5, h - 0.5, -0.5)
+    ax.imshow(shown.mean(axis=2), cmap="gray", vmin=0, vmax=255, extent=extent)
+    look: dict[str, Any] = {"vmin": 0, "vmax": 1, "interpolation": "bilinear"}
+    ax.imshow(heat, cmap="inferno", alpha=0.55, extent=extent, **look)
+    ax.axis("off")
+
+
+def _arrays(images: list[Any], shape: tuple[int, int, int]) -> Any:
+    """Give images as arrays; files are read at the size of the network."""
+    if not isinstance(images[0], str | os.PathLike):
+        return np.stack(images)
+    h, w, channels = shape
+    read = np.stack([np.asarray(Image.fromarray(picture(one)).resize((w, h))) for one in images])
+    return read if channels == 3 else read.mean(axis=3, keepdims=True)
 
 
 def _features(model: Any, name: str) -> Any:

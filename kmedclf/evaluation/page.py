@@ -29,6 +29,8 @@ RIGHT = 20
 """Right predictions shown of each class: those it was least sure of."""
 TOP = 5
 """Probabilities shown of an image, besides that of its true class."""
+EXPLAINED = 4
+"""Right, and wrong, predictions that Grad-CAM explains."""
 
 _HEADLINE = {
     True: ("accuracy", "sensitivity", "specificity", "auc_macro"),
@@ -41,6 +43,7 @@ def write_page(
     report: Report,
     *,
     X: Any = None,
+    model: Any = None,
     history: Mapping[str, Sequence[float]] | None = None,
     best_epoch: int | None = None,
     parameters: Mapping[str, Any] | None = None,
@@ -59,6 +62,8 @@ def write_page(
     X : sequence of n images, optional
         Images of the report, in its order: all mistakes and some right ones go into the page, at
         most 64 pixels wide. Without them the page shows numbers only.
+    model : fitted estimator, optional
+        The network itself: if it has convolutions, Grad-CAM shows what it looked at in some of X.
     history : mapping of str to sequence of float, optional
         ``history_`` of the estimator.
     best_epoch : int, optional
@@ -88,7 +93,7 @@ def write_page(
         headline=[(SCORES[name], report.scores[name]) for name in _headline(report)],
         scores=[(SCORES[name], one) for name, one in report.scores.items()],
         rates=_rates(report),
-        figures=_figures(report, history, best_epoch),
+        figures=_figures(report, history, best_epoch) + _explained(model, report, X),
         lists=[("Parameters", flat(parameters)), ("Environment", flat(environment))],
         browser=None if X is None else _browser(report, X, image_shape),
         right=RIGHT,
@@ -186,6 +191,29 @@ def _figures(
         ]  # fmt: skip
     for title, words, draw, size in wanted:
         figures.append((title, words, png(partial(_alone, draw, report), size)))
+    return figures
+
+
+def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]:
+    """Draw Grad-CAM maps of a few mistakes and of a few right predictions, the surest of each."""
+    from kmedclf.evaluation.gradcam import explanations, has_convolutions
+
+    if model is None or X is None or not has_convolutions(model):
+        return []
+    sure = np.argsort(-report.proba[np.arange(report.n), report.pred_index], kind="stable")
+    sure = sure[report.right[sure]]
+    firsts = np.sort(np.unique(report.true_index[sure], return_index=True)[1])  # one of a class
+    figures = []
+    for kind, words, indices in (
+        ("right", "the surest of some classes", sure[firsts][:EXPLAINED].tolist()),
+        ("wrong", "the surest", report.surest_mistakes(EXPLAINED)),
+    ):
+        if indices:
+            size = (1.5 * len(indices), 3.3 if kind == "right" else 4.95)
+            draw = partial(explanations, model, report, X, indices=indices)
+            image = png(lambda fig, draw=draw: draw(fig=fig), size)  # type: ignore[misc]
+            title = f"Grad-CAM, {kind} predictions"
+            figures.append((title, f"What speaks for a class is bright; {words}.", image))
     return figures
 
 

@@ -27,8 +27,7 @@ def picture(image: Any, image_shape: Sequence[int] | None = None) -> np.ndarray:
         To be shown.
     """
     if isinstance(image, str | os.PathLike):
-        with Image.open(image) as opened:
-            return np.asarray(opened.convert("RGB"))
+        return _file(image)
     pixels = np.asarray(image)
     if pixels.ndim == 1:
         pixels = pixels.reshape(tuple(image_shape) if image_shape else _square(len(pixels)))
@@ -45,6 +44,15 @@ def thumbnail(image: Any, side: int, image_shape: Sequence[int] | None = None) -
     made = Image.fromarray(picture(image, image_shape))
     made.thumbnail((side, side), Image.Resampling.LANCZOS)
     return made
+
+
+def _file(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an image file in its own size."""
+    try:
+        with Image.open(path) as opened:
+            return np.asarray(opened.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not an image that can be read ({error}).") from error
 
 
 def _square(d: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from kmedclf.evaluation.charts_of_report import (
     roc,
 )
 from kmedclf.evaluation.diagram import network
-from kmedclf.evaluation.gradcam import gradcam, gradcam_map
+from kmedclf.evaluation.gradcam import explanations, gradcam, gradcam_map
 from kmedclf.evaluation.panels import mistakes, samples
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "class_weights",
     "confusion_matrix",
     "effect",
+    "explanations",
     "folds",
     "gradcam",
     "gradcam_map",

@@ -29,6 +29,7 @@ def write_run_page(
     data: runs.Data | str | None = None,
     split: str = "test",
     out: str | os.PathLike[str] | None = None,
+    explain: bool = True,
 ) -> Path:
     """Write the report of a run as one page.
 
@@ -42,6 +43,8 @@ def write_run_page(
         On which images; the run must hold an evaluation on them.
     out : path-like, optional
         The page; report.html in the folder by default.
+    explain : bool, default=True
+        Whether to add Grad-CAM maps, for which the network is loaded.
 
     Returns
     -------
@@ -61,6 +64,7 @@ def write_run_page(
         target,
         report,
         X=data.splits[split][0],
+        model=runs.read(folder)[0] if explain else None,
         history=history["history"],
         best_epoch=history["best_epoch"],
         parameters=parameters["parameters"],

@@ -1,0 +1,169 @@
+"""Audits on paper: the page, the command, folders of images, groups."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from kmedclf.cli import app
+from kmedclf.datasets import audit, make_blood_cells
+
+N = 60
+WEIRD = ["</script><script>alert(1)</script>", "quo\"te' <b>", "żółć", "خلية دم"]
+
+
+@pytest.fixture
+def cells():
+    """Give 60 different cells: 30 to train on, 10 to validate, 20 to test."""
+    X, y = make_blood_cells(N, random_state=3)
+    return X, y, np.repeat(["train", "val", "test"], [30, 10, 20])
+
+
+def test_page_shows_pairs_with_any_names(cells, tmp_path):
+    X, y, splits = cells
+    y = y % 4
+    X[40], y[40] = X[0], y[0]
+    X[41], y[41] = X[1, ::-1], (y[1] + 1) % 4
+    X[7] = 0
+    found = audit(X, y, splits=splits, class_names=WEIRD)
+    found.write_page(tmp_path / "audit.html", X, title="<i>cells</i>")
+    text = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert text.count('src="data:image/webp') == 4
+    assert "One picture, two labels: 1 pair<" in text
+    assert "Identical, in several splits: 1 pair<" in text
+    assert "<i>cells" not in text
+    assert "<script>alert" not in text
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    with pytest.raises(ValueError, match="60 images of the audit"):
+        found.write_page(tmp_path / "audit.html", X[1:])
+
+
+def test_page_is_bounded(tmp_path):
+    X = np.repeat(make_blood_cells(1, random_state=0)[0], 300, axis=0)
+    audit(X, np.zeros(300)).write_page(tmp_path / "audit.html", X)
+    text = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert "299 pairs, 200 shown" in text
+    assert text.count("<img") == 400
+
+
+def command(path, *arguments):
+    return CliRunner().invoke(app, ["audit", "--data", str(path), *map(str, arguments)])
+
+
+def write(path, X, y, splits):
+    content = {}
+    for split in ("train", "val", "test"):
+        content |= {f"{split}_images": X[splits == split], f"{split}_labels": y[splits == split]}
+    np.savez(path, **content)
+    return path
+
+
+def test_command_fails_on_leaks_only_if_strict(cells, tmp_path):
+    X, y, splits = cells
+    clean = write(tmp_path / "clean.npz", X, y, splits)
+    X[31], y[31] = X[0, ::-1], y[0]
+    leaky = write(tmp_path / "leaky.npz", X, y, splits)
+    assert [command(clean).exit_code, command(clean, "--strict").exit_code] == [0, 0]
+    assert [command(leaky).exit_code, command(leaky, "--strict").exit_code] == [0, 1]
+    assert command(leaky, "--strict", "--exact").exit_code == 0
+    done = command(leaky, "--strict", "--out", tmp_path / "audit.html")
+    assert done.exit_code == 1
+    assert "1 of 10 images of val also stand in an earlier split." in done.stdout
+    assert "Nearly identical, in several splits" in (tmp_path / "audit.html").read_text()
+
+
+def save(root, X, y, splits):
+    """Write images as PNG into folders of split and class; their patients are in the names."""
+    for i, (image, label, split) in enumerate(zip(X, y, splits, strict=True)):
+        folder = root / split / f"class <{label}>"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"p{i % 50}_{i}.png")
+    return root
+
+
+def test_a_folder_is_audited_as_its_images_would_be(cells, tmp_path):
+    X, y, splits = cells
+    X[31], y[31] = X[0, ::-1], y[0]
+    X[45], y[45] = X[2], y[2]
+    done = command(save(tmp_path / "scans", X, y, splits), "--out", tmp_path / "audit.html")
+    assert done.exit_code == 0, done.output
+    arrays = audit(X, y, splits=splits, class_names=[f"class <{i}>" for i in range(8)])
+    assert done.stdout.startswith(str(arrays))
+    text = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert text.count('src="data:image/webp') == 4
+    assert "p31_31.png" in text
+    assert "class <" not in text
+    flat = command(tmp_path / "scans" / "train")
+    assert "30 images: all 30" in flat.stdout
+
+
+def test_files_of_any_size_are_compared(cells, tmp_path):
+    X, y, splits = cells
+    root = save(tmp_path / "scans", X, y, splits)
+    (root / "test" / "class <0>").mkdir(exist_ok=True)
+    Image.fromarray(X[4]).resize((56, 56)).save(root / "test" / "class <0>" / "large.png")
+    done = command(root, "--strict")
+    assert done.exit_code == 1
+    assert "1 of 21 images of test also stand in an earlier split." in done.stdout
+    assert re.search(r"Images of another shape +1 ", done.stdout)
+
+
+def straddling(done):
+    assert done.exit_code == 0, done.output
+    return int(re.search(r"Groups in several splits +(\d+)", done.stdout)[1])
+
+
+def test_groups_come_from_paths_a_table_or_the_file(cells, tmp_path):
+    X, y, splits = cells
+    patients = np.arange(N) % 50  # of the last ten images, ten are in training as well
+    root = save(tmp_path / "scans", X, y, splits)
+    assert straddling(command(root, "--groups", r"^(p\d+)_")) == 10
+    assert straddling(command(root)) == 0
+
+    table = tmp_path / "groups.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["age", "path", "group"])
+        for path in sorted(root.rglob("*.png")):
+            writer.writerow([50, path.relative_to(root), path.name.split("_")[0]])
+    assert straddling(command(root, "--groups", table)) == 10
+
+    content = dict(np.load(write(tmp_path / "cells.npz", X, y, splits)))
+    content |= {f"{one}_patient": patients[splits == one] for one in ("train", "val", "test")}
+    np.savez(tmp_path / "cells.npz", **content)
+    assert straddling(command(tmp_path / "cells.npz", "--groups", "patient")) == 10
+    assert command(tmp_path / "cells.npz", "--groups", "patient", "--strict").exit_code == 1
+
+
+def test_wrong_groups_are_one_sentence(cells, tmp_path):
+    X, y, splits = cells
+    root = save(tmp_path / "scans", X, y, splits)
+    npz = write(tmp_path / "cells.npz", X, y, splits)
+    short, other = tmp_path / "short.csv", tmp_path / "other.csv"
+    short.write_text("path,group\nx.png,1\n")
+    other.write_text("file,patient\nx.png,1\n")
+    for arguments, sentence in [
+        ((npz, "--groups", "patient"), r"there is no 'train_patient'\."),
+        (("synthetic", "--groups", "patient"), r"must go with a file or a folder\."),
+        ((root, "--groups", "q(.)"), "does not match class|does not match p"),
+        ((root, "--groups", short), r"must name the group of every image\. train/class <"),
+        ((root, "--groups", other), "must have the columns path and group"),
+        ((root, "--groups", tmp_path / "no.csv"), "No such file"),
+        ((root / "train", "--groups", "^p."), "needs 'splits' to straddle"),
+        ((tmp_path / "empty",), "There is no file"),
+    ]:
+        done = command(*arguments)
+        assert done.exit_code == 2
+        assert re.search(sentence, " ".join(done.output.split())), done.output
+
+
+def test_a_damaged_file_is_named(cells, tmp_path):
+    X, y, splits = cells
+    root = save(tmp_path / "scans", X, y, splits)
+    (root / "val" / f"class <{y[30]}>" / "torn.png").write_bytes(b"\x89PNG")
+    done = command(root)
+    assert done.exit_code == 2
+    assert "torn.png is not an image that can be read" in " ".join(done.output.split())
