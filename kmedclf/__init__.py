@@ -12,21 +12,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "AlexNetClassifier": "kmedclf.models.alexnet",
     "CNNClassifier": "kmedclf.models.cnn",
+    "ConvNetClassifier": "kmedclf.models.convnet",
+    "DeepResNetClassifier": "kmedclf.models.deep_resnet",
+    "DenseNetClassifier": "kmedclf.models.densenet",
+    "EfficientNetClassifier": "kmedclf.models.efficientnet",
     "ImageClassifier": "kmedclf.base",
     "MLPClassifier": "kmedclf.models.mlp",
     "ResNetClassifier": "kmedclf.models.resnet",
     "Unsliced": "kmedclf.validation",
+    "ViTClassifier": "kmedclf.models.vit",
     "load": "kmedclf.persistence",
 }
 _MODULES = ("datasets", "evaluation", "models", "programs", "search")
 
 __all__ = [
+    "AlexNetClassifier",
     "CNNClassifier",
+    "ConvNetClassifier",
+    "DeepResNetClassifier",
+    "DenseNetClassifier",
+    "EfficientNetClassifier",
     "ImageClassifier",
     "MLPClassifier",
     "ResNetClassifier",
     "Unsliced",
+    "ViTClassifier",
     "datasets",
     "evaluation",
     "load",
@@ -38,7 +50,17 @@ __all__ = [
 if TYPE_CHECKING:
     from kmedclf import datasets, evaluation, models, programs, search
     from kmedclf.base import ImageClassifier
-    from kmedclf.models import CNNClassifier, MLPClassifier, ResNetClassifier
+    from kmedclf.models import (
+        AlexNetClassifier,
+        CNNClassifier,
+        ConvNetClassifier,
+        DeepResNetClassifier,
+        DenseNetClassifier,
+        EfficientNetClassifier,
+        MLPClassifier,
+        ResNetClassifier,
+        ViTClassifier,
+    )
     from kmedclf.persistence import load
     from kmedclf.validation import Unsliced
 

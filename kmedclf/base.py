@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import keras
 import numpy as np
@@ -59,7 +59,9 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         super().__init_subclass__(**kwargs)
         dataclass(kw_only=True, eq=False, repr=False)(cls)
         annotated.check_defaults(cls)
-        cls.__doc__ = annotated.merge_docs(cls, TrainingParameters.__doc__)
+        parent = cls.__mro__[1]
+        shared = TrainingParameters if parent is ImageClassifier else parent
+        cls.__doc__ = annotated.merge_docs(cls, shared.__doc__)
 
     # scikeras reads parameters from instances, scikit-learn from the constructor's signature.
     @classmethod
@@ -73,6 +75,13 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     if TYPE_CHECKING:  # set by fit; an annotation here would be a parameter
         _spec: network.Spec = field(init=False)
         _seed: int = field(init=False)
+
+    smallest_image: ClassVar[int] = 1
+    """Side in pixels of the smallest images that the network takes; flat vectors excepted."""
+    changes_no_shape: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that a warm start may change, as the weights keep their shapes."""
+    outside_graph: ClassVar[frozenset[str]] = frozenset()
+    """Parameters of a subclass that its network does not depend on."""
 
     def features(self, x: Any) -> Any:
         """Map images to features: the one method a subclass must write.
@@ -181,6 +190,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         self.best_epoch_ = state.best_epoch
         self.n_params_, self.n_non_trainable_params_ = state.n_params
         return self
+
+    def _start_identity(self) -> str:
+        """Tell the weights that `fit` starts from apart from others, if they come from a file."""
+        return ""
 
     def _train(self, task: training.Task) -> training.State:
         train = partial(training.train, callbacks=self._callbacks())

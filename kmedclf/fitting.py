@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -130,20 +131,30 @@ def _held_out(estimator: ImageClassifier, data: Data) -> Labelled | None:
     return images, *checked
 
 
-def _optimizer(spec: network.Spec) -> tuple[str, str]:
-    return spec.optimizer, spec.precision  # float16 adds variables for the scale of the loss
+def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
+    # float16 adds variables for the scale of the loss; what is frozen has none
+    return spec.optimizer, spec.precision, dict(spec.architecture).get("trainable")
 
 
 def _spec(estimator: ImageClassifier, images: Images) -> network.Spec:
     shared = {field.name for field in fields(params.TrainingParameters)}
-    own = [field.name for field in fields(estimator) if field.name not in shared]
+    outside = shared | type(estimator).outside_graph
+    own = [field.name for field in fields(estimator) if field.name not in outside]
     return network.Spec(
         estimator=type(estimator),
-        architecture=tuple((name, getattr(estimator, name)) for name in own),
+        architecture=tuple((name, _plain(getattr(estimator, name))) for name in own),
         image_shape=images.shape,
         scale=images.scale,
         n_classes=len(estimator.classes_),
         optimizer=estimator.optimizer,
         precision=network.resolve_precision(estimator.precision),
         jit_compile=estimator.jit_compile,
+        start=estimator._start_identity(),
     )
+
+
+def _plain(value: Any) -> Any:
+    """Make a parameter hashable: lists, and paths, which are saved as text."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -39,9 +39,11 @@ class Spec:
         Keras dtype policy of everything but the head.
     jit_compile : bool or "auto"
         Whether the training step goes through XLA.
+    start : str, default=""
+        Content of the weights to start from, where they come from a file.
     """
 
-    estimator: type
+    estimator: type[Any]
     architecture: tuple[tuple[str, Any], ...]
     image_shape: tuple[int, int, int]
     scale: float
@@ -49,11 +51,14 @@ class Spec:
     optimizer: str
     precision: str
     jit_compile: bool | str
+    start: str = ""
 
     @property
     def network(self) -> tuple[Any, ...]:
         """What the weights depend on: fits that agree in it can continue one another."""
-        return self.estimator, self.architecture, self.image_shape, self.scale, self.n_classes
+        free = self.estimator.changes_no_shape
+        shape = tuple(one for one in self.architecture if one[0] not in free)
+        return self.estimator, shape, self.image_shape, self.scale, self.n_classes
 
 
 def build(spec: Spec, *, softmax: bool = False) -> tuple[keras.Model, list[tuple[Any, Any]]]:
@@ -87,7 +92,11 @@ def build(spec: Spec, *, softmax: bool = False) -> tuple[keras.Model, list[tuple
             if softmax:
                 x = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
             model = keras.Model(image, x, name=spec.estimator.__name__.lower())
-            initializers = [(variable, variable._initializer) for variable in model.variables]
+            initializers = [
+                # A network may give a variable its start itself, say one read from a file.
+                (variable, getattr(variable, "start", variable._initializer))
+                for variable in model.variables
+            ]
         for variable, _ in initializers:
             variable._deferred_initialize()
     return model, initializers

@@ -141,6 +141,8 @@ def _encode(value: Any, arrays: list[np.ndarray], name: str) -> Any:
         return {"tuple": _encode(list(value), arrays, name)}
     if isinstance(value, dict):
         return {"dict": [[_encode(part, arrays, name) for part in item] for item in value.items()]}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(

@@ -13,21 +13,44 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from kmedclf import models
+from kmedclf import models, network
 from kmedclf.datasets import make_blood_cells
+from kmedclf.pretrained import PretrainedClassifier
 
 PUBLIC = list(models.__all__)
-ALL = [*PUBLIC, "TinyNet"]  # the last one is a user's, installed from tests/outside
+NAMES = [*PUBLIC, "TinyNet"]  # the last one is a user's, installed from tests/outside
+# Deep networks take seconds to build: all but the tests written for them are slow.
+DEEP = [name for name in PUBLIC if issubclass(getattr(models, name), PretrainedClassifier)]
+EVERY = [
+    pytest.param(name, marks=pytest.mark.slow) if name in DEEP else pytest.param(name)
+    for name in PUBLIC
+]
+ALL = [*EVERY, pytest.param(NAMES[-1])]
 
 SMALL = {
+    "block_config": (1, 1),
+    "depth": 0.05,
     "blocks": 1,
     "dense_units": 4,
     "filters": 4,
+    "growth_rate": 2,
+    "hidden_dim": 8,
     "layers_per_block": 1,
+    "mlp_dim": 8,
+    "num_heads": 2,
+    "num_layers": 1,
     "stem_filters": 2,
     "units": 8,
+    "width": 0.05,
 }  # any parameter of these names is made this small
+SMALL_OF = {
+    "AlexNetClassifier": {"dense_units": 8},
+    "ConvNetClassifier": {"filters": (4, 4), "dense_units": None},
+    "DeepResNetClassifier": {"depth": 18, "filters": 2},
+    "TinyNet": {"width": 8},
+}
 
 
 @functools.cache
@@ -53,14 +76,28 @@ def get(name):
     return getattr(importlib.import_module("mynets"), name)
 
 
+def small(name):
+    """Give the parameters that make a network small."""
+    known = get(name)._get_param_names()
+    return {key: value for key, value in SMALL.items() if key in known} | SMALL_OF.get(name, {})
+
+
 def make(name, **params):
     """Make a small estimator: two epochs, no inner split, seeded, unless told otherwise."""
-    cls = get(name)
-    small = {key: value for key, value in SMALL.items() if key in cls._get_param_names()}
     base = {"epochs": 2, "early_stopping": False, "random_state": 0}
     if name not in PUBLIC:
         base["jit_compile"] = False  # XLA compiles for each size of batch: seconds in every test
-    return cls(**{**small, **base, **params})
+    return get(name)(**{**small(name), **base, **params})
+
+
+def build(name, shape=(8, 8, 3), **params):
+    """Build a small network with its initial values for three classes, and train nothing."""
+    params = {**small(name), **params}
+    architecture = tuple(params.items())
+    spec = network.Spec(get(name), architecture, shape, 1.0, 3, "adam", "float32", False)
+    model, initializers = network.build(spec, softmax=True)
+    network.initialize(initializers, np.random.SeedSequence(0))
+    return model
 
 
 @functools.cache

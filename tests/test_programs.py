@@ -9,7 +9,7 @@ import threading
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, PUBLIC, data, get, make, run, same
+from helpers import ALL, DEEP, EVERY, NAMES, data, get, make, run, same
 from joblib import Parallel, delayed, parallel_config
 from sklearn.model_selection import GridSearchCV
 
@@ -32,15 +32,22 @@ class WatchesBatches(FasterLearning):
 VALUES = {
     "activation": ["tanh"],
     "augment": [False, "dihedral", ["mirror", "shift"]],
+    "batch_norm": ["none", "first"],
     "batch_size": [7],
+    "block_config": [(1,), (2, 1)],
     "blocks": [2],
     "callbacks": [[FasterLearning()], [WatchesBatches()]],
     "class_weight": ["balanced", {1: 7.0}],
+    "dense_dropout": [0.1],
     "dense_units": [None],
     "dropout": [0.6],
     "early_stopping": [True],
     "epochs": [1],
     "filters": [3],
+    "global_pooling": ["none", "max"],
+    "growth_rate": [3],
+    "head_epochs": [1],
+    "hidden_dim": [4],
     "image_shape": [(8, 8)],
     "jit_compile": [True, "auto"],
     "kernel_size": [2],
@@ -49,24 +56,45 @@ VALUES = {
     "memory": [None],
     "memory_limit": [None],
     "min_epochs": [1],
+    "mlp_dim": [5],
     "monitor": ["loss"],
     "n_iter_no_change": [1],
+    "num_heads": [1],
+    "num_layers": [2],
     "optimizer": ["sgd", "lion", "ftrl", "adamw"],
+    "padding": ["valid", 1],
+    "patch_size": [2],
     "pool_size": [3],
     "pooling": ["average", "global_max"],
     "precision": ["mixed_bfloat16", "mixed_float16"],
     "random_state": [1],
     "restore_best": [False],
+    "stem": ["small"],
     "stem_filters": [3],
     "stem_kernel_size": [2],
     "stem_pooling": [True],
     "tol": [0.5],
     "tol_mode": ["relative"],
+    "trainable": ["head", 1],
     "units": [5],
     "validation_fraction": [0.4],
+    "variant": ["b1"],
     "verbose": [1],
     "warm_start": [True],
+    "weights": [None],  # others are tested in test_pretrained.py
     "width": [5],
+}
+VALUES_OF = {
+    ("AlexNetClassifier", "dense_units"): [5],
+    ("ConvNetClassifier", "activation"): ["tanh", ("linear", "relu")],
+    ("ConvNetClassifier", "dense_units"): [5, (5, 3)],
+    ("ConvNetClassifier", "filters"): [3, (3, 4, 4)],
+    ("ConvNetClassifier", "kernel_size"): [2, (3, 1)],
+    ("ConvNetClassifier", "pool_size"): [1, (1, 2)],
+    ("ConvNetClassifier", "pooling"): ["average"],
+    ("DeepResNetClassifier", "depth"): [34],
+    ("EfficientNetClassifier", "depth"): [0.3],
+    ("EfficientNetClassifier", "width"): [0.2],
 }
 # These do something only beside early stopping.
 STOPPING = {"early_stopping": True, "epochs": 4, "min_epochs": 2, "n_iter_no_change": 2, "tol": 0.1}
@@ -83,11 +111,13 @@ BESIDE = {
 
 def _changes():
     """Every parameter of every estimator; the shared ones of all but the last are slow."""
-    shared = set.intersection(*(set(get(name)._get_param_names()) for name in ALL))
-    for name in ALL:
+    shared = set.intersection(*(set(get(name)._get_param_names()) for name in NAMES))
+    for name in NAMES:
         for parameter in get(name)._get_param_names():
-            marks = [pytest.mark.slow] if parameter in shared and name != ALL[-1] else []
-            for value in VALUES.get(parameter, ["no value listed"]):
+            again = parameter in shared and name != NAMES[-1]
+            marks = [pytest.mark.slow] if again or name in DEEP else []
+            listed = VALUES_OF.get((name, parameter)) or VALUES.get(parameter, ["no value listed"])
+            for value in listed:
                 yield pytest.param(name, parameter, value, marks=marks)
 
 
@@ -117,11 +147,11 @@ def test_no_parameter_leaks(name, parameter, value):
 
 
 def test_changes_change_something():
-    base = _fit(ALL[-1])
+    base = _fit(NAMES[-1])
     for change in ({"learning_rate": 0.3}, {"dropout": 0.6}, {"class_weight": {1: 7.0}},
                    {"batch_size": 7}, {"callbacks": [FasterLearning()]}, {"augment": False},
                    {"optimizer": "lion"}, {"precision": "mixed_bfloat16"}):  # fmt: skip
-        assert not same(_fit(ALL[-1], **change), base), change
+        assert not same(_fit(NAMES[-1], **change), base), change
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -154,7 +184,7 @@ def test_later_fits_trace_nothing(name):
     assert programs.stats()["traces"] == before
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", EVERY)
 def test_batches_that_are_watched_trace_no_more_each_time(name):
     def fit(n):
         make(name, callbacks=[WatchesBatches()]).fit(X[:n], y[:n])

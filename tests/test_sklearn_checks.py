@@ -1,6 +1,8 @@
 """scikit-learn's own checks of an estimator, all of them, on every public network."""
 
-from helpers import PUBLIC, get
+import pytest
+from helpers import DEEP, PUBLIC, SMALL_OF, get
+from helpers import SMALL as TINY
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 # Both find scikeras' own `_more_tags`, or the order of its bases, among our ancestors; neither
@@ -16,19 +18,29 @@ SMALL = {
     "units": 32,
 }
 # check_class_weight_classifiers trains for 80 steps: too few for Adam at 0.001 on 8 kernels.
-RATES = {"CNNClassifier": 0.01}
+RATES = {"CNNClassifier": 0.01, "ConvNetClassifier": 0.02}
 
 
 def _small(name):
     cls = get(name)
-    small = {key: value for key, value in SMALL.items() if key in cls._get_param_names()}
+    sizes = {**TINY, **SMALL_OF.get(name, {})} if name in DEEP else SMALL
+    small = {key: value for key, value in sizes.items() if key in cls._get_param_names()}
     return cls(**small, learning_rate=RATES.get(name), epochs=20, early_stopping=False)
 
 
 @parametrize_with_checks(
-    [_small(name) for name in PUBLIC], expected_failed_checks=lambda estimator: EXPECTED
+    [_small(name) for name in PUBLIC if name not in DEEP],
+    expected_failed_checks=lambda estimator: EXPECTED,
 )
 def test_sklearn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [_small(name) for name in DEEP], expected_failed_checks=lambda estimator: EXPECTED
+)
+def test_sklearn_on_deep_networks(estimator, check):
     check(estimator)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import ALL, PUBLIC, data, make, run, same
+from helpers import ALL, EVERY, data, make, run, same
 from sklearn.metrics import log_loss
 
 from kmedclf.training import EarlyStopping, Schedule
@@ -197,7 +197,7 @@ def test_the_callers_arrays_are_left_alone():
     assert all(map(np.array_equal, arrays, before))
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", EVERY)
 def test_learns(name):
     # Which half is bright: hard to miss, for a network of any kind that trains at all.
     rng = np.random.default_rng(0)
@@ -213,7 +213,7 @@ def test_diverging_is_told():
         make("MLPClassifier", learning_rate=1e30, epochs=4).fit(X, y)
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("precision", ["mixed", "mixed_bfloat16", "mixed_float16"])
 def test_low_precision_trains(name, precision):
     low, high = (make(name, precision=one, epochs=3).fit(X, y) for one in (precision, "float32"))
@@ -225,7 +225,7 @@ def test_low_precision_trains(name, precision):
     assert (head.name, head.compute_dtype) == ("logits", "float32")
 
 
-@pytest.mark.parametrize("name", PUBLIC)  # dropout draws other numbers under XLA
+@pytest.mark.parametrize("name", EVERY)  # dropout draws other numbers under XLA
 def test_xla_computes_the_same(name):
     on, off = (make(name, jit_compile=jit).fit(X, y) for jit in (True, False))
     np.testing.assert_allclose(on.predict_proba(X), off.predict_proba(X), atol=2e-3)

@@ -88,7 +88,7 @@ def fetch(info: DatasetInfo, size: int, folder: Path, offline: bool, mirror: str
         reason = "offline=True"
     else:
         try:
-            _download(address, target, info.md5[size])
+            download(address, target, info.md5[size])
             return target
         except (OSError, ValueError) as error:  # requests' own errors are OSErrors
             cause, reason = error, _reason(error, address)
@@ -98,7 +98,25 @@ def fetch(info: DatasetInfo, size: int, folder: Path, offline: bool, mirror: str
     ) from cause
 
 
-def _download(address: str, target: Path, md5: str) -> None:
+def download(address: str, target: Path, md5: str | None) -> None:
+    """Download a file beside its place, check it, and move it there; nothing is left of a failure.
+
+    Parameters
+    ----------
+    address : str
+        Where from.
+    target : Path
+        Where to; its folder is made once there is a good file to put into it.
+    md5 : str or None
+        What it must be; None checks nothing.
+
+    Raises
+    ------
+    OSError
+        If it cannot be had.
+    ValueError
+        If it has another md5.
+    """
     import pooch  # here, so that only a download needs it
 
     # A scratch folder on the same disk: the checked file is moved by a rename, which is all or
@@ -110,7 +128,7 @@ def _download(address: str, target: Path, md5: str) -> None:
         fetcher = pooch.create(
             path=scratch,
             base_url="",
-            registry={target.name: f"md5:{md5}"},
+            registry={target.name: md5 and f"md5:{md5}"},
             urls={target.name: address},
             retry_if_failed=RETRIES,
         )

@@ -47,6 +47,12 @@ class CNNClassifier(ImageClassifier):
     batch_size: PositiveInt = 16
     optimizer: Optimizer = "adam"
 
+    @property
+    def smallest_image(self) -> int:  # type: ignore[override]
+        """Side in pixels of the smallest images that the network takes; flat vectors excepted."""
+        whole = self.pooling.startswith("global")
+        return self.kernel_size - 1 + (1 if whole else self.pool_size)
+
     def features(self, x: Any) -> Any:
         """Map images (b, h, w, c) to features: (b, h', w', filters), or (b, filters) if global."""
         kernel = window(x, self.kernel_size, "kernel_size", self)

@@ -63,6 +63,11 @@ class ResNetClassifier(ImageClassifier):
     batch_size: PositiveInt = 32
     optimizer: Optimizer = "adam"
 
+    @property
+    def smallest_image(self) -> int:  # type: ignore[override]
+        """Side in pixels of the smallest images that the network takes; flat vectors excepted."""
+        return self.stem_kernel_size
+
     def features(self, x: Any) -> Any:
         """Map images (b, h, w, c) to features (b, dense_units)."""
         kernel = window(x, self.stem_kernel_size, "stem_kernel_size", self)

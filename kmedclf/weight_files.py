@@ -1,0 +1,293 @@
+"""Weights from elsewhere: published files, presets of keras-hub, one's own files and models."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kmedclf.datasets._download import download
+
+SUFFIXES = (".kmedclf", ".safetensors", ".keras", ".h5")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file of ImageNet weights that somebody publishes.
+
+    Parameters
+    ----------
+    name : str
+        What the file is called in the cache.
+    url : str
+        Where it is.
+    md5 : str or None
+        Its md5, where the publisher tells.
+    """
+
+    name: str
+    url: str
+    md5: str | None = None
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable to fill: its path in the network, its shape, and the grid of its patches."""
+
+    path: str
+    shape: tuple[int, ...]
+    grid: tuple[int, int] | None = None
+
+
+def cache_folder() -> Path:
+    """Tell where published files are kept, without making the folder: where Keras keeps its own."""
+    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+
+
+def find(weights: str, published: Published | None, owner: str) -> str:
+    """Find the file or preset that a ``weights`` parameter means, and download it if need be.
+
+    Parameters
+    ----------
+    weights : str
+        "imagenet", a path, or the name of a preset.
+    published : Published or None
+        What "imagenet" means here.
+    owner : str
+        Class name for messages.
+
+    Returns
+    -------
+    str
+        The path, or the name of the preset.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file; the message says which one goes where.
+    ValueError
+        If nobody publishes ImageNet weights for the network.
+    """
+    if weights == "imagenet":
+        if published is None:
+            raise ValueError(
+                f"The 'weights' parameter of {owner} must be the path of a file for a network of "
+                "these parameters: no ImageNet weights are published for it. Got 'imagenet' "
+                "instead."
+            )
+        return str(_fetched(published, owner))
+    path = Path(weights).expanduser()
+    if path.exists():
+        return str(path)
+    if path.suffix in SUFFIXES or len(path.parts) > 1:
+        raise FileNotFoundError(
+            f"The 'weights' parameter of {owner} must be None, 'imagenet', the name of a preset, "
+            f"or the path of a file or a preset. Got {weights!r}, which does not exist, instead."
+        )
+    return weights
+
+
+def _fetched(published: Published, owner: str) -> Path:
+    target = cache_folder() / published.name
+    if not target.is_file():
+        mirror = os.environ.get("KMEDCLF_MIRROR")
+        address = f"{mirror.rstrip('/')}/{published.name}" if mirror else published.url
+        check = f", check that its md5 is {published.md5}" if published.md5 else ""
+        try:
+            download(address, target, published.md5)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"The ImageNet weights of {owner}, {published.name}, are not in {target.parent} "
+                f"and could not be downloaded ({type(error).__name__} from {address}); get them "
+                f"from {published.url}{check}, and put them there under that name."
+            ) from error
+    return target
+
+
+def identity(found: str) -> str:
+    """Give what tells these weights from all others: a hash of the content, or the preset's name.
+
+    Parameters
+    ----------
+    found : str
+        What `find` returned.
+    """
+    path = Path(found)
+    if path.is_dir():
+        path = path / "model.weights.h5"
+    if not path.is_file():
+        return found
+    stat = path.stat()
+    return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: str, size: int, mtime: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=2)
+def read(
+    found: str, content: str, variables: tuple[Variable, ...], owner: str
+) -> dict[str, np.ndarray]:
+    """Read the values of variables.
+
+    Parameters
+    ----------
+    found : str
+        What `find` returned.
+    content : str
+        Its `identity`; the last two contents are kept in memory.
+    variables : tuple of Variable
+        Those to fill, in the order of the network's layers.
+    owner : str
+        Class name for messages.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Values by the variables' paths.
+
+    Raises
+    ------
+    ValueError
+        If the weights are those of another network.
+    """
+    suffix = Path(found).suffix if Path(found).is_file() else ""
+    if suffix not in ("", *SUFFIXES):
+        raise ValueError(
+            f"The 'weights' parameter of {owner} must be a file of one of the kinds "
+            f"{', '.join(SUFFIXES)}. Got {found!r} instead."
+        )
+    try:
+        if suffix == ".safetensors":
+            values = _from_torch(found, variables)
+        elif suffix == ".kmedclf":
+            values = _from_kmedclf(found, variables)
+        else:
+            reader = {".h5": _from_h5, ".keras": _from_keras, "": _from_preset}[suffix]
+            values = dict(zip((one.path for one in variables), reader(found), strict=False))
+        return {one.path: _shaped(values[one.path], one) for one in variables}
+    except KeyError as error:
+        raise _not_of_this_network(owner, found, f"which lacks {error.args[0]}") from error
+    except _OtherShape as error:
+        raise _not_of_this_network(owner, found, str(error)) from error
+
+
+class _OtherShape(ValueError):
+    pass
+
+
+def _not_of_this_network(owner: str, found: str, what: str) -> ValueError:
+    return ValueError(
+        f"The 'weights' parameter of {owner} must hold the weights of the network that the other "
+        f"parameters describe. Got {found}, {what}."
+    )
+
+
+def _shaped(value: np.ndarray, variable: Variable) -> np.ndarray:
+    """Bring a value into a variable's shape, resampling the positions of patches."""
+    value = np.asarray(value, dtype=np.float32)
+    if variable.grid is not None and value.size != np.prod(variable.shape):
+        value = value.reshape(1, -1, value.shape[-1])  # (1, 1 + side², d)
+        side = int((value.shape[1] - 1) ** 0.5)
+        patches = value[:, 1 : 1 + side**2].reshape(1, side, side, -1)
+        patches = keras.ops.image.resize(patches, variable.grid, interpolation="bicubic")
+        patches = np.asarray(patches).reshape(1, -1, value.shape[-1])
+        value = np.concatenate([value[:, :1], patches], axis=1)
+    if value.squeeze().shape != tuple(n for n in variable.shape if n != 1):
+        raise _OtherShape(
+            f"where {variable.path} has the shape {value.shape} and not {variable.shape}"
+        )
+    return value.reshape(variable.shape)
+
+
+def _from_torch(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
+    """Read torchvision's and timm's names and layouts."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(found)
+    except SafetensorError as error:
+        raise ValueError(f"{found} is not a whole safetensors file ({error}).") from error
+    return {one.path: _torch_value(tensors, one) for one in variables}
+
+
+def _torch_value(tensors: dict[str, np.ndarray], variable: Variable) -> np.ndarray:
+    layer, _, kind = variable.path.rpartition("/")
+    if layer == "tokens":
+        return tensors[kind]
+    names = {"kernel": "weight", "gamma": "weight", "moving_mean": "running_mean",
+             "beta": "bias", "bias": "bias", "moving_variance": "running_var"}  # fmt: skip
+    block, _, part = layer.rpartition("/")
+    if part in ("query", "key", "value"):  # which timm keeps in one matrix
+        whole = tensors[f"{block}.qkv.{names[kind]}"]
+        value = np.split(whole, 3)[("query", "key", "value").index(part)]
+    elif part == "attention_output":
+        value = tensors[f"{block}.proj.{names[kind]}"]
+    else:
+        value = tensors[f"{layer}.{names[kind]}"]
+    if value.ndim == 4:
+        return value.transpose(2, 3, 1, 0)  # (out, in, h, w) to (h, w, in, out)
+    value = value.T
+    return value.reshape(variable.shape) if value.size == np.prod(variable.shape) else value
+
+
+def _from_kmedclf(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
+    from kmedclf.persistence import load
+
+    return {one.path: np.asarray(one) for one in load(found).model_.variables}
+
+
+def _from_h5(found: str) -> list[np.ndarray]:
+    """Read the weights files of keras.applications, layer by layer in the order of the network."""
+    import h5py
+
+    try:
+        with h5py.File(found) as file:
+            group: Any = file["model_weights"] if "model_weights" in file else file
+            if "layer_names" not in group.attrs:
+                raise ValueError(
+                    f"{found} must be a weights file as of keras.applications, with its layers' "
+                    "names. Got one without them; save the whole model as a .keras file instead."
+                )
+            layers = [_text(name) for name in group.attrs["layer_names"]]
+            return [
+                np.asarray(group[layer][_text(weight)])
+                for layer in layers
+                if not layer.startswith("normalization")  # pixels are normalised before
+                for weight in group[layer].attrs["weight_names"]
+            ]
+    except OSError as error:
+        raise ValueError(f"{found} is not a whole HDF5 file ({error}).") from error
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _from_keras(found: str) -> list[np.ndarray]:
+    return _in_order(keras.models.load_model(found, compile=False))
+
+
+def _from_preset(found: str) -> list[np.ndarray]:
+    try:
+        import keras_hub
+    except ImportError as error:
+        raise ImportError(
+            f"The preset {found!r} needs keras-hub; install it with pip install 'kmedclf[hub]'."
+        ) from error
+    return _in_order(keras_hub.models.Backbone.from_preset(found))
+
+
+def _in_order(model: keras.Model) -> list[np.ndarray]:
+    layers = [one for one in model.layers if not isinstance(one, keras.layers.Normalization)]
+    return [np.asarray(weight) for layer in layers for weight in layer.weights]

@@ -1,0 +1,421 @@
+"""Weights from elsewhere: read, started from, frozen, and told apart."""
+
+import functools
+import http.server
+import os
+import threading
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from helpers import build, data, get, make, same
+from safetensors.numpy import save_file
+
+from kmedclf import models, programs, weight_files
+from kmedclf.datasets import _download
+from kmedclf.weight_files import Published
+
+X, y = data()
+GREY = X[..., :1]
+NAME = "DenseNetClassifier"  # the smallest
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A fitted network on colour images, and the file it was saved to."""
+    estimator = make(NAME).fit(X, y)
+    path = tmp_path_factory.mktemp("weights") / "source.kmedclf"
+    estimator.save(path)
+    return estimator, path
+
+
+def _backbone(estimator):
+    return estimator.weights_[:-2]  # all but kernel and bias of the last layer
+
+
+def test_a_frozen_backbone_keeps_its_weights_and_statistics(source):
+    estimator, path = source
+    head = make(NAME, weights=path, trainable="head").fit(X, y == 1)
+    assert same(_backbone(head), _backbone(estimator))
+    assert head.n_params_ == head.weights_[-1].size + head.weights_[-2].size
+    everything = sum(weight.size for weight in head.weights_)
+    assert head.n_params_ + head.n_non_trainable_params_ == everything
+    assert head.history_["loss"][1] < head.history_["loss"][0]
+
+
+def test_a_frozen_backbone_predicts_in_training():
+    # With statistics of the batch, or dropout, the loss before the first step would differ.
+    images = X[:8] / np.float32(255)
+    for trainable, same_ in (("head", True), ("all", False)):
+        model = build("EfficientNetClassifier", trainable=trainable)
+        training, predicting = model(images, training=True), model(images, training=False)
+        assert np.array_equal(training, predicting) == same_
+
+
+def test_every_fit_starts_from_the_weights(source):
+    _, path = source
+    programs.clear()
+    fresh = make(NAME, weights=path).fit(X, y)
+    scratch = make(NAME).fit(X, y)
+    warm = make(NAME, weights=path).fit(X, y)
+    assert same(warm, fresh)
+    assert not same(warm, scratch)
+    assert not same(make(NAME, weights=path, random_state=1).fit(X, y), fresh)  # a new last layer
+
+
+def test_grey_images_start_from_colour(source):
+    estimator, path = source
+    options = {"weights": path, "trainable": "head", "augment": False}
+    grey = make(NAME, **options).fit(GREY, y)
+    assert same(_backbone(grey), _backbone(estimator))
+    repeated = np.repeat(GREY, 3, axis=-1)
+    colour = make(NAME, **options).fit(repeated, y)
+    np.testing.assert_allclose(grey.predict_proba(GREY), colour.predict_proba(repeated), atol=1e-5)
+
+
+def test_other_content_at_the_same_path_is_another_start(source, tmp_path):
+    estimator, path = source
+    copy, store = tmp_path / "copy.kmedclf", tmp_path / "memory"
+    copy.write_bytes(path.read_bytes())
+    options = {"weights": str(copy), "trainable": "head", "memory": store}
+    first = make(NAME, **options).fit(X, y)
+    make(NAME, random_state=5).fit(X, y).save(copy)
+    second = make(NAME, **options).fit(X, y)
+    assert not same(_backbone(second), _backbone(first))
+    estimator.save(copy)
+    assert same(make(NAME, **options).fit(X, y), first)
+
+
+def test_predicting_needs_no_file(source, tmp_path):
+    _, path = source
+    copy = tmp_path / "copy.kmedclf"
+    copy.write_bytes(path.read_bytes())
+    estimator = make(NAME, weights=copy).fit(X, y)
+    expected = estimator.predict_proba(X)
+    estimator.save(tmp_path / "tuned.kmedclf")
+    copy.unlink()
+    programs.clear()
+    from kmedclf import load
+
+    np.testing.assert_array_equal(load(tmp_path / "tuned.kmedclf").predict_proba(X), expected)
+    np.testing.assert_array_equal(estimator.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_the_last_blocks_alone_are_trained(source, blocks):
+    estimator, path = source
+    tuned = make(NAME, weights=path, trainable=blocks).fit(X, y)
+    layers = [layer for layer in tuned.model_.layers if layer.weights]
+    before = dict(zip((v.path for v in estimator.model_.weights), estimator.weights_, strict=True))
+    first = {1: "conv3_block1_0_bn", 2: "conv2_block1_0_bn"}[blocks]
+    start = [layer.name for layer in layers].index(first)
+    for number, layer in enumerate(layers):
+        kept = all(np.array_equal(v, before.get(v.path)) for v in layer.weights)
+        assert kept == (number < start), layer.name
+
+
+def test_more_blocks_than_there_are():
+    with pytest.raises(ValueError, match=f"^The 'trainable' parameter of {NAME} must be at most t"):
+        make(NAME, trainable=3).fit(X, y)
+
+
+def test_the_head_goes_first(source):
+    _, path = source
+    head = make(NAME, weights=path, trainable="head", epochs=2).fit(X, y)
+    assert same(make(NAME, weights=path, head_epochs=2, epochs=2).fit(X, y), head)
+    assert same(make(NAME, weights=path, head_epochs=5, epochs=2).fit(X, y), head)
+    both = make(NAME, weights=path, head_epochs=2, epochs=4).fit(X, y)
+    assert both.history_["loss"][:2] == head.history_["loss"]
+    assert len(both.history_["loss"]) == 4
+    assert both.n_params_ > head.n_params_
+    assert not same(_backbone(both), _backbone(head))
+    parts = make(NAME, weights=path, head_epochs=2)
+    for _ in range(4):
+        parts.partial_fit(X, y)
+    assert same(parts, both)
+    stopped = make(NAME, weights=path, head_epochs=2, epochs=4, early_stopping=True)
+    assert stopped.fit(X, y, X_val=X, y_val=y).best_epoch_ in (3, 4)
+
+
+def test_unfreezing_goes_on_with_the_same_weights(source):
+    _, path = source
+    estimator = make(NAME, weights=path, trainable="head", warm_start=True).fit(X, y)
+    estimator.set_params(trainable="all", head_epochs=0).fit(X, y)
+    assert len(estimator.history_["loss"]) == 4
+    assert estimator.n_params_ > 100
+
+
+# -- formats -------------------------------------------------------------------------------------
+
+
+def _features(model, images):
+    """What the backbone computes of images, before the last layer."""
+    return keras.Model(model.input, model.get_layer("logits").input).predict(images, verbose=0)
+
+
+def _legacy(model, path):
+    """Write weights as keras.applications publishes them."""
+    with h5py.File(path, "w") as file:
+        layers = [layer for layer in model.layers if layer.weights]
+        file.attrs["layer_names"] = [layer.name.encode() for layer in layers]
+        for layer in layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, weight in zip(names, layer.weights, strict=True):
+                group[name] = np.asarray(weight)
+
+
+def _shaken(model):
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.Normalization):
+            layer.set_weights([w + 0.1 * rng.random(w.shape) for w in layer.get_weights()])
+    return model
+
+
+SHAPE = (50, 36, 3)
+
+
+def _published(name):
+    """Keras' own networks, tiny, and the same of ours."""
+    if name == "DenseNetClassifier":
+        from keras.src.applications.densenet import DenseNet
+
+        theirs = DenseNet([1, 1, 1, 1], False, None, input_shape=SHAPE)
+        return theirs, {"block_config": (1, 1, 1, 1), "growth_rate": 32}, 1
+    from keras.src.applications.efficientnet import EfficientNet
+
+    theirs = EfficientNet(0.1, 0.1, 32, include_top=False, weights=None, input_shape=SHAPE)
+    return theirs, {"width": 0.1, "depth": 0.1}, 255
+
+
+@pytest.mark.parametrize("name", ["DenseNetClassifier", "EfficientNetClassifier"])
+@pytest.mark.parametrize("kind", ["h5", "keras"])
+def test_weights_of_keras_applications(name, kind, tmp_path):
+    theirs, parameters, scale = _published(name)
+    path = tmp_path / f"weights.{kind}"
+    _shaken(theirs)
+    _legacy(theirs, path) if kind == "h5" else theirs.save(path)
+    images = np.random.default_rng(0).random((4, *SHAPE), np.float32)
+    ours = build(name, SHAPE, **parameters, stem="imagenet", weights=str(path))
+    normalized = _normalized(name, images)
+    expected = theirs.predict(normalized * scale, verbose=0).mean(axis=(1, 2))
+    np.testing.assert_allclose(_features(ours, images), expected, rtol=1e-3, atol=1e-4)
+
+
+def _normalized(name, images):
+    return (images - np.float32(get(name).mean)) / np.float32(get(name).std)
+
+
+def _torch_names(model):
+    """Random weights under torchvision's and timm's names for a network of ours."""
+    rng = np.random.default_rng(0)
+    names = {"gamma": "weight", "beta": "bias", "bias": "bias", "moving_mean": "running_mean",
+             "moving_variance": "running_var", "kernel": "weight"}  # fmt: skip
+    tensors = {}
+    for variable in model.weights:
+        layer, _, kind = variable.path.rpartition("/")
+        if layer and layer != "logits" and "attn" not in layer and layer != "tokens":
+            shape = tuple(variable.shape)
+            shape = shape[::-1][:2] + shape[:2] if len(shape) == 4 else shape[::-1]
+            tensors[f"{layer}.{names[kind]}"] = rng.random(shape, np.float32)
+    return tensors
+
+
+def test_weights_of_torchvision(tmp_path):
+    tensors = _torch_names(build("DeepResNetClassifier"))
+    known = {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer1.1.bn2.bias",
+             "layer2.0.downsample.0.weight", "layer2.0.downsample.1.running_var",
+             "layer4.1.conv2.weight"}  # fmt: skip
+    assert known <= set(tensors)
+    size = tensors["conv1.weight"].shape[:2]
+    tensors["conv1.weight"] = np.random.default_rng(1).random((*size, 7, 7), np.float32)
+    tensors["bn1.num_batches_tracked"] = np.array(7)
+    save_file(tensors, tmp_path / "resnet.safetensors")
+    found = build("DeepResNetClassifier", weights=str(tmp_path / "resnet.safetensors"))
+    assert found.get_layer("conv1").strides == (1, 1)  # kept on images of 8 pixels
+    for layer in ("conv1", "layer3.0.downsample.0"):
+        kernel, tensor = np.asarray(found.get_layer(layer).kernel), tensors[f"{layer}.weight"]
+        np.testing.assert_array_equal(kernel[0, 0, 2, 1], tensor[1, 2, 0, 0])
+        np.testing.assert_array_equal(kernel[-1, 0, 0, 1], tensor[1, 0, -1, 0])
+    norm = found.get_layer("layer2.0.bn1")
+    for kind, tensor in (("gamma", "weight"), ("moving_variance", "running_var")):
+        np.testing.assert_array_equal(getattr(norm, kind), tensors[f"layer2.0.bn1.{tensor}"])
+
+
+def _attention(x, tensors, block, heads):
+    """timm's attention in NumPy: one matrix for queries, keys and values, tokens in rows."""
+    qkv = x @ tensors[f"{block}.attn.qkv.weight"].T + tensors[f"{block}.attn.qkv.bias"]
+    q, k, v = qkv.reshape(len(x), 3, heads, -1).transpose(1, 2, 0, 3)
+    scores = q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[-1])
+    weight = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    out = (weight @ v).transpose(1, 0, 2).reshape(len(x), -1)
+    return out @ tensors[f"{block}.attn.proj.weight"].T + tensors[f"{block}.attn.proj.bias"]
+
+
+@pytest.mark.parametrize("grid", [2, 3])
+def test_weights_of_timm(grid, tmp_path):
+    d, block = 8, "blocks.0"
+    tensors = _torch_names(build("ViTClassifier", patch_size=4))
+    rng = np.random.default_rng(2)
+    for name, shape in {
+        "cls_token": (1, 1, d), "pos_embed": (1, 1 + grid**2, d),
+        "blocks.0.attn.qkv.weight": (3 * d, d), "blocks.0.attn.qkv.bias": (3 * d,),
+        "blocks.0.attn.proj.weight": (d, d), "blocks.0.attn.proj.bias": (d,),
+    }.items():  # fmt: skip
+        tensors[name] = rng.random(shape, np.float32)
+    save_file(tensors, tmp_path / "vit.safetensors")
+    model = build("ViTClassifier", patch_size=4, weights=str(tmp_path / "vit.safetensors"))
+    position = np.asarray(model.get_layer("tokens").pos_embed)
+    assert position.shape == (1, 5, d)
+    np.testing.assert_array_equal(position[0, 0], tensors["pos_embed"][0, 0])
+    if grid == 2:  # else resampled
+        np.testing.assert_array_equal(position, tensors["pos_embed"])
+    attention = model.get_layer(f"{block}.attn")
+    rows = rng.random((1, 5, d), np.float32)
+    expected = _attention(rows[0], tensors, block, heads=2)
+    np.testing.assert_allclose(attention(rows, rows)[0], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["DeepResNetClassifier", "ViTClassifier", "DenseNetClassifier"])
+def test_presets_of_keras_hub(name, tmp_path):
+    hub = pytest.importorskip("keras_hub").models
+    if name == "ViTClassifier":
+        backbone = hub.ViTBackbone((32, 32, 3), 16, 2, 2, 8, 16)
+        parameters = {"num_layers": 2, "hidden_dim": 8, "num_heads": 2, "mlp_dim": 16}
+    elif name == "DenseNetClassifier":
+        backbone = hub.DenseNetBackbone([1, 2], image_shape=(32, 32, 3))
+        parameters = {"block_config": (1, 2), "growth_rate": 32, "stem": "imagenet"}
+    else:
+        backbone = hub.ResNetBackbone(
+            [64], [7], [64, 128, 256, 512], [2, 2, 2, 2], [1, 2, 2, 2], "basic_block",
+            image_shape=(32, 32, 3),
+        )  # fmt: skip
+        parameters = {"filters": 64, "stem": "imagenet"}
+    _shaken(backbone).save_to_preset(str(tmp_path / "preset"))
+    images = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
+    ours = build(name, (32, 32, 3), **parameters, weights=str(tmp_path / "preset"))
+    expected = backbone.predict(_normalized(name, images), verbose=0)
+    expected = expected[:, 0] if expected.ndim == 3 else expected.mean(axis=(1, 2))
+    np.testing.assert_allclose(_features(ours, images), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_preset_without_keras_hub_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "keras_hub", None)
+    with pytest.raises(ImportError, match=r"'densenet_121_imagenet'.*kmedclf\[hub\]"):
+        make(NAME, weights="densenet_121_imagenet").fit(X, y)
+
+
+# -- mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["no/such.h5", "nothing.kmedclf"])
+def test_a_file_that_is_not_there(missing):
+    with pytest.raises(FileNotFoundError, match=f"^The 'weights' parameter of {NAME}.*{missing}"):
+        make(NAME, weights=missing).fit(X, y)
+
+
+def test_a_file_of_another_network(source, tmp_path):
+    _, path = source
+    for change in ({"growth_rate": 3}, {"block_config": (1, 2)}):
+        with pytest.raises(ValueError, match=f"^The 'weights' parameter of {NAME} must hold the "):
+            make(NAME, weights=path, **change).fit(X, y)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".safetensors", ".kmedclf"])
+def test_half_a_file(suffix, tmp_path):
+    path = tmp_path / f"half{suffix}"
+    path.write_bytes(b"\x10\0\0\0\0\0\0\0half")
+    with pytest.raises(ValueError, match=r"half\.\w+ is not a whole "):
+        make(NAME, weights=path).fit(X, y)
+
+
+def test_a_file_of_another_kind(tmp_path):
+    path = tmp_path / "weights.pth"
+    path.touch()
+    with pytest.raises(ValueError, match=rf"must be a file of one of the kinds .*{path}"):
+        make(NAME, weights=path).fit(X, y)
+
+
+def test_images_of_many_channels_have_no_published_start(source):
+    with pytest.raises(ValueError, match=r"must be None for images .* Got images of 2 channels"):
+        make(NAME, weights=source[1]).fit(X[..., :2], y)
+    assert make(NAME).fit(X[..., :2], y).predict(X[..., :2]).shape == (48,)
+
+
+def test_networks_that_nobody_trained_on_imagenet():
+    with pytest.raises(ValueError, match="no ImageNet weights are published for it"):
+        make(NAME, weights="imagenet").fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        *(models.DeepResNetClassifier(depth=depth) for depth in (18, 34, 50)),
+        *(models.EfficientNetClassifier(variant=variant) for variant in ("b0", "b1", "b2")),
+        models.DenseNetClassifier(), models.ViTClassifier(),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_without_a_network_it_says_which_file_goes_where(estimator, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KMEDCLF_MIRROR", "http://127.0.0.1:9")
+    monkeypatch.setattr(_download, "RETRIES", 0)
+    published = estimator.published()
+    with pytest.raises(FileNotFoundError) as caught:
+        estimator.set_params(weights="imagenet").fit(X, y)
+    for fact in (type(estimator).__name__, published.name, published.url, str(tmp_path / "models")):
+        assert fact in str(caught.value)
+    assert published.md5 is None or published.md5 in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+class PublishedNet(models.DenseNetClassifier):
+    """A network whose weights are on a server."""
+
+    md5 = None
+
+    def published(self):
+        return Published("tiny.h5", "http://127.0.0.1:9/tiny.h5", type(self).md5)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A folder served over HTTP on this machine, an empty cache, and what was asked for."""
+    asked, folder = [], tmp_path / "served"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            asked.append(self.path)
+
+    handler = functools.partial(Handler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("KMEDCLF_MIRROR", f"http://127.0.0.1:{served.server_port}")
+        monkeypatch.setattr(_download, "RETRIES", 0)
+        yield folder, asked
+        served.shutdown()
+
+
+def test_published_weights_are_downloaded_once(server, tmp_path, monkeypatch):
+    folder, asked = server
+    tiny = {"block_config": (1, 1, 1, 1), "epochs": 1, "early_stopping": False, "random_state": 0}
+    net = PublishedNet(**tiny, weights="imagenet", trainable="head")
+    with pytest.raises(FileNotFoundError, match=r"tiny\.h5, are not in .*could not be downloaded"):
+        net.fit(X, y)
+    theirs, _, _ = _published("DenseNetClassifier")
+    _legacy(theirs, folder / "tiny.h5")
+    monkeypatch.setattr(PublishedNet, "md5", "0" * 32)
+    with pytest.raises(FileNotFoundError, match=f"check that its md5 is {'0' * 32}"):
+        net.fit(X, y)
+    assert not (tmp_path / "home").exists()
+    monkeypatch.setattr(PublishedNet, "md5", _download.md5_of(folder / "tiny.h5"))
+    first, second = net.fit(X, y).weights_, net.fit(GREY, y).weights_
+    assert same(first[:-2], second[:-2])
+    assert same(first[:-2], [np.asarray(weight) for weight in theirs.weights])
+    assert len(asked) == 4 and weight_files.cache_folder() == tmp_path / "home" / "models"  # noqa: PT018
+    assert os.listdir(tmp_path / "home" / "models") == ["tiny.h5"]
