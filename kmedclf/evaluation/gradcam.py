@@ -85,7 +85,7 @@ def gradcam_maps(
     batch = tf.convert_to_tensor(np.reshape(X, (-1, *model.input_shape[1:])), tf.float32)
     with tf.GradientTape() as tape:
         maps, values = both(batch, training=False)  # (m, h', w', f), (m, k)
-        chosen = np.argmax(values, axis=1) if index is None else np.asarray(index)
+        chosen = np.argmax(values, axis=1) if index is None else np.asarray(index, np.int64)
         score = tf.gather(values, chosen, axis=1, batch_dims=1)  # (m,)
     slope = tf.cast(tape.gradient(score, maps), tf.float32)
     weights = tf.reduce_mean(slope, axis=(1, 2), keepdims=True)
@@ -229,4 +229,4 @@ def _features(model: Any, name: str) -> Any:
 def _before_softmax(model: Any) -> Any:
     """Give the logits: the input of a last softmax layer, or the model's output."""
     last = model.layers[-1]
-    return last.input if type(last).__name__ == "Softmax" else model.output
+    return last.input if type(last).__name__ == "Softmax" else model.outputs[0]

@@ -205,15 +205,15 @@ def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]
     firsts = np.sort(np.unique(report.true_index[sure], return_index=True)[1])  # one of a class
     figures = []
     for kind, words, indices in (
-        ("right", "the surest of some classes", sure[firsts][:EXPLAINED].tolist()),
-        ("wrong", "the surest", report.surest_mistakes(EXPLAINED)),
+        ("right", "in the surest of some classes", sure[firsts][:EXPLAINED].tolist()),
+        ("wrong", "in the surest ones", report.surest_mistakes(EXPLAINED)),
     ):
         if indices:
             size = (1.5 * len(indices), 3.3 if kind == "right" else 4.95)
             draw = partial(explanations, model, report, X, indices=indices)
             image = png(lambda fig, draw=draw: draw(fig=fig), size)  # type: ignore[misc]
-            title = f"Grad-CAM, {kind} predictions"
-            figures.append((title, f"What speaks for a class is bright; {words}.", image))
+            words = f"What speaks for a class is bright, {words}; without colour nothing does."
+            figures.append((f"Grad-CAM, {kind} predictions", words, image))
     return figures
 
 
