@@ -192,13 +192,13 @@ def _not_of_this_network(owner: str, found: str, what: str) -> ValueError:
     )
 
 
-def _shaped(value: np.ndarray, variable: Variable) -> np.ndarray:
+def _shaped(given: np.ndarray, variable: Variable) -> np.ndarray:
     """Bring a value into a variable's shape, resampling the positions of patches."""
-    value = np.asarray(value, dtype=np.float32)
+    value: np.ndarray = np.asarray(given, dtype=np.float32)
     if variable.grid is not None and value.size != np.prod(variable.shape):
         value = value.reshape(1, -1, value.shape[-1])  # (1, 1 + side², d)
         side = int((value.shape[1] - 1) ** 0.5)
-        patches = value[:, 1 : 1 + side**2].reshape(1, side, side, -1)
+        patches: Any = value[:, 1 : 1 + side**2].reshape(1, side, side, -1)
         patches = keras.ops.image.resize(patches, variable.grid, interpolation="bicubic")
         patches = np.asarray(patches).reshape(1, -1, value.shape[-1])
         value = np.concatenate([value[:, :1], patches], axis=1)
