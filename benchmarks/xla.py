@@ -32,7 +32,7 @@ def speeds(cls: type, images: Any, repeats: int) -> tuple[list[float], list[floa
     programs = []
     for jit in (False, True):
         program = Program(Spec(cls, (), images.shape, images.scale, 8, "adam", "float32", jit))
-        program.reset(np.random.SeedSequence(0), None)
+        program.reset(np.random.SeedSequence(0), None, {})
         programs.append(program)
     found: tuple[list[float], list[float]] = [], []
     for number in range(repeats + 1):

@@ -11,19 +11,25 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
+
+from kmedclf import augment_layers, augment_sets
 
 Augmentation = Callable[[Any, Any], Any]
 
 
 def resolve(
-    augment: bool | str | Sequence[str] | None, *, image: bool, name: str
-) -> tuple[str, ...]:
-    """Turn an estimator's ``augment`` parameter into the names of sets, in order.
+    augment: bool | str | keras.layers.Layer | Sequence[str | keras.layers.Layer] | None,
+    *,
+    image: bool,
+    name: str,
+) -> tuple[str | augment_layers.Layer, ...]:
+    """Turn an estimator's ``augment`` parameter into a key of what is done, in order.
 
     Parameters
     ----------
-    augment : bool, str, sequence of str or None
+    augment : bool, str, keras.layers.Layer, sequence of them or None
         True is ``"flip_rotate"``, False nothing, None ``"flip_rotate"`` for images and nothing
         for flat vectors.
     image : bool
@@ -33,26 +39,38 @@ def resolve(
 
     Returns
     -------
-    tuple of str
-        Names out of `NAMES`.
+    tuple of str or Layer
+        Names out of `NAMES`, and descriptions of layers.
     """
     if augment is None:
         augment = image
     if isinstance(augment, bool):
         return ("flip_rotate",) if augment else ()
-    names = (augment,) if isinstance(augment, str) else tuple(augment)
-    for one in names:
-        if one not in _SETS:
+    several = (augment,) if isinstance(augment, str | keras.layers.Layer) else tuple(augment)
+    for one in several:
+        if not isinstance(one, keras.layers.Layer) and one not in NAMES:
             raise ValueError(
-                f"The 'augment' parameter of {name} must hold names out of {', '.join(NAMES)}. "
-                f"Got {one!r} instead."
+                f"The 'augment' parameter of {name} must hold Keras layers, or names out of "
+                f"{', '.join(NAMES)}. Got {one!r} instead."
             )
-    return names
+    return tuple(
+        one if isinstance(one, str) else augment_layers.describe(one, name) for one in several
+    )
 
 
-def make(names: Sequence[str]) -> Augmentation:
-    """Compose named sets into one function of a batch and a seed."""
-    steps = [_SETS[name] for name in names]
+def make(several: Sequence[str | augment_layers.Layer], dtype: Any = tf.float32) -> Augmentation:
+    """Compose sets and layers into one function of a batch and a seed.
+
+    Parameters
+    ----------
+    several : sequence of str or Layer
+        As from `resolve`.
+    dtype : tf.DType, default=tf.float32
+        What the images were before they became float32: colours are kept in its range.
+    """
+    bounds = (float(dtype.min), float(dtype.max)) if dtype.is_integer else None
+    sets = {**_SETS, "intensity": functools.partial(augment_sets.intensity, bounds=bounds)}
+    steps = [sets[one] if isinstance(one, str) else augment_layers.make(one) for one in several]
 
     def augmentation(images: Any, seed: Any) -> Any:
         for number, step in enumerate(steps):
@@ -200,10 +218,16 @@ def _flip_some(images: Any, seed: Any, axis: int) -> Any:
 
 
 _SETS: dict[str, Augmentation] = {
+    "basic": functools.partial(flip_rotate, turn=15 / 360),
+    "blur": augment_sets.blur,
+    "crop": augment_sets.crop,
     "dihedral": dihedral,
+    "distortion": augment_sets.distortion,
     "flip_rotate": flip_rotate,
     "flips": flips,
+    "intensity": augment_sets.intensity,
     "mirror": mirror,
+    "rotate": augment_sets.rotate,
     "shift": shift,
 }
 

@@ -20,6 +20,7 @@ from kmedclf.params import TrainingParameters
 from kmedclf.path_input import check_files
 from kmedclf.pipeline import Images, Rows, is_memmap
 from kmedclf.progress import EpochProgress
+from kmedclf.schedules import Schedule
 
 _DTYPES = ("float32", "uint8", "uint16", "int8", "int16", "int32", "int64")
 
@@ -163,13 +164,14 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         self
             The fitted estimator.
         """
-        schedule = replace(fitting.schedule(self), epochs=1, early_stopping=False)
+        whole = fitting.schedule(self)
+        schedule = replace(whole, epochs=1, early_stopping=False, cycle=whole.epochs)
         data = fitting.Data(X, y, sample_weight, classes=classes)
         return self._fit(schedule, data, fitting.state(self), keep_optimizer=True)
 
     def _fit(
         self,
-        schedule: training.Schedule,
+        schedule: Schedule,
         data: fitting.Data,
         start: training.State | None,
         *,

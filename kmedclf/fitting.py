@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 from sklearn.utils._param_validation import validate_parameter_constraints
 
-from kmedclf import annotated, augment, network, params, training, validation
-from kmedclf.rows import Labelled, Split, arrange
+from kmedclf import annotated, augment, network, params, step, training, validation
+from kmedclf.rows import Labelled, Oversample, Split, arrange
+from kmedclf.schedules import Schedule
 from kmedclf.validation import unwrap
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Data:
             setattr(self, field.name, unwrap(getattr(self, field.name)))
 
 
-def schedule(estimator: ImageClassifier) -> training.Schedule:
+def schedule(estimator: ImageClassifier) -> Schedule:
     """Check all parameters of an estimator, and collect those of the training loop."""
     validate_parameter_constraints(
         annotated.parameter_constraints(type(estimator)),
@@ -50,8 +51,8 @@ def schedule(estimator: ImageClassifier) -> training.Schedule:
                 f"The 'callbacks' parameter of {type(estimator).__name__} must hold instances of "
                 f"keras.callbacks.Callback. Got {callback!r} instead."
             )
-    names = [field.name for field in fields(training.Schedule)]
-    return training.Schedule(**{name: getattr(estimator, name) for name in names})
+    names = {field.name for field in fields(Schedule)} - {"cycle"}
+    return Schedule(**{name: getattr(estimator, name) for name in names})
 
 
 def state(estimator: ImageClassifier) -> training.State | None:
@@ -68,7 +69,7 @@ def state(estimator: ImageClassifier) -> training.State | None:
 
 def task(
     estimator: ImageClassifier,
-    schedule: training.Schedule,
+    schedule: Schedule,
     data: Data,
     start: training.State | None,
     *,
@@ -108,6 +109,7 @@ def task(
         )
     if start is not None and _optimizer(spec) != _optimizer(estimator._spec):
         start = replace(start, optimizer=None)  # the weights go on, under a fresh optimizer
+    sets = augment.resolve(estimator.augment, image=images.shape[1] > 1, name=name)
     split = Split(estimator.validation_fraction, data.groups, estimator._seed)
     rows, held = arrange(
         (images, labels, weight),
@@ -115,10 +117,21 @@ def task(
         classes=estimator.classes_,
         class_weight=estimator.class_weight,
         split=split if schedule.early_stopping else None,
+        oversample=_oversample(estimator, bool(sets)),
         name=name,
     )
-    sets = augment.resolve(estimator.augment, image=images.shape[1] > 1, name=name)
     return training.Task(spec, schedule, rows, held, sets, estimator._seed, start, keep_optimizer)
+
+
+def _oversample(estimator: ImageClassifier, augmented: bool) -> Oversample | None:
+    if estimator.oversample is None:
+        return None
+    if estimator.oversample == "augment" and not augmented:
+        raise ValueError(
+            f"The 'oversample' parameter of {type(estimator).__name__} must be 'duplicate' or None "
+            "where 'augment' is off. Got 'augment' instead."
+        )
+    return Oversample(estimator._seed, estimator.oversample == "augment")
 
 
 def _held_out(estimator: ImageClassifier, data: Data) -> Labelled | None:
@@ -132,8 +145,9 @@ def _held_out(estimator: ImageClassifier, data: Data) -> Labelled | None:
 
 
 def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
-    # float16 adds variables for the scale of the loss; what is frozen has none
-    return spec.optimizer, spec.precision, dict(spec.architecture).get("trainable")
+    # float16 adds variables for the scale of the loss, momentum its own; what is frozen has none
+    trainable = dict(spec.architecture).get("trainable")
+    return spec.optimizer, spec.precision, trainable, "momentum" in dict(spec.options)
 
 
 def _spec(estimator: ImageClassifier, images: Images) -> network.Spec:
@@ -150,6 +164,7 @@ def _spec(estimator: ImageClassifier, images: Images) -> network.Spec:
         precision=network.resolve_precision(estimator.precision),
         jit_compile=estimator.jit_compile,
         start=estimator._start_identity(),
+        options=step.options(estimator),
     )
 
 

@@ -152,7 +152,7 @@ def _content(rows: Rows, held: Rows | None) -> tuple[Any, ...]:
 
 
 def _columns(rows: Rows) -> tuple[Any, ...]:
-    return rows.index, rows.y, rows.weight
+    return rows.index, rows.y, rows.weight, rows.copy
 
 
 def _source(cls: type) -> str | None:

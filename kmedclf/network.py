@@ -41,6 +41,8 @@ class Spec:
         Whether the training step goes through XLA.
     start : str, default=""
         Content of the weights to start from, where they come from a file.
+    options : tuple of (str, hashable), default=()
+        What a training step does otherwise than by default; see `kmedclf.step.options`.
     """
 
     estimator: type[Any]
@@ -52,6 +54,7 @@ class Spec:
     precision: str
     jit_compile: bool | str
     start: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def network(self) -> tuple[Any, ...]:
@@ -81,7 +84,7 @@ def build(spec: Spec, *, softmax: bool = False) -> tuple[keras.Model, list[tuple
     hook = spec.estimator(**dict(spec.architecture))
     # Inside the scope no variable is given a value, so that initialisers can be kept and run
     # again for every seed instead of being run once and forgotten.
-    with _building, _python_random_kept(), _dtype_policy(spec.precision):
+    with _building, python_random_kept(), _dtype_policy(spec.precision):
         with keras.StatelessScope(initialize_variables=False):
             image = keras.Input(spec.image_shape, dtype="float32", name="image")  # (b, h, w, c)
             x = keras.layers.Rescaling(spec.scale, dtype="float32", name="scale")(image)
@@ -140,8 +143,8 @@ def resolve_precision(precision: str) -> str:
 
 
 @contextmanager
-def _python_random_kept() -> Iterator[None]:
-    # Keras draws a seed from Python's global generator for every initialiser it constructs.
+def python_random_kept() -> Iterator[None]:
+    """Leave Python's global generator alone, from which Keras seeds what it constructs."""
     state = random.getstate()
     try:
         yield

@@ -21,6 +21,7 @@ PositiveInt: TypeAlias = Annotated[int, Interval(Integral, 1, None, closed="left
 PositiveFloat: TypeAlias = Annotated[float, Interval(Real, 0, None, closed="neither")]
 NonNegativeFloat: TypeAlias = Annotated[float, Interval(Real, 0, None, closed="left")]
 Fraction: TypeAlias = Annotated[float, Interval(Real, 0, 1, closed="neither")]
+FractionOrZero: TypeAlias = Annotated[float, Interval(Real, 0, 1, closed="left")]
 RandomState: TypeAlias = Annotated[int | np.random.RandomState | None, "random_state"]
 Verbose: TypeAlias = Annotated[int | bool, "verbose"]
 
@@ -49,6 +50,47 @@ class TrainingParameters:
     learning_rate : float or None, default=None
         Learning rate; None is Keras' default of the chosen optimizer, so that a search over
         optimizers is fair.
+    momentum : float, default=0.0
+        Momentum of the optimizer "sgd"; the others do not use it.
+    nesterov : bool, default=False
+        Whether that momentum is Nesterov's.
+    weight_decay : float or None, default=None
+        Share of every kernel that a step takes off, times the learning rate: the decoupled decay
+        of Keras' optimizers, biases and normalisation excepted. None is Keras' default: 0.004 of
+        all weights for "adamw", nothing for the others.
+    l2 : float, default=0.0
+        Penalty on the sum of the squares of all kernels, added to the loss that is minimised and
+        not to the one that is reported.
+    clipnorm : float or None, default=None
+        Longest gradient, over all weights together; a longer one is scaled down to it.
+    accumulate_steps : int, default=1
+        Parts in which a batch goes through the network, one after the other, for a gradient step
+        of the whole: less memory for the same ``batch_size``. Batch normalisation sees the parts,
+        and XLA is not used.
+    lr_schedule : {"step", "plateau", "cosine", "one_cycle"} or None, default=None
+        How the learning rate changes. "step" multiplies it by ``lr_factor`` every ``lr_step``
+        epochs, "plateau" after ``lr_patience`` epochs without an improvement of the monitored
+        value (that of training where nothing is validated); "cosine" lets it fall to 0 over
+        ``epochs`` like half a cosine, "one_cycle" rise to it from 1/25 of it and fall to 1/250,000.
+        Every ``fit`` starts the schedule anew; ``partial_fit`` goes through one of ``epochs``
+        calls.
+    lr_step : int, default=5
+        Epochs between the steps of "step".
+    lr_factor : float, default=0.1
+        What "step" and "plateau" multiply the learning rate by.
+    lr_patience : int, default=10
+        Epochs that "plateau" waits.
+    lr_warmup : float or None, default=None
+        Share of all steps in which the learning rate rises. None is 0.25 for "one_cycle" and 0 for
+        "cosine"; the others do not use it.
+    loss : {"crossentropy", "focal"}, default="crossentropy"
+        What training minimises, and early stopping watches as "loss".
+    focal_alpha : float, default=0.25
+        Factor of the focal loss; ``class_weight`` sets one per class.
+    focal_gamma : float, default=2.0
+        Exponent of the focal loss; 0 makes it cross entropy.
+    label_smoothing : float, default=0.0
+        Share of a label that goes to all classes alike; of ``loss`` and the validation loss.
     early_stopping : bool, default=True
         Stop when the monitored validation value no longer improves. Validates on ``X_val`` where
         it is given, else on a part split off the training rows.
@@ -71,11 +113,23 @@ class TrainingParameters:
         Weight of each class in the loss, computed from the rows trained on. "balanced" is
         n / (k count); "inverse" is proportional to 1 / count and sums to 1; a dict maps original
         labels to weights.
-    augment : bool, str, list of str or None, default=None
+    oversample : {"duplicate", "augment"} or None, default=None
+        Repeat the images of smaller classes until all classes have as many as the largest, in the
+        part trained on only. "augment" augments the copies and nothing else. Copies keep their
+        sample weights; class weights are computed with the copies counted.
+    augment : bool, str, keras.layers.Layer, list of them or None, default=None
         Augmentation of the training images. True is "flip_rotate": flips in both directions and
         a rotation by up to 0.2 turns, right for cells and wrong for most X-rays; "mirror",
-        "flips", "dihedral", "shift" or a list of names choose others; False is none. None is True
-        for images and False for flat vectors.
+        "flips", "dihedral", "shift", "rotate", "crop" or the sets "basic", "intensity",
+        "distortion" and "blur" are others, and so is any Keras layer that keeps an image's shape;
+        a list applies several in turn. Layers see one image at a time, as float32 on the scale
+        of X. False is none. None is True for images and False for flat vectors.
+    mixup : float, default=0.0
+        Alpha of MixUp: each image is blended with the next in the batch, labels and weights alike,
+        the larger share being Beta(alpha, alpha) distributed. 0 is off.
+    cutmix : float, default=0.0
+        Alpha of CutMix: a rectangle of each image is taken from the next in the batch. 0 is off;
+        with both, each image draws one of the two.
     precision : {"float32", "mixed", "mixed_bfloat16", "mixed_float16"}, default="float32"
         Arithmetic of all layers but the last; "mixed" chooses for the device.
     jit_compile : bool or "auto", default="auto"
@@ -119,6 +173,21 @@ class TrainingParameters:
     batch_size: PositiveInt = 32
     optimizer: Optimizer = "adam"
     learning_rate: PositiveFloat | None = None
+    momentum: FractionOrZero = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat | None = None
+    l2: NonNegativeFloat = 0.0
+    clipnorm: PositiveFloat | None = None
+    accumulate_steps: PositiveInt = 1
+    lr_schedule: Literal["step", "plateau", "cosine", "one_cycle"] | None = None
+    lr_step: PositiveInt = 5
+    lr_factor: Fraction = 0.1
+    lr_patience: PositiveInt = 10
+    lr_warmup: FractionOrZero | None = None
+    loss: Literal["crossentropy", "focal"] = "crossentropy"
+    focal_alpha: PositiveFloat = 0.25
+    focal_gamma: NonNegativeFloat = 2.0
+    label_smoothing: FractionOrZero = 0.0
     early_stopping: bool = True
     monitor: Literal["accuracy", "loss"] = "accuracy"
     n_iter_no_change: PositiveInt = 20
@@ -128,9 +197,17 @@ class TrainingParameters:
     validation_fraction: Fraction = 0.1
     restore_best: bool = True
     class_weight: Literal["balanced", "inverse"] | dict | None = None
+    oversample: Literal["duplicate", "augment"] | None = None
     augment: (
-        Annotated[str, StrOptions(set(augmentation.NAMES))] | bool | list[str] | tuple[str] | None
+        Annotated[str, StrOptions(set(augmentation.NAMES))]
+        | bool
+        | keras.layers.Layer
+        | list[str | keras.layers.Layer]
+        | tuple[str | keras.layers.Layer, ...]
+        | None
     ) = None
+    mixup: NonNegativeFloat = 0.0
+    cutmix: NonNegativeFloat = 0.0
     precision: Precision = "float32"
     jit_compile: Literal["auto"] | bool = "auto"
     image_shape: tuple[int, ...] | list[int] | None = None

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from kmedclf.augment import Augmentation, make
+from kmedclf.augment import make
 from kmedclf.file_array import FileArray
 
 Fetch = Callable[[Any], Any]
@@ -122,12 +122,15 @@ class Rows:
         Their classes, 0 to k - 1.
     weight : ndarray of shape (m,), float32
         Their weights in the loss.
+    copy : ndarray of shape (m,), bool, or None
+        Which rows repeat another and are augmented, where the others are not.
     """
 
     images: Images
     index: np.ndarray
     y: np.ndarray
     weight: np.ndarray
+    copy: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of rows, m."""
@@ -135,22 +138,28 @@ class Rows:
 
     @property
     def columns(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Indices, classes and weights as TensorFlow has them, on the CPU."""
+        """Indices, classes and weights as TensorFlow has them, on the CPU.
+
+        The index i of a copy is written ~i: a column for one bit would be one more everywhere.
+        """
+        index = self.index if self.copy is None else np.where(self.copy, ~self.index, self.index)
         with tf.device("CPU:0"):
             return (
-                tf.constant(self.index, tf.int64),
+                tf.constant(index, tf.int64),
                 tf.constant(self.y, tf.int32),
                 tf.constant(self.weight, tf.float32),
             )
 
     def take(self, position: np.ndarray) -> Rows:
         """Return the rows at the given positions, in that order."""
-        return Rows(self.images, self.index[position], self.y[position], self.weight[position])
+        copy = None if self.copy is None else self.copy[position]
+        columns = (one[position] for one in (self.index, self.y, self.weight))
+        return Rows(self.images, *columns, copy)
 
     def reweighted(self, factor: np.ndarray) -> Rows:
         """Return the rows with their weights multiplied by ``factor``, of shape (m,)."""
         weight = (self.weight * factor).astype(np.float32)
-        return Rows(self.images, self.index, self.y, weight)
+        return replace(self, weight=weight)
 
 
 def is_memmap(array: np.ndarray | None) -> bool:
@@ -169,7 +178,8 @@ def make_dataset(
     shape: tuple[int, int, int],
     columns: tuple[tf.Tensor, ...],
     batch_size: tf.Tensor,
-    augment: tuple[str, ...] = (),
+    augment: tuple[Any, ...] = (),
+    copies: bool = False,
     seed: Any = (0, 0),
 ) -> tf.data.Dataset:
     """Make the dataset of one pass.
@@ -184,8 +194,10 @@ def make_dataset(
         Image indices first, then whatever goes with them (classes, weights).
     batch_size : tf.Tensor of shape (), int64
         Images in a batch; the last batch may be smaller.
-    augment : tuple of str
-        Names of augmentation sets; without any, images keep their dtype.
+    augment : tuple
+        As from `kmedclf.augment.resolve`; without any, images keep their dtype.
+    copies : bool, default=False
+        Whether only copies are augmented; see `Rows`.
     seed : tf.Tensor of shape (2,), int32, default=(0, 0)
         Seed of the pass; the number of the chunk is mixed in.
 
@@ -198,7 +210,7 @@ def make_dataset(
         dataset = tf.data.Dataset.from_tensor_slices(columns)
         if augment:
             size = _chunk_size(shape)
-            load = _augmented(fetch, make(augment), size, seed)
+            load = _augmented(fetch, augment, copies, size, seed)
             dataset = dataset.batch(size).enumerate().map(load).rebatch(batch_size)
         else:
             dataset = dataset.batch(batch_size)
@@ -207,7 +219,7 @@ def make_dataset(
 
 
 def _augmented(
-    fetch: Fetch, augmentation: Augmentation, size: int, seed: Any
+    fetch: Fetch, augment: tuple[Any, ...], copies: bool, size: int, seed: Any
 ) -> Callable[..., Any]:
     """Make the function that fetches and augments one chunk of rows.
 
@@ -216,12 +228,18 @@ def _augmented(
     """
 
     def load(step: Any, chunk: Any) -> Any:
-        images = tf.cast(fetch(chunk[0]), tf.float32)
-        n = tf.shape(images)[0]
+        index = chunk[0]
+        if copies:
+            index = tf.where(index < 0, -1 - index, index)
+        pixels = fetch(index)
+        images, n = tf.cast(pixels, tf.float32), tf.shape(pixels)[0]
         whole = tf.pad(images, [[0, size - n], [0, 0], [0, 0], [0, 0]])
         key = tf.stack([seed[0], seed[1] + tf.cast(step, tf.int32) * 1024])
-        images = augmentation(tf.ensure_shape(whole, [size, *images.shape[1:]]), key)
-        return images[:n], *chunk[1:]
+        whole = tf.ensure_shape(whole, [size, *images.shape[1:]])
+        augmented = make(augment, pixels.dtype)(whole, key)[:n]
+        if copies:
+            augmented = tf.where(chunk[0][:, None, None, None] < 0, augmented, images)
+        return augmented, *chunk[1:]
 
     return load
 

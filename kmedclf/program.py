@@ -6,9 +6,7 @@ Every public parameter of an estimator either is in the program's `Spec`, or is 
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,27 +14,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kmedclf import devices, network, pipeline
+from kmedclf import devices, mixing, network, optimizers, pipeline, step
+from kmedclf.counting import count
 from kmedclf.network import Spec
 from kmedclf.pipeline import Rows
 
 Weights = list[np.ndarray]
 NO_SEED = np.zeros(2, np.int32)
-
-_counts: Counter[str] = Counter()
-_counting = threading.Lock()
-
-
-def count(what: str) -> None:
-    """Count an event of this process: a build, a trace, a loan."""
-    with _counting:
-        _counts[what] += 1
-
-
-def counts() -> dict[str, int]:
-    """Return how often what was counted so far."""
-    with _counting:
-        return {name: _counts[name] for name in ("builds", "traces", "borrowed")}
+NO_RATES = np.zeros(0, np.float32)
 
 
 class Program:
@@ -58,24 +43,30 @@ class Program:
         self.spec = spec
         self.model, self._initializers = network.build(spec)
         self.model.compile(
-            optimizer=spec.optimizer,
+            optimizer=optimizers.make(spec),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-        self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
+        self.loss = step.make_loss(spec)
+        self._options = dict(spec.options)
+        self._knobs = {name: tf.Variable(0.0, trainable=False) for name in step.KNOBS}
+        if "weight_decay" in self._options:
+            optimizers.decay_kernels(self.model, self._knobs["weight_decay"])
         self._default_learning_rate = float(self.model.optimizer.learning_rate)
         self._optimizer_start: list[Any] | None = None
         self._loaded: Weights | None = None
         self._images: pipeline.Images | None = None
         jit = devices.xla_pays(self.model) if spec.jit_compile == "auto" else spec.jit_compile
-        self._jit_compile = jit
+        self._jit_compile = jit and "accumulate_steps" not in self._options
         self._steps: dict[Any, Any] = {}
         self._graphs: dict[tuple[Any, ...], Any] = {}
         count("builds")
 
     # -- state ------------------------------------------------------------------------------
 
-    def reset(self, seed: np.random.SeedSequence, learning_rate: float | None) -> None:
+    def reset(
+        self, seed: np.random.SeedSequence, learning_rate: float | None, knobs: Mapping[str, float]
+    ) -> None:
         """Set every variable to its start: weights, statistics, optimizer, seed generators.
 
         Parameters
@@ -84,17 +75,19 @@ class Program:
             Determines the initial weights and the seeds of stochastic layers.
         learning_rate : float or None
             Learning rate; None is Keras' default for the optimizer.
+        knobs : mapping of str to float
+            A number for each of `kmedclf.step.KNOBS`, by default 0.
         """
         self._loaded = None
         optimizer = self.model.optimizer
         optimizer.learning_rate = self._default_learning_rate
         if self._optimizer_start is None:
-            optimizer.build(self.model.trainable_variables)
-            self._optimizer_start = [_compact(variable.numpy()) for variable in optimizer.variables]
-        for variable, value in zip(optimizer.variables, self._optimizer_start, strict=True):
-            variable.assign(np.broadcast_to(value, variable.shape))
+            self._optimizer_start = optimizers.start(optimizer, self.model.trainable_variables)
+        optimizers.assign(optimizer, self._optimizer_start)
         if learning_rate is not None:
             optimizer.learning_rate = learning_rate
+        for name, knob in self._knobs.items():
+            knob.assign(knobs.get(name, 0.0))
         network.initialize(self._initializers, seed)
         self.model.stop_training = False
 
@@ -126,8 +119,7 @@ class Program:
     def load_optimizer(self, state: Sequence[np.ndarray]) -> None:
         """Continue with the optimizer's variables of an earlier fit, its learning rate excepted."""
         learning_rate = float(self.model.optimizer.learning_rate)
-        for variable, value in zip(self.model.optimizer.variables, state, strict=True):
-            variable.assign(value)
+        optimizers.assign(self.model.optimizer, state)
         self.model.optimizer.learning_rate = learning_rate
 
     def release(self) -> None:
@@ -137,7 +129,12 @@ class Program:
     # -- graph functions ---------------------------------------------------------------------
 
     def train_epoch(
-        self, rows: Rows, batch_size: int, augment: tuple[str, ...], seed: np.ndarray
+        self,
+        rows: Rows,
+        batch_size: int,
+        augment: tuple[Any, ...],
+        seed: np.ndarray,
+        rates: np.ndarray | None = None,
     ) -> tuple[float, float]:
         """Train one pass over the rows, in their order, in one graph call.
 
@@ -147,10 +144,12 @@ class Program:
             The rows, shuffled.
         batch_size : int
             Rows in a gradient step.
-        augment : tuple of str
-            Names of augmentation sets.
+        augment : tuple
+            As from `kmedclf.augment.resolve`.
         seed : ndarray of shape (2,), int32
             Seed of the augmentation.
+        rates : ndarray of shape (steps,), float32, optional
+            Learning rate of each step, where it changes within the epoch.
 
         Returns
         -------
@@ -158,24 +157,28 @@ class Program:
             Means over the rows, as seen during training; the loss is weighted.
         """
         images = self._read(rows)
-        graph = self._graph(self._train_epoch, images, rows.images.on_disk, augment)
-        loss, hits = graph(images, *rows.columns, tf.constant(batch_size, tf.int64), seed)
+        static = rows.images.on_disk, augment, rows.copy is not None, rates is not None
+        graph = self._graph(self._train_epoch, images, *static)
+        size = tf.constant(batch_size, tf.int64)
+        rates = NO_RATES if rates is None else rates
+        loss, hits = graph(images, *rows.columns, rates, size, seed)
         return float(loss) / len(rows), float(hits) / len(rows)
 
     def batches(
-        self, rows: Rows, batch_size: int, augment: tuple[str, ...], seed: np.ndarray
+        self, rows: Rows, batch_size: int, augment: tuple[Any, ...], seed: np.ndarray
     ) -> tf.data.Dataset:
         """Give the batches `train_epoch` sees, for those who must look at each."""
         size = tf.constant(batch_size, tf.int64)
         fetch = self._fetch(self._read(rows), rows.images.on_disk)
-        return self._dataset(fetch, rows.columns, size, augment, tf.constant(seed))
+        copies = rows.copy is not None
+        return self._batches(fetch, rows.columns, size, augment, copies, tf.constant(seed))
 
     def logits(self, rows: Rows) -> np.ndarray:
         """Compute the logits of rows, float32 (m, k)."""
         images = self._read(rows)
         graph = self._graph(self._all_logits, images, rows.images.on_disk)
         size = pipeline.inference_batch_size(self.spec.image_shape)
-        return graph(images, *rows.columns, tf.constant(size, tf.int64), NO_SEED).numpy()
+        return graph(images, *rows.columns, NO_RATES, tf.constant(size, tf.int64), NO_SEED).numpy()
 
     def train_step(
         self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor, *, whole: bool = True
@@ -186,8 +189,8 @@ class Program:
         ----------
         x : tf.Tensor of shape (b, h, w, c)
             Images.
-        y : tf.Tensor of shape (b,), int32
-            Their classes.
+        y : tf.Tensor of shape (b,), int32, or (b, k), float32
+            Their classes, or shares in each.
         weight : tf.Tensor of shape (b,), float32
             Their weights in the loss.
         whole : bool, default=True
@@ -203,7 +206,7 @@ class Program:
         if (x.dtype, jit) not in self._steps:
             signature = (
                 tf.TensorSpec([None, *self.spec.image_shape], x.dtype),
-                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([None, *y.shape[1:]], y.dtype),
                 tf.TensorSpec([None], tf.float32),
             )
             self._steps[x.dtype, jit] = tf.function(
@@ -224,6 +227,7 @@ class Program:
                 tf.TensorSpec([None], tf.int64),  # index
                 tf.TensorSpec([None], tf.int32),  # y
                 tf.TensorSpec([None], tf.float32),  # weight
+                tf.TensorSpec([None], tf.float32),  # learning rates
                 tf.TensorSpec([], tf.int64),  # batch size
                 tf.TensorSpec([2], tf.int32),  # seed
             )
@@ -232,32 +236,30 @@ class Program:
 
     def _train_step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[Any, Any]:
         count("traces")
-        optimizer = self.model.optimizer
-        with tf.GradientTape() as tape:
-            logits = self.model(tf.cast(x, tf.float32), training=True)  # (b, k)
-            # Divided by the number of rows, not by the sum of weights: as Keras does.
-            loss = tf.reduce_mean(self.loss(y, logits) * weight) + sum(self.model.losses)
-            scaled = optimizer.scale_loss(loss)
-        variables = self.model.trainable_variables
-        optimizer.apply(tape.gradient(scaled, variables), variables)
-        rows = tf.cast(tf.shape(y)[0], tf.float32)
-        hits = tf.reduce_sum(tf.cast(tf.argmax(logits, -1, tf.int32) == y, tf.float32))
-        return loss * rows, hits
+        return step.take(self.model, self.loss, self._options, self._knobs, (x, y, weight))
+
+    def set_rate(self, rate: Any) -> None:
+        """Set the learning rate, in a graph or outside."""
+        self.model.optimizer.learning_rate = rate
 
     def _train_epoch(
-        self, on_disk: bool, augment: tuple[str, ...], images: Any, *given: Any
+        self, on_disk: bool, augment: Any, copies: bool, scheduled: bool, images: Any, *given: Any
     ) -> tuple[Any, Any]:
-        *columns, batch_size, seed = given
+        *columns, rates, batch_size, seed = given
         fetch = self._fetch(images, on_disk)
-        dataset = self._dataset(fetch, tuple(columns), batch_size, augment, seed)
+        dataset = self._batches(fetch, tuple(columns), batch_size, augment, copies, seed)
         batches = iter(dataset)
         loss, hits = tf.zeros(()), tf.zeros(())
         rows = tf.size(columns[0], tf.int64)
         whole, steps = rows // batch_size, (rows + batch_size - 1) // batch_size
-        for _ in tf.range(whole if self._jit_compile else steps):
+        for number in tf.range(whole if self._jit_compile else steps):
+            if scheduled:
+                self.set_rate(rates[number])
             step_loss, step_hits = self.train_step(*next(batches))
             loss, hits = loss + step_loss, hits + step_hits
         if self._jit_compile and whole < steps:
+            if scheduled:
+                self.set_rate(rates[-1])
             step_loss, step_hits = self.train_step(*next(batches), whole=False)
             loss, hits = loss + step_loss, hits + step_hits
         return loss, hits
@@ -269,13 +271,18 @@ class Program:
         batches = iter(dataset)
         steps = tf.cast((tf.size(index, tf.int64) + batch_size - 1) // batch_size, tf.int32)
         logits = tf.TensorArray(tf.float32, steps, infer_shape=False)
-        for step in tf.range(steps):
+        for number in tf.range(steps):
             (x,) = next(batches)
-            logits = logits.write(step, self.model(tf.cast(x, tf.float32), training=False))
+            logits = logits.write(number, self.model(tf.cast(x, tf.float32), training=False))
         return logits.concat()
 
     def _dataset(self, fetch: pipeline.Fetch, *arguments: Any) -> tf.data.Dataset:
         return pipeline.make_dataset(fetch, self.spec.image_shape, *arguments)
+
+    def _batches(self, *arguments: Any) -> tf.data.Dataset:
+        alphas = {name: self._knobs[name] for name in mixing.METHODS if name in self._options}
+        dataset, seed = self._dataset(*arguments), arguments[-1]
+        return mixing.mixed(dataset, self.spec.n_classes, seed, alphas) if alphas else dataset
 
     def _fetch(self, images: Any, on_disk: bool) -> pipeline.Fetch:
         if not on_disk:
@@ -290,9 +297,3 @@ class Program:
             return tf.ensure_shape(batch, [None, *self.spec.image_shape])
 
         return read
-
-
-def _compact(value: np.ndarray) -> np.ndarray:
-    """Keep one number where all are alike: Adam's zeros need not be held in full."""
-    first = value.reshape(-1)[:1]
-    return first[0] if value.size and np.all(value == first) else value

@@ -13,8 +13,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kmedclf.counting import count, counts
 from kmedclf.network import Spec
-from kmedclf.program import Program, count, counts
+from kmedclf.program import Program
 
 MAX_PROGRAMS = 8
 """How many idle programs are kept; the least recently used one goes first."""

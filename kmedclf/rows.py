@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -26,6 +26,7 @@ def arrange(
     classes: np.ndarray,
     class_weight: str | dict[Any, float] | None,
     split: Split | None,
+    oversample: Oversample | None = None,
     name: str,
 ) -> tuple[Rows, Rows | None]:
     """Arrange the rows of a fit.
@@ -40,6 +41,8 @@ def arrange(
         Weights of classes, computed from the rows trained on and applied to both parts.
     split : Split or None
         How to split validation rows off where there are none.
+    oversample : Oversample or None, default=None
+        How to repeat rows of small classes.
     name : str
         Class name for messages.
 
@@ -53,6 +56,8 @@ def arrange(
     if held is None and split is not None:
         rows, held = split(rows, name)
     rows = repeat_rows(rows)
+    if oversample is not None:
+        rows = oversample(rows)
     of_class = class_weights(class_weight, rows.y, classes, name)
     if held is not None:
         held = held.reweighted(of_class[held.y])
@@ -98,6 +103,35 @@ class Split:
                 "early_stopping=False."
             ) from error
         return rows.take(train), rows.take(held)
+
+
+@dataclass(frozen=True)
+class Oversample:
+    """How rows of small classes are repeated until every class has as many as the largest.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the draw: all rows of a class are taken equally often, but for one.
+    augment : bool
+        Whether the copies, and only they, are augmented.
+    """
+
+    seed: int
+    augment: bool
+
+    def __call__(self, rows: Rows) -> Rows:
+        """Append the copies."""
+        generator = np.random.default_rng([self.seed, 2])
+        count = np.bincount(rows.y)
+        drawn = []
+        for code in np.flatnonzero(count):
+            missing = count.max() - count[code]
+            mine = generator.permutation(np.flatnonzero(rows.y == code))
+            drawn.append(np.resize(mine, missing))  # over and over again
+        copies = np.concatenate(drawn)
+        both = rows.take(np.concatenate([np.arange(len(rows)), copies]))
+        return replace(both, copy=np.arange(len(both)) >= len(rows)) if self.augment else both
 
 
 def make_rows(

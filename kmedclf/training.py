@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -15,22 +15,7 @@ from kmedclf.network import Spec
 from kmedclf.pipeline import Rows
 from kmedclf.program import Program, Weights
 from kmedclf.progress import Logs
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how to train; the fields are the estimators' parameters of the same names."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float | None
-    early_stopping: bool
-    monitor: str
-    n_iter_no_change: int
-    min_epochs: int
-    tol: float
-    tol_mode: str
-    restore_best: bool
+from kmedclf.schedules import EarlyStopping, Schedule, epoch_rate, step_rates
 
 
 @dataclass
@@ -59,49 +44,6 @@ class State:
     n_params: tuple[int, int] = (0, 0)
 
 
-@dataclass
-class EarlyStopping:
-    """Watch a validation curve: remember its best epoch, and say when to stop.
-
-    The best epoch is the best by any margin; patience is only renewed by an improvement of more
-    than ``tol``.
-
-    Parameters
-    ----------
-    schedule : Schedule
-        Monitor, patience, tolerance and shortest training.
-    """
-
-    schedule: Schedule
-    best_epoch: int = 0
-    best: float = -np.inf
-    _mark: float = field(default=-np.inf, init=False)
-    _mark_epoch: int = field(default=0, init=False)
-
-    def update(self, epoch: int, logs: Logs) -> bool:
-        """Take in the epoch's numbers; True if the epoch is the best so far."""
-        value = logs[f"val_{self.schedule.monitor}"]
-        value = value if self.schedule.monitor == "accuracy" else -value
-        if value > self._mark + self._margin():
-            self._mark, self._mark_epoch = value, epoch
-        if value > self.best or not self.best_epoch:
-            self.best, self.best_epoch = -np.inf if np.isnan(value) else value, epoch
-            return True
-        return False
-
-    def _margin(self) -> float:
-        if not np.isfinite(self._mark):
-            return 0.0
-        relative = self.schedule.tol_mode == "relative"
-        return self.schedule.tol * (abs(self._mark) if relative else 1.0)
-
-    def exhausted(self, epoch: int) -> bool:
-        """Say whether training should end with this epoch."""
-        waited = epoch - self._mark_epoch
-        earliest = min(self.schedule.min_epochs, self.schedule.epochs)
-        return epoch >= earliest and waited >= self.schedule.n_iter_no_change
-
-
 @dataclass(frozen=True)
 class Task:
     """All that the result of a training depends on.
@@ -114,8 +56,8 @@ class Task:
         How to train it.
     rows, held : Rows
         What to train on, and what to validate on after every epoch.
-    augment : tuple of str
-        Names of augmentation sets.
+    augment : tuple
+        As from `kmedclf.augment.resolve`.
     seed : int
         Determines initial weights, order, augmentation and dropout.
     start : State, optional
@@ -128,7 +70,7 @@ class Task:
     schedule: Schedule
     rows: Rows
     held: Rows | None
-    augment: tuple[str, ...]
+    augment: tuple[Any, ...]
     seed: int
     start: State | None = None
     keep_optimizer: bool = False
@@ -150,7 +92,9 @@ def train(task: Task, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Sta
         The result; its history includes that of ``task.start``.
     """
     with programs.borrow(task.spec) as program:
-        program.reset(np.random.SeedSequence([task.seed, 0]), task.schedule.learning_rate)
+        schedule = task.schedule
+        fresh = np.random.SeedSequence([task.seed, 0])
+        program.reset(fresh, schedule.learning_rate, schedule.knobs)
         history: dict[str, list[float]] = {}
         if task.start is not None:
             # Not by `load`, which would take them to be there still after the training.
@@ -158,7 +102,8 @@ def train(task: Task, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Sta
             if task.start.optimizer is not None:
                 program.load_optimizer(task.start.optimizer)
             history = {name: list(values) for name, values in task.start.history.items()}
-        state = _Run(program, task).epochs(history, callbacks)
+        base = float(program.model.optimizer.learning_rate)
+        state = _Run(program, task, base).epochs(history, callbacks)
         state.n_params = program.n_params
         state.optimizer = program.optimizer_state() if task.keep_optimizer else None
         return state
@@ -166,10 +111,11 @@ def train(task: Task, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Sta
 
 @dataclass
 class _Run:
-    """One borrowed program going over its data epoch by epoch."""
+    """One borrowed program going over its data epoch by epoch, from a learning rate on."""
 
     program: Program
     task: Task
+    learning_rate: float
 
     def epochs(
         self, history: dict[str, list[float]], callbacks: Sequence[keras.callbacks.Callback]
@@ -184,13 +130,14 @@ class _Run:
             model=self.program.model,
             epochs=last,
             verbose=0,
-            steps=-(-len(self.task.rows) // schedule.batch_size),
+            steps=self.steps,
         )
         best = None
         hooks.on_train_begin()
         for epoch in range(first + 1, last + 1):
+            rates = self.rates(history, first)
             hooks.on_epoch_begin(epoch - 1)
-            logs = self.epoch(epoch, hooks if _watch_batches(callbacks) else None)
+            logs = self.epoch(epoch, rates, hooks if _watch_batches(callbacks) else None)
             for name, value in logs.items():
                 history.setdefault(name, []).append(value)
             if watch and watch.update(epoch - first, logs) and restores:
@@ -208,7 +155,36 @@ class _Run:
             best_epoch=first + watch.best_epoch if watch else epoch,
         )
 
-    def epoch(self, number: int, hooks: keras.callbacks.CallbackList | None) -> Logs:
+    @property
+    def steps(self) -> int:
+        """Gradient steps in an epoch."""
+        return -(-len(self.task.rows) // self.task.schedule.batch_size)
+
+    def rates(self, history: dict[str, list[float]], first: int) -> np.ndarray | None:
+        """Set the learning rate of the next epoch, or give those of its steps.
+
+        Parameters
+        ----------
+        history : dict of str to list of float
+            All epochs so far.
+        first : int
+            How many of them there were before this training.
+        """
+        schedule = self.task.schedule
+        name = schedule.monitor if self.task.held is None else f"val_{schedule.monitor}"
+        done = len(history.get("loss", ()))
+        if schedule.cycle is not None:
+            first = done - done % schedule.cycle
+        if schedule.lr_schedule in ("cosine", "one_cycle"):
+            return step_rates(schedule, self.learning_rate, done - first, self.steps)
+        if schedule.lr_schedule is not None:
+            values = history.get(name, [])[first:]
+            self.program.set_rate(epoch_rate(schedule, self.learning_rate, values))
+        return None
+
+    def epoch(
+        self, number: int, rates: np.ndarray | None, hooks: keras.callbacks.CallbackList | None
+    ) -> Logs:
         """Train one epoch and validate; the numbers of both."""
         task = self.task
         generator = np.random.default_rng([task.seed, 1, number])
@@ -217,10 +193,12 @@ class _Run:
         self.program.reseed(int(generator.integers(2**31)))
         arguments = (rows, task.schedule.batch_size, task.augment, seed)
         if hooks is None:
-            loss, accuracy = self.program.train_epoch(*arguments)
+            loss, accuracy = self.program.train_epoch(*arguments, rates)
         else:
-            loss, accuracy = self._epoch_by_batches(hooks, *arguments)
+            loss, accuracy = self._epoch_by_batches(hooks, rates, *arguments)
         logs = {"accuracy": accuracy, "loss": loss}
+        if task.schedule.lr_schedule is not None:
+            logs["learning_rate"] = float(self.program.model.optimizer.learning_rate)
         if not np.isfinite(loss):
             warnings.warn(
                 f"The training loss of {self.program.spec.estimator.__name__} became {loss} in "
@@ -233,10 +211,12 @@ class _Run:
         return logs
 
     def _epoch_by_batches(
-        self, hooks: keras.callbacks.CallbackList, *arguments: Any
+        self, hooks: keras.callbacks.CallbackList, rates: np.ndarray | None, *arguments: Any
     ) -> tuple[float, float]:
         loss, hits, seen = 0.0, 0.0, 0
         for step, batch in enumerate(self.program.batches(*arguments)):
+            if rates is not None:
+                self.program.set_rate(rates[step])
             hooks.on_train_batch_begin(step)
             whole = len(batch[1]) == self.task.schedule.batch_size
             step_loss, step_hits = self.program.train_step(*batch, whole=whole)
