@@ -3,18 +3,26 @@
     python -m benchmarks.search --data FILE.npz --stage cnn_kernels --ways stock ours ours_2_jobs
 
 Each way runs in a process of its own, the ways in alternation; the first way is the one that the
-others are compared with. Ways:
+others are compared with. All have the same grid, images, folds, batches and epochs, no early
+stopping and no final fit, float32 and as many threads as there are cores (``ours_2_jobs``: half of
+them a process). Ways:
 
 stock        plain scikeras ``KerasClassifier`` and scikit-learn's ``GridSearchCV``, Keras'
              augmentation layers inside the model, float images
 ours         this package, ``GridSearchCV``, one process
 ours_2_jobs  the same with ``n_jobs=2``
-skorch       skorch on PyTorch (``pip install torch skorch``), without augmentation
+skorch       skorch on PyTorch, of the CNN with ``--no-augment``; ``--skorch-python`` is the Python
+             of an environment with torch and skorch, which need not have anything else
+
+Memory is measured after every fit of the ways in one process. A fit that had to build a network,
+the first one excepted, counts for the growth per architecture, all others per further fit. Plain
+scikeras and skorch build one in every fit.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -26,6 +34,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+WAYS = ("stock", "ours", "ours_2_jobs", "skorch")
 GRIDS: dict[str, tuple[str, dict[str, list[Any]]]] = {
     "cnn_kernels": ("cnn", {"kernel_size": [3, 5, 7], "filters": [8, 16, 32, 64, 128]}),
     "mlp_training": (
@@ -111,45 +120,6 @@ def our_search(network: str, args: argparse.Namespace, n_jobs: int) -> Any:
     return GridSearchCV(estimator, grid, cv=StratifiedKFold(3), refit=False, n_jobs=n_jobs)
 
 
-def skorch_search(network: str, images: Any, args: argparse.Namespace) -> Any:
-    """Build the search as one writes it with PyTorch."""
-    import skorch
-    import torch
-    from sklearn.model_selection import GridSearchCV, StratifiedKFold
-
-    _, channels, height, width = images.shape
-
-    class CNN(torch.nn.Module):
-        def __init__(self, filters: int = 128, kernel_size: int = 3) -> None:
-            super().__init__()
-            side = [(size - kernel_size + 1) // 2 for size in (height, width)]
-            self.layers = torch.nn.Sequential(
-                torch.nn.Conv2d(channels, filters, kernel_size),
-                torch.nn.ReLU(),
-                torch.nn.MaxPool2d(2),
-                torch.nn.Flatten(),
-                torch.nn.Linear(filters * side[0] * side[1], args.classes),
-            )
-
-        def forward(self, x: Any) -> Any:
-            return self.layers(x)
-
-    torch.manual_seed(0)
-    estimator = skorch.NeuralNetClassifier(
-        CNN,
-        criterion=torch.nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=0.001,
-        max_epochs=args.epochs,
-        batch_size=args.batch_size,
-        iterator_train__shuffle=True,
-        train_split=None,
-        verbose=0,
-    )
-    grid = {f"module__{name}": values for name, values in GRIDS[args.stage][1].items()}
-    return GridSearchCV(estimator, grid, cv=StratifiedKFold(3), refit=False)
-
-
 def work(way: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run one way in this process and measure it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -160,20 +130,52 @@ def work(way: str, args: argparse.Namespace) -> dict[str, Any]:
     with np.load(args.data) as data:
         X, y = data["train_images"], data["train_labels"].ravel().astype("int64")
     args.classes = int(y.max()) + 1
+    builds = _none_built
     if way.startswith("ours"):
         search = our_search(network, args, 2 if way == "ours_2_jobs" else 1)
+        builds = _built
     elif way == "stock":
         X = X.astype("float32") / 255
         search = stock_search(network, X, args)
     else:
         X = np.ascontiguousarray((X.astype("float32") / 255).transpose(0, 3, 1, 2))
-        search = skorch_search(network, X, args)
+        from benchmarks import search_skorch
+
+        search = search_skorch.search(X, GRIDS[args.stage][1], args)
+    memory: list[tuple[float, int]] = []
+
+    def score(estimator: Any, X: Any, y: Any) -> float:
+        value = estimator.score(X, y)
+        memory.append((_rss(), builds()))
+        return value
+
+    if way != "ours_2_jobs":  # whose fits are in other processes
+        search.scoring = score
     start_up = time.perf_counter() - began
     before = _rss()
     began = time.perf_counter()
     search.fit(X, y)
     wall = time.perf_counter() - began
-    return {"way": way, "start_up_s": start_up, "wall_s": wall, **_figures(search, before)}
+    return {"way": way, "start_up_s": start_up, "wall_s": wall, **_figures(search, before),
+            **_growth(memory)}  # fmt: skip
+
+
+def _built() -> int:
+    from kmedclf import programs
+
+    return programs.stats()["builds"]
+
+
+def _none_built() -> int:
+    return 0
+
+
+def _growth(memory: list[tuple[float, int]]) -> dict[str, float]:
+    """Split growth over fits that built a network and fits that did not, in MB a fit."""
+    grown: dict[str, list[float]] = {"architecture": [], "further_fit": []}
+    for (before, old), (after, new) in itertools.pairwise(memory):
+        grown["architecture" if new > old else "further_fit"].append(after - before)
+    return {f"growth_per_{name}_mb": statistics.fmean(of) for name, of in grown.items() if of}
 
 
 def _figures(search: Any, before: float) -> dict[str, Any]:
@@ -212,8 +214,8 @@ def table(runs: list[dict[str, Any]]) -> str:
     first = {run["round"]: run["wall_s"] for run in runs if run["way"] == ways[0]}
     lines = [
         "| way | n | wall s (min–max) | speed-up | start-up s | build s | score s | fits/min "
-        "| growth MB | peak MB | winner | CV score ± se |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| growth MB | per architecture | per further fit | peak MB | winner | CV score ± se |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for way in ways:
         mine = [run for run in runs if run["way"] == way]
@@ -229,10 +231,16 @@ def table(runs: list[dict[str, Any]]) -> str:
             f"| {way} | {len(mine)} | {middle['wall_s']:.1f} ({min(wall):.1f}–{max(wall):.1f}) "
             f"| {ratio:.2f} | {middle['start_up_s']:.1f} | {middle['build_and_trace_s']:.1f} "
             f"| {middle['score_s']:.1f} | {60 * mine[0]['fits'] / middle['wall_s']:.0f} "
-            f"| {middle['rss_growth_mb']:.0f} | {middle['peak_rss_mb']:.0f} | {winner} "
+            f"| {middle['rss_growth_mb']:.0f} | {_shown(middle, 'growth_per_architecture_mb')} "
+            f"| {_shown(middle, 'growth_per_further_fit_mb')} | {middle['peak_rss_mb']:.0f} "
+            f"| {winner} "
             f"| {middle['best_score']:.4f} ± {middle['best_score_se']:.4f} |"
         )
     return "\n".join(lines)
+
+
+def _shown(figures: dict[str, float], name: str) -> str:
+    return f"{figures[name]:.2f}" if name in figures else "–"
 
 
 def main() -> None:
@@ -240,21 +248,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="npz with MedMNIST's keys")
     parser.add_argument("--stage", choices=GRIDS, default="cnn_kernels")
-    parser.add_argument("--ways", nargs="+", default=["stock", "ours", "ours_2_jobs"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS[:3]))
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--no-augment", dest="augment", action="store_false")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--skorch-python", default=sys.executable, metavar="PATH")
     parser.add_argument("--out", help="file for the figures as JSON")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         print(json.dumps(work(args.worker, args)))
         return
+    if "skorch" in args.ways and (args.augment or GRIDS[args.stage][0] != "cnn"):
+        parser.error("skorch is compared on cnn_kernels with --no-augment only")
     runs = []
     for number in range(args.repeats):
         for way in args.ways:
-            command = [sys.executable, "-m", "benchmarks.search", *sys.argv[1:], "--worker", way]
+            python = args.skorch_python if way == "skorch" else sys.executable
+            command = [python, "-m", "benchmarks.search", *sys.argv[1:], "--worker", way]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             runs.append({**json.loads(done.stdout.splitlines()[-1]), "round": number})
             print(f"{way}: {runs[-1]['wall_s']:.1f} s", file=sys.stderr)

@@ -31,9 +31,7 @@ def gpus() -> tuple[str, ...]:
         if number is not None:
             _limit_threads(int(os.environ.get("OMP_NUM_THREADS") or 0))
             if devices:
-                wanted = os.environ.get("KMEDCLF_GPU_IDS")
-                ids = [int(one) for one in wanted.split(",")] if wanted else range(len(devices))
-                devices = [devices[ids[number % len(ids)]]]
+                devices = [devices[gpu_of(number, len(devices))]]
                 tf.config.set_visible_devices(devices, "GPU")
         for device in devices:
             tf.config.experimental.set_memory_growth(device, True)
@@ -44,6 +42,24 @@ def gpus() -> tuple[str, ...]:
             stacklevel=2,
         )
     return tuple(device.name for device in devices)
+
+
+def gpu_of(worker: int, n_gpus: int) -> int:
+    """Choose the GPU of a worker: all of them in turn, or those in ``KMEDCLF_GPU_IDS``.
+
+    Raises
+    ------
+    ValueError
+        If the variable names anything but GPUs that are there.
+    """
+    wanted = os.environ.get("KMEDCLF_GPU_IDS") or ",".join(map(str, range(n_gpus)))
+    ids = [int(one) if one.strip().isdecimal() else n_gpus for one in wanted.split(",")]
+    if max(ids) >= n_gpus:
+        raise ValueError(
+            "The environment variable KMEDCLF_GPU_IDS must hold numbers of GPUs below "
+            f"{n_gpus}, as in '0,2'. Got {wanted!r} instead."
+        )
+    return ids[worker % len(ids)]
 
 
 def worker_number() -> int | None:

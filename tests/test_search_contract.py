@@ -1,12 +1,16 @@
-"""Both searches against scikit-learn's own checks of estimators."""
+"""Our searches against scikit-learn's checks of estimators, its searches on our estimators."""
 
 import numpy as np
 import pytest
 import sklearn
+from searching import X, Y
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, RandomizedSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from kmedclf.search import StagedSearchCV, TunerSearchCV
+from kmedclf import CNNClassifier
+from kmedclf.search import SearchSpace, StagedSearchCV, TunerSearchCV
 
 
 def expected(search):
@@ -41,3 +45,19 @@ def test_metadata_is_routed():
         assert routed.get_metadata_routing().consumes("fit", ["sample_weight"])
     plain = LogisticRegression(**routed.best_params_).fit(X, y, sample_weight=weight)
     np.testing.assert_array_equal(routed.best_estimator_.coef_, plain.coef_)
+
+
+def test_scikit_learns_searches_work_untouched():
+    space = SearchSpace.load("cnn_flat")
+    cnn = CNNClassifier(filters=4, epochs=2, early_stopping=False, random_state=0)
+    grid = GridSearchCV(cnn, {"kernel_size": [3, 5]}, cv=2, error_score="raise").fit(X, Y)
+    assert grid.predict(X).shape == Y.shape
+    keep = ("learning_rate", "augment", "class_weight", "pool_size")
+    some = {name: one for name, one in space.distributions().items() if name in keep}
+    drawn = RandomizedSearchCV(cnn, some, n_iter=2, cv=2, random_state=0, error_score="raise")
+    assert set(drawn.fit(X, Y).best_params_) == set(keep)
+    halving = HalvingGridSearchCV(
+        cnn, {"pool_size": [2, 3, 4]}, resource="epochs", max_resources=3, cv=2, error_score="raise"
+    ).fit(X, Y)
+    assert halving.n_resources_ == [1, 3]
+    assert halving.best_params_["epochs"] == 3

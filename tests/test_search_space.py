@@ -13,8 +13,8 @@ from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from kmedclf import CNNClassifier, MLPClassifier
+from kmedclf.annotated import parameter_constraints
 from kmedclf.datasets import make_blood_cells
-from kmedclf.params import parameter_constraints
 from kmedclf.search import Range, SearchSpace
 from kmedclf.search.candidates import Stage
 from kmedclf.search.reading import by_name, check_value
@@ -73,6 +73,13 @@ def test_the_stages_of_the_study():
     assert sizes == {"mlp": [4, 5, 24], "cnn": [4, 15, 10, 24], "resnet": [4, 12, 2, 12, 4, 24]}
 
 
+def test_the_share_of_the_images_is_data(tmp_path):
+    assert {SearchSpace.load(name).subset for name in ("mlp", "cnn", "resnet")} == {0.4}
+    text = "estimator: mlp\n{}parameters: {{units: [1]}}\n"
+    assert SearchSpace.load(write(tmp_path, text.format(""))).subset is None
+    assert SearchSpace.load(write(tmp_path, text.format("subset: 1\n"))).subset == 1.0
+
+
 def test_grids_are_merged_over_alternatives():
     space = SearchSpace.load("cnn")
     grid = space.param_grid()
@@ -127,6 +134,8 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, line, parameters, message
         (1, "- 1", "must be a mapping"),
         (2, "estimator: mlp\nparameter: {units: [1]}", "did you mean 'parameters'"),
         (1, "estimator: mlp", "either 'stages' or 'parameters'"),
+        (2, "estimator: mlp\nsubset: 40\nparameters: {units: [1]}", r"share in \(0, 1\]. Got 40"),
+        (2, "estimator: mlp\nsubset: all\nparameters: {units: [1]}", "Got 'all' instead"),
         (1, "estimator: cmn\nparameters: {units: [1]}", "did you mean 'cnn'"),
         (1, "parameters: {units: [1]}", "'estimator' must name one of"),
         (2, "estimator: mlp\nstages: []", "list of at least one stage"),
@@ -161,7 +170,7 @@ def test_values_keep_their_types(tmp_path):
 
 
 def test_an_unknown_name_says_what_there_is():
-    with pytest.raises(FileNotFoundError, match=r"one of cnn, .* did you mean 'cnn'"):
+    with pytest.raises(FileNotFoundError, match=r"one of .*cnn, .* did you mean 'cnn'"):
         SearchSpace.load("cmn")
 
 

@@ -1,79 +1,32 @@
 """Staged search: what consecutive searches by hand give, and what scikit-learn expects."""
 
-import io
 import pickle
-import warnings
-from itertools import chain
 
-import joblib
 import numpy as np
 import pytest
-from rich.console import Console
-from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
-from sklearn.exceptions import FitFailedWarning, NotFittedError
+from searching import FLAT, STAGES, TREE, X_VAL, Y_VAL, Probe, X, Y, mlp, scores
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import (
     GridSearchCV,
-    GroupKFold,
     HalvingGridSearchCV,
     RandomizedSearchCV,
     StratifiedKFold,
     cross_val_score,
 )
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.tree import DecisionTreeClassifier
 
-from kmedclf import CNNClassifier, MLPClassifier, Unsliced
+from kmedclf import MLPClassifier, Unsliced, training
 from kmedclf.datasets import make_blood_cells
-from kmedclf.search import Range, SearchSpace, StagedSearchCV, progress
-
-X, Y = make_blood_cells(96, random_state=0)
-X_VAL, Y_VAL = make_blood_cells(96, random_state=1)  # as long as X, so that it could be cut
-FLAT = X.reshape(len(X), -1)
-STAGES = [{"max_depth": [2, 8, None]}, {"criterion": ["gini", "entropy"], "splitter": ["best"]}]
-TREE = DecisionTreeClassifier(random_state=0)
-
-
-def mlp(**params):
-    base = {"units": 8, "epochs": 2, "early_stopping": False, "augment": False, "random_state": 0}
-    return MLPClassifier(**{**base, **params})
-
-
-class Probe(ClassifierMixin, BaseEstimator):
-    """Scores what its parameters say, and remembers in the class what fit was given."""
-
-    calls: list = []  # noqa: RUF012
-
-    def __init__(self, a=0, b=0, epochs=9, random_state=0):
-        self.a = a
-        self.b = b
-        self.epochs = epochs
-        self.random_state = random_state
-
-    def fit(self, X, y, groups=None, sample_weight=None, X_val=None, y_val=None):
-        if self.a == "bad":
-            raise RuntimeError("a bad a")
-        self.classes_ = np.unique(y)
-        given = {"groups": groups, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
-        Probe.calls.append({"n": len(X), "y": np.array(y), **self.get_params(), **given})
-        return self
-
-    def predict(self, X):
-        return np.full(len(X), self.classes_[0])
-
-    def score(self, X, y):
-        return self.a + self.b / 100 - 1 / self.epochs
+from kmedclf.search import Range, SearchSpace, StagedSearchCV
 
 
 @pytest.fixture(autouse=True)
 def _forget():
     Probe.calls.clear()
-
-
-def scores(results):
-    return np.array([results[f"split{k}_test_score"] for k in range(3)])
 
 
 def test_equals_grid_searches_by_hand():
@@ -126,24 +79,6 @@ def test_networks_equal_by_hand_and_keep_their_curves():
             assert all(curve.shape == (2,) for curve in curves.values())
 
 
-def test_every_fold_stops_early_on_the_same_images():
-    StagedSearchCV(Probe(), [{"a": [1, 2]}]).fit(FLAT, Y, X_val=X_VAL, y_val=Y_VAL)
-    assert [len(call["X_val"]) for call in Probe.calls] == [96] * 7
-    assert [call["n"] for call in Probe.calls] == [64] * 6 + [96]
-
-
-def test_workers_do_not_change_the_result():
-    stages = [{"units": [4, 8]}, {"batch_size": [16, 32]}]
-    fits = {"X_val": X_VAL, "y_val": Y_VAL}
-    alone = StagedSearchCV(mlp(), stages).fit(X, Y, **fits)
-    together = StagedSearchCV(mlp(), stages, n_jobs=2).fit(X, Y, **fits)
-    np.testing.assert_array_equal(scores(alone.cv_results_), scores(together.cv_results_))
-    assert alone.best_params_ == together.best_params_
-    for one, other in zip(chain(*alone.curves_), chain(*together.curves_), strict=True):
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name])
-
-
 def test_halving_equals_scikit_learn():
     grid = {"a": list(range(9))}
     ours = StagedSearchCV(Probe(), [grid], search="halving").fit(FLAT, Y)
@@ -170,6 +105,27 @@ def test_rungs(n, epochs, least, rungs):
     assert sorted(set(search.cv_results_["n_resources"])) == rungs
 
 
+def test_rungs_go_on_from_earlier_ones_and_nothing_changes(tmp_path, monkeypatch):
+    trained, train = [], training.train
+
+    def watched(task, callbacks=()):
+        trained.append(task.schedule.epochs)
+        return train(task, callbacks)
+
+    monkeypatch.setattr(training, "train", watched)
+    network = mlp(epochs=9)
+    search = StagedSearchCV(network, [{"batch_size": [8, 16, 32]}], search="halving", refit=False)
+    plain = clone(search).fit(X, Y)
+    assert sorted(trained) == [3] * 9 + [9] * 3
+    trained.clear()
+    search.estimator.memory = str(tmp_path)
+    search.fit(X, Y)
+    assert sorted(trained) == [3] * 9 + [6] * 3
+    np.testing.assert_array_equal(scores(search.cv_results_), scores(plain.cv_results_))
+    np.testing.assert_equal(search.curves_, plain.curves_)
+    assert not search.estimator.warm_start  # the user's own is left as it was
+
+
 def test_random_equals_scikit_learn():
     space = {"a": Range(0, 100, "int"), "b": [1, 2]}
     ours = StagedSearchCV(Probe(), [space], search="random", n_iter=4, random_state=3)
@@ -179,44 +135,6 @@ def test_random_equals_scikit_learn():
     assert again.cv_results_["params"] == ours.cv_results_["params"]
     few = StagedSearchCV(Probe(), [{"b": [1, 2]}], search="random", n_iter=9).fit(FLAT, Y)
     assert len(few.cv_results_["params"]) == 2
-
-
-@pytest.mark.parametrize("subset", [0.5, ("first", 0.5)])
-def test_a_subset_is_searched_and_everything_fitted(subset):
-    weight, y = np.arange(96.0), Y % 3
-    search = StagedSearchCV(Probe(), [{"a": [1]}], subset=subset, random_state=0)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not support sample_weight")
-        search.fit(FLAT, y, sample_weight=weight, X_val=Unsliced(X_VAL), y_val=Y_VAL)
-    *folds, final = Probe.calls
-    rounding = 0 if subset == ("first", 0.5) else 2  # every class is rounded on its own
-    np.testing.assert_allclose([call["n"] for call in folds], 32, atol=rounding)
-    np.testing.assert_allclose([len(call["X_val"]) for call in folds], 48, atol=2 * rounding)
-    assert final["n"] == 96
-    np.testing.assert_array_equal(final["sample_weight"], weight)
-    searched = sorted({row for call in folds for row in call["sample_weight"]})
-    if subset == 0.5:  # stratified, seeded
-        np.testing.assert_allclose(
-            np.bincount(y[np.int64(searched)]), np.bincount(y) / 2, atol=1.01
-        )
-        Probe.calls.clear()
-        clone(search).fit(FLAT, y)
-        np.testing.assert_array_equal(Probe.calls[0]["y"], folds[0]["y"])
-    else:
-        assert searched == list(range(48))
-        np.testing.assert_array_equal(folds[0]["X_val"], X_VAL[:48])
-
-
-def test_groups_reach_the_splitter_and_the_estimator():
-    groups = np.arange(96) // 4
-    search = StagedSearchCV(Probe(), [{"a": [1]}], cv=GroupKFold(3), subset=("first", 0.5))
-    search.fit(FLAT, Y, groups=groups)
-    *folds, final = Probe.calls
-    assert len(folds) == 3
-    assert all(len(call["groups"]) == call["n"] for call in folds)
-    together = [set(call["groups"]) for call in folds]
-    assert not set.intersection(*together)  # every group is out of one training fold
-    np.testing.assert_array_equal(final["groups"], groups)
 
 
 def test_candidates_met_before_are_not_fitted_again():
@@ -230,13 +148,6 @@ def test_candidates_met_before_are_not_fitted_again():
     Probe.calls.clear()
     StagedSearchCV(Probe(random_state=None), stages, refit=False).fit(FLAT, Y)
     assert len(Probe.calls) == 3 * 4
-
-
-def test_the_final_fit_may_train_longer():
-    search = StagedSearchCV(Probe(), [{"a": [1, 2]}], refit_params={"epochs": 50}).fit(FLAT, Y)
-    assert [call["epochs"] for call in Probe.calls] == [9] * 6 + [50]
-    assert search.best_params_ == {"a": 2}
-    assert search.refit_time_ > 0
 
 
 def test_it_is_a_scikit_learn_estimator():
@@ -265,124 +176,6 @@ def test_a_space_gets_the_prefix_of_its_step():
         "mlpclassifier__class_weight",
     }
     assert search.curves_[0][0]["loss"].shape == (1,)
-
-
-@pytest.mark.parametrize("scoring", ["val_accuracy", "val_loss"])
-def test_validation_curves_as_objective(scoring):
-    search = StagedSearchCV(mlp(), [{"units": [4, 8]}], scoring=scoring)
-    search.fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
-    sign = -1 if scoring == "val_loss" else 1
-    last = [[sign * fold[scoring][-1] for fold in folds] for folds in search.curves_]
-    np.testing.assert_array_equal(scores(search.cv_results_).T, last)
-    # on new data, the same quantity
-    logs = search.predict_proba(X_VAL)
-    exact = (
-        np.mean(search.predict(X_VAL) == Y_VAL)
-        if sign > 0
-        else np.mean(np.log(logs[np.arange(96), Y_VAL]))
-    )
-    assert search.score(X_VAL, Y_VAL) == pytest.approx(exact)
-
-
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"scoring": "acuracy"}, "'scoring' .* Got 'acuracy' instead; did you mean 'accuracy'"),
-        ({"scoring": "val_acuracy"}, "did you mean 'val_accuracy'"),
-        ({"scoring": ["accuracy"]}, "must be one scorer"),
-        ({"scoring": "val_loss"}, "only with validation data"),
-        ({"scoring": accuracy_score}, "scorer"),
-        ({"stages": [{"unit": [1]}]}, "Got 'unit' instead; did you mean 'units'"),
-        ({"stages": [{"units": [0]}]}, "'units' parameter of MLPClassifier must be an int"),
-        ({"stages": [{"units": []}]}, "'units' must be a list with at least one value"),
-        ({"stages": [{"optimizer": "sgd"}]}, "'optimizer' must be a list"),
-        ({"stages": [{"learning_rate": Range(1e-3, 1, "float")}]}, "must be a list of values"),
-        ({"stages": []}, "stages of StagedSearchCV must be"),
-        ({"stages": 3}, "stages of StagedSearchCV must be"),
-        ({"search": "halve"}, "'search' parameter of StagedSearchCV must be a str"),
-        ({"subset": 1.5}, "'subset' parameter of StagedSearchCV"),
-        ({"subset": ("last", 0.5)}, "'subset' parameter of StagedSearchCV"),
-        ({"n_iter": 0}, "'n_iter' parameter"),
-        ({"search": "halving", "stages": [{"epochs": [1, 2]}]}, "'epochs' that is not searched"),
-    ],
-)
-def test_errors_come_before_the_first_fit(params, message):
-    class Untouched(MLPClassifier):
-        def fit(self, *args, **kwargs):
-            raise AssertionError("fitted")
-
-    Untouched.__name__ = "MLPClassifier"
-    estimator = Untouched(early_stopping=False)
-    with pytest.raises(ValueError, match=message):
-        StagedSearchCV(estimator, **{"stages": [{"units": [4]}], **params}).fit(X, Y)
-
-
-def test_a_rescaled_loss_is_no_objective():
-    search = StagedSearchCV(mlp(), [{"class_weight": [None, "inverse"]}], scoring="val_loss")
-    with pytest.raises(ValueError, match=r"comparable across candidates.*class_weight"):
-        search.fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
-
-
-def test_failing_fits_are_counted():
-    with pytest.warns(FitFailedWarning, match="3 of 6 fits failed and score nan, the first with"):
-        search = StagedSearchCV(Probe(), [{"a": ["bad", 1]}]).fit(FLAT, Y)
-    assert search.best_params_ == {"a": 1}
-    assert list(search.cv_results_["rank_test_score"]) == [2, 1]
-    with pytest.raises(RuntimeError, match="a bad a"):
-        StagedSearchCV(Probe(), [{"a": ["bad", 1]}], error_score="raise").fit(FLAT, Y)
-    with (
-        pytest.warns(FitFailedWarning),
-        pytest.raises(ValueError, match="All 3 fits failed"),
-    ):
-        StagedSearchCV(Probe(), [{"a": ["bad"]}]).fit(FLAT, Y)
-
-
-def test_a_callable_scores():
-    scorer = make_scorer(accuracy_score)
-    one = StagedSearchCV(TREE, STAGES, scoring=scorer).fit(FLAT, Y)
-    other = StagedSearchCV(TREE, STAGES, scoring="accuracy").fit(FLAT, Y)
-    np.testing.assert_array_equal(scores(one.cv_results_), scores(other.cv_results_))
-
-
-def test_progress_says_where_it_is(monkeypatch):
-    text = io.StringIO()
-    monkeypatch.setattr("rich.console.Console", lambda: Console(file=text, width=200))
-    monkeypatch.setattr(progress.SearchProgress.__init__, "__defaults__", (0, 0.0))
-    stages = [{"a": [1, 2]}, {"b": [1, 2]}]
-    with joblib.parallel_config(backend="threading", n_jobs=2):
-        StagedSearchCV(Probe(), stages, verbose=1).fit(FLAT, Y)
-    lines = text.getvalue().splitlines()
-    assert len(lines) == 12 + 1
-    assert "stage 1/2 a · candidate 1/2, fold" in lines[0]
-    assert lines[0].endswith(" left")
-    assert "best 2.0" not in lines[0]
-    assert "stage 2/2 b" in lines[-1]
-    assert lines[-1].endswith("0:00 left")
-
-
-def test_progress_is_a_bar_on_a_terminal(monkeypatch):
-    text = io.StringIO()
-    terminal = Console(file=text, force_terminal=True, width=200)
-    monkeypatch.setattr("rich.console.Console", lambda: terminal)
-    StagedSearchCV(Probe(), [{"a": [1, 2]}], verbose=1).fit(FLAT, Y)
-    assert "candidate 2/2, fold 3/3" in text.getvalue()
-
-
-def test_scikit_learns_searches_work_untouched():
-    space = SearchSpace.load("cnn_flat")
-    cnn = CNNClassifier(filters=4, epochs=2, early_stopping=False, random_state=0)
-    grid = GridSearchCV(cnn, {"kernel_size": [3, 5]}, cv=2, error_score="raise").fit(X, Y)
-    assert grid.predict(X).shape == Y.shape
-    keep = ("learning_rate", "augment", "class_weight", "pool_size")
-    some = {name: one for name, one in space.distributions().items() if name in keep}
-    drawn = RandomizedSearchCV(cnn, some, n_iter=2, cv=2, random_state=0, error_score="raise")
-    assert set(drawn.fit(X, Y).best_params_) == set(keep)
-    halving = HalvingGridSearchCV(
-        cnn, {"pool_size": [2, 3, 4]}, resource="epochs", max_resources=3, cv=2, error_score="raise"
-    ).fit(X, Y)
-    assert halving.n_resources_ == [1, 3]
-    assert halving.best_params_["epochs"] == 3
-    assert isinstance(make_pipeline(FunctionTransformer(), cnn), Pipeline)
 
 
 @pytest.mark.slow

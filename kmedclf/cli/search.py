@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 import kmedclf
 from kmedclf.cli.console import console, start_tensorflow
@@ -42,7 +41,10 @@ def search(
     engine: Annotated[Engine, typer.Option(help="How candidates are chosen.")] = Engine.STAGED,
     epochs: Annotated[int, typer.Option(help="Longest training of a candidate.")] = 50,
     final_epochs: Annotated[int, typer.Option(help="Longest training of the winner.")] = 200,
-    subset: Annotated[float, typer.Option(help="Share of the images to search on.")] = 0.4,
+    subset: Annotated[
+        float | None,
+        typer.Option(help="Share of the images to search on.  [default: the space's, or all]"),
+    ] = None,
     first: Annotated[bool, typer.Option("--first", help="The first images, not random.")] = False,
     folds: Annotated[int, typer.Option(help="Folds.")] = 3,
     trials: Annotated[int, typer.Option(help="Trials of random and bayesian.")] = 20,
@@ -78,7 +80,8 @@ def search(
             "engine": str(engine),
             "epochs": epochs,
             "final_epochs": final_epochs,
-            "subset": ["first", subset] if first else subset,
+            "subset": subset,
+            "first": first,
             "folds": folds,
             "trials": trials,
             "seed": seed,
@@ -103,7 +106,6 @@ def _search(
         folder.start(out, settings)
     folder.run(searcher, content)
     folder.write_results(out, searcher)
-    _show(searcher)
     console.print("Training the winner on all images:", _listed(searcher.best_params_))
     winner = folder.winner(estimator, searcher, settings)
     run = runs.train(winner, content, out / "best", force=True)
@@ -111,21 +113,6 @@ def _search(
         accuracy = report.scores["accuracy"]
         console.print(f"{split} accuracy {accuracy}, n = {report.n:,}", highlight=False)
     console.print(f"Results, plots and the trained winner are in {out}", soft_wrap=True)
-
-
-def _show(searcher: Any) -> None:
-    table = Table("stage", "candidates", "winner", "CV score", box=None)
-    stages = getattr(searcher, "stage_results_", None)
-    if stages is None:
-        candidates = str(len(searcher.cv_results_["params"]))
-        score = f"{searcher.best_score_:.4f}"
-        table.add_row(searcher.tuner, candidates, _listed(searcher.best_params_), score)
-    for stage in stages or []:
-        results, best = stage["cv_results"], stage["best_index"]
-        score = f"{stage['best_score']:.4f} ± {results['std_test_score'][best]:.4f}"
-        candidates = str(len(results["params"]))
-        table.add_row(stage["name"], candidates, _listed(stage["best_params"]), score)
-    console.print(table)
 
 
 def _listed(parameters: dict[str, Any]) -> str:

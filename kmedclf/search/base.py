@@ -21,7 +21,7 @@ from sklearn.utils.validation import has_fit_parameter
 from kmedclf.search import objectives
 from kmedclf.search.evaluation import Data, Evaluator, Fit, Params, cut, is_held_out
 from kmedclf.search.progress import SearchProgress
-from kmedclf.search.stages import stages_for
+from kmedclf.search.stages import on_rungs, stages_for
 from kmedclf.validation import unwrap
 
 
@@ -97,6 +97,11 @@ class CrossValidatedSearch(BaseSearchCV):
     refit_params: dict[str, Any] | None
     random_state: Any
 
+    @property
+    @abstractmethod
+    def _by_rungs(self) -> bool:
+        """Whether candidates are fitted several times, with ever more epochs."""
+
     @abstractmethod
     def _given(self) -> Any:
         """Give the space as the user did."""
@@ -146,8 +151,9 @@ class CrossValidatedSearch(BaseSearchCV):
         total = self._prepare(self.n_splits_)
         table = Table()
         with SearchProgress(type(self).__name__, total, int(self.verbose)) as progress:
+            estimator = on_rungs(self.estimator) if self._by_rungs else clone(self.estimator)
             evaluate = Evaluator(
-                clone(self.estimator), part, self.scorer_, progress, self.n_jobs, self.error_score
+                estimator, part, self.scorer_, progress, self.n_jobs, self.error_score
             )
             self.best_index_, self.best_params_ = self._run(evaluate, table)
         del self._stages

@@ -129,8 +129,13 @@ class Evaluator:
         folds = len(self.data.splits)
         fits: list[list[Any]] = [self._recall(one, folds) for one in candidates]
         todo = [(i, k) for i in range(len(fits)) for k in range(folds) if fits[i][k] is None]
-        done = [i for i, row in enumerate(fits) for fit in row if fit is not None]
-        self.progress.skip(sum(work(candidates[i]) for i in done))
+        part = self.progress.parts[-1]
+        earlier, part.folds = part.candidates, folds  # a tuner asks for them bit by bit
+        part.candidates += len(candidates)
+        for i, row in enumerate(fits):
+            if None not in row:
+                self.progress.skip(folds * work(candidates[i]))
+                part.take(earlier + i, candidates[i], [fit.score for fit in row])
         strict = self.error_score == "raise"
         parallel = Parallel(n_jobs=self.n_jobs, return_as="generator_unordered")
         tasks = (
@@ -141,10 +146,9 @@ class Evaluator:
         )
         for i, k, fit in parallel(tasks):
             fits[i][k] = replace(fit, score=float(self.error_score)) if fit.error else fit
-            finished = None not in fits[i]
-            score = float(np.mean([one.score for one in fits[i]])) if finished else None
-            where = f"candidate {i + 1}/{len(candidates)}, fold {k + 1}/{folds}"
-            self.progress.advance(work(candidates[i]), where, score)
+            if None not in fits[i]:
+                part.take(earlier + i, candidates[i], [one.score for one in fits[i]])
+            self.progress.advance(work(candidates[i]), earlier + i + 1, k + 1)
         self._report_failures(fits)
         for one, row in zip(candidates, fits, strict=True):
             self._known[_key(one)] = row

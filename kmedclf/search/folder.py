@@ -19,6 +19,7 @@ from sklearn.model_selection import StratifiedKFold
 from kmedclf.files import write_json, written_beside
 from kmedclf.runs import Data
 from kmedclf.search.base import CrossValidatedSearch
+from kmedclf.search.space import SearchSpace
 from kmedclf.search.staged import StagedSearchCV
 from kmedclf.search.tuner import TunerSearchCV
 
@@ -71,11 +72,13 @@ def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> 
     engine = settings["engine"]
     staged = engine in ("staged", "halving")
     name = type(estimator).__name__.removesuffix("Classifier").lower()
-    space = settings["space"] or (name if staged else f"{name}_flat")
-    subset = settings["subset"]
+    space = SearchSpace.load(
+        settings["space"] or (name if staged else f"{name}_flat"), type(estimator)
+    )
+    subset = settings["subset"] or space.subset
     shared: dict[str, Any] = {
         "cv": StratifiedKFold(settings["folds"]),
-        "subset": tuple(subset) if isinstance(subset, list) else subset,
+        "subset": ("first", subset) if settings["first"] and subset else subset,
         "n_jobs": jobs,
         "refit": False,
         "random_state": settings["seed"],

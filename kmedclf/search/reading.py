@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import (
 from kmedclf import annotated, models
 from kmedclf.search.candidates import Candidates, Range, Stage
 
-_TOP = ("estimator", "stages", "parameters")
+_TOP = ("estimator", "subset", "stages", "parameters")
 _RANGE = ("low", "high", "type", "scale")
 
 
@@ -33,7 +33,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read(path: Path, estimator: type | None) -> tuple[type, tuple[Stage, ...]]:
+def read(path: Path, estimator: type | None) -> tuple[type, tuple[Stage, ...], float | None]:
     """Read and check one file.
 
     Parameters
@@ -49,6 +49,8 @@ def read(path: Path, estimator: type | None) -> tuple[type, tuple[Stage, ...]]:
         The class.
     stages : tuple of Stage
         In order; a flat space is one stage.
+    subset : float or None
+        Share of the images that the space is meant to be searched on.
 
     Raises
     ------
@@ -135,18 +137,26 @@ class _Reader:
             entries[key] = key_node, value_node
         return entries
 
-    def space(self, estimator: type | None) -> tuple[type, tuple[Stage, ...]]:
+    def space(self, estimator: type | None) -> tuple[type, tuple[Stage, ...], float | None]:
         top = self.mapping(self.root, "A search space", _TOP)
         self.cls = estimator or self.estimator(top)
         self.known = sorted(annotated.parameter_constraints(self.cls))
         if ("stages" in top) == ("parameters" in top):
             self.fail(self.root, "A search space must have either 'stages' or 'parameters'.")
+        subset = self.subset(top["subset"][1]) if "subset" in top else None
         if "parameters" in top:
-            return self.cls, (Stage("all", self.alternatives(top["parameters"][1])),)
+            return self.cls, (Stage("all", self.alternatives(top["parameters"][1])),), subset
         node = top["stages"][1]
         if not isinstance(node, yaml.SequenceNode) or not node.value:
             self.fail(node, "'stages' must be a list of at least one stage.")
-        return self.cls, tuple(self.stage(one) for one in node.value)
+        return self.cls, tuple(self.stage(one) for one in node.value), subset
+
+    def subset(self, node: yaml.Node) -> float:
+        value = self.value(node)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value <= 1:
+            self.fail(node, f"'subset' must be a share in (0, 1]. Got {value!r} instead.")
+        return float(value)
 
     def estimator(self, top: dict[str, tuple[yaml.Node, yaml.Node]]) -> type:
         classes = by_name()

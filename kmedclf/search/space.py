@@ -23,8 +23,9 @@ class SearchSpace:
         Class whose parameters they are.
     stages : tuple of Stage
         What to search, in order; a flat space is one stage.
-    source : str, default=""
-        Where the space comes from.
+    subset : float or None, default=None
+        Share of the images that it is meant to be searched on, which ``kmedclf search`` does;
+        elsewhere it goes to the ``subset`` parameter of a search. None is all.
 
     Examples
     --------
@@ -38,7 +39,7 @@ class SearchSpace:
 
     estimator: type
     stages: tuple[Stage, ...]
-    source: str = ""
+    subset: float | None = None
 
     @classmethod
     def load(cls, name: str | Path, estimator: type | None = None) -> Self:
@@ -74,7 +75,7 @@ class SearchSpace:
                 f"A search space must be one of {', '.join(cls.names())} or the path of a YAML "
                 f"file. Got {str(name)!r} instead{reading.suggest(str(name), cls.names())}"
             )
-        return cls(*reading.read(path, estimator), source=str(name))
+        return cls(*reading.read(path, estimator))
 
     @staticmethod
     def names() -> list[str]:

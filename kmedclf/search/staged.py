@@ -90,7 +90,8 @@ class StagedSearchCV(CrossValidatedSearch):
     -----
     A candidate that an earlier stage has met is not fitted again if every ``random_state`` of the
     estimator is a number. A search that was killed goes on where it was if it is started again
-    with the same seeds and the estimator's ``memory``.
+    with the same seeds and the estimator's ``memory``. With ``memory``, and early stopping off,
+    "halving" also goes on from a candidate's earlier fits, with the same results as from the start.
 
     Examples
     --------
@@ -147,11 +148,15 @@ class StagedSearchCV(CrossValidatedSearch):
         self.random_state = random_state
         self.verbose = verbose
 
+    @property
+    def _by_rungs(self) -> bool:
+        return self.search == "halving"
+
     def _given(self) -> Any:
         return self.stages
 
     def _prepare(self, n_splits: int) -> float:
-        if self.search == "halving":
+        if self._by_rungs:
             check_resource(self.estimator, self._searched, f"search={self.search!r}")
         return n_splits * sum(self._work(stage) for stage in self._stages)
 
@@ -161,11 +166,10 @@ class StagedSearchCV(CrossValidatedSearch):
         self.stage_results_: list[dict[str, Any]] = []
         row, winners = 0, dict[str, Any]()
         for number, stage in enumerate(self._stages, 1):
-            label = f"stage {number}/{len(self._stages)} {stage.name}"
+            label = f"{number}/{len(self._stages)} {stage.name}"
             part = Table()
-            runs = self._halving if self.search == "halving" else self._all_at_once
-            evaluate.progress.begin(label)
-            best = runs(stage, current, evaluate, part)
+            runs = self._halving if self._by_rungs else self._all_at_once
+            best = runs(label, stage, current, evaluate, part)
             row = len(table.params) + best
             winners |= {n: part.params[best][n] for n in stage.names if n in part.params[best]}
             current |= winners
@@ -191,17 +195,23 @@ class StagedSearchCV(CrossValidatedSearch):
         n_iter = min(self.n_iter, len(ParameterGrid(groups))) if finite else self.n_iter
         return list(ParameterSampler(groups, n_iter, random_state=self.random_state))
 
-    def _all_at_once(self, stage: Stage, current: Params, evaluate: Evaluator, table: Table) -> int:
+    def _all_at_once(
+        self, label: str, stage: Stage, current: Params, evaluate: Evaluator, table: Table
+    ) -> int:
         candidates = [{**current, **one} for one in self._candidates(stage)]
+        evaluate.progress.begin(label, stage.names)
         table.add(candidates, evaluate(candidates))
         return table.best(range(len(candidates)))
 
-    def _halving(self, stage: Stage, current: Params, evaluate: Evaluator, table: Table) -> int:
+    def _halving(
+        self, label: str, stage: Stage, current: Params, evaluate: Evaluator, table: Table
+    ) -> int:
         candidates = [{**current, **one} for one in self._candidates(stage)]
         resource, most = self._resource()
         for number, epochs in enumerate(self._rungs(len(candidates))):
             start = len(table.params)
             candidates = [{**one, resource: epochs} for one in candidates]
+            evaluate.progress.begin(f"{label}, epochs {epochs}", stage.names)
             fits = evaluate(candidates, lambda one: one[resource] / most)
             table.add(
                 candidates,
@@ -227,7 +237,7 @@ class StagedSearchCV(CrossValidatedSearch):
 
     def _work(self, stage: Stage) -> float:
         left = len(self._candidates(stage))
-        if self.search != "halving":
+        if not self._by_rungs:
             return left
         work = 0.0
         for epochs in self._rungs(left):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from kmedclf.base import ImageClassifier
@@ -64,6 +65,19 @@ def prefix_of(estimator: Any) -> str:
 def resource_of(estimator: Any) -> str:
     """Name the parameter that says how long an estimator trains."""
     return f"{prefix_of(estimator)}epochs"
+
+
+def on_rungs(estimator: Any) -> Any:
+    """Clone an estimator for fits of ever more epochs.
+
+    With ``memory`` each goes on from the one before instead of from the start, which changes no
+    result; without early stopping, that is, see `kmedclf.memory`.
+    """
+    copy = clone(estimator)
+    network = network_of(copy)
+    if isinstance(network, ImageClassifier) and network.memory is not None:
+        network.set_params(warm_start=True)
+    return copy
 
 
 def check_resource(estimator: Any, searched: list[str], what: str) -> None:

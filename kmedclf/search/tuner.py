@@ -88,7 +88,8 @@ class TunerSearchCV(CrossValidatedSearch):
     -----
     The same seeds give the same trials, whatever ``n_jobs`` is. A search that was killed goes on
     where it was if it is started again with the same seeds and the estimator's ``memory``: its
-    finished fits are loaded. "hyperband" trains each candidate from the start in every round.
+    finished fits are loaded. "hyperband" trains each candidate from the start in every round, or,
+    with ``memory`` and early stopping off, goes on from its last one, with the same results.
 
     Examples
     --------
@@ -146,11 +147,15 @@ class TunerSearchCV(CrossValidatedSearch):
         self.random_state = random_state
         self.verbose = verbose
 
+    @property
+    def _by_rungs(self) -> bool:
+        return self.tuner == "hyperband"
+
     def _given(self) -> Any:
         return self.space
 
     def _prepare(self, n_splits: int) -> float | None:
-        if self.tuner == "hyperband":
+        if self._by_rungs:
             check_resource(self.estimator, self._searched, f"tuner={self.tuner!r}")
             if self.max_trials is not None:
                 raise ValueError(
@@ -173,7 +178,7 @@ class TunerSearchCV(CrossValidatedSearch):
 
     def _oracle(self, folder: str) -> Oracle:
         seed = 1 + check_random_state(self.random_state).randint(2**31 - 2)
-        if self.tuner == "hyperband":
+        if self._by_rungs:
             schedule = {"epochs": self._epochs, "factor": self.factor}
             schedule["iterations"] = self.hyperband_iterations
             return Oracle(self.tuner, self._stages, seed, folder, **schedule)
@@ -181,13 +186,14 @@ class TunerSearchCV(CrossValidatedSearch):
         return Oracle(self.tuner, self._stages, seed, folder, max_trials=most)
 
     def _run(self, evaluate: Evaluator, table: Table) -> tuple[int, dict[str, Any]]:
-        banded = self.tuner == "hyperband"
+        banded = self._by_rungs
         resource = resource_of(self.estimator) if banded else ""
         most = self._epochs if banded else 1
-        evaluate.progress.begin(self.tuner)
         with tempfile.TemporaryDirectory() as folder:
             oracle = self._oracle(folder)
             while batch := oracle.ask():
+                if banded or not table.params:
+                    evaluate.progress.begin(self.tuner, self._searched)
                 candidates = [trial.params for trial in batch]
                 columns: dict[str, list[Any]] = {"trial": [trial.id for trial in batch]}
                 if banded:

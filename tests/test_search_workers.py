@@ -1,0 +1,86 @@
+"""Searches in several processes: the same results, and what every process gets for itself."""
+
+import time
+from itertools import chain
+
+import joblib
+import numpy as np
+import pytest
+from helpers import run
+from searching import X_VAL, Y_VAL, X, Y, mlp, scores
+
+from kmedclf import devices
+from kmedclf.search import Range, StagedSearchCV, TunerSearchCV
+
+
+def test_workers_do_not_change_the_result():
+    stages = [{"units": [4, 8]}, {"batch_size": [16, 32]}]
+    fits = {"X_val": X_VAL, "y_val": Y_VAL}
+    alone = StagedSearchCV(mlp(), stages).fit(X, Y, **fits)
+    together = StagedSearchCV(mlp(), stages, n_jobs=2).fit(X, Y, **fits)
+    np.testing.assert_array_equal(scores(alone.cv_results_), scores(together.cv_results_))
+    assert alone.best_params_ == together.best_params_
+    for one, other in zip(chain(*alone.curves_), chain(*together.curves_), strict=True):
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.mark.parametrize("tuner", ["bayesian", "hyperband"])
+def test_workers_do_not_change_the_trials(tuner):
+    space = {"batch_size": Range(8, 40, "int"), "learning_rate": Range(1e-3, 0.1, scale="log")}
+    most = None if tuner == "hyperband" else 5
+    search = TunerSearchCV(mlp(), space, tuner=tuner, max_trials=most, random_state=0, refit=False)
+    alone = search.fit(X, Y).cv_results_
+    together = search.set_params(n_jobs=2).fit(X, Y).cv_results_
+    assert alone["params"] == together["params"]
+    np.testing.assert_array_equal(scores(alone), scores(together))
+
+
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch):
+    parallel = joblib.Parallel(n_jobs=2)
+    numbers = set(parallel(joblib.delayed(_number_after)(0.2) for _ in range(8)))
+    assert len(numbers) == 2
+    assert len({devices.gpu_of(number, 4) for number in numbers}) == 2
+    assert devices.worker_number() is None
+    assert [devices.gpu_of(number, 2) for number in range(4)] == [0, 1, 0, 1]
+    monkeypatch.setenv("KMEDCLF_GPU_IDS", "1, 3")
+    assert [devices.gpu_of(number, 4) for number in range(4)] == [1, 3, 1, 3]
+
+
+@pytest.mark.parametrize("wanted", ["4", "0,-1", "first", "0,,1"])
+def test_gpus_that_are_not_there(monkeypatch, wanted):
+    monkeypatch.setenv("KMEDCLF_GPU_IDS", wanted)
+    with pytest.raises(ValueError, match=f"numbers of GPUs below 4.* Got {wanted!r}"):
+        devices.gpu_of(0, 4)
+
+
+def _number_after(seconds):
+    time.sleep(seconds)  # or one worker would do it all
+    return devices.worker_number()
+
+
+DASK = """
+import joblib, psutil
+from dask.distributed import Client, LocalCluster
+from searching import X, Y, mlp
+from kmedclf.search import StagedSearchCV
+
+def listening():
+    me = psutil.Process()
+    sockets = [one for p in [me, *me.children(recursive=True)] for one in p.net_connections()]
+    return {one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN}
+
+if __name__ == "__main__":
+    search = StagedSearchCV(mlp(), [{"batch_size": [8, 16]}], refit=False)
+    here = search.fit(X, Y).cv_results_["mean_test_score"].tolist()
+    local = {"host": "127.0.0.1", "dashboard_address": None}
+    with LocalCluster(n_workers=2, threads_per_worker=1, **local) as cluster, Client(cluster):
+        with joblib.parallel_config(backend="dask"):
+            there = search.fit(X, Y).cv_results_["mean_test_score"].tolist()
+        print(here == there, listening())
+"""
+
+
+def test_dask_on_loopback():
+    pytest.importorskip("distributed")
+    assert run(DASK).splitlines()[-1] == "True {'127.0.0.1'}"
