@@ -25,7 +25,7 @@ def accuracies(comparison: Comparison, *, ax: Axes | None = None) -> Axes:
         The chart.
     """
     names = [shorten(one.name) for one in comparison.models]
-    names += [f"{one.model}, {one.resolution}" for one in comparison.published]
+    names += [f"{one.model}, {one.resolution.partition(',')[0]}" for one in comparison.published]
     ax = axes(ax, (7, height(len(names))))
     for i, one in enumerate(comparison.models):
         value, low, high = one.scores["accuracy"]

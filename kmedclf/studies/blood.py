@@ -82,7 +82,7 @@ def kernels(lab: Lab, grid: dict[str, list[int]] = KERNELS) -> Section:
     }
     sizes, numbers = (sorted({key[i] for key in found}) for i in (0, 1))
     best = int(np.argmax(means))
-    words = "{kernel_size} pixels and {filters} kernels".format(**results["params"][best])
+    words = "{filters} kernels of {kernel_size} pixels".format(**results["params"][best])
     tables = [
         Table(
             "Accuracy over three folds, mean ± standard deviation",
@@ -111,7 +111,9 @@ def kernels(lab: Lab, grid: dict[str, list[int]] = KERNELS) -> Section:
             f"images. {_training(search.estimator)} That validation set is {share} of the "
             "validation split; the folds are only scored."
         ),
-        findings=[f"The highest mean accuracy, {means[best]:.4f} ± {stds[best]:.4f}, had {words}."],
+        findings=[
+            f"The highest mean accuracy, {means[best]:.4f} ± {stds[best]:.4f}, is that of {words}."
+        ],
         tables=tables,
         figures=[
             Figure.of("kernels", "Mean and standard deviation of the accuracy over folds.", chart)
