@@ -19,7 +19,7 @@ from kmedclf.image_store import Store, no_store
 MAX_KNOWN = 2_000_000
 """Of how many files the process remembers what it found in them, some 150 bytes each."""
 
-_known: dict[bytes, tuple[int, bool]] = {}
+_known: dict[bytes, int] = {}  # twice the hash of the pixels, and 1 if they have 16 bits
 _serial = count(1)
 _pools: dict[int, ThreadPoolExecutor] = {}
 
@@ -125,7 +125,7 @@ class FileArray:
 
     def _deepest(self) -> type:
         self._examine()
-        deep = any(_known[key][1] for key in self._keys if key)
+        deep = any(_known[key] & 1 for key in self._keys if key)
         return np.uint16 if deep else np.uint8
 
     def _examine(self) -> None:
@@ -138,7 +138,7 @@ class FileArray:
         for i, found in zip(unknown, in_threads(self._look, unknown), strict=True):
             if isinstance(found, Exception):
                 self._broken[i], self._keys[i] = found, b""
-        self._digests = np.array([_known[key][0] if key else 0 for key in self._keys], np.uint64)
+        self._digests = np.array([_known[key] >> 1 if key else 0 for key in self._keys], np.uint64)
 
     def _look(self, i: int) -> Exception | None:
         try:
@@ -148,7 +148,8 @@ class FileArray:
                 raise
             return error
         digest = hashlib.blake2b(pixels.tobytes(), digest_size=8).digest()
-        _known[self._keys[i]] = int.from_bytes(digest, "little"), pixels.dtype == np.uint16
+        deep = int(pixels.dtype == np.uint16)
+        _known[self._keys[i]] = 2 * int.from_bytes(digest, "little") + deep
         return None
 
 

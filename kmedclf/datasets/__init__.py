@@ -2,6 +2,7 @@
 
 from kmedclf.datasets._found import Audit
 from kmedclf.datasets.audit import audit
+from kmedclf.datasets.csv import load_csv
 from kmedclf.datasets.folder import ImageFiles, load_folder
 from kmedclf.datasets.loading import info, load
 from kmedclf.datasets.registry import DatasetInfo, names
@@ -14,6 +15,7 @@ __all__ = [
     "audit",
     "info",
     "load",
+    "load_csv",
     "load_folder",
     "make_blood_cells",
     "names",
