@@ -8,18 +8,11 @@ from typing import Annotated
 import typer
 
 from kmedclf.cli.console import console
-from kmedclf.cli.training import SizeOption
+from kmedclf.cli.training import DataOption, SizeOption
 
 
 def audit(
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            help="MedMNIST name, .npz file, 'synthetic', or a folder with a folder of images for "
-            "each class, perhaps within train, val and test.",
-        ),
-    ],
+    data: DataOption,
     out: Annotated[Path | None, typer.Option(help="HTML file to write as well.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 upon a leak or contradicting labels.")
@@ -36,7 +29,7 @@ def audit(
             "columns path, below the folder, and group.",
         ),
     ] = None,
-    size: SizeOption = 28,
+    size: SizeOption = None,
 ) -> None:
     """Look for duplicates, leaks between splits and contradicting labels in a data set."""
     from kmedclf import datasets

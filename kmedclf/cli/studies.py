@@ -29,7 +29,7 @@ def reproduce(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on in DIR: what is finished is read.")
     ] = False,
-    size: SizeOption = 28,
+    size: SizeOption = None,
 ) -> None:
     """Reproduce a whole study: every item of it into one folder and one page."""
     from kmedclf import studies

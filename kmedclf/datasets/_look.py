@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kmedclf.image_files import open_image
+
 SIDE = 32
 """Height and width at which images are compared, in pixels."""
 
@@ -62,9 +64,7 @@ def look(X: Any) -> Looks:
 
 def _array(X: Sequence[Any], i: int) -> NDArray[Any]:
     if isinstance(X[i], str | os.PathLike):
-        from kmedclf.evaluation.pictures import picture  # loads what reading lists need not
-
-        return picture(X[i])
+        return np.asarray(open_image(os.fspath(X[i])))
     image = np.asarray(X[i])
     if image.ndim not in (2, 3) or image.dtype.kind not in "buif":
         raise ValueError(

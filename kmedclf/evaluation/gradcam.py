@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from PIL import Image
 
 from kmedclf.evaluation.pictures import picture
 from kmedclf.evaluation.report import Report
 from kmedclf.evaluation.style import axes, panel, shorten, styled, subplots
+from kmedclf.image_files import read_images
 
 
 def gradcam_map(model: Any, image: Any, *, index: int | None = None) -> tuple[np.ndarray, int]:
@@ -201,13 +201,10 @@ def _overlay(ax: Axes, shown: np.ndarray, heat: np.ndarray) -> None:
     ax.axis("off")
 
 
-def _arrays(images: list[Any], shape: tuple[int, int, int]) -> Any:
+def _arrays(images: list[Any], shape: tuple[int, int, int]) -> np.ndarray:
     """Give images as arrays; files are read at the size of the network."""
-    if not isinstance(images[0], str | os.PathLike):
-        return np.stack(images)
-    h, w, channels = shape
-    read = np.stack([np.asarray(Image.fromarray(picture(one)).resize((w, h))) for one in images])
-    return read if channels == 3 else read.mean(axis=3, keepdims=True)
+    files = isinstance(images[0], str | os.PathLike)
+    return read_images(images, shape) if files else np.stack(images)
 
 
 def _features(model: Any, name: str) -> Any:

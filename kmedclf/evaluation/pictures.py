@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kmedclf.image_files import open_image
+
 
 def picture(image: Any, image_shape: Sequence[int] | None = None) -> np.ndarray:
     """Turn one image into 8 bits a channel.
@@ -27,7 +29,7 @@ def picture(image: Any, image_shape: Sequence[int] | None = None) -> np.ndarray:
         To be shown.
     """
     if isinstance(image, str | os.PathLike):
-        return _file(image)
+        return np.asarray(open_image(os.fspath(image)))
     pixels = np.asarray(image)
     if pixels.ndim == 1:
         pixels = pixels.reshape(tuple(image_shape) if image_shape else _square(len(pixels)))
@@ -44,15 +46,6 @@ def thumbnail(image: Any, side: int, image_shape: Sequence[int] | None = None) -
     made = Image.fromarray(picture(image, image_shape))
     made.thumbnail((side, side), Image.Resampling.LANCZOS)
     return made
-
-
-def _file(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an image file in its own size."""
-    try:
-        with Image.open(path) as opened:
-            return np.asarray(opened.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not an image that can be read ({error}).") from error
 
 
 def _square(d: int) -> tuple[int, ...]:

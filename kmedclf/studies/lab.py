@@ -56,7 +56,7 @@ class Lab:
         seed: int = 0,
         quick: bool = False,
         verbose: int = 0,
-        size: int = 28,
+        size: int | None = None,
         class_names: Sequence[str] = (),
     ) -> Lab:
         """Read the data and make the folder.
@@ -69,7 +69,7 @@ class Lab:
             The folder.
         seed, quick, verbose
             As the attributes.
-        size : int, default=28
+        size : int, optional
             Height and width of the images, where the set comes in several sizes.
         class_names : sequence of str, optional
             Names of the classes of a file that has none and as many classes.
@@ -107,7 +107,7 @@ class Lab:
         from kmedclf.evaluation.run_page import write_run_page
 
         folder, data = self.out / name, data or self.data
-        estimator = self.shrunk(estimator).set_params(verbose=self.verbose)
+        estimator = self.shrunk(estimator).set_params(verbose=self.verbose, **data.parameters)
         if _holds(folder, estimator, data):
             run = runs.read_run(folder)
         else:
@@ -138,7 +138,9 @@ class Lab:
         """
         from kmedclf.search import StagedSearchCV
 
-        estimator = self.shrunk(estimator).set_params(memory=str(self.out / "memory"))
+        estimator = self.shrunk(estimator).set_params(
+            memory=str(self.out / "memory"), **self.data.parameters
+        )
         if self.quick:
             stages = [{name: values[:2] for name, values in stage.items()} for stage in stages]
             options["subset"] = None
