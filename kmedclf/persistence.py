@@ -15,10 +15,11 @@ from dataclasses import fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from kmedclf.files import written_beside
-from kmedclf.network import Spec
+from kmedclf.network import Spec, python_random_kept
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
@@ -143,11 +144,30 @@ def _encode(value: Any, arrays: list[np.ndarray], name: str) -> Any:
         return {"dict": [[_encode(part, arrays, name) for part in item] for item in value.items()]}
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, keras.layers.Layer):
+        return {"layer": _encode_layer(value, name)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
         f"The {name!r} of an estimator must be a plain value to be saved. Got {value!r} instead."
     )
+
+
+def _encode_layer(layer: keras.layers.Layer, name: str) -> str:
+    try:
+        text = json.dumps(keras.saving.serialize_keras_object(layer))
+        _decode_layer(text)  # will have to be possible
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise TypeError(
+            f"The {name!r} of an estimator must hold layers of Keras, or such as are registered by "
+            f"keras.saving.register_keras_serializable, to be saved. Got {layer!r} instead."
+        ) from error
+    return text
+
+
+def _decode_layer(text: str) -> keras.layers.Layer:
+    with python_random_kept():
+        return keras.saving.deserialize_keras_object(json.loads(text), safe_mode=True)
 
 
 def _decode(value: Any, arrays: dict[str, np.ndarray], cls: type) -> Any:
@@ -160,6 +180,8 @@ def _decode(value: Any, arrays: dict[str, np.ndarray], cls: type) -> Any:
         return array.astype(object) if value["object"] else array
     if "tuple" in value:
         return tuple(_decode(value["tuple"], arrays, cls))
+    if "layer" in value:
+        return _decode_layer(value["layer"])
     if "spec" in value:
         return Spec(**{**_decode(value["spec"], arrays, cls), "estimator": cls})
     return dict(_decode(value["dict"], arrays, cls))

@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import tensorflow as tf
+
 from kmedclf.counting import count, counts
 from kmedclf.network import Spec
 from kmedclf.program import Program
@@ -27,7 +29,13 @@ _forked = False
 
 @contextmanager
 def borrow(spec: Spec) -> Iterator[Program]:
-    """Lend the program of a spec, built if none is idle, and take it back afterwards."""
+    """Lend the program of a spec, built if none is idle, and take it back afterwards.
+
+    Raises
+    ------
+    MemoryError
+        Where TensorFlow finds no memory, with what to lower.
+    """
     if _forked:
         raise RuntimeError(
             "kmedclf cannot train or predict in a process forked after TensorFlow was used; "
@@ -40,6 +48,12 @@ def borrow(spec: Spec) -> Iterator[Program]:
     count("borrowed")
     try:
         yield program
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(
+            f"{spec.estimator.__name__} ran out of memory with images of shape {spec.image_shape}. "
+            "Lower 'batch_size', or raise 'accumulate_steps' and keep it; smaller images and "
+            "smaller networks take less, too."
+        ) from error
     finally:
         _give_back(spec, program)
 

@@ -1,0 +1,273 @@
+"""Training options against Keras, scikit-learn or plain arithmetic."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import ALL, data, make, run, same
+from sklearn.base import clone
+
+import kmedclf
+from kmedclf import fitting, step
+
+X, y = data()
+FLOAT = X.reshape(48, -1) / np.float32(255)
+every_estimator = pytest.mark.parametrize("name", ALL)
+
+
+def _one_step(**options):
+    """Weights of an MLP before and after one step on all images, in Keras' order."""
+    options = {"epochs": 1, "batch_size": 48, "augment": False, "jit_compile": False, **options}
+    still = {**options, "optimizer": "sgd", "learning_rate": 1e-30, "weight_decay": None}
+    before, after = (make("MLPClassifier", **given).fit(FLOAT, y) for given in (still, options))
+    return before, after
+
+
+def _keras_step(before, optimizer, loss=None):
+    model = keras.Sequential(
+        [
+            keras.Input((192,)),
+            *(
+                keras.layers.Dense(units, activation)
+                for units, activation in ((8, "relu"), (3, None))
+            ),
+        ]
+    )
+    model.set_weights(before.weights_)
+    loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    vectors = [one for one in model.trainable_variables if len(one.shape) == 1]
+    if optimizer.weight_decay:
+        optimizer.exclude_from_weight_decay(var_list=vectors)
+    model.compile(optimizer, loss)
+    target = y if isinstance(loss, keras.losses.SparseCategoricalCrossentropy) else np.eye(3)[y]
+    history = model.fit(FLOAT, target, batch_size=48, shuffle=False, verbose=0)
+    return model.get_weights(), history.history["loss"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "optimizer"),
+    [
+        ({"optimizer": "sgd", "momentum": 0.9}, lambda: keras.optimizers.SGD(0.1, 0.9)),
+        (
+            {"optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+            lambda: keras.optimizers.SGD(0.1, 0.9, nesterov=True),
+        ),
+        (
+            {"optimizer": "adamw", "weight_decay": 0.3},
+            lambda: keras.optimizers.AdamW(0.1, weight_decay=0.3),
+        ),
+        (
+            {"optimizer": "rmsprop", "weight_decay": 0.3},
+            lambda: keras.optimizers.RMSprop(0.1, weight_decay=0.3),
+        ),
+        (
+            {"optimizer": "sgd", "clipnorm": 0.01},
+            lambda: keras.optimizers.SGD(0.1, global_clipnorm=0.01),
+        ),
+    ],
+    ids=str,
+)
+def test_a_step_is_keras_step(options, optimizer):
+    before, after = _one_step(learning_rate=0.1, **options)
+    expected, loss = _keras_step(before, optimizer())
+    assert after.history_["loss"][0] == pytest.approx(loss, rel=1e-5)
+    for one, other in zip(after.weights_, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("focal", [None, {"focal_alpha": 1.0, "focal_gamma": 3.0}])
+def test_losses_are_those_of_keras(smoothing, focal):
+    options = {"label_smoothing": smoothing, "loss": "focal" if focal else "crossentropy"}
+    given = {"label_smoothing": smoothing, "from_logits": True}
+    if focal:
+        loss = keras.losses.CategoricalFocalCrossentropy(1.0, 3.0, **given)
+    else:
+        loss = keras.losses.CategoricalCrossentropy(**given)
+    options |= {"optimizer": "sgd", "learning_rate": 0.1, **(focal or {})}
+    before, after = _one_step(**options)
+    expected, value = _keras_step(before, keras.optimizers.SGD(0.1), loss)
+    assert after.history_["loss"][0] == pytest.approx(value, rel=1e-5)
+    for one, other in zip(after.weights_, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    # What early stopping watches is this loss, too.
+    held = make("MLPClassifier", **options).fit(FLOAT, y, X_val=FLOAT, y_val=y)
+    own = float(loss(np.eye(3)[y], held.decision_function(FLOAT)))
+    assert held.history_["val_loss"][-1] == pytest.approx(own, rel=1e-4)
+
+
+def test_focal_without_gamma_is_cross_entropy():
+    options = {"focal_alpha": 1.0, "focal_gamma": 0.0, "augment": False}
+    focal = make("CNNClassifier", loss="focal", **options).fit(X, y)
+    plain = make("CNNClassifier", augment=False).fit(X, y)
+    np.testing.assert_allclose(focal.history_["loss"], plain.history_["loss"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"loss": "focal"}, {"label_smoothing": 0.1}, {"mixup": 0.3}, {"cutmix": 0.3}]
+)
+def test_weights_multiply_every_loss(options):
+    options = {"optimizer": "sgd", "augment": False, "jit_compile": False, **options}
+    twice = make("MLPClassifier", learning_rate=0.01, class_weight={0: 2.5, 1: 2.5, 2: 2.5})
+    once = make("MLPClassifier", learning_rate=0.025)
+    for one in (twice, once):
+        one.set_params(**options).fit(X, y)
+    for one, other in zip(twice.weights_, once.weights_, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(twice.history_["loss"][0], 2.5 * once.history_["loss"][0], 1e-4)
+
+
+def test_l2_shrinks_kernels_by_its_gradient():
+    rate, l2 = 0.01, 0.5
+    before, plain = _one_step(optimizer="sgd", learning_rate=rate)
+    _, shrunk = _one_step(optimizer="sgd", learning_rate=rate, l2=l2)
+    for start, one, other in zip(before.weights_, plain.weights_, shrunk.weights_, strict=True):
+        less = rate * 2 * l2 * start if start.ndim > 1 else 0
+        np.testing.assert_allclose(other, one - less, rtol=1e-4, atol=1e-6)
+    assert shrunk.history_["loss"] == pytest.approx(plain.history_["loss"])
+
+
+@pytest.mark.parametrize("parts", [2, 5, 7, 48, 99])
+@pytest.mark.parametrize("name", ["MLPClassifier", "CNNClassifier"])  # without batch normalisation
+def test_parts_of_a_batch_are_the_batch(name, parts):
+    options = {"batch_size": 20, "optimizer": "sgd", "learning_rate": 0.1, "l2": 0.01}
+    options |= {"augment": False, "clipnorm": 0.5, "class_weight": "balanced"}
+    whole = make(name, **options).fit(X, y)
+    split = make(name, **options, accumulate_steps=parts).fit(X, y)
+    for one, other in zip(whole.weights_, split.weights_, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(whole.history_["loss"], split.history_["loss"], rtol=1e-5)
+    assert whole.history_["accuracy"] == split.history_["accuracy"]
+
+
+def test_parts_with_batch_normalisation_train():
+    fit = make("ResNetClassifier", accumulate_steps=4, batch_size=16, epochs=3).fit(X, y)
+    assert np.isfinite(fit.history_["loss"]).all()
+
+
+def _rows(**options):
+    estimator = make("MLPClassifier", **options)
+    few = np.flatnonzero((y == 0) | (np.arange(48) % 3 == 0))
+    given = fitting.Data(X[few], y[few])
+    return fitting.task(estimator, fitting.schedule(estimator), given, None, keep_optimizer=False)
+
+
+@pytest.mark.parametrize("oversample", ["duplicate", "augment"])
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_oversampling_evens_the_classes_trained_on(oversample, early_stopping):
+    options = {"early_stopping": early_stopping, "validation_fraction": 0.3}
+    plain, task = _rows(**options), _rows(**options, oversample=oversample)
+    count = np.bincount(task.rows.y)
+    assert set(count) == {np.bincount(plain.rows.y).max()}
+    times = np.bincount(task.rows.index, minlength=48)
+    for code in range(3):
+        mine = times[np.unique(plain.rows.index[plain.rows.y == code])]
+        assert mine.max() - mine.min() <= 1
+    originals = task.rows.take(np.arange(len(plain.rows)))
+    np.testing.assert_array_equal(originals.index, plain.rows.index)
+    if early_stopping:
+        np.testing.assert_array_equal(task.held.index, plain.held.index)
+        assert set(task.held.index).isdisjoint(task.rows.index)
+    expected = np.arange(len(task.rows)) >= len(plain.rows) if oversample == "augment" else None
+    np.testing.assert_array_equal(task.rows.copy, expected)
+    weights = _rows(**options, oversample=oversample, class_weight="balanced").rows.weight
+    np.testing.assert_allclose(weights, 1, rtol=1e-6)  # copies count
+
+
+def test_duplicates_are_rows_that_come_twice():
+    rows = _rows(oversample="duplicate").rows
+    few = np.flatnonzero((y == 0) | (np.arange(48) % 3 == 0))
+    one = make("CNNClassifier", oversample="duplicate", augment=False).fit(X[few], y[few])
+    again = few[rows.index]
+    other = make("CNNClassifier", augment=False).fit(X[again], y[again])
+    # The same rows in another order: batches differ, the rows do not.
+    assert one.history_["loss"][0] == pytest.approx(other.history_["loss"][0], rel=0.2)
+    whole = {"batch_size": len(rows), "epochs": 1, "optimizer": "sgd", "augment": False}
+    one = make("CNNClassifier", oversample="duplicate", **whole).fit(X[few], y[few])
+    other = make("CNNClassifier", **whole).fit(X[again], y[again])
+    for a, b in zip(one.weights_, other.weights_, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_only_copies_are_augmented():
+    task = _rows(oversample="augment", augment="mirror", batch_size=99)
+
+    class Watching(keras.layers.Layer):
+        def call(self, images, training=None):
+            return 0 * images
+
+    few = np.flatnonzero((y == 0) | (np.arange(48) % 3 == 0))
+    ones = np.full_like(X[few], 200)
+    # A set that blackens images: what stays bright was not augmented.
+    options = {"oversample": "augment", "augment": Watching(), "batch_size": 99, "epochs": 1}
+    options |= {"optimizer": "sgd", "learning_rate": 1e-30}
+    fit = make("CNNClassifier", **options).fit(ones, y[few])
+    proba = {value: fit.predict_proba(np.full_like(X[:1], value))[0] for value in (0, 200)}
+    rows = task.rows
+    seen = [
+        -np.log(proba[0 if copy else 200][code])
+        for copy, code in zip(rows.copy, rows.y, strict=True)
+    ]
+    assert fit.history_["loss"][0] == pytest.approx(np.mean(seen), rel=1e-4)
+
+
+def test_augmented_copies_need_an_augmentation():
+    with pytest.raises(ValueError, match=r"^The 'oversample' parameter of CNNClassifier must be"):
+        make("CNNClassifier", oversample="augment", augment=False).fit(X, y)
+
+
+def test_options_without_effect_cost_no_program():
+    estimator = kmedclf.CNNClassifier(momentum=0.9, focal_gamma=1.0, lr_schedule="cosine")
+    assert step.options(estimator) == ()
+    values = {step.options(kmedclf.CNNClassifier(weight_decay=x, l2=x)) for x in (0.1, 0.2, 0.3)}
+    assert len(values) == 1
+
+
+OPTIONS = {
+    "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01, "l2": 0.001, "clipnorm": 1.0,
+    "label_smoothing": 0.1, "mixup": 0.4, "cutmix": 0.4, "oversample": "augment",
+    "loss": "focal", "augment": ["mirror", keras.layers.RandomRotation(0.1)],
+}  # fmt: skip
+
+
+@every_estimator
+@pytest.mark.filterwarnings("ignore:.*__array__:DeprecationWarning")
+def test_all_options_together(name, tmp_path):
+    one, again = (make(name, **OPTIONS).fit(X, y) for _ in range(2))
+    assert same(one, again)
+    assert same(clone(one).fit(X, y), one)
+    parts = make(name, **OPTIONS)
+    for _ in range(2):
+        parts.partial_fit(X, y)
+    assert same(parts, one)
+    warm = make(name, **OPTIONS, warm_start=True).set_params(epochs=1).fit(X, y).fit(X, y)
+    assert same(warm, one)
+    one.save(tmp_path / "m.kmedclf")
+    loaded = kmedclf.load(tmp_path / "m.kmedclf")
+    np.testing.assert_array_equal(loaded.predict_proba(X), one.predict_proba(X))
+    assert same(loaded.fit(X, y), one)
+
+
+def test_running_out_of_memory_says_what_to_lower():
+    code = """
+import keras
+from helpers import data
+from kmedclf import ImageClassifier
+
+class Huge(ImageClassifier):
+    def features(self, x):
+        x = keras.layers.UpSampling2D(200_000)(x)
+        return keras.layers.GlobalMaxPooling2D()(x)
+
+try:
+    Huge(epochs=1, augment=False, early_stopping=False).fit(*data())
+except MemoryError as error:
+    print(error)
+"""
+    assert "Huge ran out of memory with images of shape (8, 8, 3). Lower 'batch_size'" in run(code)
+
+
+def test_soft_labels_leave_the_fast_path_alone():
+    loss = step.make_loss(make("CNNClassifier").fit(X, y)._spec)
+    logits = tf.random.stateless_normal([48, 3], [1, 2])
+    np.testing.assert_allclose(loss(y, logits), loss(np.eye(3, dtype="f")[y], logits), rtol=1e-5)
