@@ -83,9 +83,10 @@ def build(spec: Spec, *, softmax: bool = False) -> tuple[keras.Model, list[tuple
     """
     hook = spec.estimator(**dict(spec.architecture))
     # Inside the scope no variable is given a value, so that initialisers can be kept and run
-    # again for every seed instead of being run once and forgotten.
+    # again for every seed instead of being run once and forgotten. Leaving it gives the values:
+    # Keras would hold on to variables that are given theirs in any other way.
     with _building, python_random_kept(), _dtype_policy(spec.precision):
-        with keras.StatelessScope(initialize_variables=False):
+        with keras.StatelessScope():
             image = keras.Input(spec.image_shape, dtype="float32", name="image")  # (b, h, w, c)
             x = keras.layers.Rescaling(spec.scale, dtype="float32", name="scale")(image)
             x = hook.features(x)
@@ -100,8 +101,6 @@ def build(spec: Spec, *, softmax: bool = False) -> tuple[keras.Model, list[tuple
                 (variable, getattr(variable, "start", variable._initializer))
                 for variable in model.variables
             ]
-        for variable, _ in initializers:
-            variable._deferred_initialize()
     return model, initializers
 
 

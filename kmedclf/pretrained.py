@@ -35,8 +35,8 @@ class PretrainedClassifier(ImageClassifier):
         ones, once. A path may be that of a fitted estimator of the same class (.kmedclf), of
         torchvision's or timm's weights (.safetensors), of a file of keras.applications (.h5), of a
         Keras model that begins with this network (.keras), or of the folder of a keras-hub
-        preset. Any other name is a preset that keras-hub downloads. Presets need the extra
-        ``hub``.
+        preset. Any other name is a preset that keras-hub downloads. Presets are for residual
+        networks and transformers, and need the extra ``hub``.
     trainable : {"all", "head"} or int, default="all"
         What is trained: everything, the last layer, or also the last so many blocks. All else
         keeps its weights and runs as in prediction, batch normalisation and dropout included.
@@ -52,6 +52,7 @@ class PretrainedClassifier(ImageClassifier):
     head_epochs: NonNegativeInt = 0
     dropout: Rate = 0.0
 
+    takes_presets: ClassVar[bool] = False  # others pad images otherwise in keras-hub
     mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)  # of ImageNet's pixels
     std: ClassVar[tuple[float, ...]] = (0.229, 0.224, 0.225)
     changes_no_shape: ClassVar[frozenset[str]] = frozenset({"weights", "trainable", "dropout"})
@@ -159,7 +160,13 @@ class PretrainedClassifier(ImageClassifier):
 
     def _found(self) -> str:
         weights = os.fspath(self.weights)  # type: ignore[arg-type]
-        return weight_files.find(weights, self.published(), type(self).__name__)
+        found = weight_files.find(weights, self.published(), type(self).__name__)
+        if not self.takes_presets and not os.path.isfile(found):
+            raise ValueError(
+                f"The 'weights' parameter of {type(self).__name__} must be a file, as keras-hub "
+                f"has no preset that computes the same. Got {weights!r} instead."
+            )
+        return found
 
     def _start_identity(self) -> str:
         return "" if self.weights is None else weight_files.identity(self._found())

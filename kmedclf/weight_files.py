@@ -289,5 +289,10 @@ def _from_preset(found: str) -> list[np.ndarray]:
 
 
 def _in_order(model: keras.Model) -> list[np.ndarray]:
-    layers = [one for one in model.layers if not isinstance(one, keras.layers.Normalization)]
-    return [np.asarray(weight) for layer in layers for weight in layer.weights]
+    values = []
+    for layer in model.layers:
+        weights = [] if isinstance(layer, keras.layers.Normalization) else list(layer.weights)
+        if hasattr(layer, "class_token"):  # keras-hub has it before the patches' kernel and bias
+            weights[:3] = [*weights[1:3], weights[0]]
+        values += [np.asarray(weight) for weight in weights]
+    return values

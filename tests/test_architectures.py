@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import DEEP, PUBLIC, build, data, get, make, same
+from keras.src.backend.common import global_state
 from sklearn.base import clone
 
 import kmedclf
@@ -17,11 +18,14 @@ X, y = data()
 
 def _network(estimator, shape, classes):
     """Build the network without giving its variables values: fast at any size."""
-    with keras.StatelessScope(initialize_variables=False):
-        image = keras.Input(shape)
-        x = estimator.features(keras.layers.Rescaling(1 / 255)(image))
-        x = keras.layers.Flatten()(x) if len(x.shape) > 2 else x
-        return keras.Model(image, keras.layers.Dense(classes)(x))
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            image = keras.Input(shape)
+            x = estimator.features(keras.layers.Rescaling(1 / 255)(image))
+            x = keras.layers.Flatten()(x) if len(x.shape) > 2 else x
+            return keras.Model(image, keras.layers.Dense(classes)(x))
+    finally:  # else Keras would give them values later
+        global_state.set_global_attribute("uninitialized_variables", [])
 
 
 def _count(variables):
@@ -159,6 +163,13 @@ def test_does_what_an_estimator_does(name, tmp_path):
     np.testing.assert_allclose(
         estimator.model_.predict(X.astype(np.float32), verbose=0), proba, atol=1e-5
     )
+
+
+def test_building_leaves_keras_as_it_was():
+    make("MLPClassifier", units=9, epochs=1).fit(X, y)
+    assert not global_state.get_global_attribute("uninitialized_variables")
+    with keras.StatelessScope():  # which any call of a layer on a symbol enters
+        pass
 
 
 @pytest.mark.parametrize("name", DEEP)

@@ -49,6 +49,8 @@ class DeepResNetClassifier(PretrainedClassifier):
     filters: PositiveInt = 64
     stem: Stem = "auto"
 
+    takes_presets = True
+
     def backbone(self, x: Any) -> Iterator[Any]:
         """Yield (b, h', w', d) behind the stem and every residual block."""
         small = keeps_pixels(x, self.stem)
@@ -82,7 +84,7 @@ class DeepResNetClassifier(PretrainedClassifier):
             # Of stride 1 on every second pixel: see ResNetClassifier.
             less = shortcut[:, ::2, ::2] if strides > 1 else shortcut
             shortcut = _conv(less, out, 1, f"{name}.downsample.0", f"{name}.downsample.1")
-        return keras.layers.ReLU()(keras.layers.Add()([x, shortcut]))
+        return keras.layers.ReLU()(keras.layers.Add()([shortcut, x]))
 
     def published(self) -> Published | None:
         """Say which file "imagenet" means, if there is one for these parameters."""

@@ -56,6 +56,7 @@ class ViTClassifier(PretrainedClassifier):
     num_heads: PositiveInt = 12
     mlp_dim: PositiveInt = 3072
 
+    takes_presets = True
     mean: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
     std: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
 
