@@ -12,10 +12,12 @@ import time
 
 import numpy as np
 import pytest
+from searching import FLAT, Probe, Y
 from typer.testing import CliRunner
 
 from kmedclf import datasets
 from kmedclf.cli import app
+from kmedclf.search import StagedSearchCV, folder
 
 SPACE = """
 estimator: mlp
@@ -71,6 +73,20 @@ def test_search_writes_results_curves_plots_and_the_winner(files):
     assert best["epochs"] == 2
     assert f"units={best['units']}" in output
     assert "test accuracy" in output
+
+
+@pytest.mark.parametrize("search", ["grid", "halving"])
+def test_alternatives_have_charts_of_their_own(search):
+    stages = [[{"a": [1, 2, 4], "b": [1, 2]}, {"b": [3, 4]}], {"random_state": [0]}]
+    fitted = StagedSearchCV(Probe(), stages, search=search, refit=False).fit(FLAT, Y)
+    charts = folder.effects(fitted)
+    assert list(charts) == ["a-b", "b"]  # and none of the stage with one candidate
+    (two, one) = (figure.axes[0] for figure in charts.values())
+    assert [text.get_text() for text in two.get_legend().get_texts()] == ["b 1", "b 2"]
+    assert [label.get_text() for label in one.get_xticklabels()] == ["3", "4"]
+    heights = [container.lines[0].get_ydata() for container in two.containers]
+    epochs = fitted.cv_results_.get("n_resources", [9])[0]
+    np.testing.assert_allclose(heights[0], np.array([1, 2, 4]) + 0.01 - 1 / epochs)
 
 
 def test_finished_search_resumes_without_a_fit(files):

@@ -1,4 +1,16 @@
-"""Searches over hyperparameters, and the spaces they search."""
+"""Searches over hyperparameters, and the spaces they search.
+
+``n_jobs`` trains in several processes, each with its share of the cores and, where there are GPUs,
+one of them: all in turn, or those whose numbers stand in the environment variable
+``KMEDCLF_GPU_IDS``, as in "0,2". joblib's other backends take the fits elsewhere, Dask for one::
+
+    with LocalCluster(host="127.0.0.1", dashboard_address=None) as cluster, Client(cluster):
+        with joblib.parallel_config(backend="dask"):
+            search.fit(X, y)
+
+A cluster of several machines should be in a network where nobody else can reach it: whoever can
+talk to a worker can run code there. Data, as in any such backend, travel with the fits.
+"""
 
 from __future__ import annotations
 

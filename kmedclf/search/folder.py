@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,6 @@ from sklearn.model_selection import StratifiedKFold
 
 from kmedclf.files import write_json, written_beside
 from kmedclf.runs import Data
-from kmedclf.search.base import CrossValidatedSearch
-from kmedclf.search.space import SearchSpace
-from kmedclf.search.staged import StagedSearchCV
-from kmedclf.search.tuner import TunerSearchCV
 
 SETTINGS = "search.json"
 
@@ -64,12 +61,17 @@ def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> 
     -------
     StagedSearchCV or TunerSearchCV
         Not fitted. Its candidates train at most ``epochs``, patience 10, not less than
-        10 epochs.
+        10 epochs; those of "halving" and "hyperband", which give the epochs themselves, do not
+        stop early.
     """
+    from kmedclf.search import SearchSpace, StagedSearchCV, TunerSearchCV  # load TensorFlow
+
     candidate = clone(estimator).set_params(
         epochs=settings["epochs"], n_iter_no_change=10, min_epochs=10, memory=str(out / "memory")
     )
     engine = settings["engine"]
+    if engine in ("halving", "hyperband"):
+        candidate.set_params(early_stopping=False)
     staged = engine in ("staged", "halving")
     name = type(estimator).__name__.removesuffix("Classifier").lower()
     space = SearchSpace.load(
@@ -91,7 +93,7 @@ def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> 
     return TunerSearchCV(candidate, space, tuner=engine, max_trials=trials, **shared)
 
 
-def run(search: CrossValidatedSearch, data: Data) -> None:
+def run(search: Any, data: Data) -> None:
     """Search on the "train" split; candidates stop early on "val", if there is one."""
     X_val, y_val = data.splits.get("val", (None, None))
     held_out = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
@@ -131,8 +133,8 @@ def write_results(out: Path, search: Any) -> None:
 def effects(search: Any) -> dict[str, Any]:
     """Draw how the score moves with the parameters of each stage.
 
-    A stage of one parameter gets one chart. In others the two with the most values share one,
-    numbers on the x axis, one line for each value of the other.
+    Each alternative of a stage gets a chart. Of several parameters the two with the most values
+    share it, numbers on the x axis, one line for each value of the other.
 
     Returns
     -------
@@ -142,9 +144,8 @@ def effects(search: Any) -> dict[str, Any]:
     from kmedclf.evaluation import plots
 
     drawn = {}
-    for stage in getattr(search, "stage_results_", []):
-        results = stage["cv_results"]
-        values = {name: _distinct(results, name) for name in stage["parameters"]}
+    for results, parameters in _alternatives(search):
+        values = {name: _distinct(results, name) for name in parameters}
         names = sorted((n for n in values if len(values[n]) > 1), key=lambda n: -_weight(values[n]))
         if not names:
             continue
@@ -154,6 +155,31 @@ def effects(search: Any) -> dict[str, Any]:
         ax = plots.effect(results, x, by=by, log_x=log_x)
         drawn["-".join(filter(None, (x, by)))] = ax.figure
     return drawn
+
+
+def _alternatives(search: Any) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Give the results of every alternative of every stage, with the parameters it searches.
+
+    Of "halving" only the first round, in which all candidates have the same epochs.
+    """
+    from kmedclf.search.stages import stages_for
+
+    if not hasattr(search, "stage_results_"):
+        return
+    stages = stages_for(search.estimator, search.stages, type(search).__name__)
+    for stage, found in zip(stages, search.stage_results_, strict=True):
+        results = found["cv_results"]
+        first = np.equal(results.get("iter", np.zeros(len(results["params"]))), 0)
+        for grid in stage.distributions():
+            lists = {name: one for name, one in grid.items() if isinstance(one, list)}
+            rows = [
+                row
+                for row, params in enumerate(results["params"])
+                if all(params[name] in values for name, values in lists.items()) and first[row]
+            ]
+            # A list cannot be indexed with rows; everything else is an array
+            part = {name: [column[row] for row in rows] for name, column in results.items()}
+            yield part, list(grid)
 
 
 def _distinct(results: dict[str, Any], name: str) -> list[Any]:
