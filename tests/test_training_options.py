@@ -192,14 +192,14 @@ def test_duplicates_are_rows_that_come_twice():
 def test_only_copies_are_augmented():
     task = _rows(oversample="augment", augment="mirror", batch_size=99)
 
-    class Watching(keras.layers.Layer):
+    class Black(keras.layers.Layer):
         def call(self, images, training=None):
             return 0 * images
 
     few = np.flatnonzero((y == 0) | (np.arange(48) % 3 == 0))
     ones = np.full_like(X[few], 200)
     # A set that blackens images: what stays bright was not augmented.
-    options = {"oversample": "augment", "augment": Watching(), "batch_size": 99, "epochs": 1}
+    options = {"oversample": "augment", "augment": Black(), "batch_size": 99, "epochs": 1}
     options |= {"optimizer": "sgd", "learning_rate": 1e-30}
     fit = make("CNNClassifier", **options).fit(ones, y[few])
     proba = {value: fit.predict_proba(np.full_like(X[:1], value))[0] for value in (0, 200)}
