@@ -117,13 +117,15 @@ def main() -> None:
 
     X, y = datasets.load(args.data)
     with tempfile.TemporaryDirectory() as folder:
-        runs = [measure(X, y, seed, args.memory or folder, args) for seed in range(args.seeds)]
+        runs = []
+        for seed in range(args.seeds):
+            runs.append(measure(X, y, seed, args.memory or folder, args))
+            if args.out:
+                Path(args.out).write_text(json.dumps(runs, indent=1))
     print(f"CNN, {args.stage}: {len(runs[0]['scores'])} candidates, {args.folds} folds, "
           f"{args.epochs} epochs, rungs {runs[0]['rungs']}, {len(X)} images, {os.cpu_count()} "
           f"cores, {platform.processor() or platform.machine()}\n")  # fmt: skip
     print(table(runs))
-    if args.out:
-        Path(args.out).write_text(json.dumps(runs, indent=1))
 
 
 if __name__ == "__main__":
