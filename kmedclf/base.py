@@ -315,7 +315,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             transformer_tags=None,
             classifier_tags=ClassifierTags(),
             regressor_tags=None,
-            input_tags=InputTags(three_d_array=True, one_d_array=True),
+            # Not one_d_array, though paths are one: scikit-learn's checks would then flatten X.
+            input_tags=InputTags(three_d_array=True),
         )
 
     def save(self, path: Any) -> None:

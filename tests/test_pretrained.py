@@ -289,10 +289,10 @@ def test_presets_of_keras_hub(depth, tmp_path):
         parameters = {"num_layers": 2, "hidden_dim": 8, "num_heads": 2, "mlp_dim": 16}
     else:
         backbone = hub.ResNetBackbone(
-            [4], [7], [4, 8, 16, 32], {18: [2, 2, 2, 2], 50: [3, 4, 6, 3]}[depth], [1, 2, 2, 2],
+            [64], [7], [64, 128, 256, 512], {18: [2] * 4, 50: [3, 4, 6, 3]}[depth], [1, 2, 2, 2],
             {18: "basic_block", 50: "bottleneck_block"}[depth], image_shape=(32, 32, 3),
         )  # fmt: skip
-        parameters = {"depth": depth, "filters": 4, "stem": "imagenet"}
+        parameters = {"depth": depth, "filters": 64, "stem": "imagenet"}
     _shaken(backbone).save_to_preset(str(tmp_path / "preset"))
     images = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
     ours = build(name, (32, 32, 3), **parameters, weights=str(tmp_path / "preset"))
