@@ -138,7 +138,7 @@ def _extends(task: Task) -> bool:
     learning rate are spread over all epochs.
     """
     schedule = task.schedule
-    plain = not schedule.early_stopping and getattr(schedule, "lr_schedule", None) is None
+    plain = not schedule.early_stopping and schedule.lr_schedule is None
     return plain and task.keep_optimizer and task.start is None
 
 

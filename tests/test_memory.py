@@ -63,6 +63,14 @@ def test_a_longer_fit_goes_on_from_a_shorter_one(tmp_path, monkeypatch, name, he
     assert trained == [2, 2, 1, 1, 3, 5, 4, 9]
 
 
+@pytest.mark.parametrize("params", [{"lr_schedule": "cosine"}, {"early_stopping": True}])
+def test_a_longer_fit_starts_anew_where_it_begins_otherwise(tmp_path, params):
+    plain = make("MLPClassifier", augment=False, jit_compile=False, **params)
+    for epochs in (1, 4):
+        one = clone(plain).set_params(epochs=epochs, memory=str(tmp_path), warm_start=True)
+        assert same(one.fit(X, y), clone(plain).set_params(epochs=epochs).fit(X, y))
+
+
 def test_without_a_seed_nothing_is_kept(tmp_path):
     remembered(tmp_path, random_state=None).fit(X, y)
     assert entries(tmp_path) == []

@@ -44,7 +44,8 @@ def search(engine, folder):
 
 
 def entries(folder):
-    return len(list(Path(folder).rglob("output.pkl")))
+    """Give the times when fits were remembered."""
+    return sorted(path.stat().st_mtime for path in Path(folder).rglob("output.pkl"))
 
 
 def killed(engine, folder, after, delay):
@@ -57,7 +58,7 @@ def killed(engine, folder, after, delay):
         start_new_session=True,  # its workers are killed with it
     )
     deadline = time.monotonic() + 120
-    while entries(folder) < after:
+    while len(entries(folder)) < after:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -68,16 +69,13 @@ def killed(engine, folder, after, delay):
 
 def check(engine, folder, kills):
     dice = random.Random(engine)
-    start = time.monotonic()
     whole = search(engine, folder / "undisturbed")
-    fits = entries(folder / "undisturbed")
-    seconds_a_fit = (time.monotonic() - start) / fits
-    for after in sorted(dice.sample(range(1, fits - 1), kills)):
-        delay = dice.uniform(0, seconds_a_fit)
+    times = entries(folder / "undisturbed")
+    for after in sorted(dice.sample(range(1, len(times) - 2), kills)):
+        delay = dice.uniform(0, np.median(np.diff(times)))  # somewhere within the next fit
         assert killed(engine, folder / "killed", after, delay) == -signal.SIGKILL
-    assert entries(folder / "killed") < fits
     resumed = search(engine, folder / "killed")
-    assert entries(folder / "killed") == fits
+    assert len(entries(folder / "killed")) == len(times)
     assert set(resumed.cv_results_) == set(whole.cv_results_)
     for name, column in whole.cv_results_.items():
         if not name.endswith("_time"):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import DEEP, data, make, small
 from scipy import stats
 from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from kmedclf import CNNClassifier, MLPClassifier
 from kmedclf.annotated import parameter_constraints
-from kmedclf.datasets import make_blood_cells
 from kmedclf.search import Range, SearchSpace
 from kmedclf.search.candidates import Stage
 from kmedclf.search.reading import by_name, check_value
@@ -52,16 +52,22 @@ def test_names_and_values_are_the_estimators(name):
     assert pickle.loads(pickle.dumps(space)) == space
 
 
-SHRINK = {"units": 8, "filters": 4, "stem_filters": 2, "dense_units": 4, "blocks": 2}
-
-
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[pytest.mark.slow] if by_name()[name.split("_")[0]].__name__ in DEEP else []
+        )
+        for name in FILES
+    ],
+)
 def test_a_candidate_trains(name):
-    X, y = make_blood_cells(48, random_state=0)
     space = SearchSpace.load(name)
     params = next(iter(ParameterSampler(space.distributions(), 1, random_state=1)))
-    small = {key: value for key, value in SHRINK.items() if key in params}
-    model = space.estimator(**{**params, **small}, epochs=1, early_stopping=False, random_state=0)
+    kind = space.estimator.__name__
+    given = {key: value for key, value in params.items() if key not in small(kind)}
+    model = make(kind, epochs=1, **given)
+    X, y = data(size=max(28, model.smallest_image))
     assert np.isfinite(model.fit(X, y).history_["loss"]).all()
 
 
