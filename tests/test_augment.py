@@ -19,16 +19,16 @@ def _image(height=8, width=8, channels=3):
     return pixels.reshape(height, width, channels).astype(np.float32)
 
 
-def _draw(names, image, n=64, seed=(1, 2)):
+def _draw(names, image, n=64, seed=(1, 2), dtype=tf.float32):
     batch = tf.constant(np.repeat(image[None], n, axis=0))
     names = [names] if isinstance(names, str) else names
-    return augment.make(names)(batch, tf.constant(seed, tf.int32)).numpy()
+    return augment.make(names, dtype)(batch, tf.constant(seed, tf.int32)).numpy()
 
 
 @every_set
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shape_dtype_and_range(name, shape):
-    images = _draw(name, _image(*shape))
+    images = _draw(name, _image(*shape), dtype=tf.uint8)
     assert images.shape == (64, *shape)
     assert images.dtype == np.float32
     assert images.min() >= -1e-3
