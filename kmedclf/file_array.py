@@ -16,6 +16,9 @@ import numpy as np
 from kmedclf.image_files import Form, read, refuse, to_depth
 from kmedclf.image_store import Store, no_store
 
+BLOCK = 256
+"""Files that wait for a thread at the same time: each takes more than a kilobyte."""
+
 MAX_KNOWN = 2_000_000
 """Of how many files the process remembers what it found in them, some 150 bytes each."""
 
@@ -185,13 +188,12 @@ def as_paths(X: Any, name: str) -> list[str] | None:
 
 def in_threads(function: Callable[[Any], Any], values: Sequence[Any]) -> Iterator[Any]:
     """Apply a function to values, in order, in the threads that this process reads files with."""
-    if len(values) < 2:
-        return map(function, values)
     pid = os.getpid()  # a forked child has none of its parent's threads
     if pid not in _pools:
         _pools.clear()
         _pools[pid] = ThreadPoolExecutor(_n_threads(), "kmedclf-files")
-    return _pools[pid].map(function, values)
+    for start in range(0, len(values), BLOCK):
+        yield from _pools[pid].map(function, values[start : start + BLOCK])
 
 
 def _n_threads() -> int:

@@ -58,7 +58,13 @@ def check_files(estimator: ImageClassifier, paths: list[str], *, fitted: bool) -
         height, width = _size(estimator, name)
         channels = estimator.channels
     form = Form(height, width, channels, estimator.resize)
-    store = store_of(estimator.cache, estimator.cache_limit)
+    try:
+        store = store_of(estimator.cache, estimator.cache_limit)
+    except ValueError:
+        raise ValueError(
+            f"The 'cache_limit' parameter of {name} must be a number of bytes, or one with K, M or "
+            f"G, as in '4G'. Got {estimator.cache_limit!r} instead."
+        ) from None
     files = FileArray(paths, form, dtype, store, skip=estimator.on_error == "skip")
     return Images(files, 1 / np.iinfo(files.dtype).max)
 
