@@ -36,14 +36,16 @@ def search(
     ] = None,
     space: Annotated[
         str | None,
-        typer.Option(help="Space, or its file.  [default: NAME, NAME_flat for the last three]"),
+        typer.Option(
+            help="Space, or its file (default: NAME, or NAME_flat for the last three engines)."
+        ),
     ] = None,
     engine: Annotated[Engine, typer.Option(help="How candidates are chosen.")] = Engine.STAGED,
     epochs: Annotated[int, typer.Option(help="Longest training of a candidate.")] = 50,
     final_epochs: Annotated[int, typer.Option(help="Longest training of the winner.")] = 200,
     subset: Annotated[
         float | None,
-        typer.Option(help="Share of the images to search on.  [default: the space's, or all]"),
+        typer.Option(help="Share of the images to search on (default: the space's, or all)."),
     ] = None,
     first: Annotated[bool, typer.Option("--first", help="The first images, not random.")] = False,
     folds: Annotated[int, typer.Option(help="Folds.")] = 3,
@@ -58,7 +60,8 @@ def search(
 ) -> None:
     """Search hyperparameters, and train the winner.
 
-    Candidates stop early on the val split, with a patience of 10 epochs and not before epoch 10.
+    Candidates stop early on the val split, with a patience of 10 epochs and not before epoch 10;
+    those of halving and hyperband, which get ever more epochs as they prove good, do not.
     Every finished fit is remembered in DIR: after an interruption, --resume DIR repeats none.
     """
     from kmedclf.search import folder
