@@ -69,7 +69,10 @@ def make(several: Sequence[str | augment_layers.Layer], dtype: Any = tf.float32)
         What the images were before they became float32: colours are kept in its range.
     """
     bounds = (float(dtype.min), float(dtype.max)) if dtype.is_integer else None
-    sets = {**_SETS, "intensity": functools.partial(augment_sets.intensity, bounds=bounds)}
+    sets: dict[str, Augmentation] = {
+        **_SETS,
+        "intensity": functools.partial(augment_sets.intensity, bounds=bounds),
+    }
     steps = [sets[one] if isinstance(one, str) else augment_layers.make(one) for one in several]
 
     def augmentation(images: Any, seed: Any) -> Any:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kmedclf.network import python_random_kept
 
-Layer = tuple[type, str]
+Layer = tuple[type[keras.layers.Layer], str]
 """A layer as part of a key: its class and its configuration as JSON, without the name."""
 
 

@@ -15,7 +15,9 @@ from kmedclf.network import Spec
 def make(spec: Spec) -> keras.optimizers.Optimizer:
     """Make the optimizer of a spec."""
     chosen = dict(spec.options)
-    config = {name: chosen[name] for name in ("momentum", "nesterov") if name in chosen}
+    config: dict[str, Any] = {
+        name: chosen[name] for name in ("momentum", "nesterov") if name in chosen
+    }
     if "clipnorm" in chosen:
         config["global_clipnorm"] = chosen["clipnorm"]
     return keras.optimizers.get({"class_name": spec.optimizer, "config": config})

@@ -125,11 +125,11 @@ class TrainingParameters:
         a list applies several in turn. Layers see one image at a time, as float32 on the scale
         of X. False is none. None is True for images and False for flat vectors.
     mixup : float, default=0.0
-        Alpha of MixUp: each image is blended with the next in the batch, labels and weights alike,
-        the larger share being Beta(alpha, alpha) distributed. 0 is off.
+        Alpha of MixUp: each image is blended with another, labels and weights alike, its own share
+        being the larger of x and 1 - x with x from Beta(alpha, alpha). 0 is off.
     cutmix : float, default=0.0
-        Alpha of CutMix: a rectangle of each image is taken from the next in the batch. 0 is off;
-        with both, each image draws one of the two.
+        Alpha of CutMix: a rectangle of each image is taken from another, its area as that share.
+        0 is off; with both, each image draws one of the two.
     precision : {"float32", "mixed", "mixed_bfloat16", "mixed_float16"}, default="float32"
         Arithmetic of all layers but the last; "mixed" chooses for the device.
     jit_compile : bool or "auto", default="auto"

@@ -153,8 +153,8 @@ class Rows:
     def take(self, position: np.ndarray) -> Rows:
         """Return the rows at the given positions, in that order."""
         copy = None if self.copy is None else self.copy[position]
-        columns = (one[position] for one in (self.index, self.y, self.weight))
-        return Rows(self.images, *columns, copy)
+        index, y, weight = (one[position] for one in (self.index, self.y, self.weight))
+        return Rows(self.images, index, y, weight, copy)
 
     def reweighted(self, factor: np.ndarray) -> Rows:
         """Return the rows with their weights multiplied by ``factor``, of shape (m,)."""

@@ -120,8 +120,8 @@ def epoch_rate(schedule: Schedule, base: float, values: Sequence[float]) -> floa
 
 def _plateaus(schedule: Schedule, values: Sequence[float]) -> int:
     """Count how often a curve waited ``lr_patience`` epochs for an improvement."""
-    patience = {"n_iter_no_change": schedule.lr_patience, "min_epochs": 1}
-    watch, falls = EarlyStopping(replace(schedule, **patience)), 0
+    waiting = replace(schedule, n_iter_no_change=schedule.lr_patience, min_epochs=1)
+    watch, falls = EarlyStopping(waiting), 0
     for epoch, value in enumerate(values, 1):
         watch.update(epoch, {f"val_{schedule.monitor}": value})
         if watch.exhausted(epoch):

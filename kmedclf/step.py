@@ -153,8 +153,9 @@ def _in_parts(
     size = (n + parts - 1) // parts
 
     def add(start: Any, value: Any, hits: Any, *sums: Any) -> tuple[Any, ...]:
-        part = [column[start : start + size] for column in batch]
-        more, right, gradients = _gradient(model, loss, l2, part, tf.cast(n, tf.float32))
+        x, y, weight = (column[start : start + size] for column in batch)
+        part = _gradient(model, loss, l2, (x, y, weight), tf.cast(n, tf.float32))
+        more, right, gradients = part
         both = zip(sums, gradients, strict=True)
         added = [one + tf.cast(other, one.dtype) for one, other in both]
         return start + size, value + more, hits + right, *added

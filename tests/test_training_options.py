@@ -248,6 +248,51 @@ def test_all_options_together(name, tmp_path):
     assert same(loaded.fit(X, y), one)
 
 
+def test_fits_with_options_are_remembered(tmp_path):
+    def fit(**changes):
+        layers = ["mirror", keras.layers.RandomRotation(0.1)]
+        options = {**OPTIONS, "augment": layers, "memory": str(tmp_path), **changes}
+        return make("MLPClassifier", **options).fit(X, y)
+
+    def entries():
+        return len(list(tmp_path.rglob("output.pkl")))
+
+    assert same(fit(), fit())
+    assert entries() == 1
+    changes = [{"l2": 0.1}, {"weight_decay": 0.1}, {"mixup": 0.1}, {"oversample": "duplicate"}]
+    changes += [{"lr_schedule": "cosine"}, {"augment": keras.layers.RandomRotation(0.2)}]
+    for number, change in enumerate(changes, 2):
+        fit(**change)
+        assert entries() == number
+
+
+SPACE = """
+estimator: cnn
+parameters:
+  weight_decay: {low: 1.0e-4, high: 0.1, type: float, scale: log}
+  lr_schedule: [null, one_cycle, plateau]
+  lr_warmup: [null, 0.2]
+  loss: [crossentropy, focal]
+  oversample: [null, augment]
+  augment: [basic, [mirror, crop, rotate]]
+  mixup: [0.0, 0.2]
+"""
+
+
+def test_spaces_hold_options(tmp_path):
+    from kmedclf.search import SearchSpace
+
+    path = tmp_path / "options.yaml"
+    path.write_text(SPACE)
+    found = SearchSpace.load(path).distributions()
+    assert found["lr_schedule"] == [None, "one_cycle", "plateau"]
+    drawn = found["weight_decay"].rvs(random_state=0)
+    make("CNNClassifier", weight_decay=drawn, lr_schedule="one_cycle", epochs=1).fit(X, y)
+    path.write_text(SPACE.replace("plateau", "linear"))
+    with pytest.raises(ValueError, match="'lr_schedule' parameter of CNNClassifier must be"):
+        SearchSpace.load(path)
+
+
 def test_running_out_of_memory_says_what_to_lower():
     code = """
 import keras
