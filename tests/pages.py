@@ -1,0 +1,115 @@
+"""One page of each kind, all with names that would break out of a careless one."""
+
+import json
+import re
+
+import numpy as np
+
+from kmedclf import runs, studies
+from kmedclf.datasets import audit
+from kmedclf.evaluation import (
+    compare,
+    evaluate_predictions,
+    plots,
+    write_comparison_page,
+    write_page,
+)
+from kmedclf.studies.study import PAGE, write
+
+NAMES = [
+    "plain",
+    "quo\"te' <b>bold</b>",
+    "</script><script>alert(1)</script>",
+    "żółć é",
+    "خلية دم",
+]
+HISTORY = {"accuracy": [0.2, 0.5], "loss": [2.0, 1.0], "val_accuracy": [0.3, 0.4],
+           "val_loss": [1.9, 1.2]}  # fmt: skip
+
+
+def report_of(n=120, k=5, skill=1.5, seed=0, **options):
+    generator = np.random.default_rng(seed)
+    y, logits = np.arange(n) % k, generator.normal(size=(n, k))
+    logits[np.arange(n), y] += skill
+    proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return evaluate_predictions(y, proba, n_bootstrap=50, **options)
+
+
+def images(n, side=28):
+    """Soft blobs, which are no easier to compress than cells."""
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (n, side // 4, side // 4, 3)).repeat(4, 1).repeat(4, 2)
+    return (coarse * 0.8 + generator.integers(0, 50, coarse.shape)).astype(np.uint8)
+
+
+def data_of(path):
+    text = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+
+
+def write_report(folder):
+    path = folder / "report.html"
+    write_page(
+        path,
+        report_of(class_names=NAMES),
+        X=images(120),
+        history=HISTORY,
+        best_epoch=2,
+        parameters={"filters": 8, "name": "<i>&\"'"},
+        environment={"versions": {"keras": "3"}, "list": [1, 2]},
+        title='A "title" <h1>',
+    )
+    return path
+
+
+def write_hundred_classes(folder):
+    report = report_of(n=300, k=100, class_names=NAMES + [f"class {i}" for i in range(95)])
+    write_page(folder / "report.html", report, X=images(300))
+    return folder / "report.html"
+
+
+def comparison():
+    reports = {"<b>bold</b>": report_of(seed=0), "two": report_of(seed=1, skill=3)}
+    return compare(
+        reports, dataset="bloodmnist", parameters={"two": 1234}, protocol="28 px <b>bold</b>",
+        caveat="Not comparable: <b>bold</b>.",
+    )  # fmt: skip
+
+
+def write_comparison(folder):
+    write_comparison_page(folder / "comparison.html", comparison(), title=NAMES[1])
+    return folder / "comparison.html"
+
+
+def write_audit(folder):
+    X, y = images(60), np.arange(60) % 5
+    X[40], X[41], y[41] = X[0], X[1, ::-1], (y[1] + 1) % 5
+    splits = np.repeat(["train", NAMES[2]], 30)
+    found = audit(X, y, splits=splits, groups=np.arange(60) % 31, class_names=NAMES)
+    found.write_page(folder / "audit.html", X, title=NAMES[1])
+    return folder / "audit.html"
+
+
+def write_study(folder):
+    report = report_of(class_names=NAMES)
+    section = studies.Section(
+        title=NAMES[1],
+        method=f"{NAMES[2]}\n\nA second paragraph of words.",
+        findings=NAMES,
+        tables=[studies.Table(NAMES[1], ["Class", *NAMES], [[NAMES[2], *NAMES], ["x", *range(5)]])],
+        figures=[studies.Figure.of("a", NAMES[1], plots.per_class(report))],
+        comparison=comparison(),
+        pages={f"Report of {NAMES[4]}": "network/report.html"},
+    )
+    data = runs.Data({}, tuple(NAMES), {"name": NAMES[2], "n": {NAMES[1]: 3}})
+    write(studies.Lab(data, folder), NAMES[1], [section, section])
+    return folder / PAGE
+
+
+PAGES = {
+    "report": write_report,
+    "100 classes": write_hundred_classes,
+    "comparison": write_comparison,
+    "audit": write_audit,
+    "study": write_study,
+}
