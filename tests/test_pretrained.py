@@ -192,8 +192,12 @@ def _published(name):
     return theirs, {"width": 0.1, "depth": 0.1}, 255
 
 
-@pytest.mark.parametrize("name", ["DenseNetClassifier", "EfficientNetClassifier"])
-@pytest.mark.parametrize("kind", ["h5", "keras"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("DenseNetClassifier", "h5"), ("DenseNetClassifier", "keras"),
+     ("EfficientNetClassifier", "h5"),
+     pytest.param("EfficientNetClassifier", "keras", marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_weights_of_keras_applications(name, kind, tmp_path):
     theirs, parameters, scale = _published(name)
     path = tmp_path / f"weights.{kind}"

@@ -1,8 +1,9 @@
 """Training: early stopping, weights of classes and samples, validation, callbacks, precision."""
 
+import keras
 import numpy as np
 import pytest
-from helpers import ALL, EVERY, data, make, run, same
+from helpers import ALL, EVERY, build, data, make, run, same
 from sklearn.metrics import log_loss
 
 from kmedclf.training import EarlyStopping, Schedule
@@ -227,6 +228,8 @@ def test_low_precision_trains(name, precision):
 
 @pytest.mark.parametrize("name", EVERY)  # dropout draws other numbers under XLA
 def test_xla_computes_the_same(name):
+    if any(isinstance(layer, keras.layers.Dropout) for layer in build(name).layers):
+        pytest.skip("drops out")
     on, off = (make(name, jit_compile=jit).fit(X, y) for jit in (True, False))
     np.testing.assert_allclose(on.predict_proba(X), off.predict_proba(X), atol=2e-3)
 
