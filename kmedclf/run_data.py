@@ -111,24 +111,24 @@ def other_folder(source: str, data: str) -> bool:
 
 
 def _read_folder(root: Path, size: int, only: str | None) -> Data:
-    if split_folders(root):
-        wanted = [only] if only else list(split_folders(root))
-        found = {split: load_folder(root, split) for split in wanted}
+    if folders := split_folders(root):
+        found = {split: load_folder(root, split) for split in folders}
     else:
         whole = load_folder(root)
         parts = {ALL: np.arange(len(whole.y))} if only == ALL else _split(whole, root)
-        if only and only not in parts:
-            raise ValueError(f"{root} has no {only!r} split, only {', '.join(map(repr, parts))}.")
-        wanted = [only] if only else list(parts)
-        found = {split: _take(whole, parts[split]) for split in wanted}
-    splits = {split: (part.paths, part.y) for split, part in found.items()}
+        found = {split: _take(whole, rows) for split, rows in parts.items()}
+    if only and only not in found:
+        raise ValueError(f"{root} has no {only!r} split, only {', '.join(map(repr, found))}.")
+    every = [path for part in found.values() for path in part.paths]
+    wanted = [only] if only else list(found)
+    splits = {split: (found[split].paths, found[split].y) for split in wanted}
     names = next(iter(found.values())).class_names
     description = {
         "name": root.absolute().name,
         "source": str(root.absolute()),
         "size": size,
         "file": None,
-        "sha256": _sha256_of_all(root, [path for X, _ in splits.values() for path in X]),
+        "sha256": _sha256_of_all(root, every),
         "image_shape": [size, size, 3],
         "n": {split: len(y) for split, (_, y) in splits.items()},
     }
