@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -160,6 +161,21 @@ def test_wrong_names_are_one_sentence(npz, tmp_path):
     sentence = refused("train", "cnn", "--data", "bloodmnits", *out)
     assert sentence.endswith("Got 'bloodmnits' instead; did you mean 'bloodmnist'?")
     assert refused("train", "cnn", "--data", "no.npz", *out) == "There is no file no.npz."
+
+
+def test_compare_names_models_by_their_folders(run, npz, tmp_path):
+    one, two = (shutil.copytree(run[0], tmp_path / name) for name in ("one", "<b>two"))
+    done = invoke("compare", one, two, "--out", tmp_path / "page.html")
+    assert done.exit_code == 0, done.output
+    report = Report.from_json(one / "evaluation-test.json")
+    assert re.search(rf"^ one +{re.escape(str(report.scores['accuracy']))} ", done.stdout, re.M)
+    assert re.search(r"^ one - <b>two +0\.000 +0 : 0 +1\.000", done.stdout, re.M)
+    assert "…" not in done.stdout  # nothing is cut at 80 columns
+    assert "<b>two" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+    other = shutil.copytree(run[0], tmp_path / "other" / "one")
+    printed = invoke("compare", one, other).stdout
+    assert " other/one " in printed
+    assert f" {tmp_path.name[:9]}" in printed
 
 
 def test_debug_shows_the_traceback():
