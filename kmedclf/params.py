@@ -160,7 +160,9 @@ class TrainingParameters:
     callbacks : list of keras.callbacks.Callback or None, default=None
         Called during training as by Keras.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the last fit's weights and optimizer.
+        Whether ``fit`` goes on from the last fit's weights and optimizer. With ``memory``, and
+        neither early stopping nor ``lr_schedule``, a first fit goes on from the longest remembered
+        one of fewer epochs, with the same result: for searches with ``resource="epochs"``.
     random_state : int, RandomState or None, default=None
         Seed of everything random. The same seed, parameters and images give the same weights, in
         whatever order the images come: bit for bit on one kind of CPU with one number of threads.
