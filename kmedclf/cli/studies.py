@@ -9,6 +9,7 @@ import typer
 
 from kmedclf.cli.console import console, start_tensorflow
 from kmedclf.cli.training import SizeOption
+from kmedclf.studies import NAMES
 
 if TYPE_CHECKING:
     from kmedclf.studies import Section
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def reproduce(
     ctx: typer.Context,
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="blood.")],
+    study: Annotated[str, typer.Argument(metavar="STUDY", help=", ".join(NAMES) + ".")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
     data: Annotated[
         str | None,

@@ -1,15 +1,18 @@
 """Studies: whole experiments, each reproduced by one command into one folder and one page.
 
-A study is a module of this package with a `STUDY`, and its name in `NAMES`.
+A study is a module of this package with a `STUDY`, and its name in `NAMES`; tests, command line and
+help find it there.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from kmedclf.studies.lab import Lab
-from kmedclf.studies.section import Figure, Section, Table
-from kmedclf.studies.study import Study, remember, reproduce, settings_of
+if TYPE_CHECKING:
+    from kmedclf.studies.lab import Lab
+    from kmedclf.studies.section import Figure, Section, Table
+    from kmedclf.studies.study import Study, remember, reproduce, settings_of
 
 __all__ = [
     "NAMES",
@@ -27,6 +30,8 @@ __all__ = [
 NAMES = ("blood",)
 """Names of the studies; each is a module here."""
 
+_HOMES = {"Lab": "lab", "Figure": "section", "Section": "section", "Table": "section"}
+
 
 def get(name: str) -> Study:
     """Find a study by its name.
@@ -37,5 +42,12 @@ def get(name: str) -> Study:
         If there is none of that name.
     """
     if name not in NAMES:
-        raise ValueError(f"A study must be one of {', '.join(NAMES)}. Got {name!r} instead.")
+        raise ValueError(f"STUDY must be one of {', '.join(NAMES)}. Got {name!r} instead.")
     return import_module(f"kmedclf.studies.{name}").STUDY
+
+
+def __getattr__(name: str) -> Any:
+    """Import what draws when it is first used: the names alone are needed for help."""
+    if name in __all__:
+        return getattr(import_module(f"kmedclf.studies.{_HOMES.get(name, 'study')}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
