@@ -23,10 +23,10 @@ def report(
     ctx: typer.Context,
     folder: RunFolder,
     data: Annotated[
-        str | None, typer.Option("--data", help="Where the images are.  [default: as in training]")
+        str | None, typer.Option("--data", help="Where the images are (default: as in training).")
     ] = None,
     split: SplitOption = "test",
-    out: Annotated[Path | None, typer.Option(help="File.  [default: DIR/report.html]")] = None,
+    out: Annotated[Path | None, typer.Option(help="File (default: DIR/report.html).")] = None,
     explain: Annotated[
         bool, typer.Option("--explain/--plain", help="With Grad-CAM maps, or without.")
     ] = True,

@@ -21,7 +21,7 @@ def reproduce(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
     data: Annotated[
         str | None,
-        typer.Option("--data", help="As for train.  [default: the study's own]"),
+        typer.Option("--data", help="As for train (default: the study's own)."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small and short, to see it work.")

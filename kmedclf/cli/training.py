@@ -43,7 +43,7 @@ SizeOption = Annotated[
     int | None,
     typer.Option(
         "--size",
-        help="Side of the images, for MedMNIST names and folders.  [default: 28, folders 64]",
+        help="Side of the images, for MedMNIST names and folders (default: 28, folders 64).",
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote.")]
@@ -110,7 +110,7 @@ def evaluate(
     data: DataOption,
     split: Annotated[
         str | None,
-        typer.Option(help="train, val, test or all.  [default: test; all of another folder]"),
+        typer.Option(help="train, val, test or all (default: test; all of another folder)."),
     ] = None,
     size: SizeOption = None,
 ) -> None:
@@ -128,7 +128,7 @@ def predict(
     ctx: typer.Context,
     folder: RunFolder,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    out: Annotated[Path | None, typer.Option(help="CSV file to write.  [default: screen]")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write (default: screen).")] = None,
     proba: Annotated[bool, typer.Option("--proba", help="Write all probabilities.")] = False,
 ) -> None:
     """Classify image files, and write path, class and probability as CSV."""
