@@ -147,6 +147,13 @@ def test_images_of_any_size(name, side):
     assert all(None not in layer.output.shape[1:] for layer in net.layers)
 
 
+@pytest.mark.parametrize("side", [28, 96, 224])
+def test_published_weights_fit_images_of_any_size(side):
+    # AlexNet is the one whose dense layers see the whole image.
+    net = _network(models.AlexNetClassifier(weights="alexnet.safetensors"), (side, side, 1), 1000)
+    assert _count(net.trainable_weights) == 61_100_840
+
+
 @pytest.mark.parametrize("name", DEEP)
 def test_does_what_an_estimator_does(name, tmp_path):
     estimator = make(name).fit(X, y)

@@ -76,7 +76,8 @@ class AlexNetClassifier(PretrainedClassifier):
                 pad = "same" if small else "valid"
                 x = keras.layers.MaxPooling2D(3, 2, pad)(x)  # (b, h / 2, w / 2, d)
             yield x
-        if not small and x.shape[1:3] != (6, 6):  # 6 × 6 is what remains of 224 × 224
+        # 6 × 6 is what remains of 224 × 224, and what published weights of layer 1 go with.
+        if (stem == 11 or not small) and x.shape[1:3] != (6, 6):
             x = keras.layers.AdaptiveAveragePooling2D((6, 6), name="avgpool")(x)
         x = keras.layers.Flatten()(keras.layers.Permute((3, 1, 2))(x))  # in torchvision's order
         for number in (1, 4):
