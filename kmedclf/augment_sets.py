@@ -27,7 +27,8 @@ def intensity(
 
     Brightness, contrast and saturation are multiplied by factors uniform in 1 ± ``strength``, the
     hue is turned by up to ± ``strength`` of the colour circle, in YIQ, where that is linear. Only
-    colour images have saturation and hue.
+    colour images have saturation and hue. Subtracting ImageNet's means is no augmentation: networks
+    with pretrained weights do it themselves.
 
     Parameters
     ----------
