@@ -134,3 +134,13 @@ def test_a_broken_file_is_named_before_anything_is_written(folder, tmp_path):
     assert "is not an image that can be read (it is empty)." in refused(*train)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert json.dumps(run_data.read_data(str(broken)).description)
+
+
+def test_search(folder, tmp_path):
+    out = tmp_path / "search"
+    done = invoke(
+        "search", "mlp", "--data", folder, "--out", out, "--size", 8, "--engine", "random",
+        "--trials", 1, "--epochs", 1, "--final-epochs", 1, "--folds", 2,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert kmedclf.load(out / "best" / "model.kmedclf").image_shape_ == (8, 8, 3)

@@ -28,7 +28,7 @@ def search(
     network: Annotated[str | None, typer.Argument(metavar="NAME", help="Network.")] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="MedMNIST name, path of an .npz file, or 'synthetic'."),
+        typer.Option("--data", help="Name, file or folder, as of 'kmedclf train'."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder.")] = None,
     resume: Annotated[
@@ -56,7 +56,7 @@ def search(
         list[str] | None,
         typer.Option("-p", "--param", metavar="NAME=VALUE", help="Fixed parameter; repeatable."),
     ] = None,
-    size: SizeOption = 28,
+    size: SizeOption = None,
 ) -> None:
     """Search hyperparameters, and train the winner.
 
@@ -103,7 +103,8 @@ def _search(
     content = runs.read_data(settings["data"], settings["size"])
     start_tensorflow(ctx)
     cls = getattr(kmedclf, settings["network"])
-    estimator = make(cls, {"random_state": settings["seed"], **settings["parameters"]})
+    given = {**content.parameters, **settings["parameters"]}
+    estimator = make(cls, {"random_state": settings["seed"], **given})
     searcher = folder.searcher(estimator, settings, out, jobs)
     if new:
         folder.start(out, settings)
