@@ -12,17 +12,13 @@ from scikeras.wrappers import KerasClassifier
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from kmedclf import annotated, fitting, memory, network, persistence, programs, training, validation
-from kmedclf.file_array import as_paths
+from kmedclf import annotated, fitting, inputs, memory, network, persistence, programs, training
 from kmedclf.params import TrainingParameters
-from kmedclf.path_input import check_files
-from kmedclf.pipeline import Images, Rows, is_memmap
+from kmedclf.pipeline import Rows
 from kmedclf.progress import EpochProgress
 from kmedclf.schedules import Schedule
-
-_DTYPES = ("float32", "uint8", "uint16", "int8", "int16", "int32", "int64")
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
@@ -198,15 +194,12 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return ""
 
     def _train(self, task: training.Task) -> training.State:
-        train = partial(training.train, callbacks=self._callbacks())
+        progress = [EpochProgress(type(self).__name__)] if self.verbose else []
+        train = partial(training.train, callbacks=[*(self.callbacks or []), *progress])
         # Without a seed no fit comes twice, and callbacks want to be called.
         if self.memory is None or self.random_state is None or self.callbacks:
             return train(task)
         return memory.recall(self.memory, self.memory_limit, task, train)
-
-    def _callbacks(self) -> list[keras.callbacks.Callback]:
-        progress = [EpochProgress(type(self).__name__)] if self.verbose else []
-        return [*(self.callbacks or []), *progress]
 
     # -- using -------------------------------------------------------------------------------
 
@@ -254,41 +247,16 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         ndarray of shape (n,)
             Labels out of ``classes_``.
         """
-        best = self._logits(X).argmax(axis=1)
-        return self.classes_[best]
+        return self.classes_[self._logits(X).argmax(axis=1)]
 
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        images = self._check_X(X, reset=False)
+        images = inputs.check(self, X, reset=False)
         n = len(images.array)
         rows = Rows(images, np.arange(n), np.zeros(n, np.int32), np.ones(n, np.float32))
         with images.explained(), programs.borrow(self._spec) as program:
             program.load(self.weights_)
             return program.logits(rows).astype(np.float64)
-
-    def _check_X(self, X: Any, *, reset: bool) -> Images:
-        name = type(self).__name__
-        paths = as_paths(X, name)
-        if paths is not None:
-            images = check_files(self, paths, fitted=not reset)
-            return self._remember(images) if reset else images
-        X = np.asarray(X) if isinstance(X, list | tuple) else X
-        dtypes = [*_DTYPES, "float64"] if is_memmap(X) else list(_DTYPES)
-        if getattr(X, "ndim", 2) < 3:  # remembers and compares names and number of columns
-            X = validate_data(self, X, reset=reset, dtype=dtypes, ensure_all_finite=False)
-        else:
-            X = check_array(X, dtype=dtypes, allow_nd=True, estimator=name, ensure_all_finite=False)
-        images = validation.check_images(X, self.image_shape, name)
-        if reset:
-            self._remember(images)
-        validation.check_same_kind(images, self.image_shape_, self._scale, name)
-        return images
-
-    def _remember(self, images: Images) -> Images:
-        self.image_shape_, self._scale = images.shape, images.scale
-        self.n_features_in_ = int(np.prod(images.shape))
-        self.skipped_ = images.skipped
-        return images
 
     @property
     def model_(self) -> keras.Model:

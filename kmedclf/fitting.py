@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from sklearn.utils._param_validation import validate_parameter_constraints
 
-from kmedclf import annotated, augment, network, params, step, training, validation
+from kmedclf import annotated, augment, inputs, network, params, step, training, validation
 from kmedclf.rows import Labelled, Oversample, Split, arrange
 from kmedclf.schedules import Schedule
 from kmedclf.validation import unwrap
@@ -96,7 +96,7 @@ def task(
         Complete, down to the order of the rows.
     """
     name = type(estimator).__name__
-    images = estimator._check_X(data.X, reset=start is None)
+    images = inputs.check(estimator, data.X, reset=start is None)
     labels, weight = validation.check_y(data.y, data.sample_weight, images, name)
     if start is None:
         estimator.classes_ = validation.check_classes(data.classes, labels[weight > 0], name)
@@ -139,7 +139,7 @@ def _held_out(estimator: ImageClassifier, data: Data) -> Labelled | None:
     validation.check_pair(data.X_val, data.y_val, name)
     if data.X_val is None:
         return None
-    images = estimator._check_X(data.X_val, reset=False)
+    images = inputs.check(estimator, data.X_val, reset=False)
     checked = validation.check_y(data.y_val, data.sample_weight_val, images, name, suffix="_val")
     return images, *checked
 

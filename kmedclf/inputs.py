@@ -1,4 +1,4 @@
-"""From paths that a user hands to fit and predict to images that the pipeline reads."""
+"""From what a user hands to fit and predict as X to images that the pipeline reads."""
 
 from __future__ import annotations
 
@@ -6,19 +6,59 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.utils.validation import check_array, validate_data
 
-from kmedclf.file_array import FileArray
+from kmedclf import validation
+from kmedclf.file_array import FileArray, as_paths
 from kmedclf.image_files import MODES, Form
 from kmedclf.image_store import store_of
-from kmedclf.pipeline import Images
+from kmedclf.pipeline import Images, is_memmap
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
 
-_DTYPES = {1 / np.iinfo(dtype).max: dtype for dtype in (np.uint8, np.uint16)}
+_ARRAYS = ("float32", "uint8", "uint16", "int8", "int16", "int32", "int64")
+_FILES = {1 / np.iinfo(dtype).max: dtype for dtype in (np.uint8, np.uint16)}
 
 
-def check_files(estimator: ImageClassifier, paths: list[str], *, fitted: bool) -> Images:
+def check(estimator: ImageClassifier, X: Any, *, reset: bool) -> Images:
+    """Check X, and remember its kind in the estimator or compare it with what that was fitted on.
+
+    Parameters
+    ----------
+    estimator : ImageClassifier
+        Whose parameters and fitted attributes.
+    X : array-like
+        As of `kmedclf.ImageClassifier.fit`.
+    reset : bool
+        Whether to remember.
+    """
+    paths = as_paths(X, type(estimator).__name__)
+    if paths is not None:
+        images = _check_files(estimator, paths, fitted=not reset)
+    else:
+        images = _check_array(estimator, X, reset=reset)
+    if reset:
+        estimator.image_shape_, estimator._scale = images.shape, images.scale
+        estimator.n_features_in_ = int(np.prod(images.shape))
+        estimator.skipped_ = images.skipped
+    name = type(estimator).__name__
+    validation.check_same_kind(images, estimator.image_shape_, estimator._scale, name)
+    return images
+
+
+def _check_array(estimator: ImageClassifier, X: Any, *, reset: bool) -> Images:
+    name = type(estimator).__name__
+    X = np.asarray(X) if isinstance(X, list | tuple) else X
+    dtypes = [*_ARRAYS, "float64"] if is_memmap(X) else list(_ARRAYS)
+    if getattr(X, "ndim", 2) < 3:  # remembers and compares names and number of columns
+        X = validate_data(estimator, X, reset=reset, dtype=dtypes, ensure_all_finite=False)
+    else:
+        X = check_array(X, dtype=dtypes, allow_nd=True, estimator=name, ensure_all_finite=False)
+    return validation.check_images(X, estimator.image_shape, name)
+
+
+def _check_files(estimator: ImageClassifier, paths: list[str], *, fitted: bool) -> Images:
     """Make images of files, as an estimator's parameters say or as it was fitted on.
 
     Parameters
@@ -46,7 +86,7 @@ def check_files(estimator: ImageClassifier, paths: list[str], *, fitted: bool) -
     name, dtype = type(estimator).__name__, None
     if fitted:
         height, width, channels = shape = estimator.image_shape_
-        dtype = _DTYPES.get(estimator._scale)
+        dtype = _FILES.get(estimator._scale)
         if channels not in MODES or width == 1:
             raise ValueError(f"A model of images of shape {shape} cannot be used on image files.")
         if dtype is None:
