@@ -22,6 +22,7 @@ def speeds(cls: type, images: Any, repeats: int) -> tuple[list[float], list[floa
     """Measure images/s of alternating epochs without and with XLA."""
     import numpy as np
 
+    from kmedclf import step
     from kmedclf.network import Spec
     from kmedclf.pipeline import Rows
     from kmedclf.program import Program
@@ -36,9 +37,9 @@ def speeds(cls: type, images: Any, repeats: int) -> tuple[list[float], list[floa
         programs.append(program)
     found: tuple[list[float], list[float]] = [], []
     for number in range(repeats + 1):
-        for program, list_ in zip(programs, found, strict=True):
+        for (program, stream), list_ in zip(programs, found, strict=True):
             began = time.perf_counter()
-            program.train_epoch(rows, 32, (), np.zeros(2, np.int32))
+            program.train_epoch(stream, n, 32)
             if number:  # the first epoch compiles
                 list_.append(n / (time.perf_counter() - began))
     return found

@@ -8,7 +8,6 @@ import os
 import warnings
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 
 
@@ -96,19 +95,10 @@ def low_precision() -> str:
     return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
-def xla_pays(model: keras.Model) -> bool:
-    """Say whether to compile a network's training step with XLA.
+def xla_pays() -> bool:
+    """Say whether to compile training steps with XLA.
 
-    On CPUs XLA made dense networks faster and convolutions slower wherever it was measured
-    (``benchmarks/xla.py``); on GPUs it fuses what lies between the convolutions.
+    On CPUs it makes convolutions slower, and dense networks no faster once their optimizer is one
+    operation (``benchmarks/xla.py``); on GPUs it fuses what lies between the convolutions.
     """
-    return bool(gpus()) or not any(
-        isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
-        or isinstance(layer, keras.layers.SeparableConv2D)
-        for layer in _all_layers(model)
-    )
-
-
-def _all_layers(layer: keras.Layer) -> list[keras.Layer]:
-    inner = [child for sub in getattr(layer, "layers", []) for child in _all_layers(sub)]
-    return [layer, *inner]
+    return bool(gpus())

@@ -1,4 +1,4 @@
-"""MixUp and CutMix: each image of a batch is mixed with the next one, and so are their labels."""
+"""MixUp and CutMix: each image of a chunk is mixed with the next one, and so are their labels."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ from kmedclf.augment_sets import uniform
 METHODS = ("mixup", "cutmix")
 
 
-def mixed(
-    dataset: tf.data.Dataset, n_classes: int, seed: Any, alphas: dict[str, Any]
-) -> tf.data.Dataset:
-    """Mix every batch of a dataset.
+def mixed(dataset: tf.data.Dataset, n_classes: int, alphas: dict[str, Any]) -> tf.data.Dataset:
+    """Mix every chunk of a dataset.
 
     Parameters
     ----------
     dataset : tf.data.Dataset
-        Of images (b, h, w, c), classes (b,) and weights (b,).
+        Of images (b, h, w, c), classes (b,), weights (b,) and a seed (2,).
     n_classes : int
         Length of a one-hot label.
-    seed : tf.Tensor of shape (2,), int32
-        Seed of the pass; the number of the batch is mixed in.
     alphas : dict of str to number
-        Alpha by method.
+        Alpha by method; without any, images and classes stay as they are.
 
     Returns
     -------
@@ -34,15 +30,16 @@ def mixed(
     """
     alphas = {name: tf.convert_to_tensor(alpha) for name, alpha in alphas.items()}
 
-    def load(number: Any, batch: Any) -> Any:
-        images, y, weight = batch
+    def load(images: Any, y: Any, weight: Any, seed: Any) -> Any:
+        if not alphas:
+            return images, y, weight
         labels = y if len(y.shape) == 2 else tf.one_hot(y, n_classes)
         # Another first half than that of the augmentation
-        key = tf.stack([seed[0] + 1, seed[1] + tf.cast(number, tf.int32) * 1024])
-        return mix(tf.cast(images, tf.float32), labels, weight, key, **alphas)
+        seed += tf.constant([1, 0])
+        return mix(tf.cast(images, tf.float32), labels, weight, seed, **alphas)
 
     with tf.device("CPU:0"):
-        return dataset.enumerate().map(load)
+        return dataset.map(load)
 
 
 def mix(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -20,7 +21,32 @@ def make(spec: Spec) -> keras.optimizers.Optimizer:
     }
     if "clipnorm" in chosen:
         config["global_clipnorm"] = chosen["clipnorm"]
-    return keras.optimizers.get({"class_name": spec.optimizer, "config": config})
+    optimizer = keras.optimizers.get({"class_name": spec.optimizer, "config": config})
+    if isinstance(optimizer, keras.optimizers.Adam):  # and AdamW
+        # Of the instance, not in a subclass: a model in training can be saved and loaded by Keras.
+        optimizer.update_step = partial(_adam_step, optimizer)
+    return optimizer
+
+
+def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    """Update one variable by Keras' formulas, as one operation of TensorFlow instead of a dozen.
+
+    On a CPU the dozen are most of a small dense network's step.
+    """
+    number = optimizer._get_variable_index(variable)
+    step = tf.cast(optimizer.iterations + 1, variable.dtype)
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=optimizer._momentums[number].value.handle,
+        v=optimizer._velocities[number].value.handle,
+        beta1_power=tf.pow(tf.cast(optimizer.beta_1, variable.dtype), step),
+        beta2_power=tf.pow(tf.cast(optimizer.beta_2, variable.dtype), step),
+        lr=tf.cast(learning_rate, variable.dtype),
+        beta1=optimizer.beta_1,
+        beta2=optimizer.beta_2,
+        epsilon=optimizer.epsilon,
+        grad=gradient,
+    )
 
 
 def decay_kernels(model: keras.Model, weight_decay: tf.Variable) -> None:

@@ -173,16 +173,22 @@ def _bases(array: Any) -> Iterator[Any]:
         array = getattr(array, "base", None)
 
 
-def make_dataset(
+def make_stream(
     fetch: Fetch,
     shape: tuple[int, int, int],
     columns: tuple[tf.Tensor, ...],
     batch_size: tf.Tensor,
+    seed: tf.Tensor,
+    epochs: tf.Tensor,
+    *,
     augment: tuple[Any, ...] = (),
     copies: bool = False,
-    seed: Any = (0, 0),
 ) -> tf.data.Dataset:
-    """Make the dataset of one pass.
+    """Make the dataset of a whole training, epoch after epoch, in chunks of whole batches.
+
+    One dataset for all epochs, because starting one takes longer than a small epoch; in chunks,
+    because asking for one takes as long as the step of a small network; of one size, because
+    augmentation is compiled for it. A chunk never holds rows of two epochs.
 
     Parameters
     ----------
@@ -193,62 +199,96 @@ def make_dataset(
     columns : tuple of tf.Tensor of shape (m,)
         Image indices first, then whatever goes with them (classes, weights).
     batch_size : tf.Tensor of shape (), int64
-        Images in a batch; the last batch may be smaller.
+        Rows in a batch.
+    seed : tf.Tensor of shape (), int64
+        Seed of order and augmentation.
+    epochs : tf.Tensor of shape (2,), int64
+        Number of the first epoch, and of the one after the last.
     augment : tuple
         As from `kmedclf.augment.resolve`; without any, images keep their dtype.
     copies : bool, default=False
         Whether only copies are augmented; see `Rows`.
-    seed : tf.Tensor of shape (2,), int32, default=(0, 0)
-        Seed of the pass; the number of the chunk is mixed in.
 
     Returns
     -------
     tf.data.Dataset
-        Of tuples (images (b, h, w, c), then the other columns (b,)).
+        Of tuples (images (b, h, w, c), the other columns (b,), seed of the chunk (2,)).
     """
+    size = batch_size * tf.maximum(_chunk_size(shape) // batch_size, 1)
+
+    def one_epoch(number: Any) -> tf.data.Dataset:
+        given = seed, number, tf.size(columns[0], tf.int64), size
+        position, key = tf.numpy_function(plan, given, (tf.int64, tf.int32))
+        position, key = tf.ensure_shape(position, [None, None]), tf.ensure_shape(key, [None, 2])
+        return tf.data.Dataset.from_tensor_slices((position, key))
+
+    def load(position: Any, key: Any) -> Any:
+        position = position[: tf.math.count_nonzero(position >= 0)]
+        index, *others = (tf.gather(column, position) for column in columns)
+        if not augment:
+            return fetch(index), *others, key
+        images = fetch(tf.where(index < 0, -1 - index, index) if copies else index)
+        augmented = _augmented(images, augment, key, tf.cast(size, tf.int32))
+        if copies:
+            chosen = index[:, None, None, None] < 0
+            augmented = tf.where(chosen, augmented, tf.cast(images, tf.float32))
+        return augmented, *others, key
+
     with tf.device("CPU:0"):
-        dataset = tf.data.Dataset.from_tensor_slices(columns)
-        if augment:
-            size = _chunk_size(shape)
-            load = _augmented(fetch, augment, copies, size, seed)
-            dataset = dataset.batch(size).enumerate().map(load).rebatch(batch_size)
-        else:
-            dataset = dataset.batch(batch_size)
-            dataset = dataset.map(lambda *batch: (fetch(batch[0]), *batch[1:]))
-        return dataset.prefetch(2)
+        return tf.data.Dataset.range(*tf.unstack(epochs)).flat_map(one_epoch).map(load)
 
 
-def _augmented(
-    fetch: Fetch, augment: tuple[Any, ...], copies: bool, size: int, seed: Any
-) -> Callable[..., Any]:
-    """Make the function that fetches and augments one chunk of rows.
+def plan(seed: int, epoch: int, n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw what depends on the epoch alone, and on nothing before it.
 
-    Chunks have one size whatever that of the batches: augmentation is compiled for it once, and
-    small batches do not pay its fixed cost again and again.
+    Parameters
+    ----------
+    seed : int
+        Seed of the training.
+    epoch : int
+        Its number.
+    n : int
+        Rows.
+    size : int
+        Rows in a chunk.
+
+    Returns
+    -------
+    position : ndarray of shape (n_chunks, size), int64
+        The rows of each chunk, shuffled; -1 where there are no more.
+    key : ndarray of shape (n_chunks, 2), int32
+        Seeds of the chunks' augmentation.
     """
+    generator = np.random.default_rng([seed, 1, epoch])
+    n_chunks = -(-n // size)
+    position = np.full(n_chunks * size, -1, np.int64)
+    position[:n] = generator.permutation(n)
+    key = generator.integers(2**30, size=(n_chunks, 2), dtype=np.int32)
+    return position.reshape(n_chunks, size), key
 
-    def load(step: Any, chunk: Any) -> Any:
-        index = chunk[0]
-        if copies:
-            index = tf.where(index < 0, -1 - index, index)
-        pixels = fetch(index)
-        images, n = tf.cast(pixels, tf.float32), tf.shape(pixels)[0]
-        whole = tf.pad(images, [[0, size - n], [0, 0], [0, 0], [0, 0]])
-        key = tf.stack([seed[0], seed[1] + tf.cast(step, tf.int32) * 1024])
-        whole = tf.ensure_shape(whole, [size, *images.shape[1:]])
-        augmented = make(augment, pixels.dtype)(whole, key)[:n]
-        if copies:
-            augmented = tf.where(chunk[0][:, None, None, None] < 0, augmented, images)
-        return augmented, *chunk[1:]
 
-    return load
+def _augmented(images: Any, augment: tuple[Any, ...], key: Any, size: Any) -> Any:
+    """Augment a chunk padded to its full size, so that all chunks have the same shape."""
+    n = tf.shape(images)[0]
+    whole = tf.pad(tf.cast(images, tf.float32), [[0, size - n], [0, 0], [0, 0], [0, 0]])
+    return make(augment, images.dtype)(whole, key)[:n]
+
+
+def make_dataset(fetch: Fetch, index: tf.Tensor, batch_size: tf.Tensor) -> tf.data.Dataset:
+    """Make the dataset of images (b, h, w, c) at the indices (m,), in order."""
+    with tf.device("CPU:0"):
+        dataset = tf.data.Dataset.from_tensor_slices(index).batch(batch_size)
+        return dataset.map(fetch).prefetch(2)
 
 
 def _chunk_size(shape: tuple[int, int, int]) -> int:
-    """Choose how many images to augment at once: 2 MB of them, 8 to 128."""
+    """Choose how many images to fetch and augment at once: 2 MB of them, 8 to 128."""
     return int(np.clip(2**19 // int(np.prod(shape)), 8, 128))
 
 
 def inference_batch_size(shape: tuple[int, int, int]) -> int:
-    """Choose how many images to score at once: some megabytes of input, 32 to 512 images."""
-    return int(np.clip(2**19 // int(np.prod(shape)), 32, 512))
+    """Choose how many images to score at once: 64, fewer of more than 100 pixels a side.
+
+    More would not be faster, and the activations of a wide layer take a megabyte an image.
+    """
+    return int(np.clip(2**21 // int(np.prod(shape)), 8, 64))

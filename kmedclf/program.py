@@ -6,7 +6,7 @@ Every public parameter of an estimator either is in the program's `Spec`, or is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,8 @@ from kmedclf.network import Spec
 from kmedclf.pipeline import Rows
 
 Weights = list[np.ndarray]
-NO_SEED = np.zeros(2, np.int32)
 NO_RATES = np.zeros(0, np.float32)
+_INDEX = tf.TensorSpec([], tf.int64)
 
 
 class Program:
@@ -55,10 +55,9 @@ class Program:
         self._default_learning_rate = float(self.model.optimizer.learning_rate)
         self._optimizer_start: list[Any] | None = None
         self._loaded: Weights | None = None
-        self._images: pipeline.Images | None = None
-        jit = devices.xla_pays(self.model) if spec.jit_compile == "auto" else spec.jit_compile
+        self._images: list[pipeline.Images] = []
+        jit = devices.xla_pays() if spec.jit_compile == "auto" else spec.jit_compile
         self._jit_compile = jit and "accumulate_steps" not in self._options
-        self._steps: dict[Any, Any] = {}
         self._graphs: dict[tuple[Any, ...], Any] = {}
         count("builds")
 
@@ -76,7 +75,7 @@ class Program:
         learning_rate : float or None
             Learning rate; None is Keras' default for the optimizer.
         knobs : mapping of str to float
-            A number for each of `kmedclf.step.KNOBS`, by default 0.
+            A number for each of `kmedclf.step.KNOBS`.
         """
         self._loaded = None
         optimizer = self.model.optimizer
@@ -87,7 +86,7 @@ class Program:
         if learning_rate is not None:
             optimizer.learning_rate = learning_rate
         for name, knob in self._knobs.items():
-            knob.assign(knobs.get(name, 0.0))
+            knob.assign(knobs[name])
         network.initialize(self._initializers, seed)
         self.model.stop_training = False
 
@@ -123,31 +122,62 @@ class Program:
         self.model.optimizer.learning_rate = learning_rate
 
     def release(self) -> None:
-        """Let go of the last images read."""
-        self._images = None
+        """Let go of the images read."""
+        self._images.clear()
 
     # -- graph functions ---------------------------------------------------------------------
 
-    def train_epoch(
+    def stream(
         self,
         rows: Rows,
         batch_size: int,
         augment: tuple[Any, ...],
-        seed: np.ndarray,
-        rates: np.ndarray | None = None,
-    ) -> tuple[float, float]:
-        """Train one pass over the rows, in their order, in one graph call.
+        seed: int,
+        epochs: tuple[int, int],
+    ) -> Iterator[tuple[Any, ...]]:
+        """Open what `train_epoch` reads: the rows of all epochs, shuffled and augmented.
 
         Parameters
         ----------
         rows : Rows
-            The rows, shuffled.
+            The rows.
         batch_size : int
             Rows in a gradient step.
         augment : tuple
             As from `kmedclf.augment.resolve`.
-        seed : ndarray of shape (2,), int32
-            Seed of the augmentation.
+        seed : int
+            Seed of order and augmentation.
+        epochs : tuple of int
+            Number of the first epoch, and of the one after the last.
+
+        Returns
+        -------
+        tf.data iterator
+            Of chunks of whole batches: images, labels, weights.
+        """
+        images, number = self._read(rows)
+        static = rows.images.on_disk, augment, rows.copy is not None
+        signature = (*_columns(images), *[_INDEX] * 3, tf.TensorSpec([2], tf.int64))
+        graph = self._graph(self._stream, (images.dtype, *static), signature, static)
+        return graph(images, *rows.columns, number, batch_size, seed, epochs)
+
+    def train_epoch(
+        self,
+        stream: Iterator[tuple[Any, ...]],
+        n_rows: int,
+        batch_size: int,
+        rates: np.ndarray | None = None,
+    ) -> tuple[float, float]:
+        """Train one pass over the next ``n_rows`` rows of a stream, in one graph call.
+
+        Parameters
+        ----------
+        stream : iterator
+            As from `stream`.
+        n_rows : int
+            Rows in an epoch.
+        batch_size : int
+            Rows in a gradient step.
         rates : ndarray of shape (steps,), float32, optional
             Learning rate of each step, where it changes within the epoch.
 
@@ -156,29 +186,21 @@ class Program:
         loss, accuracy : float
             Means over the rows, as seen during training; the loss is weighted.
         """
-        images = self._read(rows)
-        static = rows.images.on_disk, augment, rows.copy is not None, rates is not None
-        graph = self._graph(self._train_epoch, images, *static)
-        size = tf.constant(batch_size, tf.int64)
-        rates = NO_RATES if rates is None else rates
-        loss, hits = graph(images, *rows.columns, rates, size, seed)
-        return float(loss) / len(rows), float(hits) / len(rows)
-
-    def batches(
-        self, rows: Rows, batch_size: int, augment: tuple[Any, ...], seed: np.ndarray
-    ) -> tf.data.Dataset:
-        """Give the batches `train_epoch` sees, for those who must look at each."""
-        size = tf.constant(batch_size, tf.int64)
-        fetch = self._fetch(self._read(rows), rows.images.on_disk)
-        copies = rows.copy is not None
-        return self._batches(fetch, rows.columns, size, augment, copies, tf.constant(seed))
+        spec = stream.element_spec
+        signature = (tf.data.IteratorSpec(spec), _INDEX, _INDEX, tf.TensorSpec([None], tf.float32))
+        scheduled = rates is not None
+        graph = self._graph(self._train_epoch, (spec, scheduled), signature, (scheduled,))
+        loss, hits = graph(stream, n_rows, batch_size, NO_RATES if rates is None else rates)
+        return float(loss) / n_rows, float(hits) / n_rows
 
     def logits(self, rows: Rows) -> np.ndarray:
         """Compute the logits of rows, float32 (m, k)."""
-        images = self._read(rows)
-        graph = self._graph(self._all_logits, images, rows.images.on_disk)
+        images, number = self._read(rows)
+        static = (rows.images.on_disk,)
+        signature = (*_columns(images)[:2], _INDEX, _INDEX)
+        graph = self._graph(self._all_logits, (images.dtype, *static), signature, static)
         size = pipeline.inference_batch_size(self.spec.image_shape)
-        return graph(images, *rows.columns, NO_RATES, tf.constant(size, tf.int64), NO_SEED).numpy()
+        return graph(images, rows.columns[0], number, size).numpy()
 
     def train_step(
         self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor, *, whole: bool = True
@@ -203,35 +225,36 @@ class Program:
             Sum of the losses, and number of images whose class was right.
         """
         jit = self._jit_compile and whole
-        if (x.dtype, jit) not in self._steps:
-            signature = (
-                tf.TensorSpec([None, *self.spec.image_shape], x.dtype),
-                tf.TensorSpec([None, *y.shape[1:]], y.dtype),
-                tf.TensorSpec([None], tf.float32),
-            )
-            self._steps[x.dtype, jit] = tf.function(
-                self._train_step, input_signature=signature, jit_compile=jit
-            )
-        return self._steps[x.dtype, jit](x, y, weight)
+        signature = (
+            tf.TensorSpec([None, *self.spec.image_shape], x.dtype),
+            tf.TensorSpec([None, *y.shape[1:]], y.dtype),
+            tf.TensorSpec([None], tf.float32),
+        )
+        graph = self._graph(self._train_step, (x.dtype, jit), signature, jit_compile=jit)
+        return graph(x, y, weight)
 
-    def _read(self, rows: Rows) -> tf.Tensor:
-        self._images = rows.images
-        return rows.images.tensor
+    def _read(self, rows: Rows) -> tuple[tf.Tensor, int]:
+        """Make images known, and give their tensor and number: validation may have others."""
+        for number, images in enumerate(self._images):
+            if images is rows.images:
+                return images.tensor, number
+        self._images.append(rows.images)
+        return rows.images.tensor, len(self._images) - 1
 
-    def _graph(self, body: Callable[..., Any], images: tf.Tensor, *static: Any) -> Any:
+    def _graph(
+        self,
+        body: Callable[..., Any],
+        key: tuple[Any, ...],
+        signature: tuple[Any, ...],
+        static: tuple[Any, ...] = (),
+        **options: Any,
+    ) -> Any:
         """Return ``body`` as a graph function, traced once for any number of rows."""
-        key = (body.__name__, images.dtype, *static)
+        key = (body.__name__, *key)
         if key not in self._graphs:
-            signature = (
-                tf.TensorSpec([None, *self.spec.image_shape], images.dtype),  # images
-                tf.TensorSpec([None], tf.int64),  # index
-                tf.TensorSpec([None], tf.int32),  # y
-                tf.TensorSpec([None], tf.float32),  # weight
-                tf.TensorSpec([None], tf.float32),  # learning rates
-                tf.TensorSpec([], tf.int64),  # batch size
-                tf.TensorSpec([2], tf.int32),  # seed
+            self._graphs[key] = tf.function(
+                partial(body, *static), input_signature=signature, autograph=False, **options
             )
-            self._graphs[key] = tf.function(partial(body, *static), input_signature=signature)
         return self._graphs[key]
 
     def _train_step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[Any, Any]:
@@ -242,58 +265,90 @@ class Program:
         """Set the learning rate, in a graph or outside."""
         self.model.optimizer.learning_rate = rate
 
-    def _train_epoch(
-        self, on_disk: bool, augment: Any, copies: bool, scheduled: bool, images: Any, *given: Any
-    ) -> tuple[Any, Any]:
-        *columns, rates, batch_size, seed = given
-        fetch = self._fetch(images, on_disk)
-        dataset = self._batches(fetch, tuple(columns), batch_size, augment, copies, seed)
-        batches = iter(dataset)
-        loss, hits = tf.zeros(()), tf.zeros(())
-        rows = tf.size(columns[0], tf.int64)
-        whole, steps = rows // batch_size, (rows + batch_size - 1) // batch_size
-        for number in tf.range(whole if self._jit_compile else steps):
-            if scheduled:
-                self.set_rate(rates[number])
-            step_loss, step_hits = self.train_step(*next(batches))
-            loss, hits = loss + step_loss, hits + step_hits
-        if self._jit_compile and whole < steps:
-            if scheduled:
-                self.set_rate(rates[-1])
-            step_loss, step_hits = self.train_step(*next(batches), whole=False)
-            loss, hits = loss + step_loss, hits + step_hits
-        return loss, hits
+    def _stream(
+        self, on_disk: bool, augment: tuple[Any, ...], copies: bool, images: Any, *given: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        *columns, number, batch_size, seed, epochs = given
+        dataset = pipeline.make_stream(
+            self._fetch(images, number, on_disk),
+            self.spec.image_shape,
+            tuple(columns),
+            batch_size,
+            seed,
+            epochs,
+            augment=augment,
+            copies=copies,
+        )
+        alphas = {name: self._knobs[name] for name in mixing.METHODS if name in self._options}
+        return iter(mixing.mixed(dataset, self.spec.n_classes, alphas).prefetch(2))
 
-    def _all_logits(self, on_disk: bool, images: Any, index: Any, *given: Any) -> Any:
+    def _train_epoch(
+        self, scheduled: bool, stream: Any, n_rows: Any, batch_size: Any, rates: Any
+    ) -> tuple[Any, Any]:
+        def chunk(seen: Any, number: Any, loss: Any, hits: Any) -> tuple[Any, ...]:
+            columns = [tf.identity(column) for column in stream.get_next()]  # on the device
+            n = tf.size(columns[2], tf.int64)
+
+            def take(start: Any, number: Any, loss: Any, hits: Any, whole: Any = True) -> Any:
+                if scheduled:
+                    self.set_rate(rates[number])
+                batch = (column[start : start + batch_size] for column in columns)
+                more, right = self.train_step(*batch, whole=whole)
+                return start + batch_size, number + 1, loss + more, hits + right
+
+            end = n - n % batch_size if self._jit_compile else n
+            state = tf.while_loop(lambda at, *_: at < end, take, (zero, number, loss, hits), **one)
+            if self._jit_compile:
+                rest = partial(take, *state, whole=False)
+                state = tf.cond(end < n, rest, lambda: state)
+            return seen + n, *state[1:]
+
+        one = {"parallel_iterations": 1}
+        zero, start = tf.constant(0, tf.int64), (tf.zeros(()), tf.zeros(()))
+        state = (zero, tf.constant(0), *start)
+        return tf.while_loop(lambda seen, *_: seen < n_rows, chunk, state, **one)[2:]
+
+    def _all_logits(
+        self, on_disk: bool, images: Any, index: Any, number: Any, batch_size: Any
+    ) -> Any:
         count("traces")
-        batch_size = given[-2]
-        dataset = self._dataset(self._fetch(images, on_disk), (index,), batch_size)
-        batches = iter(dataset)
-        steps = tf.cast((tf.size(index, tf.int64) + batch_size - 1) // batch_size, tf.int32)
-        logits = tf.TensorArray(tf.float32, steps, infer_shape=False)
-        for number in tf.range(steps):
-            (x,) = next(batches)
-            logits = logits.write(number, self.model(tf.cast(x, tf.float32), training=False))
+        fetch = self._fetch(images, number, on_disk)
+        # Reading from disk overlaps with scoring; starting that would take longer than to
+        # gather from memory.
+        dataset = pipeline.make_dataset(fetch, index, batch_size) if on_disk else None
+        batches = iter(dataset) if dataset is not None else None
+
+        def score(number: Any, logits: Any) -> tuple[Any, Any]:
+            start = number * batch_size
+            rows = index[start : start + batch_size]
+            x = fetch(rows) if batches is None else batches.get_next()
+            x = self.model(tf.cast(x, tf.float32), training=False)
+            return number + 1, logits.write(tf.cast(number, tf.int32), x)
+
+        steps = (tf.size(index, tf.int64) + batch_size - 1) // batch_size
+        logits = tf.TensorArray(tf.float32, tf.cast(steps, tf.int32), infer_shape=False)
+        state = (tf.constant(0, tf.int64), logits)
+        _, logits = tf.while_loop(lambda at, _: at < steps, score, state, parallel_iterations=1)
         return logits.concat()
 
-    def _dataset(self, fetch: pipeline.Fetch, *arguments: Any) -> tf.data.Dataset:
-        return pipeline.make_dataset(fetch, self.spec.image_shape, *arguments)
-
-    def _batches(self, *arguments: Any) -> tf.data.Dataset:
-        alphas = {name: self._knobs[name] for name in mixing.METHODS if name in self._options}
-        dataset, seed = self._dataset(*arguments), arguments[-1]
-        return mixing.mixed(dataset, self.spec.n_classes, seed, alphas) if alphas else dataset
-
-    def _fetch(self, images: Any, on_disk: bool) -> pipeline.Fetch:
+    def _fetch(self, images: Any, number: Any, on_disk: bool) -> pipeline.Fetch:
         if not on_disk:
             return lambda index: tf.gather(images, index)
 
-        def rows(index: np.ndarray) -> np.ndarray:
-            assert self._images is not None  # no graph runs but between `_read` and `release`
-            return self._images.rows(index)
+        def rows(number: int, index: np.ndarray) -> np.ndarray:
+            return self._images[number].rows(index)
 
         def read(index: Any) -> Any:
-            batch = tf.numpy_function(rows, [index], images.dtype)
+            batch = tf.numpy_function(rows, [number, index], images.dtype)
             return tf.ensure_shape(batch, [None, *self.spec.image_shape])
 
         return read
+
+
+def _columns(images: tf.Tensor) -> tuple[tf.TensorSpec, ...]:
+    return (
+        tf.TensorSpec([None, *images.shape[1:]], images.dtype),
+        tf.TensorSpec([None], tf.int64),  # index
+        tf.TensorSpec([None], tf.int32),  # y
+        tf.TensorSpec([None], tf.float32),  # weight
+    )

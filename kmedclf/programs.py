@@ -7,6 +7,7 @@ second thread builds its own.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from kmedclf.network import Spec
 from kmedclf.program import Program
 
 MAX_PROGRAMS = 8
-"""How many idle programs are kept; the least recently used one goes first."""
+"""How many idle programs are kept. One more, and the half that was not used for longest goes."""
 
 _lock = threading.Lock()
 _idle: OrderedDict[Spec, list[Program]] = OrderedDict()
@@ -63,12 +64,17 @@ def _give_back(spec: Spec, program: Program) -> None:
     with _lock:
         _idle.setdefault(spec, []).append(program)
         _idle.move_to_end(spec)
-        while sum(map(len, _idle.values())) > MAX_PROGRAMS:
+        if sum(map(len, _idle.values())) <= MAX_PROGRAMS:
+            return
+        while sum(map(len, _idle.values())) > MAX_PROGRAMS // 2:
             oldest = next(iter(_idle))
             if _idle[oldest]:
                 _idle[oldest].pop(0)
             if not _idle[oldest]:
                 del _idle[oldest]
+    # Keras models and graphs refer to themselves, so they go when Python next looks for such
+    # cycles: after dozens of programs. Looking takes a third of a second, hence half of them.
+    gc.collect()
 
 
 def stats() -> dict[str, int]:

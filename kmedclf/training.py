@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,11 +133,18 @@ class _Run:
             steps=self.steps,
         )
         best = None
+        stream = self.program.stream(
+            self.task.rows,
+            schedule.batch_size,
+            self.task.augment,
+            self.task.seed,
+            (first + 1, last + 1),
+        )
         hooks.on_train_begin()
         for epoch in range(first + 1, last + 1):
             rates = self.rates(history, first)
             hooks.on_epoch_begin(epoch - 1)
-            logs = self.epoch(epoch, rates, hooks if _watch_batches(callbacks) else None)
+            logs = self.epoch(epoch, stream, rates, hooks if _watch_batches(callbacks) else None)
             for name, value in logs.items():
                 history.setdefault(name, []).append(value)
             if watch and watch.update(epoch - first, logs) and restores:
@@ -183,19 +190,20 @@ class _Run:
         return None
 
     def epoch(
-        self, number: int, rates: np.ndarray | None, hooks: keras.callbacks.CallbackList | None
+        self,
+        number: int,
+        stream: Iterator[Any],
+        rates: np.ndarray | None,
+        hooks: keras.callbacks.CallbackList | None,
     ) -> Logs:
         """Train one epoch and validate; the numbers of both."""
         task = self.task
-        generator = np.random.default_rng([task.seed, 1, number])
-        rows = task.rows.take(generator.permutation(len(task.rows)))
-        seed = generator.integers(2**30, size=2, dtype=np.int32)
-        self.program.reseed(int(generator.integers(2**31)))
-        arguments = (rows, task.schedule.batch_size, task.augment, seed)
+        self.program.reseed(int(np.random.default_rng([task.seed, 2, number]).integers(2**31)))
         if hooks is None:
-            loss, accuracy = self.program.train_epoch(*arguments, rates)
+            arguments = stream, len(task.rows), task.schedule.batch_size, rates
+            loss, accuracy = self.program.train_epoch(*arguments)
         else:
-            loss, accuracy = self._epoch_by_batches(hooks, rates, *arguments)
+            loss, accuracy = self._epoch_by_batches(hooks, rates, stream)
         logs = {"accuracy": accuracy, "loss": loss}
         if task.schedule.lr_schedule is not None:
             logs["learning_rate"] = float(self.program.model.optimizer.learning_rate)
@@ -211,18 +219,28 @@ class _Run:
         return logs
 
     def _epoch_by_batches(
-        self, hooks: keras.callbacks.CallbackList, rates: np.ndarray | None, *arguments: Any
+        self, hooks: keras.callbacks.CallbackList, rates: np.ndarray | None, stream: Iterator[Any]
     ) -> tuple[float, float]:
         loss, hits, seen = 0.0, 0.0, 0
-        for step, batch in enumerate(self.program.batches(*arguments)):
+        for step, batch in enumerate(self._batches(stream)):
             if rates is not None:
                 self.program.set_rate(rates[step])
             hooks.on_train_batch_begin(step)
-            whole = len(batch[1]) == self.task.schedule.batch_size
+            n = len(batch[1])
+            whole = n == self.task.schedule.batch_size
             step_loss, step_hits = self.program.train_step(*batch, whole=whole)
-            loss, hits, seen = loss + step_loss, hits + step_hits, seen + len(batch[1])
+            loss, hits, seen = loss + step_loss, hits + step_hits, seen + n
             hooks.on_train_batch_end(step, {"loss": float(loss) / seen})
         return float(loss) / seen, float(hits) / seen
+
+    def _batches(self, stream: Iterator[Any]) -> Iterator[Any]:
+        seen, size = 0, self.task.schedule.batch_size
+        while seen < len(self.task.rows):
+            chunk = next(stream)
+            n = len(chunk[1])
+            for start in range(0, n, size):
+                yield tuple(column[start : start + size] for column in chunk)
+            seen += n
 
     def validate(self, rows: Rows) -> Logs:
         """Score rows: mean weighted loss and plain accuracy."""

@@ -274,3 +274,22 @@ print(held() - before)
     size = big.nbytes / 2**20
     print(f"{size:.0f} MB on disk, memory grew by {grown:.0f} MB")
     assert grown < size / 2
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_the_fused_step_is_that_of_keras(name):
+    import tensorflow as tf
+
+    from kmedclf import optimizers
+    from kmedclf.network import Spec
+
+    spec = Spec(type(make("MLPClassifier")), (), (8, 8, 3), 1.0, 3, name, "float32", "auto")
+    ours, theirs = optimizers.make(spec), keras.optimizers.get(name)
+    generator = np.random.default_rng(0)
+    start = generator.normal(size=(5, 3)).astype(np.float32)
+    variables = [keras.Variable(start), keras.Variable(start)]
+    for _ in range(20):
+        gradient = tf.constant(generator.normal(size=(5, 3)).astype(np.float32))
+        for optimizer, variable in zip((ours, theirs), variables, strict=True):
+            optimizer.apply([gradient], [variable])
+    np.testing.assert_allclose(variables[0], variables[1], rtol=1e-6, atol=1e-7)
