@@ -25,7 +25,8 @@ def _small(name):
     cls = get(name)
     sizes = {**TINY, **SMALL_OF.get(name, {})} if name in DEEP else SMALL
     small = {key: value for key, value in sizes.items() if key in cls._get_param_names()}
-    return cls(**small, learning_rate=RATES.get(name), epochs=20, early_stopping=False)
+    rate = RATES.get(name, 0.02 if name in DEEP else None)
+    return cls(**small, learning_rate=rate, epochs=20, early_stopping=False)
 
 
 @parametrize_with_checks(
