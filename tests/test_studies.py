@@ -58,6 +58,10 @@ def test_page_holds_all_items_in_their_order(made):
         assert f"Test accuracy {report.scores['accuracy']}" in output
     best = max(found, key=lambda name: found[name].accuracy)
     assert re.search(rf"In order of test accuracy: .*{best}\.", output)
+    verdicts = re.findall(
+        r"^\w+ and \w+ (?:differ|cannot be told apart).*p with Holm", output, re.M
+    )
+    assert len(verdicts) == 3
     assert text.count("data:image/png;base64,") == 2 + 3 + 1 + 5 + 5 + 1
     assert "its figures mean nothing" in text
 

@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 import kmedclf
 from kmedclf import datasets, evaluation, runs
 from kmedclf.evaluation import plots
+from kmedclf.evaluation.compare import p_text
 from kmedclf.evaluation.published import protocol_of
 from kmedclf.studies.lab import Lab
 from kmedclf.studies.section import Figure, Section, Table
@@ -168,12 +169,27 @@ def residual(lab: Lab, resnet: kmedclf.ResNetClassifier | None = None) -> Sectio
             f"global average pooling; {resnet.dense_units} neurons (ReLU); softmax. "
             f"{_training(resnet)}"
         ),
-        findings=[*_findings(run, "resnet", lab), f"In order of test accuracy: {order}."],
+        findings=[
+            *_findings(run, "resnet", lab),
+            f"In order of test accuracy: {order}.",
+            *_verdicts(comparison),
+        ],
         tables=[_classes(run), _mistakes(run)],
         figures=[*_figures(run, "resnet"), *_wrong(run, "resnet", lab)],
         comparison=comparison,
         pages=_page("resnet"),
     )
+
+
+def _verdicts(comparison: evaluation.Comparison) -> list[str]:
+    """Say of every two networks whether the test images tell them apart."""
+    return [
+        f"{one.first} and {one.second} "
+        + ("differ" if one.p_holm < 0.05 else "cannot be told apart on these images")
+        + f" (accuracy {one.difference} apart; McNemar's p with Holm's correction: "
+        f"{p_text(one.p_holm)})."
+        for one in comparison.pairs
+    ]
 
 
 def _training(est: Any) -> str:
