@@ -22,7 +22,6 @@ def speeds(cls: type, images: Any, repeats: int) -> tuple[list[float], list[floa
     """Measure images/s of alternating epochs without and with XLA."""
     import numpy as np
 
-    from kmedclf import step
     from kmedclf.network import Spec
     from kmedclf.pipeline import Rows
     from kmedclf.program import Program
@@ -34,7 +33,7 @@ def speeds(cls: type, images: Any, repeats: int) -> tuple[list[float], list[floa
     for jit in (False, True):
         program = Program(Spec(cls, (), images.shape, images.scale, 8, "adam", "float32", jit))
         program.reset(np.random.SeedSequence(0), None, {})
-        programs.append(program)
+        programs.append((program, program.stream(rows, 32, (), 0, (1, repeats + 2))))
     found: tuple[list[float], list[float]] = [], []
     for number in range(repeats + 1):
         for (program, stream), list_ in zip(programs, found, strict=True):

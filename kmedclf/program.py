@@ -6,7 +6,7 @@ Every public parameter of an estimator either is in the program's `Spec`, or is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kmedclf import devices, mixing, network, optimizers, pipeline, step
+from kmedclf import devices, loops, mixing, network, optimizers, pipeline, step
 from kmedclf.counting import count
 from kmedclf.network import Spec
+from kmedclf.open_images import OpenImages, signature
 from kmedclf.pipeline import Rows
 
 Weights = list[np.ndarray]
@@ -55,9 +56,9 @@ class Program:
         self._default_learning_rate = float(self.model.optimizer.learning_rate)
         self._optimizer_start: list[Any] | None = None
         self._loaded: Weights | None = None
-        self._images: list[pipeline.Images] = []
+        self._images = OpenImages()
         jit = devices.xla_pays() if spec.jit_compile == "auto" else spec.jit_compile
-        self._jit_compile = jit and "accumulate_steps" not in self._options
+        self._jit_compile = bool(jit) and "accumulate_steps" not in self._options
         self._graphs: dict[tuple[Any, ...], Any] = {}
         count("builds")
 
@@ -123,7 +124,7 @@ class Program:
 
     def release(self) -> None:
         """Let go of the images read."""
-        self._images.clear()
+        self._images.close()
 
     # -- graph functions ---------------------------------------------------------------------
 
@@ -134,7 +135,7 @@ class Program:
         augment: tuple[Any, ...],
         seed: int,
         epochs: tuple[int, int],
-    ) -> Iterator[tuple[Any, ...]]:
+    ) -> Any:
         """Open what `train_epoch` reads: the rows of all epochs, shuffled and augmented.
 
         Parameters
@@ -155,15 +156,15 @@ class Program:
         tf.data iterator
             Of chunks of whole batches: images, labels, weights.
         """
-        images, number = self._read(rows)
+        images, number = rows.images.tensor, self._images.number(rows.images)
         static = rows.images.on_disk, augment, rows.copy is not None
-        signature = (*_columns(images), *[_INDEX] * 3, tf.TensorSpec([2], tf.int64))
-        graph = self._graph(self._stream, (images.dtype, *static), signature, static)
+        given = (*signature(images), _INDEX, _INDEX, tf.TensorSpec([2], tf.int64))
+        graph = self._graph(self._stream, (images.dtype, *static), given, static)
         return graph(images, *rows.columns, number, batch_size, seed, epochs)
 
     def train_epoch(
         self,
-        stream: Iterator[tuple[Any, ...]],
+        stream: Any,
         n_rows: int,
         batch_size: int,
         rates: np.ndarray | None = None,
@@ -187,18 +188,18 @@ class Program:
             Means over the rows, as seen during training; the loss is weighted.
         """
         spec = stream.element_spec
-        signature = (tf.data.IteratorSpec(spec), _INDEX, _INDEX, tf.TensorSpec([None], tf.float32))
+        given = (tf.data.IteratorSpec(spec), _INDEX, _INDEX, tf.TensorSpec([None], tf.float32))
         scheduled = rates is not None
-        graph = self._graph(self._train_epoch, (spec, scheduled), signature, (scheduled,))
+        graph = self._graph(self._train_epoch, (spec, scheduled), given, (scheduled,))
         loss, hits = graph(stream, n_rows, batch_size, NO_RATES if rates is None else rates)
         return float(loss) / n_rows, float(hits) / n_rows
 
     def logits(self, rows: Rows) -> np.ndarray:
         """Compute the logits of rows, float32 (m, k)."""
-        images, number = self._read(rows)
+        images, number = rows.images.tensor, self._images.number(rows.images)
         static = (rows.images.on_disk,)
-        signature = (*_columns(images)[:2], _INDEX, _INDEX)
-        graph = self._graph(self._all_logits, (images.dtype, *static), signature, static)
+        given = (*signature(images)[:2], _INDEX, _INDEX)
+        graph = self._graph(self._all_logits, (images.dtype, *static), given, static)
         size = pipeline.inference_batch_size(self.spec.image_shape)
         return graph(images, rows.columns[0], number, size).numpy()
 
@@ -225,27 +226,19 @@ class Program:
             Sum of the losses, and number of images whose class was right.
         """
         jit = self._jit_compile and whole
-        signature = (
+        given = (
             tf.TensorSpec([None, *self.spec.image_shape], x.dtype),
             tf.TensorSpec([None, *y.shape[1:]], y.dtype),
             tf.TensorSpec([None], tf.float32),
         )
-        graph = self._graph(self._train_step, (x.dtype, jit), signature, jit_compile=jit)
+        graph = self._graph(self._train_step, (x.dtype, jit), given, jit_compile=jit)
         return graph(x, y, weight)
-
-    def _read(self, rows: Rows) -> tuple[tf.Tensor, int]:
-        """Make images known, and give their tensor and number: validation may have others."""
-        for number, images in enumerate(self._images):
-            if images is rows.images:
-                return images.tensor, number
-        self._images.append(rows.images)
-        return rows.images.tensor, len(self._images) - 1
 
     def _graph(
         self,
         body: Callable[..., Any],
         key: tuple[Any, ...],
-        signature: tuple[Any, ...],
+        given: tuple[Any, ...],
         static: tuple[Any, ...] = (),
         **options: Any,
     ) -> Any:
@@ -253,7 +246,7 @@ class Program:
         key = (body.__name__, *key)
         if key not in self._graphs:
             self._graphs[key] = tf.function(
-                partial(body, *static), input_signature=signature, autograph=False, **options
+                partial(body, *static), input_signature=given, autograph=False, **options
             )
         return self._graphs[key]
 
@@ -267,10 +260,10 @@ class Program:
 
     def _stream(
         self, on_disk: bool, augment: tuple[Any, ...], copies: bool, images: Any, *given: Any
-    ) -> Iterator[tuple[Any, ...]]:
+    ) -> Any:
         *columns, number, batch_size, seed, epochs = given
         dataset = pipeline.make_stream(
-            self._fetch(images, number, on_disk),
+            self._images.fetch(images, number, on_disk),
             self.spec.image_shape,
             tuple(columns),
             batch_size,
@@ -285,70 +278,25 @@ class Program:
     def _train_epoch(
         self, scheduled: bool, stream: Any, n_rows: Any, batch_size: Any, rates: Any
     ) -> tuple[Any, Any]:
-        def chunk(seen: Any, number: Any, loss: Any, hits: Any) -> tuple[Any, ...]:
-            columns = [tf.identity(column) for column in stream.get_next()]  # on the device
-            n = tf.size(columns[2], tf.int64)
+        def take(number: Any, batch: list[Any], whole: bool) -> tuple[Any, Any]:
+            if scheduled:
+                self.set_rate(rates[number])
+            return self.train_step(*batch, whole=whole)
 
-            def take(start: Any, number: Any, loss: Any, hits: Any, whole: Any = True) -> Any:
-                if scheduled:
-                    self.set_rate(rates[number])
-                batch = (column[start : start + batch_size] for column in columns)
-                more, right = self.train_step(*batch, whole=whole)
-                return start + batch_size, number + 1, loss + more, hits + right
-
-            end = n - n % batch_size if self._jit_compile else n
-            state = tf.while_loop(lambda at, *_: at < end, take, (zero, number, loss, hits), **one)
-            if self._jit_compile:
-                rest = partial(take, *state, whole=False)
-                state = tf.cond(end < n, rest, lambda: state)
-            return seen + n, *state[1:]
-
-        one = {"parallel_iterations": 1}
-        zero, start = tf.constant(0, tf.int64), (tf.zeros(()), tf.zeros(()))
-        state = (zero, tf.constant(0), *start)
-        return tf.while_loop(lambda seen, *_: seen < n_rows, chunk, state, **one)[2:]
+        return loops.train(take, stream, n_rows, batch_size, whole_apart=self._jit_compile)
 
     def _all_logits(
         self, on_disk: bool, images: Any, index: Any, number: Any, batch_size: Any
     ) -> Any:
         count("traces")
-        fetch = self._fetch(images, number, on_disk)
-        # Reading from disk overlaps with scoring; starting that would take longer than to
-        # gather from memory.
-        dataset = pipeline.make_dataset(fetch, index, batch_size) if on_disk else None
-        batches = iter(dataset) if dataset is not None else None
+        fetch = self._images.fetch(images, number, on_disk)
+        if on_disk:  # reading overlaps with scoring; for memory, starting that would take longer
+            batches = iter(pipeline.make_dataset(fetch, index, batch_size))
 
-        def score(number: Any, logits: Any) -> tuple[Any, Any]:
-            start = number * batch_size
-            rows = index[start : start + batch_size]
-            x = fetch(rows) if batches is None else batches.get_next()
-            x = self.model(tf.cast(x, tf.float32), training=False)
-            return number + 1, logits.write(tf.cast(number, tf.int32), x)
+        def read(start: Any) -> Any:
+            return batches.get_next() if on_disk else fetch(index[start : start + batch_size])
 
-        steps = (tf.size(index, tf.int64) + batch_size - 1) // batch_size
-        logits = tf.TensorArray(tf.float32, tf.cast(steps, tf.int32), infer_shape=False)
-        state = (tf.constant(0, tf.int64), logits)
-        _, logits = tf.while_loop(lambda at, _: at < steps, score, state, parallel_iterations=1)
-        return logits.concat()
+        def network(x: Any) -> Any:
+            return self.model(tf.cast(x, tf.float32), training=False)
 
-    def _fetch(self, images: Any, number: Any, on_disk: bool) -> pipeline.Fetch:
-        if not on_disk:
-            return lambda index: tf.gather(images, index)
-
-        def rows(number: int, index: np.ndarray) -> np.ndarray:
-            return self._images[number].rows(index)
-
-        def read(index: Any) -> Any:
-            batch = tf.numpy_function(rows, [number, index], images.dtype)
-            return tf.ensure_shape(batch, [None, *self.spec.image_shape])
-
-        return read
-
-
-def _columns(images: tf.Tensor) -> tuple[tf.TensorSpec, ...]:
-    return (
-        tf.TensorSpec([None, *images.shape[1:]], images.dtype),
-        tf.TensorSpec([None], tf.int64),  # index
-        tf.TensorSpec([None], tf.int32),  # y
-        tf.TensorSpec([None], tf.float32),  # weight
-    )
+        return loops.score(network, read, tf.size(index, tf.int64), batch_size)
