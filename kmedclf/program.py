@@ -231,8 +231,7 @@ class Program:
             tf.TensorSpec([None, *y.shape[1:]], y.dtype),
             tf.TensorSpec([None], tf.float32),
         )
-        graph = self._graph(self._train_step, (x.dtype, jit), given, jit_compile=jit)
-        return graph(x, y, weight)
+        return self._graph(self._train_step, (x.dtype, jit), given, jit_compile=jit)(x, y, weight)
 
     def _graph(
         self,
