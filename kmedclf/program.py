@@ -76,7 +76,7 @@ class Program:
         learning_rate : float or None
             Learning rate; None is Keras' default for the optimizer.
         knobs : mapping of str to float
-            A number for each of `kmedclf.step.KNOBS`.
+            Numbers for `kmedclf.step.KNOBS`; 0 where none is given.
         """
         self._loaded = None
         optimizer = self.model.optimizer
@@ -87,7 +87,7 @@ class Program:
         if learning_rate is not None:
             optimizer.learning_rate = learning_rate
         for name, knob in self._knobs.items():
-            knob.assign(knobs[name])
+            knob.assign(knobs.get(name, 0.0))
         network.initialize(self._initializers, seed)
         self.model.stop_training = False
 
