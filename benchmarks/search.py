@@ -4,13 +4,16 @@
 
 Each way runs in a process of its own, the ways in alternation; the first way is the one that the
 others are compared with. All have the same grid, images, folds, batches and epochs, no early
-stopping and no final fit, float32 and as many threads as there are cores (``ours_2_jobs``: half of
-them a process). Ways:
+stopping and no final fit, float32 unless said otherwise and as many threads as there are cores
+(``2_jobs``: half of them a process). Ways:
 
 stock        plain scikeras ``KerasClassifier`` and scikit-learn's ``GridSearchCV``, Keras'
              augmentation layers inside the model, float images
 ours         this package, ``GridSearchCV``, one process
 ours_2_jobs  the same with ``n_jobs=2``
+ours_mixed   ``ours`` with ``precision="mixed"``: bfloat16 on CPUs that have it
+ours_mixed_2_jobs
+             both
 skorch       skorch on PyTorch, of the CNN with ``--no-augment``; ``--skorch-python`` is the Python
              of an environment with torch and skorch, which need not have anything else
 
@@ -34,7 +37,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-WAYS = ("stock", "ours", "ours_2_jobs", "skorch")
+WAYS = ("stock", "ours", "ours_2_jobs", "ours_mixed", "ours_mixed_2_jobs", "skorch")
 GRIDS: dict[str, tuple[str, dict[str, list[Any]]]] = {
     "cnn_kernels": ("cnn", {"kernel_size": [3, 5, 7], "filters": [8, 16, 32, 64, 128]}),
     "mlp_training": (
@@ -103,7 +106,7 @@ def stock_search(network: str, images: Any, args: argparse.Namespace) -> Any:
     return GridSearchCV(estimator, grid, cv=StratifiedKFold(3), refit=False)
 
 
-def our_search(network: str, args: argparse.Namespace, n_jobs: int) -> Any:
+def our_search(network: str, args: argparse.Namespace, way: str) -> Any:
     """Build the search as one writes it with this package."""
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
@@ -114,9 +117,10 @@ def our_search(network: str, args: argparse.Namespace, n_jobs: int) -> Any:
         batch_size=args.batch_size,
         early_stopping=False,
         augment=args.augment,
+        precision="mixed" if "mixed" in way else "float32",
         random_state=0,
     )
-    grid = GRIDS[args.stage][1]
+    grid, n_jobs = GRIDS[args.stage][1], 2 if "2_jobs" in way else 1
     return GridSearchCV(estimator, grid, cv=StratifiedKFold(3), refit=False, n_jobs=n_jobs)
 
 
@@ -132,7 +136,7 @@ def work(way: str, args: argparse.Namespace) -> dict[str, Any]:
     args.classes = int(y.max()) + 1
     builds = _none_built
     if way.startswith("ours"):
-        search = our_search(network, args, 2 if way == "ours_2_jobs" else 1)
+        search = our_search(network, args, way)
         builds = _built
     elif way == "stock":
         X = X.astype("float32") / 255
@@ -149,7 +153,7 @@ def work(way: str, args: argparse.Namespace) -> dict[str, Any]:
         memory.append((_rss(), builds()))
         return value
 
-    if way != "ours_2_jobs":  # whose fits are in other processes
+    if "2_jobs" not in way:  # whose fits are in other processes
         search.scoring = score
     start_up = time.perf_counter() - began
     before = _rss()
