@@ -26,7 +26,7 @@ def train(
         Maps the number of the step, a batch and whether it is of full size to the sum of its
         losses and its number of hits.
     stream : tf.data iterator
-        Of chunks of whole batches; see `kmedclf.pipeline.make_stream`.
+        Of chunks of whole batches; see `kmedclf.passes.make_stream`.
     n_rows : tf.Tensor of shape (), int64
         Rows in the epoch.
     batch_size : tf.Tensor of shape (), int64

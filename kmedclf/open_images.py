@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kmedclf.pipeline import Fetch, Images
+from kmedclf.passes import Fetch
+from kmedclf.pipeline import Images
 
 
 class OpenImages:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kmedclf import devices, loops, mixing, network, optimizers, pipeline, step
+from kmedclf import devices, loops, mixing, network, optimizers, step
 from kmedclf.counting import count
 from kmedclf.network import Spec
 from kmedclf.open_images import OpenImages, signature
@@ -200,7 +200,7 @@ class Program:
         static = (rows.images.on_disk,)
         given = (*signature(images)[:2], _INDEX, _INDEX)
         graph = self._graph(self._all_logits, (images.dtype, *static), given, static)
-        size = pipeline.inference_batch_size(self.spec.image_shape)
+        size = passes.inference_batch_size(self.spec.image_shape)
         return graph(images, rows.columns[0], number, size).numpy()
 
     def train_step(
@@ -261,7 +261,7 @@ class Program:
         self, on_disk: bool, augment: tuple[Any, ...], copies: bool, images: Any, *given: Any
     ) -> Any:
         *columns, number, batch_size, seed, epochs = given
-        dataset = pipeline.make_stream(
+        dataset = passes.make_stream(
             self._images.fetch(images, number, on_disk),
             self.spec.image_shape,
             tuple(columns),
@@ -272,7 +272,7 @@ class Program:
             copies=copies,
         )
         alphas = {name: self._knobs[name] for name in mixing.METHODS if name in self._options}
-        return iter(mixing.mixed(dataset, self.spec.n_classes, alphas).prefetch(2))
+        return iter(passes.plain(mixing.mixed(dataset, self.spec.n_classes, alphas).prefetch(2)))
 
     def _train_epoch(
         self, scheduled: bool, stream: Any, n_rows: Any, batch_size: Any, rates: Any
@@ -290,7 +290,7 @@ class Program:
         count("traces")
         fetch = self._images.fetch(images, number, on_disk)
         if on_disk:  # reading overlaps with scoring; for memory, starting that would take longer
-            batches = iter(pipeline.make_dataset(fetch, index, batch_size))
+            batches = iter(passes.make_dataset(fetch, index, batch_size))
 
         def read(start: Any) -> Any:
             return batches.get_next() if on_disk else fetch(index[start : start + batch_size])

@@ -1,0 +1,151 @@
+"""From rows to the images of a training, or of a pass of scoring, as tf.data.
+
+indices -> shuffle -> chunk of batches -> fetch the images -> augment (training only) -> prefetch
+
+The datasets are made inside the compiled programs (`kmedclf.program`), from tensors, so that no fit
+traces them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kmedclf.augment import make
+
+Fetch = Callable[[Any], Any]
+
+
+def make_stream(
+    fetch: Fetch,
+    shape: tuple[int, int, int],
+    columns: tuple[tf.Tensor, ...],
+    batch_size: tf.Tensor,
+    seed: tf.Tensor,
+    epochs: tf.Tensor,
+    *,
+    augment: tuple[Any, ...] = (),
+    copies: bool = False,
+) -> tf.data.Dataset:
+    """Make the dataset of a whole training, epoch after epoch, in chunks of whole batches.
+
+    One dataset for all epochs, because starting one takes longer than a small epoch; in chunks,
+    because asking for one takes as long as the step of a small network; of one size, because
+    augmentation is compiled for it. A chunk never holds rows of two epochs.
+
+    Parameters
+    ----------
+    fetch : callable
+        Maps image indices (b,) to images (b, h, w, c).
+    shape : tuple of int
+        (h, w, c).
+    columns : tuple of tf.Tensor of shape (m,)
+        Image indices first, then whatever goes with them (classes, weights).
+    batch_size : tf.Tensor of shape (), int64
+        Rows in a batch.
+    seed : tf.Tensor of shape (), int64
+        Seed of order and augmentation.
+    epochs : tf.Tensor of shape (2,), int64
+        Number of the first epoch, and of the one after the last.
+    augment : tuple
+        As from `kmedclf.augment.resolve`; without any, images keep their dtype.
+    copies : bool, default=False
+        Whether only copies are augmented; see `Rows`.
+
+    Returns
+    -------
+    tf.data.Dataset
+        Of tuples (images (b, h, w, c), the other columns (b,), seed of the chunk (2,)).
+    """
+    size = batch_size * tf.maximum(_chunk_size(shape) // batch_size, 1)
+
+    def one_epoch(number: Any) -> tf.data.Dataset:
+        given = seed, number, tf.size(columns[0], tf.int64), size
+        position, key = tf.numpy_function(plan, given, (tf.int64, tf.int32))
+        position, key = tf.ensure_shape(position, [None, None]), tf.ensure_shape(key, [None, 2])
+        return tf.data.Dataset.from_tensor_slices((position, key))
+
+    def load(position: Any, key: Any) -> Any:
+        position = position[: tf.math.count_nonzero(position >= 0)]
+        index, *others = (tf.gather(column, position) for column in columns)
+        if not augment:
+            return fetch(index), *others, key
+        images = fetch(tf.where(index < 0, -1 - index, index) if copies else index)
+        augmented = _augmented(images, augment, key, tf.cast(size, tf.int32))
+        if copies:
+            chosen = index[:, None, None, None] < 0
+            augmented = tf.where(chosen, augmented, tf.cast(images, tf.float32))
+        return augmented, *others, key
+
+    with tf.device("CPU:0"):
+        return tf.data.Dataset.range(*tf.unstack(epochs)).flat_map(one_epoch).map(load)
+
+
+def plan(seed: int, epoch: int, n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw what depends on the epoch alone, and on nothing before it.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the training.
+    epoch : int
+        Its number.
+    n : int
+        Rows.
+    size : int
+        Rows in a chunk.
+
+    Returns
+    -------
+    position : ndarray of shape (n_chunks, size), int64
+        The rows of each chunk, shuffled; -1 where there are no more.
+    key : ndarray of shape (n_chunks, 2), int32
+        Seeds of the chunks' augmentation.
+    """
+    generator = np.random.default_rng([seed, 1, epoch])
+    n_chunks = -(-n // size)
+    position = np.full(n_chunks * size, -1, np.int64)
+    position[:n] = generator.permutation(n)
+    key = generator.integers(2**30, size=(n_chunks, 2), dtype=np.int32)
+    return position.reshape(n_chunks, size), key
+
+
+def _augmented(images: Any, augment: tuple[Any, ...], key: Any, size: Any) -> Any:
+    """Augment a chunk padded to its full size, so that all chunks have the same shape."""
+    n = tf.shape(images)[0]
+    whole = tf.pad(tf.cast(images, tf.float32), [[0, size - n], [0, 0], [0, 0], [0, 0]])
+    return make(augment, images.dtype)(whole, key)[:n]
+
+
+def make_dataset(fetch: Fetch, index: tf.Tensor, batch_size: tf.Tensor) -> tf.data.Dataset:
+    """Make the dataset of images (b, h, w, c) at the indices (m,), in order."""
+    with tf.device("CPU:0"):
+        dataset = tf.data.Dataset.from_tensor_slices(index).batch(batch_size)
+        return dataset.map(fetch).prefetch(2)
+
+
+def plain(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Leave a dataset as it was written: rewriting it takes longer than an epoch of small images.
+
+    A third of the time of starting it is saved, and there is nothing here to fuse or to tune.
+    """
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
+def _chunk_size(shape: tuple[int, int, int]) -> int:
+    """Choose how many images to fetch and augment at once: 2 MB of them, 8 to 128."""
+    return int(np.clip(2**19 // int(np.prod(shape)), 8, 128))
+
+
+def inference_batch_size(shape: tuple[int, int, int]) -> int:
+    """Choose how many images to score at once: 64, fewer of more than 100 pixels a side.
+
+    More would not be faster, and the activations of a wide layer take a megabyte an image.
+    """
+    return int(np.clip(2**21 // int(np.prod(shape)), 8, 64))
