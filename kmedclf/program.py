@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kmedclf import devices, loops, mixing, network, optimizers, step
+from kmedclf import devices, loops, mixing, network, optimizers, passes, step
 from kmedclf.counting import count
 from kmedclf.network import Spec
 from kmedclf.open_images import OpenImages, signature
