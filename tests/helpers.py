@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import importlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +17,7 @@ from kmedclf.datasets import make_blood_cells
 from kmedclf.pretrained import PretrainedClassifier
 
 PUBLIC = list(models.__all__)
-NAMES = [*PUBLIC, "TinyNet"]  # the last one is a user's, installed from tests/outside
+NAMES = [*PUBLIC, "TinyNet"]  # the last one is a user's, installed by conftest.py
 # Deep networks take seconds to build: all but the tests written for them are slow.
 DEEP = [name for name in PUBLIC if issubclass(getattr(models, name), PretrainedClassifier)]
 EVERY = [
@@ -53,26 +50,10 @@ SMALL_OF = {
 }
 
 
-@functools.cache
-def outside() -> Path:
-    """Install tests/outside as its users would, where this process and its children find it."""
-    target = tempfile.mkdtemp(prefix="kmedclf-outside-")
-    atexit.register(shutil.rmtree, target, ignore_errors=True)
-    source = shutil.copytree(Path(__file__).parent / "outside", Path(target) / "source")
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", target, source], check=True)
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [target, *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
-    sys.path.append(target)
-    return Path(target)
-
-
 def get(name):
     """Find an estimator class by name."""
     if name in PUBLIC:
         return getattr(models, name)
-    outside()
     return getattr(importlib.import_module("mynets"), name)
 
 
@@ -121,9 +102,8 @@ def same(a, b):
 
 def run(code, **env):
     """Run code in a fresh process and return what it printed."""
-    outside()
-    paths = [str(Path(__file__).parent), os.environ["PYTHONPATH"]]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3", **env}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+    env = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **env}
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,0 +1,223 @@
+"""No parameter of one fit leaks into another through the cache of compiled programs."""
+
+import functools
+
+import keras
+import pytest
+from helpers import DEEP, NAMES, data, get, make, same
+
+from kmedclf import programs
+
+X, y = data()
+
+
+class FasterLearning(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.optimizer.learning_rate = 0.5
+
+
+class WatchesBatches(FasterLearning):
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.optimizer.learning_rate = 0.25
+
+
+class Rotation(keras.layers.RandomRotation):
+    """A layer of a user's own."""
+
+
+# For each parameter, values to change it to.
+VALUES = {
+    "activation": ["tanh"],
+    "accumulate_steps": [3],
+    "augment": [
+        False,
+        "dihedral",
+        "intensity",
+        ["mirror", "shift"],
+        ["mirror", keras.layers.RandomRotation(0.1)],
+        Rotation(0.1),
+    ],
+    "batch_norm": ["first"],
+    "batch_size": [7],
+    "block_config": [(1,), (2, 1)],
+    "blocks": [2],
+    "cache": ["memory"],
+    "cache_limit": ["1M"],
+    "callbacks": [[FasterLearning()], [WatchesBatches()]],
+    "channels": [1],
+    "class_weight": ["balanced", {1: 7.0}],
+    "clipnorm": [0.01],
+    "cutmix": [0.5],
+    "dense_dropout": [0.1],
+    "dense_units": [None],
+    "dropout": [0.6],
+    "early_stopping": [True],
+    "epochs": [1],
+    "filters": [3],
+    "focal_alpha": [0.5],
+    "focal_gamma": [0.5],
+    "global_pooling": ["max"],
+    "growth_rate": [3],
+    "head_epochs": [1],
+    "hidden_dim": [4],
+    "image_shape": [(8, 8)],
+    "image_size": [5],
+    "jit_compile": [True, "auto"],
+    "kernel_size": [2],
+    "l2": [0.1],
+    "label_smoothing": [0.2],
+    "layers_per_block": [2],
+    "learning_rate": [0.3],
+    "loss": ["focal"],
+    "lr_factor": [0.3],
+    "lr_patience": [1],
+    "lr_schedule": ["step", "plateau", "cosine", "one_cycle"],
+    "lr_step": [1],
+    "lr_warmup": [0.5],
+    "memory": [None],
+    "memory_limit": [None],
+    "min_epochs": [1],
+    "mixup": [0.5],
+    "mlp_dim": [5],
+    "momentum": [0.5],
+    "monitor": ["loss"],
+    "n_iter_no_change": [1],
+    "nesterov": [True],
+    "num_heads": [1],
+    "num_layers": [2],
+    "on_error": ["skip"],
+    "optimizer": ["sgd", "lion", "ftrl", "adamw"],
+    "oversample": ["duplicate", "augment"],
+    "padding": [1],
+    "patch_size": [2],
+    "pool_size": [3],
+    "pooling": ["average", "global_max"],
+    "precision": ["mixed_bfloat16", "mixed_float16"],
+    "random_state": [1],
+    "resize": ["pad"],
+    "restore_best": [False],
+    "stem": ["small"],
+    "stem_filters": [3],
+    "stem_kernel_size": [2],
+    "stem_pooling": [True],
+    "tol": [0.5],
+    "tol_mode": ["relative"],
+    "trainable": ["head", 1],
+    "units": [5],
+    "validation_fraction": [0.4],
+    "variant": ["b1"],
+    "verbose": [1],
+    "warm_start": [True],
+    "weight_decay": [0.1],
+    "weights": [None],  # others are tested in test_pretrained.py and test_weight_files.py
+    "width": [5],
+}
+VALUES_OF = {
+    ("AlexNetClassifier", "dense_units"): [5],
+    ("ConvNetClassifier", "activation"): [("linear", "relu")],
+    ("ConvNetClassifier", "dense_units"): [(5, 3)],
+    ("ConvNetClassifier", "filters"): [(3, 4, 4)],
+    ("ConvNetClassifier", "kernel_size"): [(3, 1)],
+    ("ConvNetClassifier", "pool_size"): [(1, 2)],
+    ("ConvNetClassifier", "pooling"): ["average"],
+    ("DeepResNetClassifier", "depth"): [34],
+    ("EfficientNetClassifier", "depth"): [0.3],
+    ("EfficientNetClassifier", "width"): [0.2],
+}
+# Some do something only beside others: these are set in both fits.
+STOPPING = {"early_stopping": True, "epochs": 4, "min_epochs": 2, "n_iter_no_change": 2, "tol": 0.1}
+FALLING = {"lr_schedule": "plateau", "epochs": 4, "lr_patience": 2, "tol": 0.5}
+BESIDE = {
+    **dict.fromkeys(
+        (
+            "min_epochs",
+            "monitor",
+            "n_iter_no_change",
+            "restore_best",
+            "tol",
+            "tol_mode",
+            "validation_fraction",
+        ),
+        STOPPING,
+    ),
+    "focal_alpha": {"loss": "focal"},
+    "focal_gamma": {"loss": "focal"},
+    "lr_factor": FALLING,
+    "lr_patience": FALLING,
+    "lr_step": {"lr_schedule": "step", "epochs": 4},
+    "lr_warmup": {"lr_schedule": "one_cycle"},
+    "momentum": {"optimizer": "sgd"},
+    "nesterov": {"optimizer": "sgd", "momentum": 0.9},
+}
+
+
+def _changes():
+    """Every parameter of every estimator; the shared ones of all but the last are slow."""
+    shared = set.intersection(*(set(get(name)._get_param_names()) for name in NAMES))
+    for name in NAMES:
+        for parameter in get(name)._get_param_names():
+            again = parameter in shared and name != NAMES[-1]
+            marks = [pytest.mark.slow] if again or name in DEEP else []
+            listed = VALUES_OF.get((name, parameter)) or VALUES.get(parameter, ["no value listed"])
+            for value in listed:
+                yield pytest.param(name, parameter, value, marks=marks)
+
+
+def _fit(name, **params):
+    return make(name, **{"optimizer": "adam", "jit_compile": False, **params}).fit(X, y)
+
+
+@functools.cache
+def _fresh(name, **base):
+    """Weights of a base configuration from a program of its own."""
+    programs.clear()
+    return _fit(name, **base).weights_
+
+
+@pytest.mark.parametrize(("name", "parameter", "value"), list(_changes()))
+def test_no_parameter_leaks(name, parameter, value):
+    assert parameter in VALUES, f"List values to try for {parameter!r} of {name} in VALUES."
+    base = BESIDE.get(parameter, {})
+    change = {**base, parameter: value}
+    base_fresh = _fresh(name, **base)
+    programs.clear()
+    changed_fresh = _fit(name, **change)
+    assert same(_fit(name, **base), base_fresh)
+    changed_warm = _fit(name, **change)
+    assert same(changed_warm, changed_fresh)
+    assert changed_warm.history_ == changed_fresh.history_
+
+
+# Without effect on the weights of a plain fit, or by chance none here.
+IDLE = {
+    "cache",
+    "cache_limit",
+    "channels",
+    "early_stopping",
+    "image_shape",
+    "image_size",
+    "jit_compile",
+    "memory",
+    "memory_limit",
+    "min_epochs",
+    "monitor",
+    "n_iter_no_change",
+    "on_error",
+    "resize",
+    "restore_best",
+    "tol",
+    "tol_mode",
+    "verbose",
+    "warm_start",
+}
+
+
+@pytest.mark.parametrize("parameter", sorted(set(get(NAMES[-1])._get_param_names()) - IDLE))
+def test_changes_change_something(parameter):
+    for value in VALUES[parameter]:
+        base = BESIDE.get(parameter, {})
+        base_fresh = _fresh(NAMES[-1], **base)
+        if value in ("step", "plateau"):  # whose defaults do nothing in two epochs
+            base = {"tol": 9.0, "lr_patience": 1, "lr_step": 1, "epochs": 3}
+            base_fresh = _fresh(NAMES[-1], **base)
+        assert not same(_fit(NAMES[-1], **{**base, parameter: value}), base_fresh), value
