@@ -13,16 +13,9 @@ import os
 import platform
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-def rss() -> float:
-    """Return the resident memory of this process, in MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+from benchmarks._common import rss_mb
 
 
 def fit(X: Any, y: Any, seed: int, **parameters: Any) -> float:
@@ -57,7 +50,7 @@ def main() -> None:
             "class_weight": [None, "balanced", "inverse", {0: 2.0}][i % 4],
         }
         seconds.append(fit(X, y, i, filters=8, **varied))
-        memory.append(rss())
+        memory.append(rss_mb())
     later = statistics.median(seconds[1:])
     print(f"{args.data}, {len(X)} images, {os.cpu_count()} cores, {platform.machine()}\n")
     print(f"first fit {seconds[0]:.2f} s, median of {args.fits - 1} later ones {later:.3f} s "
@@ -65,10 +58,10 @@ def main() -> None:
     print(f"RSS after fit 5 {memory[4]:.0f} MB, after fit {args.fits} {memory[-1]:.0f} MB: "
           f"{memory[-1] - memory[4]:+.1f} MB")  # fmt: skip
     print(f"programs: {programs.stats()}")
-    start = rss()
+    start = rss_mb()
     for i in range(20):
         fit(X, y, i, filters=9 + i)
-    print(f"20 new architectures: {(rss() - start) / 20:.1f} MB each")
+    print(f"20 new architectures: {(rss_mb() - start) / 20:.1f} MB each")
 
 
 if __name__ == "__main__":

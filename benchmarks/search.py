@@ -37,6 +37,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks._common import rss_mb
+
 WAYS = ("stock", "ours", "ours_2_jobs", "ours_mixed", "ours_mixed_2_jobs", "skorch")
 GRIDS: dict[str, tuple[str, dict[str, list[Any]]]] = {
     "cnn_kernels": ("cnn", {"kernel_size": [3, 5, 7], "filters": [8, 16, 32, 64, 128]}),
@@ -126,7 +128,6 @@ def our_search(network: str, args: argparse.Namespace, way: str) -> Any:
 
 def work(way: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run one way in this process and measure it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     began = time.perf_counter()
     import numpy as np
 
@@ -150,13 +151,13 @@ def work(way: str, args: argparse.Namespace) -> dict[str, Any]:
 
     def score(estimator: Any, X: Any, y: Any) -> float:
         value = estimator.score(X, y)
-        memory.append((_rss(), builds()))
+        memory.append((rss_mb(), builds()))
         return value
 
     if "2_jobs" not in way:  # whose fits are in other processes
         search.scoring = score
     start_up = time.perf_counter() - began
-    before = _rss()
+    before = rss_mb()
     began = time.perf_counter()
     search.fit(X, y)
     wall = time.perf_counter() - began
@@ -197,7 +198,7 @@ def _figures(search: Any, before: float) -> dict[str, Any]:
         "build_and_trace_s": build_s,
         "score_s": score_s,
         "rss_before_mb": before,
-        "rss_growth_mb": _rss() - before,
+        "rss_growth_mb": rss_mb() - before,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "peak_rss_of_a_worker_mb": children,
         "best_params": {k.split("__")[-1]: v for k, v in results["params"][best].items()},
@@ -205,11 +206,6 @@ def _figures(search: Any, before: float) -> dict[str, Any]:
         "best_score_se": float(results["std_test_score"][best] / search.n_splits_**0.5),
         "scores": [float(score) for score in results["mean_test_score"]],
     }
-
-
-def _rss() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def table(runs: list[dict[str, Any]]) -> str:
