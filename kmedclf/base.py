@@ -180,8 +180,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             with task.rows.images.explained(), held.explained():
                 state = self._train(task)
         except BaseException:  # an interrupted search goes on with what was fitted before
-            self.__dict__.clear()
-            self.__dict__.update(before)
+            self.__dict__ = before
             raise
         self._spec, self._optimizer_state = task.spec, state.optimizer
         self.weights_, self.history_ = state.weights, state.history
@@ -247,7 +246,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         ndarray of shape (n,)
             Labels out of ``classes_``.
         """
-        return self.classes_[self._logits(X).argmax(axis=1)]
+        best = self._logits(X).argmax(axis=1)  # first: without a fit there is no classes_
+        return self.classes_[best]
 
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

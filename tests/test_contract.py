@@ -244,7 +244,8 @@ def test_the_keras_model_says_the_same(name):
     estimator = make(name).fit(X, y)
     model = estimator.model_
     assert model is not estimator.model_
+    # Keras' batches round otherwise: float32 logits around 10 differ by some 1e-6.
     np.testing.assert_allclose(
-        model.predict(X.astype(np.float32), verbose=0), estimator.predict_proba(X), atol=1e-6
+        model.predict(X.astype(np.float32), verbose=0), estimator.predict_proba(X), atol=1e-5
     )
     assert model.count_params() == estimator.n_params_ + estimator.n_non_trainable_params_
