@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kmedclf.cli.console import console, start_tensorflow
-from kmedclf.cli.training import SizeOption
+from kmedclf.cli.training import SizeOption, parameter
 from kmedclf.studies import NAMES
 
 if TYPE_CHECKING:
@@ -31,22 +31,38 @@ def reproduce(
         bool, typer.Option("--resume", help="Go on in DIR: what is finished is read.")
     ] = False,
     size: SizeOption = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="ITEM", help="An item; repeatable.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of all networks (default: each the study's).")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p",
+            "--param",
+            metavar="NAME=VALUE",
+            help="Parameter of all networks that have it, as weights=imagenet; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Reproduce a whole study: every item of it into one folder and one page."""
     from kmedclf import studies
 
-    chosen = studies.get(study)
-    wanted = {"study": study, "data": data, "quick": quick, "seed": seed, "size": size}
+    chosen = studies.get(study).only(only)
+    given = dict(parameter(text) for text in param or []) | ({"epochs": epochs} if epochs else {})
+    wanted = {
+        "study": study, "data": data, "quick": quick, "seed": seed, "size": size,
+        "parameters": given or None,
+    }  # fmt: skip
     settings = studies.settings_of(out, wanted, chosen.data, resume=resume)
     start_tensorflow(ctx)
-    lab = studies.Lab.open(
+    lab = chosen.open(
         settings["data"],
         out,
-        seed=settings["seed"],
-        quick=settings["quick"],
-        size=settings["size"],
-        class_names=chosen.class_names,
         verbose=int(console.is_terminal),
+        **{name: settings[name] for name in ("quick", "seed", "size", "parameters")},
     )
     studies.remember(out, settings)
 

@@ -27,7 +27,7 @@ __all__ = [
     "settings_of",
 ]
 
-NAMES = ("blood",)
+NAMES = ("blood", "lung", "chest", "brain", "bone")
 """Names of the studies; each is a module here."""
 
 _HOMES = {"Lab": "lab", "Figure": "section", "Section": "section", "Table": "section"}

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+import kmedclf
 from kmedclf import runs
+from kmedclf.studies import pools
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
 
-QUICK: dict[str, int] = {"epochs": 3, "units": 16, "filters": 8, "stem_filters": 4}
-"""Largest values of these parameters in a quick study."""
-
-QUICK_IMAGES = 200
-"""Most images of a split in a quick study."""
+QUICK: dict[str, int | float] = {
+    "epochs": 3, "units": 16, "filters": 8, "stem_filters": 4, "dense_units": 16, "growth_rate": 4,
+    "block_config": 2, "width": 0.25, "depth": 0.25, "num_layers": 2, "hidden_dim": 16,
+    "num_heads": 2, "mlp_dim": 16, "patch_size": 8,
+}  # fmt: skip
+"""Largest values of these parameters in a quick study, where they are of the same type."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Lab:
         Whether all is made small and short, to see it work: figures then mean nothing.
     verbose : int, default=0
         1 shows progress.
+    parameters : dict, optional
+        Parameters of all networks that have them, instead of the study's.
+    results : dict of str to dict
+        Facts and scores of the networks trained or read so far, by name.
     """
 
     data: runs.Data
@@ -46,6 +51,8 @@ class Lab:
     seed: int = 0
     quick: bool = False
     verbose: int = 0
+    parameters: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -58,6 +65,9 @@ class Lab:
         verbose: int = 0,
         size: int | None = None,
         class_names: Sequence[str] = (),
+        shares: Mapping[str, float] | None = None,
+        unique: bool = False,
+        parameters: dict[str, Any] | None = None,
     ) -> Lab:
         """Read the data and make the folder.
 
@@ -67,27 +77,35 @@ class Lab:
             As `kmedclf.runs.read_data` takes it.
         out : path-like
             The folder.
-        seed, quick, verbose
+        seed, quick, verbose, parameters
             As the attributes.
         size : int, optional
             Height and width of the images, where the set comes in several sizes.
         class_names : sequence of str, optional
             Names of the classes of a file that has none and as many classes.
+        shares : mapping of str to float, optional
+            Parts of each class for the splits of a folder without; see `kmedclf.studies.pools`.
+        unique : bool, default=False
+            Whether to leave out images that are there already.
         """
-        data = runs.read_data(source, size)
+        _check_known(parameters or {})
+        data = pools.read(source, size, shares, seed)
         if data.class_names == tuple(map(str, range(len(class_names)))):
             data = replace(data, class_names=tuple(class_names))
-        if quick:
-            kept = {split: _few(X, y) for split, (X, y) in data.splits.items()}
-            n = {split: len(y) for split, (_, y) in kept.items()}
-            data = replace(data, splits=kept, description={**data.description, "n": n})
+        data = pools.without_copies(data) if unique else data
+        data = pools.few(data) if quick else data
         Path(out).mkdir(parents=True, exist_ok=True)
-        return cls(data, Path(out), seed, quick, verbose)
+        return cls(data, Path(out), seed, quick, verbose, parameters or {})
 
     def train(
-        self, name: str, estimator: ImageClassifier, data: runs.Data | None = None
+        self,
+        name: str,
+        estimator: ImageClassifier,
+        data: runs.Data | None = None,
+        *,
+        page: bool = True,
     ) -> runs.Run:
-        """Train a network into the folder of its name, with its report page; or read it there.
+        """Train a network into the folder of its name, or read it there.
 
         Parameters
         ----------
@@ -97,6 +115,8 @@ class Lab:
             Not fitted.
         data : runs.Data, optional
             Other data than the study's, as those of a fold.
+        page : bool, default=True
+            Whether to write its report page, too; 'kmedclf report' does it later.
 
         Returns
         -------
@@ -107,13 +127,14 @@ class Lab:
         from kmedclf.evaluation.run_page import write_run_page
 
         folder, data = self.out / name, data or self.data
-        estimator = self.shrunk(estimator).set_params(verbose=self.verbose, **data.parameters)
+        estimator = self.prepared(estimator).set_params(verbose=self.verbose)
         if _holds(folder, estimator, data):
             run = runs.read_run(folder)
         else:
             run = runs.train(estimator, data, folder, force=True)
-        if not (folder / "report.html").is_file():
+        if page and not (folder / "report.html").is_file():
             write_run_page(folder, data=data)
+        self.results[name] = _facts(run, data)
         return run
 
     def search(
@@ -138,9 +159,7 @@ class Lab:
         """
         from kmedclf.search import StagedSearchCV
 
-        estimator = self.shrunk(estimator).set_params(
-            memory=str(self.out / "memory"), **self.data.parameters
-        )
+        estimator = self.prepared(estimator).set_params(memory=str(self.out / "memory"))
         if self.quick:
             stages = [{name: values[:2] for name, values in stage.items()} for stage in stages]
             options["subset"] = None
@@ -151,24 +170,58 @@ class Lab:
         )
         return search.fit(*self.data.splits["train"], **held_out)
 
-    def shrunk(self, estimator: ImageClassifier) -> ImageClassifier:
-        """Make an estimator small and short, if the study is quick."""
+    def prepared(self, estimator: ImageClassifier) -> ImageClassifier:
+        """Set what data and user want of an estimator, and make it small if the study is quick."""
+        has = estimator.get_params()
+        own = {name: value for name, value in self.parameters.items() if name in has}
+        weights = own.pop("weights", None)
+        estimator.set_params(**self.data.parameters, **own)
         if self.quick:
             for name, value in estimator.get_params().items():
-                if name in QUICK and isinstance(value, int):
-                    estimator.set_params(**{name: min(value, QUICK[name])})
+                if name in QUICK:
+                    estimator.set_params(**{name: _at_most(QUICK[name], value)})
+        if weights is not None and (weights != "imagenet" or estimator.published()):
+            estimator.set_params(weights=weights)
         return estimator
 
+    def some(self, wanted: Sequence[Any], n: int = 2) -> Sequence[Any]:
+        """Take the first ones if the study is quick, else all."""
+        return wanted[:n] if self.quick else wanted
 
-def _few(X: np.ndarray, y: np.ndarray) -> runs.Split:
-    """Take few rows in their order: the first ones of each class."""
-    code = np.unique(y, axis=0, return_inverse=True)[1].ravel()
-    order = np.argsort(code, kind="stable")
-    starts = np.unique(code[order], return_index=True)[1]
-    nth = np.empty(len(code), np.int64)  # of its class
-    nth[order] = np.arange(len(code)) - starts[code[order]]
-    kept = np.sort(np.argsort(nth, kind="stable")[:QUICK_IMAGES])
-    return X[kept], y[kept]
+
+def _check_known(parameters: dict[str, Any]) -> None:
+    names = [name for name in kmedclf.__all__ if name.endswith("Classifier")]
+    known = {one for name in names for one in getattr(kmedclf, name)().get_params()}
+    if unknown := sorted(set(parameters) - known):
+        raise ValueError(
+            "The 'parameters' of a study must be some network's, such as 'epochs' or 'weights'. "
+            f"Got {unknown[0]!r} instead."
+        )
+
+
+def _at_most(limit: float, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_at_most(limit, one) for one in value)
+    return min(limit, value) if type(value) is type(limit) else value
+
+
+def _facts(run: runs.Run, data: runs.Data) -> dict[str, Any]:
+    """Collect what a table of networks may show of a run."""
+    estimator, usual = run.estimator, type(run.estimator)()
+    parameters = estimator.get_params(deep=False)
+    return {
+        "estimator": type(estimator).__name__,
+        "parameters": {k: v for k, v in parameters.items() if v != getattr(usual, k)},
+        "n": data.description["n"],
+        "n_params": estimator.n_params_,
+        "epochs": len(estimator.history_["loss"]),
+        "best_epoch": estimator.best_epoch_,
+        "seconds": round(run.seconds, 1),
+        "scores": {
+            split: {name: score._asdict() for name, score in report.scores.items()}
+            for split, report in run.reports.items()
+        },
+    }
 
 
 def _holds(folder: Path, estimator: ImageClassifier, data: runs.Data) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kmedclf import runs
 from kmedclf.evaluation.page import comparison_values, flat, render
-from kmedclf.files import write_json
+from kmedclf.files import write_json, written_beside
 from kmedclf.studies.lab import Lab
 from kmedclf.studies.section import Section
 
@@ -36,6 +38,10 @@ class Study:
         one asks ``lab.train`` for it again: what is trained is read.
     class_names : sequence of str
         Names of the classes of a file that has none and as many classes.
+    shares : mapping of str to float, optional
+        Parts of each class for the splits of a folder that has none.
+    unique : bool, default=False
+        Whether images that are there twice are left out.
     """
 
     name: str
@@ -43,6 +49,30 @@ class Study:
     data: str
     items: Sequence[Callable[[Lab], Section]]
     class_names: Sequence[str] = ()
+    shares: Mapping[str, float] | None = None
+    unique: bool = False
+
+    def open(self, source: str | None, out: str | os.PathLike[str], **settings: Any) -> Lab:
+        """Open a `Lab` for the study: its own data by default, ``settings`` as `Lab.open`'s."""
+        return Lab.open(
+            source or self.data,
+            out,
+            class_names=self.class_names,
+            shares=self.shares,
+            unique=self.unique,
+            **settings,
+        )
+
+    def only(self, names: Sequence[str] | None) -> Study:
+        """Take some items, by the names of their functions; all if there are none."""
+        known = {item.__name__: item for item in self.items}
+        for name in names or ():
+            if name not in known:
+                raise ValueError(
+                    f"--only must name items of {self.name}, {', '.join(known)}. "
+                    f"Got {name!r} instead."
+                )
+        return replace(self, items=[item for n, item in known.items() if not names or n in names])
 
 
 def reproduce(
@@ -63,7 +93,8 @@ def reproduce(
     -------
     Path
         The page, complete after every item: one HTML file that needs nothing else, and links to
-        the pages of the networks beside it.
+        the pages of the networks beside it. ``results.json`` and ``results.csv`` beside it hold
+        every network's facts and scores, the first one the tables as well.
     """
     sections: list[Section] = []
     for item in study.items:
@@ -74,7 +105,8 @@ def reproduce(
 
 
 def write(lab: Lab, title: str, sections: Sequence[Section]) -> None:
-    """Write sections as one page."""
+    """Write sections as one page, and their numbers as JSON and CSV."""
+    _write_results(lab, title, sections)
     render(
         lab.out / PAGE,
         "study.html",
@@ -91,6 +123,36 @@ def write(lab: Lab, title: str, sections: Sequence[Section]) -> None:
         ],
         environment=flat({"seed": lab.seed, "data": lab.data.description, **runs.environment()}),
     )
+
+
+def _write_results(lab: Lab, title: str, sections: Sequence[Section]) -> None:
+    tables = [
+        {"section": section.title, **table._asdict()}
+        for section in sections
+        for table in section.tables
+    ]
+    content = {
+        "study": title,
+        "quick": lab.quick,
+        "seed": lab.seed,
+        "data": lab.data.description,
+        "findings": {section.title: list(section.findings) for section in sections},
+        "tables": tables,
+        "runs": lab.results,
+        "environment": runs.environment(),
+    }
+    text = json.dumps(content, indent=1, default=str, ensure_ascii=False)
+    with written_beside(lab.out / "results.json") as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
+    rows = [{"run": name, **dict(flat(one))} for name, one in lab.results.items()]
+    columns = dict.fromkeys(column for row in rows for column in row)
+    with (
+        written_beside(lab.out / "results.csv") as beside,
+        beside.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def settings_of(
