@@ -66,7 +66,7 @@ def make(several: Sequence[str | augment_layers.Layer], dtype: Any = tf.float32)
     several : sequence of str or Layer
         As from `resolve`.
     dtype : tf.DType, default=tf.float32
-        What the images were before they became float32: colours are kept in its range.
+        Of the images: colours are kept in its range.
     """
     bounds = (float(dtype.min), float(dtype.max)) if dtype.is_integer else None
     sets: dict[str, Augmentation] = {
@@ -77,6 +77,8 @@ def make(several: Sequence[str | augment_layers.Layer], dtype: Any = tf.float32)
 
     def augmentation(images: Any, seed: Any) -> Any:
         for number, step in enumerate(steps):
+            if step is not flip_rotate:  # which takes any pixels, and casts those that it needs
+                images = tf.cast(images, tf.float32)
             images = step(images, _salted(seed, number * 16))
         return images
 
@@ -124,8 +126,8 @@ def affine(images: Any, maps: Any) -> Any:
 
     Parameters
     ----------
-    images : tf.Tensor of shape (b, h, w, c), float32
-        The batch; h, w and c static.
+    images : tf.Tensor of shape (b, h, w, c)
+        The batch, of any dtype; h, w and c static.
     maps : tf.Tensor of shape (b, 6), float32
         (a, b, c, d, e, f): output pixel (x, y) takes input pixel (a x + b y + c, d x + e y + f),
         x to the right and y downwards in pixels from the centre of the image.
@@ -166,7 +168,9 @@ def _cell(position: Any, size: int) -> tuple[Any, Any]:
 
 
 def _mix(pixels: Any, index: Any, step: int, way: Any) -> Any:
-    one, other = tf.gather(pixels, index), tf.gather(pixels, index + step)  # (b, h, w, c)
+    one, other = (  # (b, h, w, c)
+        tf.cast(tf.gather(pixels, place), tf.float32) for place in (index, index + step)
+    )
     return one + (other - one) * way[..., None]
 
 
