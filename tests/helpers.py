@@ -18,10 +18,12 @@ from kmedclf.pretrained import PretrainedClassifier
 
 PUBLIC = list(models.__all__)
 NAMES = [*PUBLIC, "TinyNet"]  # the last one is a user's, installed by conftest.py
-# Deep networks take seconds to build: all but the tests written for them are slow.
 DEEP = [name for name in PUBLIC if issubclass(getattr(models, name), PretrainedClassifier)]
+# Deep networks take seconds to build, and CNNClassifier stands for a stack of convolutions: what
+# holds for every network is tested on these among the slow tests only.
+SLOW = [*DEEP, "ConvNetClassifier"]
 EVERY = [
-    pytest.param(name, marks=pytest.mark.slow) if name in DEEP else pytest.param(name)
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else pytest.param(name)
     for name in PUBLIC
 ]
 ALL = [*EVERY, pytest.param(NAMES[-1])]

@@ -1,7 +1,7 @@
 """scikit-learn's own checks of an estimator, all of them, on every public network."""
 
 import pytest
-from helpers import DEEP, PUBLIC, SMALL_OF, get
+from helpers import DEEP, PUBLIC, SLOW, SMALL_OF, get
 from helpers import SMALL as TINY
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -30,7 +30,7 @@ def _small(name):
 
 
 @parametrize_with_checks(
-    [_small(name) for name in PUBLIC if name not in DEEP],
+    [_small(name) for name in PUBLIC if name not in SLOW],
     expected_failed_checks=lambda estimator: EXPECTED,
 )
 def test_sklearn(estimator, check):
@@ -39,9 +39,9 @@ def test_sklearn(estimator, check):
 
 @pytest.mark.slow
 @parametrize_with_checks(
-    [_small(name) for name in DEEP], expected_failed_checks=lambda estimator: EXPECTED
+    [_small(name) for name in SLOW], expected_failed_checks=lambda estimator: EXPECTED
 )
-def test_sklearn_on_deep_networks(estimator, check):
+def test_sklearn_on_slow_networks(estimator, check):
     check(estimator)
 
 
