@@ -181,13 +181,14 @@ def regularisation(lab: Lab) -> Section:
 def transfer(lab: Lab) -> Section:
     """Train all of an EfficientNet, or its head alone."""
     rows = []
+    _, data = _weakest(lab)
     for trainable, reported in (("all", 0.77), ("head", 0.60)):
         changes: dict[str, Any] = {
             "batch_size": 16, "epochs": 20, "class_weight": "balanced", "trainable": trainable,
             "augment": ["flips", "rotate"], "stem": _stem(lab), "random_state": lab.seed,
         }  # fmt: skip
         est = kmedclf.EfficientNetClassifier(**{**BASE, **changes})
-        run = lab.train(f"efficientnet-{trainable}", est, _weakest(lab), page=False)
+        run = lab.train(f"efficientnet-{trainable}", est, data, page=False)
         rows.append([trainable, *cells(run), f"{reported:.2f}"])
     random = run.estimator.weights is None
     return Section(
@@ -206,15 +207,16 @@ def _stem(lab: Lab) -> str:
 def _compared(lab: Lab, title: str, name: str, choices: Choices) -> Section:
     """Train on the weakest fold with one choice changed at a time."""
     rows = []
+    number, data = _weakest(lab)
     for words, (changes, reported) in lab.some(list(choices.items())):
         # What is the base's is not trained twice
-        folder = _plain_name(f"{name}-{words}") if changes else f"fold-{_weakest_number(lab)}"
-        run = lab.train(folder, network(lab, **changes), _weakest(lab), page=False)
+        folder = _plain_name(f"{name}-{words}") if changes else f"fold-{number}"
+        run = lab.train(folder, network(lab, **changes), data, page=False)
         rows.append([words, *cells(run), f"{reported:.4g}"])
     return Section(
         title=title,
         method=(
-            f"On fold {_weakest_number(lab)}, the one with the lowest test accuracy above, as in "
+            f"On fold {number}, the one with the lowest test accuracy above, as in "
             "the report; all else as there. One run each."
         ),
         tables=[Table(title, ["Choice", *HEAD, "Reported"], rows)],
@@ -232,13 +234,11 @@ def _trained(lab: Lab) -> dict[int, runs.Run]:
     }
 
 
-def _weakest_number(lab: Lab) -> int:
+def _weakest(lab: Lab) -> tuple[int, runs.Data]:
+    """Choose the fold with the lowest test accuracy: its number and its data."""
     made = _trained(lab)
-    return min(made, key=lambda number: made[number].reports["test"].accuracy)
-
-
-def _weakest(lab: Lab) -> runs.Data:
-    return _folds(lab)[_weakest_number(lab) - 1]
+    number = min(made, key=lambda number: made[number].reports["test"].accuracy)
+    return number, _folds(lab)[number - 1]
 
 
 def _plain_name(words: str) -> str:
