@@ -1,6 +1,6 @@
 """Does XLA pay? Training speed of each network with and without it, on this machine.
 
-    python -m benchmarks.xla [--repeats 7]
+    python -m benchmarks.xla [--repeats 7] [--networks CLASS ...]
 
 Prints images a second over one epoch, compilation excluded, as medians of alternating epochs. What
 ``jit_compile="auto"`` does follows from this table.
@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+NETWORKS = ["MLPClassifier", "CNNClassifier", "ResNetClassifier"]
 
 
 def speeds(cls: type, images: Any, repeats: int) -> tuple[list[float], list[float]]:
@@ -48,7 +49,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="CLASS")
+    args = parser.parse_args()
+    repeats = args.repeats
     from kmedclf import datasets, devices, models
     from kmedclf.pipeline import Images
 
@@ -56,7 +59,7 @@ def main() -> None:
     device = devices.gpus() or f"{os.cpu_count()} cores"
     print(f"{device}, {platform.machine()}, n = {repeats} epochs of {len(X)} synthetic images\n")
     print("| network | images/s without XLA | with XLA | ratio |\n|---|---|---|---|")
-    for name in models.__all__:
+    for name in args.networks:
         plain, compiled = speeds(getattr(models, name), Images(X, 1 / 255), repeats)
         ratio = statistics.median(b / a for a, b in zip(plain, compiled, strict=True))
         middle = statistics.median(plain), statistics.median(compiled)
