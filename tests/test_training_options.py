@@ -65,7 +65,7 @@ def _keras_step(before, optimizer, loss=None):
             lambda: keras.optimizers.SGD(0.1, global_clipnorm=0.01),
         ),
     ],
-    ids=str,
+    ids=["momentum", "nesterov", "adamw", "rmsprop", "clipnorm"],
 )
 def test_a_step_is_keras_step(options, optimizer):
     before, after = _one_step(learning_rate=0.1, **options)
