@@ -272,7 +272,7 @@ class Program:
             copies=copies,
         )
         alphas = {name: self._knobs[name] for name in mixing.METHODS if name in self._options}
-        return iter(passes.plain(mixing.mixed(dataset, self.spec.n_classes, alphas).prefetch(2)))
+        return iter(passes.plain(mixing.mixed(dataset, self.spec.n_classes, alphas).prefetch(1)))
 
     def _train_epoch(
         self, scheduled: bool, stream: Any, n_rows: Any, batch_size: Any, rates: Any
