@@ -1,7 +1,8 @@
 """Seeded, vectorised augmentation of image batches, and the named sets.
 
-Every function maps a float32 batch (b, h, w, c) and an int32 seed pair (2,) to a batch of the same
-shape; each image gets a draw of its own. Drawing is stateless: the same seed gives the same batch.
+Every function maps a batch (b, h, w, c) and an int32 seed pair (2,) to a batch of the same shape;
+each image gets a draw of its own. Drawing is stateless: the same seed gives the same batch. Sets
+that only move pixels keep their dtype, all others give float32.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from kmedclf import augment_layers, augment_sets
+from kmedclf.augment_sets import reflect
 
 Augmentation = Callable[[Any, Any], Any]
 
@@ -77,8 +79,6 @@ def make(several: Sequence[str | augment_layers.Layer], dtype: Any = tf.float32)
 
     def augmentation(images: Any, seed: Any) -> Any:
         for number, step in enumerate(steps):
-            if step is not flip_rotate:  # which takes any pixels, and casts those that it needs
-                images = tf.cast(images, tf.float32)
             images = step(images, _salted(seed, number * 16))
         return images
 
@@ -95,7 +95,7 @@ def flip_rotate(images: Any, seed: Any, turn: float = 0.2) -> Any:
 
     Parameters
     ----------
-    images : tf.Tensor of shape (b, h, w, c), float32
+    images : tf.Tensor of shape (b, h, w, c)
         The batch.
     seed : tf.Tensor of shape (2,), int32
         Seed of the draws.
@@ -117,6 +117,7 @@ def flip_rotate(images: Any, seed: Any, turn: float = 0.2) -> Any:
     return affine(images, tf.stack(rows, axis=1))
 
 
+@functools.partial(tf.function, jit_compile=True, autograph=False)
 def affine(images: Any, maps: Any) -> Any:
     """Resample each image under its own affine map: bilinear, borders reflected.
 
@@ -137,11 +138,6 @@ def affine(images: Any, maps: Any) -> Any:
     tf.Tensor of shape (b, h, w, c), float32
         The resampled batch.
     """
-    return _affine(images, maps)
-
-
-@functools.partial(tf.function, jit_compile=True, autograph=False)
-def _affine(images: Any, maps: Any) -> Any:
     height, width, channels = images.shape[1:]
     x = tf.range(width, dtype=tf.float32)[None, None, :] - (width - 1) / 2  # (1, 1, w)
     y = tf.range(height, dtype=tf.float32)[None, :, None] - (height - 1) / 2  # (1, h, 1)
@@ -201,15 +197,10 @@ def shift(images: Any, seed: Any, pixels: int = 2) -> Any:
     """Shift each image by up to ``pixels`` in each direction, borders reflected."""
     n, height, width = (tf.shape(images)[axis] for axis in range(3))
     offset = tf.random.stateless_uniform([n, 2], seed, -pixels, pixels + 1, dtype=tf.int32)
-    rows = _reflect(tf.range(height)[None, :] + offset[:, :1], height)  # (b, h)
-    columns = _reflect(tf.range(width)[None, :] + offset[:, 1:], width)  # (b, w)
+    rows = reflect(tf.range(height)[None, :] + offset[:, :1], height)  # (b, h)
+    columns = reflect(tf.range(width)[None, :] + offset[:, 1:], width)  # (b, w)
     images = tf.gather(images, rows, axis=1, batch_dims=1)
     return tf.gather(images, columns, axis=2, batch_dims=1)
-
-
-def _reflect(index: Any, size: Any) -> Any:
-    index = tf.abs(index)
-    return tf.maximum(size - 1 - tf.abs(size - 1 - index), 0)
 
 
 def _salted(seed: Any, salt: int) -> Any:

@@ -79,6 +79,7 @@ def make(layer: Layer) -> Any:
             with keras.StatelessScope(state_mapping=states, initialize_variables=False):
                 return tf.ensure_shape(built(image[None], training=True)[0], image.shape)
 
+        images = tf.cast(images, tf.float32)
         return tf.map_fn(draw, (images, keys), fn_output_signature=tf.float32)
 
     return augmentation

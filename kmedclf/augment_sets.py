@@ -1,7 +1,7 @@
 """The augmentation sets of a brain study: rotation, colour, perspective, blur; each image its own.
 
-As in `kmedclf.augment`, a set maps a float32 batch (b, h, w, c) and an int32 seed pair (2,) to a
-batch of the same shape. All geometry of a set is one map and one resampling.
+As in `kmedclf.augment`, a set maps a batch (b, h, w, c) of any dtype and an int32 seed pair (2,) to
+a float32 batch of the same shape. All geometry of a set is one map and one resampling.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def intensity(
         uniform(seed, 0, shape, 1 - strength, 1 + strength)
     )
     colour = images.shape[3] == 3
-    images = _cut(images * brightness, bounds)
+    images = _cut(tf.cast(images, tf.float32) * brightness, bounds)
     grey = tf.tensordot(images, tf.constant(GREY), 1)[..., None] if colour else images
     mean = tf.reduce_mean(grey, axis=[1, 2], keepdims=True)  # (b, 1, 1, 1 or c)
     images = _cut(mean + (images - mean) * contrast, bounds)
@@ -83,12 +83,12 @@ def blur(images: Any, seed: Any, low: float = 0.1, high: float = 2.0) -> Any:
 
     Borders are reflected, as far as the image goes.
     """
-    n = tf.shape(images)[0]
+    images, n = tf.cast(images, tf.float32), tf.shape(images)[0]
     sigma = uniform(seed, 0, [n, 1], low, high)
     kernel = tf.nn.softmax(-(tf.range(-2.0, 3.0) ** 2) / (2 * sigma**2))  # (b, 5)
     for axis in (1, 2):
         size = images.shape[axis]
-        places = [[_reflect(at + step, size) for at in range(size)] for step in range(-2, 3)]
+        places = [reflect(tf.range(size) + step, size) for step in range(-2, 3)]
         images = tf.add_n(
             [
                 tf.gather(images, place, axis=axis) * kernel[:, number, None, None, None]
@@ -98,8 +98,9 @@ def blur(images: Any, seed: Any, low: float = 0.1, high: float = 2.0) -> Any:
     return images
 
 
-def _reflect(at: int, size: int) -> int:
-    return max(size - 1 - abs(size - 1 - abs(at)), 0)
+def reflect(index: Any, size: Any) -> Any:
+    """Bring indices that lie beyond a border back inside, as far as the image goes."""
+    return tf.maximum(size - 1 - tf.abs(size - 1 - tf.abs(index)), 0)
 
 
 def crop(images: Any, seed: Any, low: float = 0.8, high: float = 1.0) -> Any:
@@ -212,7 +213,7 @@ def project(images: Any, maps: Any) -> Any:
     maps = to_pixels @ maps @ tf.linalg.inv(to_pixels)
     flat = tf.reshape(maps / maps[:, 2:, 2:], [-1, 9])[:, :8]
     return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
+        images=tf.cast(images, tf.float32),
         transforms=flat,
         output_shape=tf.constant([height, width]),
         fill_value=0.0,

@@ -163,11 +163,7 @@ class Program:
         return graph(images, *rows.columns, number, batch_size, seed, epochs)
 
     def train_epoch(
-        self,
-        stream: Any,
-        n_rows: int,
-        batch_size: int,
-        rates: np.ndarray | None = None,
+        self, stream: Any, n_rows: int, batch_size: int, rates: np.ndarray | None = None
     ) -> tuple[float, float]:
         """Train one pass over the next ``n_rows`` rows of a stream, in one graph call.
 
@@ -295,7 +291,7 @@ class Program:
         def read(start: Any) -> Any:
             return batches.get_next() if on_disk else fetch(index[start : start + batch_size])
 
-        def network(x: Any) -> Any:
+        def apply(x: Any) -> Any:
             return self.model(tf.cast(x, tf.float32), training=False)
 
-        return loops.score(network, read, tf.size(index, tf.int64), batch_size)
+        return loops.score(apply, read, tf.size(index, tf.int64), batch_size)
