@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import tempfile
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -12,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from joblib.disk import memstr_to_bytes
+
+from kmedclf.files import written_beside
 
 
 class Store:
@@ -102,14 +102,8 @@ class DiskStore(Store):
                 return
             self.size += size
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(beside, "wb") as file:
-                np.save(file, image, allow_pickle=False)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        with written_beside(path) as beside, beside.open("wb") as file:
+            np.save(file, image, allow_pickle=False)
 
     def _path(self, key: bytes) -> Path:
         name = key.hex()
