@@ -172,12 +172,12 @@ def _mix(pixels: Any, index: Any, step: int, way: Any) -> Any:
 
 def mirror(images: Any, seed: Any) -> Any:
     """Mirror each image left-right with probability 1/2: safe where up and down differ."""
-    return _flip_some(images, seed, axis=2)
+    return _some(mirrored, images, seed)
 
 
 def flips(images: Any, seed: Any) -> Any:
     """Flip each image left-right and upside-down, each with probability 1/2."""
-    return _flip_some(_flip_some(images, seed, axis=2), _salted(seed, 1), axis=1)
+    return _some(upended, mirror(images, seed), _salted(seed, 1))
 
 
 def dihedral(images: Any, seed: Any) -> Any:
@@ -188,15 +188,34 @@ def dihedral(images: Any, seed: Any) -> Any:
     images = flips(images, seed)
     if images.shape[1] != images.shape[2]:
         return images
-    return tf.where(
-        _coin(images, _salted(seed, 2)), tf.transpose(images, [0, 2, 1, 3]), images
-    )  # (b, w, h, c) = (b, h, w, c)
+    return _some(transposed, images, _salted(seed, 2))  # (b, w, h, c) = (b, h, w, c)
 
 
 def shift(images: Any, seed: Any, pixels: int = 2) -> Any:
     """Shift each image by up to ``pixels`` in each direction, borders reflected."""
-    n, height, width = (tf.shape(images)[axis] for axis in range(3))
+    n = tf.shape(images)[0]
     offset = tf.random.stateless_uniform([n, 2], seed, -pixels, pixels + 1, dtype=tf.int32)
+    return shifted(images, offset)
+
+
+def mirrored(images: Any) -> Any:
+    """Mirror all images left-right."""
+    return tf.reverse(images, [2])
+
+
+def upended(images: Any) -> Any:
+    """Mirror all images upside-down."""
+    return tf.reverse(images, [1])
+
+
+def transposed(images: Any) -> Any:
+    """Exchange rows and columns of all images."""
+    return tf.transpose(images, [0, 2, 1, 3])
+
+
+def shifted(images: Any, offset: Any) -> Any:
+    """Shift images by whole pixels (b, 2), down and to the right negative, borders reflected."""
+    height, width = (tf.shape(images)[axis] for axis in (1, 2))
     rows = reflect(tf.range(height)[None, :] + offset[:, :1], height)  # (b, h)
     columns = reflect(tf.range(width)[None, :] + offset[:, 1:], width)  # (b, w)
     images = tf.gather(images, rows, axis=1, batch_dims=1)
@@ -207,12 +226,9 @@ def _salted(seed: Any, salt: int) -> Any:
     return seed + tf.constant([0, salt])
 
 
-def _coin(images: Any, seed: Any) -> Any:
-    return tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
-
-
-def _flip_some(images: Any, seed: Any, axis: int) -> Any:
-    return tf.where(_coin(images, seed), tf.reverse(images, [axis]), images)
+def _some(change: Callable[[Any], Any], images: Any, seed: Any) -> Any:
+    coin = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
+    return tf.where(coin, change(images), images)
 
 
 _SETS: dict[str, Augmentation] = {
