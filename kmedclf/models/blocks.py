@@ -9,6 +9,7 @@ import keras
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 from kmedclf.annotated import parameter_constraints
+from kmedclf.models.batch_normalization import BatchNormalization
 
 Stem: TypeAlias = Literal["auto", "small", "imagenet"]
 
@@ -56,12 +57,12 @@ def conv_bn(x: Any, filters: int, size: tuple[int, int], strides: int = 1) -> An
     behind the weights, and with a thousand images that is most of a training.
     """
     x = keras.layers.Conv2D(filters, size, strides=strides, padding="same")(x)
-    return keras.layers.BatchNormalization(momentum=0.9)(x)
+    return BatchNormalization(momentum=0.9)(x)
 
 
 def batch_norm(x: Any, name: str, epsilon: float = 1e-5) -> Any:
     """Normalise the batch; the moving statistics have the momentum of `conv_bn`, for its reason."""
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=epsilon, name=name)(x)
+    return BatchNormalization(momentum=0.9, epsilon=epsilon, name=name)(x)
 
 
 def keeps_pixels(x: Any, stem: str) -> bool:
