@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kmedclf import datasets
-from kmedclf.datasets import _download
+from kmedclf.datasets import _download, _subjects
 from kmedclf.datasets.folder import ImageFiles, load_folder, split_folders
 
 SYNTHETIC = {"train": (2000, 0), "val": (400, 1), "test": (1000, 2)}
@@ -58,7 +58,9 @@ class Data:
         return [self.class_names[label] for label in labels]
 
 
-def read_data(source: str, size: int | None = None, only: str | None = None) -> Data:
+def read_data(
+    source: str, size: int | None = None, only: str | None = None, groups: str | None = None
+) -> Data:
     """Read a data set by name or path.
 
     Parameters
@@ -71,6 +73,9 @@ def read_data(source: str, size: int | None = None, only: str | None = None) -> 
         a folder.
     only : str, optional
         The one split that is needed.
+    groups : str, optional
+        Whom the images of a folder without splits are of, as `kmedclf.datasets._subjects` reads it:
+        each group is in one split.
 
     Notes
     -----
@@ -78,8 +83,12 @@ def read_data(source: str, size: int | None = None, only: str | None = None) -> 
     test and 15 % to validate, always the same, and nearly the same once images are added. "all"
     is all of it.
     """
+    if groups is not None and not is_whole(source):
+        raise ValueError(
+            f"--groups must go with a folder that is yet to be split. {source} has splits."
+        )
     if Path(source).expanduser().is_dir():
-        return _read_folder(Path(source).expanduser(), size or SIDE, only)
+        return _read_folder(Path(source).expanduser(), size or SIDE, only, groups)
     size = size or 28
     synthetic = source == "synthetic"
     info = datasets.info("bloodmnist" if synthetic else source)
@@ -104,18 +113,18 @@ def cached(name: str, size: int) -> Path:
     return _download.cache_folder(None) / _download.file_name(datasets.info(name), size)
 
 
-def other_folder(source: str, data: str) -> bool:
-    """Say whether ``data`` is a folder without splits, and another than that trained on."""
+def is_whole(data: str) -> bool:
+    """Say whether data are a folder without splits."""
     root = Path(data).expanduser()
-    return root.is_dir() and not split_folders(root) and root.absolute() != Path(source)
+    return root.is_dir() and not split_folders(root)
 
 
-def _read_folder(root: Path, size: int, only: str | None) -> Data:
+def _read_folder(root: Path, size: int, only: str | None, groups: str | None) -> Data:
     if folders := split_folders(root):
         found = {split: load_folder(root, split) for split in folders}
     else:
-        whole = load_folder(root)
-        parts = {ALL: np.arange(len(whole.y))} if only == ALL else _split(whole, root)
+        whole = _subjects.load_grouped(root, None, groups)
+        parts = {ALL: np.arange(len(whole.y))} if only == ALL else draw_splits(whole, root)
         found = {split: _take(whole, rows) for split, rows in parts.items()}
     if only and only not in found:
         raise ValueError(f"{root} has no {only!r} split, only {', '.join(map(repr, found))}.")
@@ -132,23 +141,40 @@ def _read_folder(root: Path, size: int, only: str | None) -> Data:
         "image_shape": [size, size, 3],
         "n": {split: len(y) for split, (_, y) in splits.items()},
     }
+    if groups is not None:
+        table = groups.endswith(".csv")
+        description["groups"] = str(Path(groups).absolute()) if table else groups
     return Data(splits, names, description, {"image_size": size})
 
 
-def _split(files: ImageFiles, root: Path) -> dict[str, np.ndarray]:
-    """Split files into train, val and test by class; at least one each where there are three."""
+def draw_splits(files: ImageFiles, root: Path) -> dict[str, np.ndarray]:
+    """Split the files of a folder: rows of train, val and test, in the order of the files.
+
+    A group goes where each of its classes lacks images still, so that splits are a little larger
+    than `SHARES` where groups are large. The last group of a class is left to train.
+    """
     places = [Path(path).relative_to(root).as_posix() for path in files.paths]
-    rank = np.array([hashlib.sha256(os.fsencode(place)).hexdigest() for place in places])
-    parts: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": []}
-    for label in range(len(files.class_names)):
-        rows = np.flatnonzero(files.y == label)
-        rows = rows[np.argsort(rank[rows])]
-        for split, share in SHARES.items():
-            n = max(1, round(share * np.sum(files.y == label))) if len(rows) > 1 else 0
-            parts[split].append(rows[:n])
-            rows = rows[n:]
-        parts["train"].append(rows)
-    return {split: np.sort(np.concatenate(rows)) for split, rows in parts.items()}
+    whose = places if files.groups is None else files.groups.tolist()
+    names, group = np.unique(whose, return_inverse=True)
+    count = np.zeros((len(names), len(files.class_names)), np.int64)
+    np.add.at(count, (group, files.y), 1)
+    lacking = {
+        split: np.maximum(1, [round(share * int(n)) for n in count.sum(axis=0)])
+        for split, share in SHARES.items()
+    }
+    left = (count > 0).sum(axis=0)  # groups of each class that have no split yet
+    split_of = np.full(len(names), "train")
+    rank = [hashlib.sha256(os.fsencode(str(name))).digest() for name in names]
+    for i in sorted(range(len(names)), key=rank.__getitem__):
+        mine = count[i] > 0
+        fits = [split for split, needed in lacking.items() if np.all(needed[mine] > 0)]
+        if fits and np.all(left[mine] > 1):
+            split_of[i] = fits[0]
+            lacking[fits[0]] -= count[i]
+        left -= mine
+    return {
+        split: np.flatnonzero(split_of[group] == split) for split in ("train", *reversed(SHARES))
+    }
 
 
 def _take(files: ImageFiles, rows: np.ndarray) -> ImageFiles:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kmedclf.files import write_json
-from kmedclf.run_data import ALL, Data, Split, other_folder
+from kmedclf.run_data import ALL, Data, Split, is_whole
 from kmedclf.run_data import read_data as read_data  # of this module, to its users
 
 if TYPE_CHECKING:
@@ -152,9 +152,21 @@ def check_run(folder: str | os.PathLike[str]) -> None:
 
 def default_split(folder: str | os.PathLike[str], source: str) -> str:
     """Choose the split to score a run on: "test", but all of a folder other than its own."""
+    own = Path(_data_of(folder)["source"])
+    return ALL if is_whole(source) and Path(source).expanduser().absolute() != own else "test"
+
+
+def groups_of(folder: str | os.PathLike[str], source: str, split: str) -> str | None:
+    """Find what keeps a split of a folder what it was when a run was trained on it."""
+    groups: str | None = _data_of(folder).get("groups")
+    return groups if split != ALL and is_whole(source) else None
+
+
+def _data_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     check_run(folder)
     environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
-    return ALL if other_folder(environment["data"]["source"], source) else "test"
+    data: dict[str, Any] = environment["data"]
+    return data
 
 
 def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> Report:

@@ -1,14 +1,17 @@
 """Audits on paper: the page, the command, folders of images, groups."""
 
 import csv
+import html
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_helpers import invoke, read, refused
 from PIL import Image
-from typer.testing import CliRunner
 
-from kmedclf.cli import app
+from kmedclf import run_data
 from kmedclf.datasets import audit, make_blood_cells
 
 N = 60
@@ -50,7 +53,7 @@ def test_page_is_bounded(tmp_path):
 
 
 def command(path, *arguments):
-    return CliRunner().invoke(app, ["audit", "--data", str(path), *map(str, arguments)])
+    return invoke("audit", "--data", path, *arguments)
 
 
 def write(path, X, y, splits):
@@ -96,8 +99,6 @@ def test_a_folder_is_audited_as_its_images_would_be(cells, tmp_path):
     assert text.count('src="data:image/webp') == 4
     assert "p31_31.png" in text
     assert "class <" not in text
-    flat = command(tmp_path / "scans" / "train")
-    assert "30 images: all 30" in flat.stdout
 
 
 def test_files_of_any_size_are_compared(cells, tmp_path):
@@ -138,6 +139,82 @@ def test_groups_come_from_paths_a_table_or_the_file(cells, tmp_path):
     assert command(tmp_path / "cells.npz", "--groups", "patient", "--strict").exit_code == 1
 
 
+@pytest.fixture
+def whole(cells, tmp_path):
+    """Give a folder without splits in which an image of training is copied into the test split."""
+    X, y, _ = cells
+    root = save(tmp_path / "scans", X, y % 2, [""] * N)
+    first = Path(drawn(root)["train"][0])
+    for i in range(100):  # until the hash of a name falls to the test split
+        copy = first.with_name(f"{first.name.split('_')[0]}_{N}{i}.png")
+        shutil.copy(first, copy)
+        if str(first) in drawn(root)["train"] and str(copy) in drawn(root)["test"]:
+            return root
+        copy.unlink()
+    raise AssertionError("No name fell to the test split.")
+
+
+def drawn(root, groups=None):
+    data = run_data.read_data(str(root), groups=groups)
+    return {split: X.tolist() for split, (X, _) in data.splits.items()}
+
+
+PATIENT = r"^(p\d+)_"
+
+
+def test_a_folder_without_splits_is_audited_in_those_that_train_draws(whole, tmp_path):
+    splits = drawn(whole)
+    sizes = ", ".join(f"{split} {len(paths)}" for split, paths in splits.items())
+    done = command(whole, "--strict", "--exact", "--out", tmp_path / "audit.html")
+    assert done.exit_code == 1, done.output
+    assert f"{N + 1} images: {sizes}" in done.stdout
+    assert f"1 of {len(splits['test'])} images of test also stand in an earlier" in done.stdout
+    for text in (done.stdout, html.unescape((tmp_path / "audit.html").read_text())):
+        assert "these are what 'kmedclf train' draws" in text
+    assert "Identical, in several splits: 1 pair" in (tmp_path / "audit.html").read_text()
+
+
+def test_groups_keep_copies_of_one_patient_in_one_split(whole):
+    done = command(whole, "--strict", "--exact", "--groups", PATIENT)
+    assert done.exit_code == 0, done.output
+    assert "these are what 'kmedclf train' with these --groups draws" in done.stdout
+    assert straddling(done) == 0
+    assert re.search(r"Groups of identical images +1 +0 ", done.stdout)
+
+
+@pytest.mark.parametrize("groups", [PATIENT, "table"])
+def test_train_draws_the_audited_groups_and_evaluate_remembers_them(whole, tmp_path, groups):
+    if groups == "table":
+        groups = tmp_path / "patients.csv"
+        rows = [(p.relative_to(whole), p.name.split("_")[0]) for p in whole.rglob("*.png")]
+        groups.write_text("path,group\n" + "".join(f"{path},{name}\n" for path, name in rows))
+    splits = drawn(whole, str(groups))
+    patients = [{Path(path).name.split("_")[0] for path in paths} for paths in splits.values()]
+    assert sum(map(len, patients)) == len(set().union(*patients))
+    assert splits != drawn(whole)
+    out = tmp_path / "run"
+    done = invoke(
+        "train", "mlp", "--data", whole, "--groups", groups, "--out", out, "--size", 8,
+        "--epochs", 1,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    before = read(out / "evaluation-test.json")
+    assert before["n"] == len(splits["test"])
+    for arguments in (("evaluate", out, "--data", whole), ("report", out, "--plain")):
+        done = invoke(*arguments)
+        assert done.exit_code == 0, done.output
+    assert read(out / "evaluation-test.json")["scores"] == before["scores"]
+    assert read(out / "evaluation-test.json")["data"]["groups"] == str(groups)
+
+
+def test_groups_of_data_that_are_split_already_are_refused(cells, tmp_path):
+    npz = write(tmp_path / "cells.npz", *cells)
+    train = ("train", "mlp", "--data", npz, "--out", tmp_path / "run", "--groups", "p")
+    assert refused(*train) == (
+        f"--groups must go with a folder that is yet to be split. {npz} has splits."
+    )
+
+
 def test_wrong_groups_are_one_sentence(cells, tmp_path):
     X, y, splits = cells
     root = save(tmp_path / "scans", X, y, splits)
@@ -152,7 +229,6 @@ def test_wrong_groups_are_one_sentence(cells, tmp_path):
         ((root, "--groups", short), r"must name the group of every image\. train/class <"),
         ((root, "--groups", other), "must have the columns path and group"),
         ((root, "--groups", tmp_path / "no.csv"), "No such file"),
-        ((root / "train", "--groups", "^p."), "needs 'splits' to straddle"),
         ((tmp_path / "empty",), "There is no file"),
     ]:
         done = command(*arguments)

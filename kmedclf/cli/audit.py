@@ -31,7 +31,10 @@ def audit(
     ] = None,
     size: SizeOption = None,
 ) -> None:
-    """Look for duplicates, leaks between splits and contradicting labels in a data set."""
+    """Look for duplicates, leaks between splits and contradicting labels in a data set.
+
+    A folder without folders of splits is audited in the splits that 'kmedclf train' draws from it.
+    """
     from kmedclf import datasets
     from kmedclf.datasets import _subjects
 
@@ -44,9 +47,10 @@ def audit(
         near=near,
         class_names=subject.class_names,
     )
-    console.print(str(found), markup=False, highlight=False, soft_wrap=True)
+    text = "\n\n".join(filter(None, (subject.note, str(found))))
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
     if out is not None:
-        found.write_page(out, subject.X, title=f"Audit of {subject.name}")
+        found.write_page(out, subject.X, title=f"Audit of {subject.name}", note=subject.note)
         console.print(f"Audit written to {out}", markup=False, soft_wrap=True)
     if strict and not found.ok:
         raise typer.Exit(1)

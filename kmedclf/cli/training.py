@@ -46,6 +46,16 @@ SizeOption = Annotated[
         help="Side of the images, for MedMNIST names and folders (default: 28, folders 64).",
     ),
 ]
+GroupsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        metavar="REGEX|CSV",
+        help="Whom the images of a folder without splits are of: each is in one split then. A "
+        "regular expression that finds it in their paths, or a CSV file with the columns path, "
+        "below the folder, and group.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote.")]
 
 
@@ -84,6 +94,7 @@ def train(
         typer.Option("-p", "--param", metavar="NAME=VALUE", help="Any parameter; repeatable."),
     ] = None,
     size: SizeOption = None,
+    groups: GroupsOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run.")] = False,
 ) -> None:
     """Train a network, score it, and write it all to a folder."""
@@ -94,7 +105,7 @@ def train(
     parameters |= {} if epochs is None else {"epochs": epochs}
     parameters |= dict(parameter(text) for text in param or [])
     runs.check_free(out, force)
-    content = runs.read_data(data, size)
+    content = runs.read_data(data, size, groups=groups)
     start_tensorflow(ctx)
     estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **parameters})
     run = runs.train(estimator, content, out, force=force)
@@ -118,7 +129,7 @@ def evaluate(
     from kmedclf import runs
 
     split = split or runs.default_split(folder, data)
-    content = runs.read_data(data, size, only=split)
+    content = runs.read_data(data, size, split, runs.groups_of(folder, data, split))
     start_tensorflow(ctx)
     report = runs.evaluate(folder, content, split)
     _show({split: report}, f"{folder} on {content.description['name']}")

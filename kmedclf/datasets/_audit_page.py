@@ -20,7 +20,7 @@ SHOWN = 200
 """Pairs in a page; a pair takes about 4 kB of it."""
 
 
-def write(path: str | os.PathLike[str], audit: Audit, X: Any, title: str) -> None:
+def write(path: str | os.PathLike[str], audit: Audit, X: Any, title: str, note: str) -> None:
     """Write an audit as one HTML file: the gravest pairs come first."""
     if len(X) != audit.n:
         raise ValueError(
@@ -33,7 +33,7 @@ def write(path: str | os.PathLike[str], audit: Audit, X: Any, title: str) -> Non
         left -= len(shown)
         if pairs:
             sections.append((name, len(pairs), shown))
-    render(path, "audit.html", title=title, audit=audit, sections=sections)
+    render(path, "audit.html", title=title, note=note, audit=audit, sections=sections)
 
 
 def _sections(audit: Audit) -> dict[str, list[Pair]]:

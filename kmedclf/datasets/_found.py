@@ -137,11 +137,16 @@ class Audit:
             "leaked": np.flatnonzero(self.leaked).tolist(),
         }
 
-    def write_page(self, path: str | os.PathLike[str], X: Any, *, title: str = "Audit") -> None:
-        """Write it as one HTML file, with the pairs side by side; X as in `audit`."""
+    def write_page(
+        self, path: str | os.PathLike[str], X: Any, *, title: str = "Audit", note: str = ""
+    ) -> None:
+        """Write it as one HTML file, with the pairs side by side; X as in `audit`.
+
+        A note stands below the title.
+        """
         from kmedclf.datasets._audit_page import write
 
-        write(path, self, X, title)
+        write(path, self, X, title, note)
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:

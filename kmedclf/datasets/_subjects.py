@@ -27,14 +27,17 @@ class Subject(NamedTuple):
         Their splits, and whom they are of.
     class_names : sequence of str
         Names of the sorted labels, or of the columns of y.
+    note : str
+        What to say of the splits, if they are not the data set's own.
     """
 
     name: str
     X: Any
     y: NDArray[Any]
-    splits: NDArray[np.str_] | None
+    splits: NDArray[np.str_]
     groups: NDArray[Any] | None
     class_names: list[str]
+    note: str = ""
 
 
 def read(source: str, size: int | None, groups: str | None) -> Subject:
@@ -92,26 +95,39 @@ def _of_file(source: str, key: str, splits: list[str]) -> NDArray[Any]:
 
 
 def _folder(root: Path, groups: str | None) -> Subject:
-    splits: list[str | None] = [*folder.split_folders(root)] or [None]
-    table = groups is not None and groups.endswith(".csv")
-    pattern = None if table else groups
-    parts = [folder.load_folder(root, split, group=pattern) for split in splits]
-    paths = [str(path) for part in parts for path in part.paths]
+    from kmedclf import run_data
+
+    note = ""
+    if folders := folder.split_folders(root):
+        parts = [load_grouped(root, split, groups) for split in folders]
+        where = np.repeat(list(folders), [len(part.paths) for part in parts])
+    else:
+        parts = [load_grouped(root, None, groups)]
+        rows = run_data.draw_splits(parts[0], root)
+        where = np.full(len(parts[0].paths), "train")
+        for split in rows:
+            where[rows[split]] = split
+        same = "" if groups is None else " with these --groups"
+        note = f"The folder has no splits of its own: these are what 'kmedclf train'{same} draws."
     y, names = np.concatenate([part.y for part in parts]), parts[0].class_names
-    whose: Any = None
-    if pattern is not None:
-        whose = np.concatenate([part.groups for part in parts if part.groups is not None])
-    elif groups is not None:
-        whose = _of_table(Path(groups), root, paths)
-    where = np.repeat([str(split) for split in splits], [len(part.paths) for part in parts])
+    whose = [part.groups for part in parts if part.groups is not None]
     return Subject(
-        root.name,
-        paths,
+        root.absolute().name,
+        [str(path) for part in parts for path in part.paths],
         y,
-        None if splits == [None] else where,
-        whose,
+        where,
+        np.concatenate(whose) if whose else None,
         [names[label] for label in np.unique(y)],
+        note,
     )
+
+
+def load_grouped(root: Path, split: str | None, groups: str | None) -> folder.ImageFiles:
+    """List the images of a folder, or of a split in it, as `load_folder`; groups as in `read`."""
+    if groups is None or not groups.endswith(".csv"):
+        return folder.load_folder(root, split, group=groups)
+    found = folder.load_folder(root, split)
+    return found._replace(groups=_of_table(Path(groups), root, found.paths.tolist()))
 
 
 def _of_table(path: Path, root: Path, images: list[str]) -> NDArray[np.str_]:

@@ -58,7 +58,8 @@ def write_run_page(
     )
     if not isinstance(data, runs.Data):
         source = data or environment["data"]["source"]
-        data = runs.read_data(source, only=split, size=environment["data"]["size"])
+        groups = runs.groups_of(folder, source, split)
+        data = runs.read_data(source, environment["data"]["size"], split, groups)
     target = Path(folder, "report.html") if out is None else Path(out)
     write_page(
         target,
