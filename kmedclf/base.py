@@ -19,6 +19,7 @@ from kmedclf.params import TrainingParameters
 from kmedclf.pipeline import Rows
 from kmedclf.progress import EpochProgress
 from kmedclf.schedules import Schedule
+from kmedclf.views import pool, resolve
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
@@ -252,11 +253,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         images = inputs.check(self, X, reset=False)
-        n = len(images.array)
-        rows = Rows(images, np.arange(n), np.zeros(n, np.int32), np.ones(n, np.float32))
+        tta = resolve(self.tta, images.shape, type(self).__name__)
         with images.explained(), programs.borrow(self._spec) as program:
             program.load(self.weights_)
-            return program.logits(rows).astype(np.float64)
+            return pool(program.logits(Rows.of(images), tta))
 
     @property
     def model_(self) -> keras.Model:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from sklearn.utils._param_validation import validate_parameter_constraints
 
-from kmedclf import annotated, augment, inputs, network, params, step, training, validation
+from kmedclf import annotated, augment, inputs, network, params, step, training, validation, views
 from kmedclf.rows import Labelled, Oversample, Split, arrange
 from kmedclf.schedules import Schedule
 from kmedclf.validation import unwrap
@@ -110,6 +110,7 @@ def task(
     if start is not None and _optimizer(spec) != _optimizer(estimator._spec):
         start = replace(start, optimizer=None)  # the weights go on, under a fresh optimizer
     sets = augment.resolve(estimator.augment, image=images.shape[1] > 1, name=name)
+    views.resolve(estimator.tta, images.shape, name)  # before the training, not after it
     split = Split(estimator.validation_fraction, data.groups, estimator._seed)
     rows, held = arrange(
         (images, labels, weight),

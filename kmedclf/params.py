@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from kmedclf import augment as augmentation
+from kmedclf import views
 
 PositiveInt: TypeAlias = Annotated[int, Interval(Integral, 1, None, closed="left")]
 PositiveFloat: TypeAlias = Annotated[float, Interval(Real, 0, None, closed="neither")]
@@ -130,6 +131,12 @@ class TrainingParameters:
     cutmix : float, default=0.0
         Alpha of CutMix: a rectangle of each image is taken from another, its area as that share.
         0 is off; with both, each image draws one of the two.
+    tta : {"mirror", "flips", "dihedral", "shift"}, list of them or None, default=None
+        Views of an image over which predictions average probabilities: "mirror" itself and its
+        mirror image, "flips" 4 with upside-down, "dihedral" the 8 symmetries of the square,
+        "shift" itself and shifted by 2 pixels in 4 directions; a list combines them, so that
+        ["mirror", "shift"] are 10. It may be changed after ``fit``: training, validation
+        included, sees one view.
     precision : {"float32", "mixed", "mixed_bfloat16", "mixed_float16"}, default="float32"
         Arithmetic of all layers but the last; "mixed" chooses for the device.
     jit_compile : bool or "auto", default="auto"
@@ -210,6 +217,7 @@ class TrainingParameters:
     ) = None
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
+    tta: Annotated[str, StrOptions(set(views.NAMES))] | list[str] | tuple[str, ...] | None = None
     precision: Precision = "float32"
     jit_compile: Literal["auto"] | bool = "auto"
     image_shape: tuple[int, ...] | list[int] | None = None

@@ -123,6 +123,12 @@ class Rows:
     weight: np.ndarray
     copy: np.ndarray | None = None
 
+    @classmethod
+    def of(cls, images: Images) -> Rows:
+        """Make the rows of all images, to predict their classes."""
+        n = len(images.array)
+        return cls(images, np.arange(n), np.zeros(n, np.int32), np.ones(n, np.float32))
+
     def __len__(self) -> int:
         """Return the number of rows, m."""
         return len(self.index)

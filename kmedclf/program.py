@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kmedclf import devices, loops, mixing, network, optimizers, passes, step
+from kmedclf import devices, loops, mixing, network, optimizers, passes, step, views
 from kmedclf.counting import count
 from kmedclf.network import Spec
 from kmedclf.open_images import OpenImages, signature
@@ -190,13 +190,13 @@ class Program:
         loss, hits = graph(stream, n_rows, batch_size, NO_RATES if rates is None else rates)
         return float(loss) / n_rows, float(hits) / n_rows
 
-    def logits(self, rows: Rows) -> np.ndarray:
-        """Compute the logits of rows, float32 (m, k)."""
+    def logits(self, rows: Rows, tta: tuple[str, ...] = ()) -> np.ndarray:
+        """Compute the logits of rows, float32 (m, k), or with ``tta`` of their views (m, v, k)."""
         images, number = rows.images.tensor, self._images.number(rows.images)
-        static = (rows.images.on_disk,)
+        static = rows.images.on_disk, tta
         given = (*signature(images)[:2], _INDEX, _INDEX)
         graph = self._graph(self._all_logits, (images.dtype, *static), given, static)
-        size = passes.inference_batch_size(self.spec.image_shape)
+        size = max(1, passes.inference_batch_size(self.spec.image_shape) // views.count(tta))
         return graph(images, rows.columns[0], number, size).numpy()
 
     def train_step(
@@ -280,10 +280,9 @@ class Program:
 
         return loops.train(take, stream, n_rows, batch_size, whole_apart=self._jit_compile)
 
-    def _all_logits(
-        self, on_disk: bool, images: Any, index: Any, number: Any, batch_size: Any
-    ) -> Any:
+    def _all_logits(self, on_disk: bool, tta: tuple[str, ...], images: Any, *given: Any) -> Any:
         count("traces")
+        index, number, batch_size = given
         fetch = self._images.fetch(images, number, on_disk)
         if on_disk:  # reading overlaps with scoring; for memory, starting that would take longer
             batches = iter(passes.make_dataset(fetch, index, batch_size))
@@ -292,6 +291,6 @@ class Program:
             return batches.get_next() if on_disk else fetch(index[start : start + batch_size])
 
         def apply(x: Any) -> Any:
-            return self.model(tf.cast(x, tf.float32), training=False)
+            return views.logits(lambda x: self.model(x, training=False), x, tta)
 
         return loops.score(apply, read, tf.size(index, tf.int64), batch_size)

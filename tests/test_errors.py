@@ -118,6 +118,7 @@ BAD_VALUES = {
     "random_state": -3,
     "tol": -0.5,
     "tol_mode": "log",
+    "tta": "spin",
     "units": 0.5,
     "validation_fraction": 1.0,
     "warm_start": "yes",
@@ -128,6 +129,7 @@ LISTED = {
     "activation": ["relu", "tanh"],
     "pooling": ["max", "average"],
     "precision": ["float32", "mixed"],
+    "tta": ["mirror", "shift"],
     "monitor": ["loss", "accuracy"],
 }
 CASES = [

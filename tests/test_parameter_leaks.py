@@ -103,6 +103,7 @@ VALUES = {
     "tol": [0.5],
     "tol_mode": ["relative"],
     "trainable": ["head", 1],
+    "tta": ["flips"],
     "units": [5],
     "validation_fraction": [0.4],
     "variant": ["b1"],
@@ -207,6 +208,7 @@ IDLE = {
     "restore_best",
     "tol",
     "tol_mode",
+    "tta",
     "verbose",
     "warm_start",
 }
