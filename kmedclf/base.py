@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 import keras
 import numpy as np
 from scikeras.wrappers import KerasClassifier
-from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 from sklearn.utils.validation import check_is_fitted
 
 from kmedclf import annotated, fitting, inputs, memory, network, persistence, programs, training
+from kmedclf.heads import HEADS, Head
 from kmedclf.params import TrainingParameters
 from kmedclf.pipeline import Rows
 from kmedclf.progress import EpochProgress
@@ -33,10 +33,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels, sorted.
+        Labels, sorted; 0 to k - 1 if an image may have several.
     history_ : dict of str to list of float
         "loss", "accuracy" and, with validation data, "val_loss", "val_accuracy": one number an
-        epoch. Losses carry sample and class weights, accuracies do not.
+        epoch. Losses carry all weights; accuracies none, and count labels if there are several.
     best_epoch_ : int
         Number, from 1, of the epoch with the best monitored value; the last epoch without
         validation data.
@@ -117,8 +117,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             Images. uint8 and 16-bit integers are scaled to [0, 1] inside the network, floats are
             used as given. A flat X needs ``image_shape``; without it a row is the image (d, 1, 1).
             Paths of files are read as ``image_size`` and ``channels`` say, batch by batch.
-        y : array-like of shape (n,)
-            Labels, of any type.
+        y : array-like of shape (n,) or (n, k)
+            Labels, of any type; or, where an image may have several, a column of 0 and 1 for each.
         sample_weight : array-like of shape (n,), optional
             Weights. Whole numbers up to 20 repeat a row, others multiply its loss; both multiply
             with the class weights.
@@ -216,8 +216,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         ndarray of shape (n, k), or (n,) for two classes, float64
             Logits; for two classes that of the second less that of the first.
         """
-        logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        return self._head.decision(self._logits(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Compute class probabilities.
@@ -230,9 +229,9 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         Returns
         -------
         ndarray of shape (n, k), float64
-            Probabilities, in the order of ``classes_``; rows sum to 1.
+            Probabilities, in the order of ``classes_``; rows of exclusive classes sum to 1.
         """
-        return softmax(self._logits(X), axis=1)
+        return self._head.probabilities(self._logits(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict labels.
@@ -244,25 +243,28 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
 
         Returns
         -------
-        ndarray of shape (n,)
-            Labels out of ``classes_``.
+        ndarray of shape (n,) or (n, k)
+            Labels out of ``classes_``; or zeros and ones, which probabilities above 0.5 are.
         """
-        best = self._logits(X).argmax(axis=1)  # first: without a fit there is no classes_
-        return self.classes_[best]
+        return self._head.predict(self._logits(X), self.classes_)
+
+    @property
+    def _head(self) -> Head:
+        check_is_fitted(self)
+        return HEADS[self._spec.head]
 
     def _logits(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
         images = inputs.check(self, X, reset=False)
         tta = resolve(self.tta, images.shape, type(self).__name__)
         with images.explained(), programs.borrow(self._spec) as program:
             program.load(self.weights_)
-            return pool(program.logits(Rows.of(images), tta))
+            return pool(program.logits(Rows.of(images), tta), multilabel=program.head.several)
 
     @property
     def model_(self) -> keras.Model:
-        """A Keras model of its own, from images to class probabilities (n, k)."""
+        """A Keras model of its own, from images to probabilities (n, k)."""
         check_is_fitted(self)
-        model, _ = network.build(self._spec, softmax=True)
+        model, _ = network.build(self._spec, activated=True)
         model.set_weights(self.weights_)
         return model
 
@@ -280,9 +282,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return Tags(
             estimator_type="classifier",
             target_tags=TargetTags(required=True),
-            transformer_tags=None,
-            classifier_tags=ClassifierTags(),
-            regressor_tags=None,
+            classifier_tags=ClassifierTags(multi_label=True),
             # Not one_d_array, though paths are one: scikit-learn's checks would then flatten X.
             input_tags=InputTags(three_d_array=True),
         )
@@ -292,7 +292,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
 
         Parameters
         ----------
-        path : str or path-like
+        path : path-like
             Where to; by convention ``*.kmedclf``.
         """
         check_is_fitted(self)

@@ -10,6 +10,7 @@ import keras
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 from kmedclf import annotated, augment, inputs, network, params, step, training, validation, views
+from kmedclf.heads import HEADS, Head, head_of
 from kmedclf.rows import Labelled, Oversample, Split, arrange
 from kmedclf.schedules import Schedule
 from kmedclf.validation import unwrap
@@ -98,10 +99,11 @@ def task(
     name = type(estimator).__name__
     images = inputs.check(estimator, data.X, reset=start is None)
     labels, weight = validation.check_y(data.y, data.sample_weight, images, name)
+    head = head_of(labels) if start is None else HEADS[estimator._spec.head]
     if start is None:
-        estimator.classes_ = validation.check_classes(data.classes, labels[weight > 0], name)
+        estimator.classes_ = head.classes(data.classes, labels[weight > 0], name)
         estimator._seed = validation.draw_seed(estimator.random_state)
-    spec = _spec(estimator, images)
+    spec = _spec(estimator, images, head)
     if start is not None and spec.network != estimator._spec.network:
         raise ValueError(
             f"{name} can only go on training the network it was fitted with; set "
@@ -115,18 +117,24 @@ def task(
     rows, held = arrange(
         (images, labels, weight),
         _held_out(estimator, data),
+        head=head,
         classes=estimator.classes_,
         class_weight=estimator.class_weight,
         split=split if schedule.early_stopping else None,
-        oversample=_oversample(estimator, bool(sets)),
+        oversample=_oversample(estimator, head, bool(sets)),
         name=name,
     )
     return training.Task(spec, schedule, rows, held, sets, estimator._seed, start, keep_optimizer)
 
 
-def _oversample(estimator: ImageClassifier, augmented: bool) -> Oversample | None:
+def _oversample(estimator: ImageClassifier, head: Head, augmented: bool) -> Oversample | None:
     if estimator.oversample is None:
         return None
+    if head.several:
+        raise ValueError(
+            f"The 'oversample' parameter of {type(estimator).__name__} must be None where images "
+            f"may have several labels, which go along. Got {estimator.oversample!r} instead."
+        )
     if estimator.oversample == "augment" and not augmented:
         raise ValueError(
             f"The 'oversample' parameter of {type(estimator).__name__} must be 'duplicate' or None "
@@ -151,7 +159,7 @@ def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
     return spec.optimizer, spec.precision, trainable, "momentum" in dict(spec.options)
 
 
-def _spec(estimator: ImageClassifier, images: Images) -> network.Spec:
+def _spec(estimator: ImageClassifier, images: Images, head: Head) -> network.Spec:
     shared = {field.name for field in fields(params.TrainingParameters)}
     outside = shared | type(estimator).outside_graph
     own = [field.name for field in fields(estimator) if field.name not in outside]
@@ -166,6 +174,7 @@ def _spec(estimator: ImageClassifier, images: Images) -> network.Spec:
         jit_compile=estimator.jit_compile,
         start=estimator._start_identity(),
         options=step.options(estimator),
+        head=head.activation,
     )
 
 

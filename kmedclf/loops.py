@@ -43,7 +43,7 @@ def train(
 
     def chunk(seen: Any, number: Any, loss: Any, hits: Any) -> tuple[Any, ...]:
         columns = [tf.identity(column) for column in stream.get_next()]  # on the device
-        n = tf.size(columns[2], tf.int64)
+        n = tf.shape(columns[2], tf.int64)[0]
 
         def take(whole: bool, start: Any, number: Any, loss: Any, hits: Any) -> Any:
             batch = [column[start : start + batch_size] for column in columns]

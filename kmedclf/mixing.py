@@ -17,7 +17,8 @@ def mixed(dataset: tf.data.Dataset, n_classes: int, alphas: dict[str, Any]) -> t
     Parameters
     ----------
     dataset : tf.data.Dataset
-        Of images (b, h, w, c), classes (b,), weights (b,) and a seed (2,).
+        Of images (b, h, w, c), classes (b,) or labels (b, k), weights (b,) or (b, k), and a seed
+        (2,).
     n_classes : int
         Length of a one-hot label.
     alphas : dict of str to number
@@ -63,7 +64,7 @@ def mix(
         The batch.
     labels : tf.Tensor of shape (b, k), float32
         One-hot or multi-label.
-    weight : tf.Tensor of shape (b,), float32
+    weight : tf.Tensor of shape (b,), or (b, k) where every label has its own, float32
         Sample weights, those of classes included.
     seed : tf.Tensor of shape (2,), int32
         Seed of the draws.
@@ -91,9 +92,13 @@ def mix(
         mask = tf.where(uniform(seed, 4, [n, 1, 1, 1], 0.0, 1.0) < 0.5, *masks)
     mixed = mask * images + (1 - mask) * tf.roll(images, -1, axis=0)
     share = tf.reduce_mean(mask, axis=[1, 2, 3])  # (b,)
-    own, other = share * weight, (1 - share) * tf.roll(weight, -1, axis=0)
-    both = own[:, None] * labels + other[:, None] * tf.roll(labels, -1, axis=0)
-    return mixed, tf.math.divide_no_nan(both, (own + other)[:, None]), own + other
+    by_row = len(weight.shape) == 1
+    if by_row:
+        weight = weight[:, None]
+    own, other = share[:, None] * weight, (1 - share)[:, None] * tf.roll(weight, -1, axis=0)
+    both = own * labels + other * tf.roll(labels, -1, axis=0)
+    total = own + other
+    return mixed, tf.math.divide_no_nan(both, total), total[:, 0] if by_row else total
 
 
 def _larger_share(seed: Any, salt: int, n: Any, alpha: Any) -> Any:

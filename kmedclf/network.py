@@ -43,6 +43,8 @@ class Spec:
         Content of the weights to start from, where they come from a file.
     options : tuple of (str, hashable), default=()
         What a training step does otherwise than by default; see `kmedclf.step.options`.
+    head : str, default="softmax"
+        What the last layer is for; a name out of `kmedclf.heads.HEADS`.
     """
 
     estimator: type[Any]
@@ -55,24 +57,25 @@ class Spec:
     jit_compile: bool | str
     start: str = ""
     options: tuple[tuple[str, Any], ...] = ()
+    head: str = "softmax"
 
     @property
     def network(self) -> tuple[Any, ...]:
         """What the weights depend on: fits that agree in it can continue one another."""
         free = self.estimator.changes_no_shape
         shape = tuple(one for one in self.architecture if one[0] not in free)
-        return self.estimator, shape, self.image_shape, self.scale, self.n_classes
+        return self.estimator, shape, self.image_shape, self.scale, self.n_classes, self.head
 
 
-def build(spec: Spec, *, softmax: bool = False) -> tuple[keras.Model, list[tuple[Any, Any]]]:
+def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tuple[Any, Any]]]:
     """Build the Keras model of a spec, its variables not yet given their values.
 
     Parameters
     ----------
     spec : Spec
         What to build.
-    softmax : bool, default=False
-        Whether the model ends in class probabilities rather than logits.
+    activated : bool, default=False
+        Whether the model ends in probabilities rather than logits.
 
     Returns
     -------
@@ -93,8 +96,9 @@ def build(spec: Spec, *, softmax: bool = False) -> tuple[keras.Model, list[tuple
             if len(x.shape) > 2:
                 x = keras.layers.Flatten(name="flatten")(x)  # (b, f)
             x = keras.layers.Dense(spec.n_classes, dtype="float32", name="logits")(x)  # (b, k)
-            if softmax:
-                x = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
+            if activated:
+                last = keras.layers.Activation(spec.head, dtype="float32", name="probabilities")
+                x = last(x)
             model = keras.Model(image, x, name=spec.estimator.__name__.lower())
             initializers = [
                 # A network may give a variable its start itself, say one read from a file.

@@ -54,12 +54,6 @@ class OpenImages:
         return read
 
 
-def signature(tensor: tf.Tensor) -> tuple[tf.TensorSpec, ...]:
-    """Describe images and the columns of their rows to a graph."""
-    return (
-        tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype),
-        tf.TensorSpec([None], tf.int64),  # index
-        tf.TensorSpec([None], tf.int32),  # y
-        tf.TensorSpec([None], tf.float32),  # weight
-        tf.TensorSpec([], tf.int64),  # number of the images
-    )
+def signature(*tensors: tf.Tensor) -> tuple[tf.TensorSpec, ...]:
+    """Describe images and columns of their rows to a graph, for any number of either."""
+    return tuple(tf.TensorSpec([None, *one.shape[1:]], one.dtype) for one in tensors)

@@ -109,9 +109,9 @@ class Rows:
         All the images.
     index : ndarray of shape (m,), int64
         Which of them, in order; an index may come several times.
-    y : ndarray of shape (m,), int32
-        Their classes, 0 to k - 1.
-    weight : ndarray of shape (m,), float32
+    y : ndarray of shape (m,), int32, or (m, k), float32
+        Their classes, 0 to k - 1; or zeros and ones of k labels.
+    weight : ndarray of shape (m,), or (m, k) where every label has its own, float32
         Their weights in the loss.
     copy : ndarray of shape (m,), bool, or None
         Which rows repeat another and are augmented, where the others are not.
@@ -143,7 +143,7 @@ class Rows:
         with tf.device("CPU:0"):
             return (
                 tf.constant(index, tf.int64),
-                tf.constant(self.y, tf.int32),
+                tf.constant(self.y, tf.int32 if self.y.ndim == 1 else tf.float32),
                 tf.constant(self.weight, tf.float32),
             )
 
@@ -154,8 +154,8 @@ class Rows:
         return Rows(self.images, index, y, weight, copy)
 
     def reweighted(self, factor: np.ndarray) -> Rows:
-        """Return the rows with their weights multiplied by ``factor``, of shape (m,)."""
-        weight = (self.weight * factor).astype(np.float32)
+        """Return the rows with their weights (m,) multiplied by ``factor``, (m,) or (m, k)."""
+        weight = (self.weight.reshape(-1, *[1] * (factor.ndim - 1)) * factor).astype(np.float32)
         return replace(self, weight=weight)
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from kmedclf import devices, loops, mixing, network, optimizers, passes, step, views
 from kmedclf.counting import count
+from kmedclf.heads import HEADS
 from kmedclf.network import Spec
 from kmedclf.open_images import OpenImages, signature
 from kmedclf.pipeline import Rows
@@ -43,11 +43,8 @@ class Program:
         devices.gpus()
         self.spec = spec
         self.model, self._initializers = network.build(spec)
-        self.model.compile(
-            optimizer=optimizers.make(spec),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
+        self.head = HEADS[spec.head]
+        self.model.compile(optimizer=optimizers.make(spec), **self.head.compiled())
         self.loss = step.make_loss(spec)
         self._options = dict(spec.options)
         self._knobs = {name: tf.Variable(0.0, trainable=False) for name in step.KNOBS}
@@ -158,9 +155,11 @@ class Program:
         """
         images, number = rows.images.tensor, self._images.number(rows.images)
         static = rows.images.on_disk, augment, rows.copy is not None
-        given = (*signature(images), _INDEX, _INDEX, tf.TensorSpec([2], tf.int64))
+        columns = rows.columns
+        scalars = _INDEX, _INDEX, _INDEX, tf.TensorSpec([2], tf.int64)
+        given = (*signature(images, *columns), *scalars)
         graph = self._graph(self._stream, (images.dtype, *static), given, static)
-        return graph(images, *rows.columns, number, batch_size, seed, epochs)
+        return graph(images, *columns, number, batch_size, seed, epochs)
 
     def train_epoch(
         self, stream: Any, n_rows: int, batch_size: int, rates: np.ndarray | None = None
@@ -194,10 +193,11 @@ class Program:
         """Compute the logits of rows, float32 (m, k), or with ``tta`` of their views (m, v, k)."""
         images, number = rows.images.tensor, self._images.number(rows.images)
         static = rows.images.on_disk, tta
-        given = (*signature(images)[:2], _INDEX, _INDEX)
+        index = rows.columns[0]
+        given = (*signature(images, index), _INDEX, _INDEX)
         graph = self._graph(self._all_logits, (images.dtype, *static), given, static)
         size = max(1, passes.inference_batch_size(self.spec.image_shape) // views.count(tta))
-        return graph(images, rows.columns[0], number, size).numpy()
+        return graph(images, index, number, size).numpy()
 
     def train_step(
         self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor, *, whole: bool = True
@@ -209,8 +209,8 @@ class Program:
         x : tf.Tensor of shape (b, h, w, c)
             Images.
         y : tf.Tensor of shape (b,), int32, or (b, k), float32
-            Their classes, or shares in each.
-        weight : tf.Tensor of shape (b,), float32
+            Their classes, or shares in each, or labels.
+        weight : tf.Tensor of shape (b,) or (b, k), float32
             Their weights in the loss.
         whole : bool, default=True
             Whether this is a batch of full size. XLA compiles once for every size, and for the
@@ -219,13 +219,13 @@ class Program:
         Returns
         -------
         loss, hits : tf.Tensor of shape ()
-            Sum of the losses, and number of images whose class was right.
+            Sum of the losses, and number of images that were right.
         """
         jit = self._jit_compile and whole
         given = (
             tf.TensorSpec([None, *self.spec.image_shape], x.dtype),
             tf.TensorSpec([None, *y.shape[1:]], y.dtype),
-            tf.TensorSpec([None], tf.float32),
+            tf.TensorSpec([None, *weight.shape[1:]], tf.float32),
         )
         return self._graph(self._train_step, (x.dtype, jit), given, jit_compile=jit)(x, y, weight)
 
@@ -247,7 +247,8 @@ class Program:
 
     def _train_step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[Any, Any]:
         count("traces")
-        return step.take(self.model, self.loss, self._options, self._knobs, (x, y, weight))
+        batch = x, y, weight
+        return step.take(self.model, self.head, self.loss, self._options, self._knobs, batch)
 
     def set_rate(self, rate: Any) -> None:
         """Set the learning rate, in a graph or outside."""

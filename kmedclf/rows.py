@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
+from kmedclf.heads import Head
 from kmedclf.pipeline import Images, Rows
-from kmedclf.validation import check_length, listed
+from kmedclf.validation import check_length
 
 REPEATS = 20
 """Whole-number sample weights up to this mean repeat rows; larger ones weigh the loss."""
 
 Labelled = tuple[Images, np.ndarray, np.ndarray]
-"""Images with their original labels (n,) and sample weights (n,)."""
+"""Images with their original labels, (n,) or (n, k), and sample weights (n,)."""
 
 
 def arrange(
     train: Labelled,
     held_out: Labelled | None,
     *,
+    head: Head,
     classes: np.ndarray,
     class_weight: str | dict[Any, float] | None,
     split: Split | None,
@@ -35,6 +36,8 @@ def arrange(
     ----------
     train, held_out : tuple of (Images, labels, sample weights)
         What to train on and, if the user has it, what to validate on.
+    head : Head
+        What the network's last layer is for.
     classes : ndarray of shape (k,)
         Original labels, sorted.
     class_weight : {"balanced", "inverse"}, dict or None
@@ -51,17 +54,17 @@ def arrange(
     rows, held : Rows
         What to train on, and what to validate on if anything.
     """
-    rows = make_rows(*train, classes, name)
-    held = None if held_out is None else make_rows(*held_out, classes, name)
+    rows = make_rows(*train, head, classes, name)
+    held = None if held_out is None else make_rows(*held_out, head, classes, name)
     if held is None and split is not None:
-        rows, held = split(rows, name)
+        rows, held = split(rows, head, name)
     rows = repeat_rows(rows)
     if oversample is not None:
         rows = oversample(rows)
-    of_class = class_weights(class_weight, rows.y, classes, name)
+    weigh = head.weigher(class_weight, rows.y, classes, name)
     if held is not None:
-        held = held.reweighted(of_class[held.y])
-    return rows.reweighted(of_class[rows.y]), held
+        held = held.reweighted(weigh(held.y))
+    return rows.reweighted(weigh(rows.y)), held
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,9 @@ class Split:
     groups: Any
     seed: int
 
-    def __call__(self, rows: Rows, name: str) -> tuple[Rows, Rows]:
-        """Split rows in two, stratified by class."""
-        y = rows.y
+    def __call__(self, rows: Rows, head: Head, name: str) -> tuple[Rows, Rows]:
+        """Split rows in two, stratified by class or by rarest label."""
+        y = head.strata(rows.y, self.fraction)
         if self.groups is not None:
             check_length(self.groups, len(rows.images.array), "groups", name)
         try:
@@ -135,7 +138,12 @@ class Oversample:
 
 
 def make_rows(
-    images: Images, labels: np.ndarray, weight: np.ndarray, classes: np.ndarray, name: str
+    images: Images,
+    labels: np.ndarray,
+    weight: np.ndarray,
+    head: Head,
+    classes: np.ndarray,
+    name: str,
 ) -> Rows:
     """Make rows of those images that have any weight, in an order that is theirs alone.
 
@@ -149,9 +157,12 @@ def make_rows(
         Each with its sample weight.
     """
     index = np.flatnonzero(weight)
-    codes = _encode(labels[index], classes, name)
+    codes = head.encode(labels[index], classes, name)
     digests = images.digests(index)
-    order = np.arange(len(index)) if digests is None else np.lexsort((codes, digests))
+    if digests is None:
+        order = np.arange(len(index))
+    else:
+        order = np.lexsort((*np.atleast_2d(codes.T), digests))
     return Rows(images, index, codes, weight[index].astype(np.float32)).take(order)
 
 
@@ -167,60 +178,3 @@ def repeat_rows(rows: Rows) -> Rows:
         return rows
     repeated = rows.take(np.repeat(np.arange(len(rows)), weight.astype(np.int64)))
     return repeated.reweighted(1 / repeated.weight)
-
-
-def class_weights(
-    class_weight: str | dict[Any, float] | None, y: np.ndarray, classes: np.ndarray, name: str
-) -> np.ndarray:
-    """Compute one weight per class from the rows being trained on.
-
-    Parameters
-    ----------
-    class_weight : {"balanced", "inverse"}, dict or None
-        "balanced": n / (k count). "inverse": proportional to 1 / count, summing to 1. A dict maps
-        original labels to weights; labels it leaves out weigh 1.
-    y : ndarray of shape (m,), int32
-        Class indices of the training rows.
-    classes : ndarray of shape (k,)
-        Original labels.
-    name : str
-        Class name for messages.
-
-    Returns
-    -------
-    ndarray of shape (k,), float64
-        The weights.
-    """
-    weights = np.ones(len(classes))
-    if isinstance(class_weight, dict):
-        labels = list(classes)
-        for label, value in class_weight.items():
-            if label not in labels:
-                raise ValueError(
-                    f"The 'class_weight' parameter of {name} must name only labels of y, "
-                    f"{listed(labels)}. Got the label {label!r} instead."
-                )
-            if not isinstance(value, Real) or not np.isfinite(value) or value < 0:
-                raise ValueError(
-                    f"The 'class_weight' parameter of {name} must hold finite weights of at "
-                    f"least 0. Got {value!r} for {label!r} instead."
-                )
-            weights[labels.index(label)] = value
-    elif class_weight is not None:
-        count = np.maximum(np.bincount(y, minlength=len(classes)), 1)
-        weights = len(y) / (len(classes) * count) if class_weight == "balanced" else 1 / count
-        if class_weight == "inverse":
-            weights = weights / weights.sum()
-    return weights
-
-
-def _encode(labels: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
-    """Turn original labels into class indices, int32."""
-    codes = {label: code for code, label in enumerate(classes.tolist())}
-    index = np.array([codes.get(label, -1) for label in labels.tolist()], np.int32)
-    if np.any(index < 0):
-        raise ValueError(
-            f"Labels given to {name}.fit must be among its classes, {listed(classes)}. "
-            f"Got {listed(labels[index < 0][:1])} instead."
-        )
-    return index

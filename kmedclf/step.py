@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
+from kmedclf.heads import HEADS, Head, Loss
 from kmedclf.network import Spec
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
 
-Loss = Callable[[Any, Any], Any]
 KNOBS = ("weight_decay", "l2", "mixup", "cutmix")
 """Parameters that compiled programs read from variables."""
 
@@ -57,31 +57,14 @@ def make_loss(spec: Spec) -> Loss:
     Returns
     -------
     callable
-        Maps labels, int32 (b,) or float32 (b, k), and logits (b, k) to losses (b,).
+        Maps labels, int32 (b,) or float32 (b, k), and logits (b, k) to losses, one a weight.
     """
-    chosen = dict(spec.options)
-    given = {"from_logits": True, "reduction": None}
-    sparse = keras.losses.SparseCategoricalCrossentropy(**given)
-    given["label_smoothing"] = chosen.get("label_smoothing", 0.0)
-    if "focal_gamma" in chosen:
-        alpha, gamma = chosen["focal_alpha"], chosen["focal_gamma"]
-        dense = keras.losses.CategoricalFocalCrossentropy(alpha=alpha, gamma=gamma, **given)
-    else:
-        dense = keras.losses.CategoricalCrossentropy(**given)
-    plain = not {"focal_gamma", "label_smoothing"} & set(chosen)
-
-    def loss(labels: Any, logits: Any) -> Any:
-        if len(labels.shape) == 1:
-            if plain:
-                return sparse(labels, logits)
-            labels = tf.one_hot(labels, spec.n_classes)
-        return dense(labels, logits)
-
-    return loss
+    return HEADS[spec.head].loss(dict(spec.options), spec.n_classes)
 
 
 def take(
     model: keras.Model,
+    head: Head,
     loss: Loss,
     chosen: Mapping[str, Any],
     knobs: Mapping[str, tf.Variable],
@@ -93,6 +76,8 @@ def take(
     ----------
     model : keras.Model
         Compiled, from images to logits.
+    head : Head
+        What its last layer is for.
     loss : callable
         As from `make_loss`.
     chosen : mapping
@@ -100,27 +85,28 @@ def take(
     knobs : mapping of str to tf.Variable
         Numbers by name; "l2" is used if it is among the options.
     batch : tuple of tf.Tensor
-        Images (b, h, w, c), labels (b,) or (b, k), weights (b,).
+        Images (b, h, w, c), labels (b,) or (b, k), weights (b,) or, of a head
+        of many labels, (b, k).
 
     Returns
     -------
     loss, hits : tf.Tensor of shape ()
-        Sum of the losses, and number of images whose class was right.
+        Sum of the losses, and number of images that were right, as the head counts.
     """
     parts = chosen.get("accumulate_steps", 1)
     l2 = knobs["l2"] if "l2" in chosen else None
     n = tf.shape(batch[0])[0]
     rows = tf.cast(n, tf.float32)
     if parts == 1:
-        value, hits, gradients = _gradient(model, loss, l2, batch, None)
+        value, hits, gradients = _gradient(model, head, loss, l2, batch, None)
     else:
-        value, hits, gradients = _in_parts(model, loss, l2, batch, parts)
+        value, hits, gradients = _in_parts(model, head, loss, l2, batch, parts)
     model.optimizer.apply(gradients, model.trainable_variables)
     return value * rows, hits
 
 
 def _gradient(
-    model: keras.Model, loss: Loss, l2: Any, batch: tuple[Any, Any, Any], rows: Any
+    model: keras.Model, head: Head, loss: Loss, l2: Any, batch: tuple[Any, Any, Any], rows: Any
 ) -> tuple[Any, Any, list[Any]]:
     """Compute loss, hits and gradients of a batch, or its share in those of ``rows`` rows."""
     x, y, weight = batch
@@ -136,17 +122,12 @@ def _gradient(
             share = tf.cast(tf.shape(x)[0], tf.float32) / rows
             value, goal = value * share, goal * share
         scaled = model.optimizer.scale_loss(goal)
-    hits = tf.reduce_sum(tf.cast(_right(y, logits), tf.float32))
+    hits = tf.reduce_sum(head.right(y, logits))
     return value, hits, tape.gradient(scaled, model.trainable_variables)
 
 
-def _right(y: Any, logits: Any) -> Any:
-    best = tf.argmax(logits, -1, tf.int32)
-    return best == (y if len(y.shape) == 1 else tf.argmax(y, -1, tf.int32))
-
-
 def _in_parts(
-    model: keras.Model, loss: Loss, l2: Any, batch: tuple[Any, Any, Any], parts: int
+    model: keras.Model, head: Head, loss: Loss, l2: Any, batch: tuple[Any, Any, Any], parts: int
 ) -> tuple[Any, Any, list[Any]]:
     """Compute what `_gradient` does, ``parts`` parts of the batch one after the other."""
     n = tf.shape(batch[0])[0]
@@ -154,7 +135,7 @@ def _in_parts(
 
     def add(start: Any, value: Any, hits: Any, *sums: Any) -> tuple[Any, ...]:
         x, y, weight = (column[start : start + size] for column in batch)
-        part = _gradient(model, loss, l2, (x, y, weight), tf.cast(n, tf.float32))
+        part = _gradient(model, head, loss, l2, (x, y, weight), tf.cast(n, tf.float32))
         more, right, gradients = part
         both = zip(sums, gradients, strict=True)
         added = [one + tf.cast(other, one.dtype) for one, other in both]

@@ -247,7 +247,7 @@ class _Run:
         logits = self.program.logits(rows)
         loss = np.asarray(self.program.loss(rows.y, logits)) * rows.weight
         return {
-            "val_accuracy": float(np.mean(logits.argmax(axis=1) == rows.y)),
+            "val_accuracy": self.program.head.accuracy(rows.y, logits),
             "val_loss": float(loss.mean(dtype=np.float64)),
         }
 

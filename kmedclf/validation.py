@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, assert_all_finite, column_or_1d
 
@@ -144,8 +145,8 @@ def check_y(
 
     Returns
     -------
-    labels : ndarray of shape (n,)
-        Original labels.
+    labels : ndarray of shape (n,), or of shape (n, k) with k of at least 2
+        Original labels, or zeros and ones.
     weight : ndarray of shape (n,), float64
         Sample weights; ones if there are none. 0 for files that cannot be read.
     """
@@ -153,16 +154,26 @@ def check_y(
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
     y = np.asarray(y) if isinstance(y, list | tuple) else y
     if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
-        raise ValueError(
-            f"y of {name}.fit must be of shape (n,), one label an image; multi-label targets are "
-            f"not supported. Got shape {y.shape} instead."
-        )
-    labels = column_or_1d(y, warn=True)
-    assert_all_finite(labels, input_name="y", estimator_name=name)
-    check_classification_targets(labels)
+        labels = _check_indicators(y, f"y{suffix}", name)
+    else:
+        labels = column_or_1d(y, warn=True)
+        assert_all_finite(labels, input_name="y", estimator_name=name)
+        check_classification_targets(labels)
     check_length(labels, len(images.array), f"y{suffix}", name)
     weight = check_weights(sample_weight, images.array, f"sample_weight{suffix}", name)
     return labels, _without_broken(weight, images, f"X{suffix} of {name}.fit")
+
+
+def _check_indicators(y: Any, what: str, name: str) -> np.ndarray:
+    """Check labels of which an image may have several: zeros and ones, int8 (n, k)."""
+    values = np.asarray(y.toarray() if issparse(y) else y)
+    wrong = values[(values != 0) & (values != 1)]
+    if wrong.size:
+        raise ValueError(
+            f"{what} of {name}.fit must hold only 0 and 1 where it has several columns, one a "
+            f"label. Got {listed(wrong[:1])} instead."
+        )
+    return values.astype(np.int8)
 
 
 def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray:

@@ -78,7 +78,7 @@ def build(name, shape=(8, 8, 3), **params):
     params = {**small(name), **params}
     architecture = tuple(params.items())
     spec = network.Spec(get(name), architecture, shape, 1.0, 3, "adam", "float32", False)
-    model, initializers = network.build(spec, softmax=True)
+    model, initializers = network.build(spec, activated=True)
     network.initialize(initializers, np.random.SeedSequence(0))
     return model
 

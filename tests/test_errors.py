@@ -37,8 +37,6 @@ BAD_DATA = {
     "no labels": ({}, (X, None), ["y", "None"]),
     "one class": ({}, (X, y * 0), ["2 classes", "Got 1"]),
     "one class of any weight": ({}, (X, y, y == 1), ["2 classes", "Got 1"]),
-    "several labels an image": ({}, (X, np.eye(3)[y]), ["multi-label", "(48, 3)"]),
-    "lists of labels": ({}, (X, np.eye(3)[y].tolist()), ["multi-label", "(48, 3)"]),
     "too few weights": ({}, (X, y, np.ones(3)), ["'sample_weight'", "48", "3"]),
     "a negative weight": ({}, (X, y, y - 1.5), ["'sample_weight'", "negative", "-1.5"]),
     "no weight at all": ({}, (X, y, y * 0), ["'sample_weight'", "zero"]),

@@ -80,7 +80,7 @@ def gradcam_maps(
 
     name = type(model).__name__
     model = getattr(model, "model_", model)
-    features, scores = _features(model, name), _before_softmax(model)
+    features, scores = _features(model, name), _logits(model)
     both = keras.Model(model.inputs, [features.output, scores])
     batch = tf.convert_to_tensor(np.reshape(X, (-1, *model.input_shape[1:])), tf.float32)
     with tf.GradientTape() as tape:
@@ -223,7 +223,9 @@ def _features(model: Any, name: str) -> Any:
     return last
 
 
-def _before_softmax(model: Any) -> Any:
-    """Give the logits: the input of a last softmax layer, or the model's output."""
+def _logits(model: Any) -> Any:
+    """Give the logits: the input of a last layer that makes probabilities, or the output."""
     last = model.layers[-1]
-    return last.input if type(last).__name__ == "Softmax" else model.outputs[0]
+    activation = getattr(getattr(last, "activation", None), "__name__", "")
+    applied = type(last).__name__ == "Activation" and activation in ("softmax", "sigmoid")
+    return last.input if applied or type(last).__name__ == "Softmax" else model.outputs[0]
