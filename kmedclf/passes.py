@@ -18,6 +18,9 @@ from kmedclf.augment import make
 
 Fetch = Callable[[Any], Any]
 
+MOST = 128
+"""Images fetched and augmented at once, unless a batch is larger."""
+
 
 def make_stream(
     fetch: Fetch,
@@ -115,20 +118,37 @@ def plan(seed: int, epoch: int, n: int, size: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _augmented(images: Any, augment: tuple[Any, ...], key: Any, size: Any) -> Any:
-    """Augment a chunk padded to its full size, so that all chunks have the same shape."""
+    """Augment a chunk, padded so that all chunks have the same shape.
+
+    Large images are augmented in pieces of 8 MB: as floats they take four times the memory of
+    bytes, and a step of augmentation may hold several of them.
+    """
+    shape = images.shape[1:]
+    most = max(1, 2**21 // int(np.prod(shape)))
+    pieces = 1 if most > MOST else -(-size // most)
+    piece = -(-size // pieces)
     n = tf.shape(images)[0]
-    whole = tf.pad(images, [[0, size - n], [0, 0], [0, 0], [0, 0]])
-    augmented = make(augment, images.dtype)(whole, key)
-    if images.dtype.is_integer:  # a quarter of the memory of float32, or half of it
-        augmented = tf.saturate_cast(tf.round(augmented), images.dtype)
-    return augmented[:n]
+    whole = tf.pad(images, [[0, pieces * piece - n], [0, 0], [0, 0], [0, 0]])
+
+    def one(given: tuple[Any, Any]) -> Any:
+        images, number = given
+        augmented = make(augment, images.dtype)(images, key + tf.stack([number, 0]))
+        if images.dtype.is_integer:  # a quarter of the memory of float32, or half of it
+            augmented = tf.saturate_cast(tf.round(augmented), images.dtype)
+        return tf.ensure_shape(augmented, [None, *shape])
+
+    if most > MOST:  # a loop takes time
+        return one((whole, 0))[:n]
+    cut = tf.reshape(whole, [pieces, piece, *shape]), tf.range(pieces)
+    augmented = tf.map_fn(one, cut, fn_output_signature=images.dtype, parallel_iterations=1)
+    return tf.reshape(augmented, [-1, *shape])[:n]
 
 
 def make_dataset(fetch: Fetch, index: tf.Tensor, batch_size: tf.Tensor) -> tf.data.Dataset:
     """Make the dataset of images (b, h, w, c) at the indices (m,), in order."""
     with tf.device("CPU:0"):
         dataset = tf.data.Dataset.from_tensor_slices(index).batch(batch_size)
-        return dataset.map(fetch).prefetch(2)
+        return plain(dataset.map(fetch).prefetch(2))
 
 
 def plain(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -144,7 +164,7 @@ def plain(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 def _chunk_size(shape: tuple[int, int, int]) -> int:
     """Choose how many images to fetch and augment at once: 2 MB of them, 8 to 128."""
-    return int(np.clip(2**19 // int(np.prod(shape)), 8, 128))
+    return int(np.clip(2**19 // int(np.prod(shape)), 8, MOST))
 
 
 def inference_batch_size(shape: tuple[int, int, int]) -> int:

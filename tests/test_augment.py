@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from helpers import data, make, same
 
-from kmedclf import augment
+from kmedclf import augment, passes
 
 every_set = pytest.mark.parametrize("name", augment.NAMES)
 SHAPES = [(8, 8, 3), (7, 7, 1), (6, 9, 3), (1, 5, 1), (28, 28, 3)]
@@ -64,6 +64,37 @@ def test_an_image_is_augmented_alike_in_whatever_company(name):
     among = augment.make([name])(tf.constant(batch), tf.constant([1, 2])).numpy()
     np.testing.assert_array_equal(among[0], alone)
     np.testing.assert_allclose(among[1:], 0, atol=1e-5)  # nothing bleeds over
+
+
+@pytest.mark.parametrize("batch_size", [7, 40])
+def test_large_images_are_augmented_in_pieces(batch_size):
+    """In a chunk of several pieces, the last one padded, every image is drawn for and none lost."""
+    shape = (224, 224, 3)
+    images = np.random.default_rng(0).integers(0, 256, (90, *shape), np.uint8)
+    columns = tf.range(90, dtype=tf.int64), tf.range(90)
+    given = tf.constant([batch_size, 3, 0, 1], tf.int64)
+    chunks = passes.make_stream(
+        lambda index: tf.gather(images, index),
+        shape,
+        columns,
+        given[0],
+        given[1],
+        given[2:],
+        augment=("flips",),
+    )
+    seen, kinds = [], []
+    for augmented, place, _ in chunks:
+        assert augmented.dtype == tf.uint8
+        of_chunk = []
+        for image, i in zip(augmented.numpy(), place.numpy(), strict=True):
+            views = [images[i][::up, ::left] for up in (1, -1) for left in (1, -1)]
+            of_chunk.append(next(n for n, one in enumerate(views) if np.array_equal(one, image)))
+            seen.append(i)
+        kinds.append(of_chunk)
+    assert sorted(seen) == list(range(90))
+    assert [len(set(one)) for one in kinds[:2]] == [4, 4] or batch_size == 7
+    pieces = kinds[0][:10], kinds[0][10:20]
+    assert batch_size == 7 or pieces[0] != pieces[1]  # each drawn anew
 
 
 @pytest.mark.parametrize("name", ["mirror", "flips", "dihedral"])
