@@ -14,10 +14,12 @@ __version__ = "0.1.0"
 _HOME = {
     "AlexNetClassifier": "kmedclf.models.alexnet",
     "CNNClassifier": "kmedclf.models.cnn",
+    "CalibratedClassifier": "kmedclf.calibration",
     "ConvNetClassifier": "kmedclf.models.convnet",
     "DeepResNetClassifier": "kmedclf.models.deep_resnet",
     "DenseNetClassifier": "kmedclf.models.densenet",
     "EfficientNetClassifier": "kmedclf.models.efficientnet",
+    "EnsembleClassifier": "kmedclf.ensemble",
     "ImageClassifier": "kmedclf.base",
     "MLPClassifier": "kmedclf.models.mlp",
     "ResNetClassifier": "kmedclf.models.resnet",
@@ -30,10 +32,12 @@ _MODULES = ("datasets", "evaluation", "models", "programs", "search")
 __all__ = [
     "AlexNetClassifier",
     "CNNClassifier",
+    "CalibratedClassifier",
     "ConvNetClassifier",
     "DeepResNetClassifier",
     "DenseNetClassifier",
     "EfficientNetClassifier",
+    "EnsembleClassifier",
     "ImageClassifier",
     "MLPClassifier",
     "ResNetClassifier",
@@ -50,6 +54,8 @@ __all__ = [
 if TYPE_CHECKING:
     from kmedclf import datasets, evaluation, models, programs, search
     from kmedclf.base import ImageClassifier
+    from kmedclf.calibration import CalibratedClassifier
+    from kmedclf.ensemble import EnsembleClassifier
     from kmedclf.models import (
         AlexNetClassifier,
         CNNClassifier,
@@ -63,6 +69,10 @@ if TYPE_CHECKING:
     )
     from kmedclf.persistence import load
     from kmedclf.validation import Unsliced
+
+
+NETWORKS = tuple(name for name, home in _HOME.items() if home.startswith("kmedclf.models."))
+"""Names of the networks, known without importing them."""
 
 
 def __getattr__(name: str) -> Any:

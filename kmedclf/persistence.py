@@ -12,17 +12,16 @@ import os
 import platform
 import zipfile
 from dataclasses import fields
+from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
+from sklearn import model_selection
 
 from kmedclf.files import written_beside
 from kmedclf.network import Spec, python_random_kept
-
-if TYPE_CHECKING:
-    from kmedclf.base import ImageClassifier
 
 FORMAT = 1
 
@@ -33,13 +32,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def save(estimator: ImageClassifier, path: str | os.PathLike[str]) -> None:
+def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator to a file, beside it first and then in its place.
 
     Parameters
     ----------
-    estimator : ImageClassifier
-        The fitted estimator; callbacks are not saved.
+    estimator : ImageClassifier, EnsembleClassifier or CalibratedClassifier
+        The fitted estimator, with the estimators in it; callbacks are not saved.
     path : str or path-like
         The file.
 
@@ -49,13 +48,7 @@ def save(estimator: ImageClassifier, path: str | os.PathLike[str]) -> None:
         If a parameter is no plain value, such as a RandomState.
     """
     arrays: list[np.ndarray] = []
-    state = {name: value for name, value in vars(estimator).items() if name != "callbacks"}
-    content = {
-        "format": FORMAT,
-        "class": _name(type(estimator)),
-        "versions": versions(),
-        "state": {name: _encode(value, arrays, name) for name, value in state.items()},
-    }
+    content = {"format": FORMAT, "versions": versions(), **_encode_estimator(estimator, arrays)}
     with written_beside(path) as beside, zipfile.ZipFile(beside, "w") as archive:
         archive.writestr("estimator.json", json.dumps(content, indent=1))
         for number, array in enumerate(arrays):
@@ -64,7 +57,7 @@ def save(estimator: ImageClassifier, path: str | os.PathLike[str]) -> None:
             archive.writestr(f"{number}.npy", buffer.getvalue())
 
 
-def load(path: str | os.PathLike[str]) -> ImageClassifier:
+def load(path: str | os.PathLike[str]) -> Any:
     """Read what `save` wrote.
 
     Parameters
@@ -74,7 +67,7 @@ def load(path: str | os.PathLike[str]) -> ImageClassifier:
 
     Returns
     -------
-    ImageClassifier
+    ImageClassifier, EnsembleClassifier or CalibratedClassifier
         The fitted estimator, of the class that was saved.
 
     Raises
@@ -98,22 +91,40 @@ def load(path: str | os.PathLike[str]) -> ImageClassifier:
             f"{path} must be a kmedclf model of format {FORMAT}. Got format "
             f"{content.get('format')} instead."
         )
+    return _decode_estimator(content, arrays, path)
+
+
+def _encode_estimator(estimator: Any, arrays: list[np.ndarray]) -> dict[str, Any]:
+    state = {name: value for name, value in vars(estimator).items() if name != "callbacks"}
+    encoded = {name: _encode(value, arrays, name) for name, value in state.items()}
+    return {"class": _name(type(estimator)), "state": encoded}
+
+
+def _decode_estimator(content: dict[str, Any], arrays: dict[str, np.ndarray], path: Any) -> Any:
     cls = _find(content["class"], path)
     estimator = cls.__new__(cls)
     for name, value in content["state"].items():
-        setattr(estimator, name, _decode(value, arrays, cls))
+        setattr(estimator, name, _decode(value, arrays, cls, path))
     return estimator
+
+
+def _roots() -> tuple[type, ...]:
+    """Give the classes whose subclasses, and no others, can be saved."""
+    from kmedclf.base import ImageClassifier
+    from kmedclf.calibration import CalibratedClassifier
+    from kmedclf.ensemble import EnsembleClassifier
+
+    return ImageClassifier, EnsembleClassifier, CalibratedClassifier
 
 
 def _name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _find(name: str, path: str | os.PathLike[str]) -> type[ImageClassifier]:
+def _find(name: str, path: str | os.PathLike[str]) -> type[Any]:
     import kmedclf.models  # noqa: F401  (makes our own classes known)
-    from kmedclf.base import ImageClassifier
 
-    known: list[type[ImageClassifier]] = [ImageClassifier]
+    known = list(_roots())
     for cls in known:
         known += cls.__subclasses__()
     for cls in reversed(known):  # the newest, should a module have been reloaded
@@ -146,6 +157,11 @@ def _encode(value: Any, arrays: list[np.ndarray], name: str) -> Any:
         return os.fspath(value)
     if isinstance(value, keras.layers.Layer):
         return {"layer": _encode_layer(value, name)}
+    if isinstance(value, _roots()):
+        return {"estimator": _encode_estimator(value, arrays)}
+    if type(value) in _splitters().values():
+        state = {key: _encode(one, arrays, name) for key, one in vars(value).items()}
+        return {"splitter": type(value).__name__, "state": state}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
@@ -170,18 +186,32 @@ def _decode_layer(text: str) -> keras.layers.Layer:
         return keras.saving.deserialize_keras_object(json.loads(text), safe_mode=True)
 
 
-def _decode(value: Any, arrays: dict[str, np.ndarray], cls: type) -> Any:
+def _splitters() -> dict[str, type]:
+    """Give scikit-learn's splitters: they hold plain values only."""
+    names = [name for name in model_selection.__all__ if name.endswith(("Fold", "Split", "Out"))]
+    return {name: getattr(model_selection, name) for name in names}
+
+
+def _decode(value: Any, arrays: dict[str, np.ndarray], cls: type, path: Any) -> Any:
+    decode = partial(_decode, arrays=arrays, cls=cls, path=path)
     if isinstance(value, list):
-        return [_decode(item, arrays, cls) for item in value]
+        return [decode(item) for item in value]
     if not isinstance(value, dict):
         return value
     if "array" in value:
         array = arrays[f"{value['array']}.npy"]
         return array.astype(object) if value["object"] else array
     if "tuple" in value:
-        return tuple(_decode(value["tuple"], arrays, cls))
+        return tuple(decode(value["tuple"]))
     if "layer" in value:
         return _decode_layer(value["layer"])
     if "spec" in value:
-        return Spec(**{**_decode(value["spec"], arrays, cls), "estimator": cls})
-    return dict(_decode(value["dict"], arrays, cls))
+        return Spec(**{**decode(value["spec"]), "estimator": cls})
+    if "estimator" in value:
+        return _decode_estimator(value["estimator"], arrays, path)
+    if "splitter" in value:
+        kind = _splitters()[value["splitter"]]
+        splitter = kind.__new__(kind)
+        vars(splitter).update({key: decode(one) for key, one in value["state"].items()})
+        return splitter
+    return dict(decode(value["dict"]))

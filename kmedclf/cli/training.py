@@ -18,11 +18,7 @@ if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
     from kmedclf.evaluation import Report
 
-NETWORKS = {
-    name.removesuffix("Classifier").lower(): name
-    for name in kmedclf.__all__
-    if name.endswith("Classifier") and name != "ImageClassifier"
-}
+NETWORKS = {name.removesuffix("Classifier").lower(): name for name in kmedclf.NETWORKS}
 DEMO: dict[str, dict[str, Any]] = {
     "MLPClassifier": {"epochs": 20},
     "CNNClassifier": {"epochs": 15, "filters": 16},

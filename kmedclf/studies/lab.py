@@ -190,8 +190,7 @@ class Lab:
 
 
 def _check_known(parameters: dict[str, Any]) -> None:
-    names = [name for name in kmedclf.__all__ if name.endswith("Classifier")]
-    known = {one for name in names for one in getattr(kmedclf, name)().get_params()}
+    known = {one for name in kmedclf.NETWORKS for one in getattr(kmedclf, name)().get_params()}
     if unknown := sorted(set(parameters) - known):
         raise ValueError(
             "The 'parameters' of a study must be some network's, such as 'epochs' or 'weights'. "

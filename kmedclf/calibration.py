@@ -1,0 +1,277 @@
+"""Probabilities that mean what they say: temperature, class priors and a threshold.
+
+All three are chosen on validation images, for a classifier that is fitted already and stays as it
+is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import log_loss
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
+
+from kmedclf import persistence
+from kmedclf.evaluation import Report, choose_threshold, evaluate, evaluate_predictions
+from kmedclf.members import encode
+
+HOTTEST = 20.0
+"""Temperatures lie between 1 / HOTTEST and HOTTEST: all right or all wrong, none would be best."""
+
+
+class CalibratedClassifier(ClassifierMixin, BaseEstimator):
+    """A fitted classifier whose probabilities are corrected on validation images.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted classifier with ``predict_proba``: a network, an ensemble, a pipeline, a search.
+        It is used as it is and never fitted.
+    priors : mapping of label to float, array-like of shape (n_classes,) or None, default=None
+        Share of each class where the classifier will be used, if it is another than among the
+        validation images. Probabilities are multiplied by the new share over the old one.
+    sensitivity : float or None, default=None
+        Of two classes, predict ``pos_label`` from the highest threshold on that finds this share
+        of its validation images; None predicts the more probable class.
+    pos_label : label, default=1
+        The positive class, for ``sensitivity``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    temperature_ : float
+        What logits are divided by: above 1 the classifier was too sure. One for all classes, so
+        that predictions do not change by it.
+    validation_priors_ : ndarray of shape (n_classes,)
+        Share of each class among the validation images.
+    threshold_ : float or None
+        With ``sensitivity``: the probability from which on ``pos_label`` is predicted.
+    n_val_ : int
+        Number of validation images.
+
+    See Also
+    --------
+    sklearn.calibration.CalibratedClassifierCV : Also fits the classifier, in folds.
+    evaluate_calibrated : Scores before and after.
+
+    Notes
+    -----
+    Use images that are not tested on. Those that early stopping watched make probabilities look a
+    little better than they are; more images, or some that the training never saw, do not.
+
+    scikit-learn 1.9 finds the same temperature where labels are words or 0 to k - 1. With other
+    numbers its "temperature" is wrong, and it wants every class among the validation images.
+
+    References
+    ----------
+    C. Guo, G. Pleiss, Y. Sun, K. Weinberger, "On calibration of modern neural networks", ICML 2017.
+    M. Saerens, P. Latinne, C. Decaestecker, "Adjusting the outputs of a classifier to new a priori
+    probabilities", Neural Computation 14, 2002, equation 2.4.
+
+    Examples
+    --------
+    >>> from kmedclf import CalibratedClassifier, MLPClassifier
+    >>> from kmedclf.datasets import make_blood_cells
+    >>> X, y = make_blood_cells(300, 12, random_state=0)  # synthetic
+    >>> mlp = MLPClassifier(units=8, epochs=2, early_stopping=False, random_state=0)
+    >>> calibrated = CalibratedClassifier(mlp.fit(X[:200], y[:200])).fit(X[200:], y[200:])
+    >>> bool((calibrated.predict(X) == mlp.predict(X)).all())
+    True
+    """
+
+    def __init__(
+        self, estimator: Any, *, priors: Any = None, sensitivity: Any = None, pos_label: Any = 1
+    ) -> None:
+        self.estimator = estimator
+        self.priors = priors
+        self.sensitivity = sensitivity
+        self.pos_label = pos_label
+
+    def fit(self, X_val: Any, y_val: Any, sample_weight: Any = None) -> Self:
+        """Choose temperature and threshold.
+
+        Parameters
+        ----------
+        X_val, y_val : array-like of shape (n, ...)
+            Images and labels that the classifier was not trained on.
+        sample_weight : array-like of shape (n,), optional
+            Weights of the images, for temperature and priors.
+
+        Returns
+        -------
+        self
+            Calibrated.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not as described here.
+        """
+        check_is_fitted(self.estimator)
+        self.classes_ = np.asarray(self.estimator.classes_)
+        y = column_or_1d(y_val)
+        true = encode(y, self.classes_, type(self).__name__)
+        weight = _check_sample_weight(sample_weight, y)
+        proba = self.estimator.predict_proba(X_val)
+        self.n_val_ = len(y)
+        self.temperature_ = fit_temperature(proba, true, weight)
+        self.validation_priors_ = np.bincount(true, weight, len(self.classes_)) / weight.sum()
+        self.threshold_ = None
+        proba = self._corrected(proba)
+        if self.sensitivity is not None:
+            scores, wanted = proba[:, self._positive()], self.sensitivity
+            chosen = choose_threshold(y, scores, sensitivity=wanted, pos_label=self.pos_label)
+            self.threshold_ = chosen.threshold
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Compute corrected probabilities (n, k), float64, in the order of ``classes_``."""
+        check_is_fitted(self)
+        return self._corrected(self.estimator.predict_proba(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict labels (n,): the most probable, or by the threshold."""
+        proba = self.predict_proba(X)
+        if self.threshold_ is None:
+            return self.classes_[proba.argmax(axis=1)]
+        positive = self._positive()
+        found = proba[:, positive] >= self.threshold_
+        return self.classes_[np.where(found, positive, 1 - positive)]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save classifier and corrections to one file; `kmedclf.load` reads it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to; by convention ``*.kmedclf``.
+        """
+        check_is_fitted(self)
+        persistence.save(self, path)
+
+    def _corrected(self, proba: np.ndarray) -> np.ndarray:
+        proba = scaled(proba, self.temperature_)
+        if self.priors is None:
+            return proba
+        return correct_priors(proba, self.validation_priors_, self._new_priors())
+
+    def _new_priors(self) -> Any:
+        if not isinstance(self.priors, Mapping):
+            return self.priors
+        labels = self.classes_.tolist()
+        if set(self.priors) != set(labels):
+            raise ValueError(
+                f"The 'priors' parameter of {type(self).__name__} must have a share for every "
+                f"label, {', '.join(map(repr, labels))}. Got {self.priors!r} instead."
+            )
+        return [self.priors[label] for label in labels]
+
+    def _positive(self) -> int:
+        labels = self.classes_.tolist()
+        if len(labels) != 2 or self.pos_label not in labels:
+            raise ValueError(
+                f"The 'sensitivity' parameter of {type(self).__name__} needs two classes, "
+                f"'pos_label' one of them. Got {self.pos_label!r} with the classes {labels} "
+                "instead."
+            )
+        return labels.index(self.pos_label)
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what else the classifier has, such as ``history_`` and ``image_shape_``."""
+        if name.startswith("_") or name in ("classes_", "estimator"):
+            raise AttributeError(name)
+        return getattr(self.estimator, name)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell scikit-learn whether temperature and threshold have been chosen."""
+        return "temperature_" in vars(self)
+
+
+def fit_temperature(proba: np.ndarray, true: np.ndarray, weight: np.ndarray) -> float:
+    """Find the temperature of the least log loss, from classes as positions (n,)."""
+    labels = np.arange(proba.shape[1])
+
+    def loss(log_temperature: float) -> float:
+        found = scaled(proba, np.exp(log_temperature))
+        return float(log_loss(true, found, labels=labels, sample_weight=weight))
+
+    end = np.log(HOTTEST)
+    found = minimize_scalar(loss, bounds=(-end, end), method="bounded", options={"xatol": 1e-8})
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def scaled(proba: np.ndarray, temperature: float) -> np.ndarray:
+    """Divide the logits behind probabilities (n, k) by a temperature."""
+    logits = np.log(np.maximum(proba, np.finfo(np.float64).tiny))
+    return np.asarray(softmax(logits / temperature, axis=1))
+
+
+def correct_priors(proba: Any, old: Any, new: Any) -> np.ndarray:
+    """Turn probabilities for one mix of classes into those for another.
+
+    Parameters
+    ----------
+    proba : array-like of shape (n, k)
+        Probabilities, where classes occur as in ``old``.
+    old, new : array-like of shape (k,)
+        Shares of the classes; only their proportions count.
+
+    Returns
+    -------
+    ndarray of shape (n, k)
+        Proportional to ``proba * new / old``; rows sum to 1.
+
+    Examples
+    --------
+    >>> correct_priors([[0.5, 0.5]], [0.5, 0.5], [0.9, 0.1])
+    array([[0.9, 0.1]])
+    """
+    proba = np.asarray(proba, dtype=np.float64)
+    shares = [np.asarray(one, dtype=np.float64) for one in (old, new)]
+    for name, share in zip(("old", "new"), shares, strict=True):
+        if share.shape != proba.shape[1:] or not np.isfinite(share).all() or share.min() <= 0:
+            raise ValueError(
+                f"Priors must be {proba.shape[1]} positive shares, one a class. Got {share} as "
+                f"the {name} ones."
+            )
+    found = proba * (shares[1] / shares[0])
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def evaluate_calibrated(model: CalibratedClassifier, X: Any, y: Any, **options: Any) -> Report:
+    """Evaluate a calibrated classifier, with a note of its calibration before.
+
+    Parameters
+    ----------
+    model : CalibratedClassifier
+        A fitted one.
+    X, y : array-like of shape (n, ...)
+        Images that neither training nor calibration has seen.
+    **options
+        As of `kmedclf.evaluation.evaluate`.
+
+    Returns
+    -------
+    Report
+        Of the corrected probabilities.
+    """
+    report = evaluate(model, X, y, **options)
+    plain = model.estimator.predict_proba(X)
+    before = evaluate_predictions(y, plain, classes=model.classes_, n_bootstrap=0)
+    ece, loss = (
+        f"{report.scores[name].value:.3f}, {before.scores[name].value:.3f} before"
+        for name in ("ece", "log_loss")
+    )
+    note = (
+        f"Probabilities are calibrated, with the temperature {model.temperature_:.3g} chosen on "
+        f"{model.n_val_:,} validation images: expected calibration error {ece}; log loss {loss}."
+    )
+    return replace(report, notes=(*report.notes, note))
