@@ -22,20 +22,14 @@ Augmentation = Callable[[Any, Any], Any]
 
 
 def resolve(
-    augment: bool | str | keras.layers.Layer | Sequence[str | keras.layers.Layer] | None,
-    *,
-    image: bool,
-    name: str,
+    augment: bool | str | keras.layers.Layer | Sequence[str | keras.layers.Layer], name: str
 ) -> tuple[str | augment_layers.Layer, ...]:
     """Turn an estimator's ``augment`` parameter into a key of what is done, in order.
 
     Parameters
     ----------
-    augment : bool, str, keras.layers.Layer, sequence of them or None
-        True is ``"flip_rotate"``, False nothing, None ``"flip_rotate"`` for images and nothing
-        for flat vectors.
-    image : bool
-        Whether the data are images rather than flat vectors.
+    augment : bool, str, keras.layers.Layer or sequence of them
+        True is ``"flip_rotate"``, False nothing.
     name : str
         Class name for messages.
 
@@ -44,8 +38,6 @@ def resolve(
     tuple of str or Layer
         Names out of `NAMES`, and descriptions of layers.
     """
-    if augment is None:
-        augment = image
     if isinstance(augment, bool):
         return ("flip_rotate",) if augment else ()
     several = (augment,) if isinstance(augment, str | keras.layers.Layer) else tuple(augment)

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 import keras
 from sklearn.utils._param_validation import validate_parameter_constraints
 
-from kmedclf import annotated, augment, inputs, network, params, step, training, validation, views
+from kmedclf import (
+    annotated,
+    augment,
+    inputs,
+    network,
+    params,
+    recipes,
+    step,
+    training,
+    validation,
+    views,
+)
 from kmedclf.heads import HEADS, Head, head_of
 from kmedclf.rows import Labelled, Oversample, Split, arrange
 from kmedclf.schedules import Schedule
@@ -53,7 +64,8 @@ def schedule(estimator: ImageClassifier) -> Schedule:
                 f"keras.callbacks.Callback. Got {callback!r} instead."
             )
     names = {field.name for field in fields(Schedule)} - {"cycle"}
-    return Schedule(**{name: getattr(estimator, name) for name in names})
+    chosen = recipes.parameters(estimator)
+    return Schedule(**{name: chosen[name] for name in names})
 
 
 def state(estimator: ImageClassifier) -> training.State | None:
@@ -103,7 +115,8 @@ def task(
     if start is None:
         estimator.classes_ = head.classes(data.classes, labels[weight > 0], name)
         estimator._seed = validation.draw_seed(estimator.random_state)
-    spec = _spec(estimator, images, head)
+    chosen = recipes.applied(estimator)
+    spec = _spec(chosen, images, head)
     if start is not None and spec.network != estimator._spec.network:
         raise ValueError(
             f"{name} can only go on training the network it was fitted with; set "
@@ -111,7 +124,9 @@ def task(
         )
     if start is not None and _optimizer(spec) != _optimizer(estimator._spec):
         start = replace(start, optimizer=None)  # the weights go on, under a fresh optimizer
-    sets = augment.resolve(estimator.augment, image=images.shape[1] > 1, name=name)
+    # the recipe's augmentation is for images, and a flat vector is none
+    flat = images.shape[1] == 1 and estimator.augment == recipes.AUTO
+    sets = () if flat else augment.resolve(chosen.augment, name)
     views.resolve(estimator.tta, images.shape, name)  # before the training, not after it
     split = Split(estimator.validation_fraction, data.groups, estimator._seed)
     rows, held = arrange(

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kmedclf import devices
+from kmedclf import devices, recipes
 
 _building = threading.RLock()
 
@@ -84,7 +84,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
     initializers : list of (variable, initializer)
         How `initialize` makes the variables' values.
     """
-    hook = spec.estimator(**dict(spec.architecture))
+    hook = recipes.applied(spec.estimator(**dict(spec.architecture)))
     # Inside the scope no variable is given a value, so that initialisers can be kept and run
     # again for every seed instead of being run once and forgotten. Leaving it gives the values:
     # Keras would hold on to variables that are given theirs in any other way.

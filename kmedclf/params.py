@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from kmedclf import augment as augmentation
 from kmedclf import views
+from kmedclf.recipes import AUTO, Auto
 
 PositiveInt: TypeAlias = Annotated[int, Interval(Integral, 1, None, closed="left")]
 PositiveFloat: TypeAlias = Annotated[float, Interval(Real, 0, None, closed="neither")]
@@ -42,23 +43,28 @@ class TrainingParameters:
 
     Parameters
     ----------
-    epochs : int, default=200
-        Longest training, in passes over the training rows.
-    batch_size : int, default=32
-        Images in a gradient step.
-    optimizer : str, default="adam"
-        Name of a Keras optimizer.
-    learning_rate : float or None, default=None
-        Learning rate; None is Keras' default of the chosen optimizer, so that a search over
-        optimizers is fair.
+    recipe : {"reference", "fast", "best"}, default="reference"
+        What parameters that are "auto" stand for. "reference" trains as a published study did;
+        "fast" reaches a good accuracy in the least time, "best" the highest one, by means that may
+        change the network as well. `kmedclf.recipes.RECIPES` lists them all; any value but "auto"
+        wins over them.
+    epochs : int or "auto", default="auto"
+        Longest training, in passes over the training rows; 200 in the reference.
+    batch_size : int or "auto", default="auto"
+        Images in a gradient step; 16 or 32 in the reference.
+    optimizer : str, default="auto"
+        Name of a Keras optimizer; "adam" in the reference, "sgd" for the MLP.
+    learning_rate : float, "auto" or None, default="auto"
+        Learning rate; None, as in the reference, is Keras' default of the chosen optimizer, so
+        that a search over optimizers is fair.
     momentum : float, default=0.0
         Momentum of the optimizer "sgd"; the others do not use it.
     nesterov : bool, default=False
         Whether that momentum is Nesterov's.
-    weight_decay : float or None, default=None
+    weight_decay : float, "auto" or None, default="auto"
         Share of every kernel that a step takes off, times the learning rate: the decoupled decay
-        of Keras' optimizers, biases and normalisation excepted. None is Keras' default: 0.004 of
-        all weights for "adamw", nothing for the others.
+        of Keras' optimizers, biases and normalisation excepted. None, as in the reference, is
+        Keras' default: 0.004 of all weights for "adamw", nothing for the others.
     l2 : float, default=0.0
         Penalty on the sum of the squares of all kernels, added to the loss that is minimised and
         not to the one that is reported.
@@ -68,11 +74,12 @@ class TrainingParameters:
         Parts in which a batch goes through the network, one after the other, for a gradient step
         of the whole: less memory for the same ``batch_size``. Batch normalisation sees the parts,
         and XLA is not used.
-    lr_schedule : {"step", "plateau", "cosine", "one_cycle"} or None, default=None
-        How the learning rate changes. "step" multiplies it by ``lr_factor`` every ``lr_step``
-        epochs, "plateau" after ``lr_patience`` epochs without an improvement of the monitored
-        value (that of training where nothing is validated); "cosine" lets it fall to 0 over
-        ``epochs`` like half a cosine, "one_cycle" rise to it from 1/25 of it and fall to 1/250,000.
+    lr_schedule : {"auto", "step", "plateau", "cosine", "one_cycle"} or None, default="auto"
+        How the learning rate changes; None, as in the reference, is not at all. "step" multiplies
+        it by ``lr_factor`` every ``lr_step`` epochs, "plateau" after ``lr_patience`` epochs without
+        an improvement of the monitored value (that of training where nothing is validated);
+        "cosine" lets it fall to 0 over ``epochs`` like half a cosine, "one_cycle" rise to it from
+        1/25 of it and fall to 1/250,000.
         Every ``fit`` starts the schedule anew; ``partial_fit`` goes through one of ``epochs``
         calls.
     lr_step : int, default=5
@@ -90,11 +97,12 @@ class TrainingParameters:
         Factor of the focal loss; ``class_weight`` sets one per class.
     focal_gamma : float, default=2.0
         Exponent of the focal loss; 0 makes it cross entropy.
-    label_smoothing : float, default=0.0
-        Share of a label that goes to all classes alike; of ``loss`` and the validation loss.
-    early_stopping : bool, default=True
+    label_smoothing : float or "auto", default="auto"
+        Share of a label that goes to all classes alike; of ``loss`` and the validation loss. 0 in
+        the reference.
+    early_stopping : bool or "auto", default="auto"
         Stop when the monitored validation value no longer improves. Validates on ``X_val`` where
-        it is given, else on a part split off the training rows.
+        it is given, else on a part split off the training rows. True in the reference.
     monitor : {"accuracy", "loss"}, default="accuracy"
         Validation value to watch.
     n_iter_no_change : int, default=20
@@ -118,13 +126,14 @@ class TrainingParameters:
         Repeat the images of smaller classes until all classes have as many as the largest, in the
         part trained on only. "augment" augments the copies and nothing else. Copies keep their
         sample weights; class weights are computed with the copies counted.
-    augment : bool, str, keras.layers.Layer, list of them or None, default=None
+    augment : bool, str, keras.layers.Layer or list of them, default="auto"
         Augmentation of the training images. True is "flip_rotate": flips in both directions and
         a rotation by up to 0.2 turns, right for cells and wrong for most X-rays; "mirror",
         "flips", "dihedral", "shift", "rotate", "crop" or the sets "basic", "intensity",
         "distortion" and "blur" are others, and so is any Keras layer that keeps an image's shape;
         a list applies several in turn. Layers see one image at a time, as float32 on the scale
-        of X. False is none. None is True for images and False for flat vectors.
+        of X. False is none. "auto" is the recipe's, which is True in the reference, for images and
+        False for flat vectors.
     mixup : float, default=0.0
         Alpha of MixUp: each image is blended with another, labels and weights alike, its own share
         being the larger of x and 1 - x with x from Beta(alpha, alpha). 0 is off.
@@ -137,8 +146,9 @@ class TrainingParameters:
         "shift" itself and shifted by 2 pixels in 4 directions; a list combines them, so that
         ["mirror", "shift"] are 10. It may be changed after ``fit``: training, validation
         included, sees one view.
-    precision : {"float32", "mixed", "mixed_bfloat16", "mixed_float16"}, default="float32"
-        Arithmetic of all layers but the last; "mixed" chooses for the device.
+    precision : {"auto", "float32", "mixed", "mixed_bfloat16", "mixed_float16"}, default="auto"
+        Arithmetic of all layers but the last; "mixed" chooses for the device. "float32" in the
+        reference.
     jit_compile : bool or "auto", default="auto"
         Whether training steps are compiled by XLA; "auto" does it where it was measured to pay.
     image_shape : tuple of int or None, default=None
@@ -178,17 +188,18 @@ class TrainingParameters:
         1 shows a progress bar.
     """
 
-    epochs: PositiveInt = 200
-    batch_size: PositiveInt = 32
-    optimizer: Optimizer = "adam"
-    learning_rate: PositiveFloat | None = None
+    recipe: Literal["reference", "fast", "best"] = "reference"
+    epochs: PositiveInt | Auto = AUTO
+    batch_size: PositiveInt | Auto = AUTO
+    optimizer: Optimizer | Auto = AUTO
+    learning_rate: PositiveFloat | Auto | None = AUTO
     momentum: FractionOrZero = 0.0
     nesterov: bool = False
-    weight_decay: NonNegativeFloat | None = None
+    weight_decay: NonNegativeFloat | Auto | None = AUTO
     l2: NonNegativeFloat = 0.0
     clipnorm: PositiveFloat | None = None
     accumulate_steps: PositiveInt = 1
-    lr_schedule: Literal["step", "plateau", "cosine", "one_cycle"] | None = None
+    lr_schedule: Literal["auto", "step", "plateau", "cosine", "one_cycle"] | None = AUTO
     lr_step: PositiveInt = 5
     lr_factor: Fraction = 0.1
     lr_patience: PositiveInt = 10
@@ -196,8 +207,8 @@ class TrainingParameters:
     loss: Literal["crossentropy", "focal"] = "crossentropy"
     focal_alpha: PositiveFloat = 0.25
     focal_gamma: NonNegativeFloat = 2.0
-    label_smoothing: FractionOrZero = 0.0
-    early_stopping: bool = True
+    label_smoothing: FractionOrZero | Auto = AUTO
+    early_stopping: bool | Auto = AUTO
     monitor: Literal["accuracy", "loss"] = "accuracy"
     n_iter_no_change: PositiveInt = 20
     min_epochs: PositiveInt = 30
@@ -213,12 +224,12 @@ class TrainingParameters:
         | keras.layers.Layer
         | list[str | keras.layers.Layer]
         | tuple[str | keras.layers.Layer, ...]
-        | None
-    ) = None
+        | Auto
+    ) = AUTO
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
     tta: Annotated[str, StrOptions(set(views.NAMES))] | list[str] | tuple[str, ...] | None = None
-    precision: Precision = "float32"
+    precision: Precision | Auto = AUTO
     jit_compile: Literal["auto"] | bool = "auto"
     image_shape: tuple[int, ...] | list[int] | None = None
     image_size: PositiveInt | tuple[int, ...] | list[int] = (64, 64)

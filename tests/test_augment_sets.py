@@ -162,7 +162,7 @@ every_layer = pytest.mark.parametrize("layer", LAYERS, ids=lambda one: one.name)
 
 
 def _apply(layer, batch, key=KEY):
-    several = augment.resolve(layer, image=True, name="Net")
+    several = augment.resolve(layer, name="Net")
     apply = tf.function(augment.make(several))
     return apply(tf.constant(batch), key).numpy()
 
@@ -184,7 +184,7 @@ def test_a_layer_draws_for_each_image_from_the_seed_alone(layer):
 
 def test_layers_with_the_same_configuration_are_the_same():
     def key(layer):
-        return augment.resolve([layer], image=True, name="Net")
+        return augment.resolve([layer], name="Net")
 
     assert key(keras.layers.RandomFlip()) == key(keras.layers.RandomFlip())
     assert key(keras.layers.RandomFlip()) != key(keras.layers.RandomFlip("vertical"))

@@ -83,6 +83,7 @@ VALUES = {
     "monitor": ["loss"],
     "n_iter_no_change": [1],
     "nesterov": [True],
+    "normalize": [True],
     "num_heads": [1],
     "num_layers": [2],
     "on_error": ["skip"],
@@ -94,6 +95,7 @@ VALUES = {
     "pooling": ["average", "global_max"],
     "precision": ["mixed_bfloat16", "mixed_float16"],
     "random_state": [1],
+    "recipe": ["fast", "best"],
     "resize": ["pad"],
     "restore_best": [False],
     "stem": ["small"],
@@ -114,6 +116,8 @@ VALUES = {
     "width": [5],
 }
 VALUES_OF = {
+    ("CNNClassifier", "batch_norm"): [True],
+    ("MLPClassifier", "batch_norm"): [True],
     ("AlexNetClassifier", "dense_units"): [5],
     ("ConvNetClassifier", "activation"): [("linear", "relu")],
     ("ConvNetClassifier", "dense_units"): [(5, 3)],

@@ -60,6 +60,12 @@ def conv_bn(x: Any, filters: int, size: tuple[int, int], strides: int = 1) -> An
     return BatchNormalization(momentum=0.9)(x)
 
 
+def normalized(x: Any) -> Any:
+    """Standardise each channel of images: by the batch in training, by moving statistics in use."""
+    layer = BatchNormalization(momentum=0.9, center=False, scale=False, name="normalize")
+    return layer(x)
+
+
 def batch_norm(x: Any, name: str, epsilon: float = 1e-5) -> Any:
     """Normalise the batch; the moving statistics have the momentum of `conv_bn`, for its reason."""
     return BatchNormalization(momentum=0.9, epsilon=epsilon, name=name)(x)

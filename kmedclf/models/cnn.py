@@ -7,8 +7,10 @@ from typing import Any, Literal
 import keras
 
 from kmedclf.base import ImageClassifier
-from kmedclf.models.blocks import window
-from kmedclf.params import Activation, Optimizer, PositiveInt
+from kmedclf.models.batch_normalization import BatchNormalization
+from kmedclf.models.blocks import normalized, window
+from kmedclf.params import Activation, FractionOrZero, PositiveInt
+from kmedclf.recipes import AUTO, Auto
 
 
 class CNNClassifier(ImageClassifier):
@@ -29,6 +31,14 @@ class CNNClassifier(ImageClassifier):
         Side of the pooling window, in pixels; not used by global pooling.
     activation : str, default="relu"
         Keras activation behind the convolution.
+    batch_norm : bool or "auto", default="auto"
+        Whether batch normalisation stands before that activation; not in the reference.
+    dropout : float or "auto", default="auto"
+        Share of the features that a training step leaves out before the softmax; 0 in the
+        reference.
+    normalize : bool or "auto", default="auto"
+        Whether each channel of the images is standardised first, by the batch in training and by
+        moving statistics in use; not in the reference.
 
     Examples
     --------
@@ -44,8 +54,9 @@ class CNNClassifier(ImageClassifier):
     pooling: Literal["max", "average", "global_max", "global_average"] = "max"
     pool_size: PositiveInt = 2
     activation: Activation = "relu"
-    batch_size: PositiveInt = 16
-    optimizer: Optimizer = "adam"
+    batch_norm: bool | Auto = AUTO
+    dropout: FractionOrZero | Auto = AUTO
+    normalize: bool | Auto = AUTO
 
     @property
     def smallest_image(self) -> int:  # type: ignore[override]
@@ -55,8 +66,17 @@ class CNNClassifier(ImageClassifier):
 
     def features(self, x: Any) -> Any:
         """Map images (b, h, w, c) to features: (b, h', w', filters), or (b, filters) if global."""
+        if self.normalize:
+            x = normalized(x)
         kernel = window(x, self.kernel_size, "kernel_size", self)
-        x = keras.layers.Conv2D(self.filters, kernel, activation=self.activation)(x)
+        x = keras.layers.Conv2D(self.filters, kernel)(x)
+        if self.batch_norm:
+            x = BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.Activation(self.activation)(x)
+        x = self._pooled(x)
+        return keras.layers.Dropout(self.dropout)(x) if self.dropout else x
+
+    def _pooled(self, x: Any) -> Any:
         if self.pooling == "global_max":
             return keras.layers.GlobalMaxPooling2D()(x)
         if self.pooling == "global_average":

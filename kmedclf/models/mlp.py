@@ -7,7 +7,9 @@ from typing import Any
 import keras
 
 from kmedclf.base import ImageClassifier
-from kmedclf.params import Activation, Optimizer, PositiveInt
+from kmedclf.models.blocks import normalized
+from kmedclf.params import Activation, FractionOrZero, PositiveInt
+from kmedclf.recipes import AUTO, Auto
 
 
 class MLPClassifier(ImageClassifier):
@@ -18,10 +20,18 @@ class MLPClassifier(ImageClassifier):
 
     Parameters
     ----------
-    units : int, default=128
-        Neurons in the hidden layer.
+    units : int or "auto", default="auto"
+        Neurons in the hidden layer; 128 in the reference.
     activation : str, default="relu"
         Keras activation of the hidden layer.
+    batch_norm : bool or "auto", default="auto"
+        Whether batch normalisation stands before that activation; not in the reference.
+    dropout : float or "auto", default="auto"
+        Share of the features that a training step leaves out before the softmax; 0 in the
+        reference.
+    normalize : bool or "auto", default="auto"
+        Whether each channel of the images is standardised first, by the batch in training and by
+        moving statistics in use; not in the reference.
 
     Examples
     --------
@@ -32,12 +42,19 @@ class MLPClassifier(ImageClassifier):
     (3, 8)
     """
 
-    units: PositiveInt = 128
+    units: PositiveInt | Auto = AUTO
     activation: Activation = "relu"
-    batch_size: PositiveInt = 16
-    optimizer: Optimizer = "sgd"
+    batch_norm: bool | Auto = AUTO
+    dropout: FractionOrZero | Auto = AUTO
+    normalize: bool | Auto = AUTO
 
     def features(self, x: Any) -> Any:
         """Map images (b, h, w, c) to features (b, units)."""
+        if self.normalize:
+            x = normalized(x)
         x = keras.layers.Flatten()(x)  # (b, h w c)
-        return keras.layers.Dense(self.units, activation=self.activation)(x)
+        x = keras.layers.Dense(self.units)(x)
+        if self.batch_norm:
+            x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.Activation(self.activation)(x)
+        return keras.layers.Dropout(self.dropout)(x) if self.dropout else x

@@ -8,7 +8,7 @@ import keras
 
 from kmedclf.base import ImageClassifier
 from kmedclf.models.blocks import conv_bn, window
-from kmedclf.params import Activation, Optimizer, PositiveInt
+from kmedclf.params import Activation, PositiveInt
 
 
 class ResNetClassifier(ImageClassifier):
@@ -60,8 +60,6 @@ class ResNetClassifier(ImageClassifier):
     layers_per_block: PositiveInt = 3
     dense_units: PositiveInt | None = 256
     activation: Activation = "relu"
-    batch_size: PositiveInt = 32
-    optimizer: Optimizer = "adam"
 
     @property
     def smallest_image(self) -> int:  # type: ignore[override]

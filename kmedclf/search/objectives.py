@@ -9,6 +9,7 @@ from typing import Any
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.pipeline import Pipeline
 
+from kmedclf import recipes
 from kmedclf.search.reading import suggest
 
 Scorer = Callable[..., float]
@@ -32,7 +33,8 @@ class CurveScorer:
     def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Read the estimator's score; the data are not looked at."""
         fitted = network_of(estimator)
-        kept = fitted.best_epoch_ if fitted.early_stopping and fitted.restore_best else 0
+        stops = recipes.parameters(fitted)["early_stopping"]
+        kept = fitted.best_epoch_ if stops and fitted.restore_best else 0
         return _CURVES[self.curve][0] * fitted.history_[self.curve][kept - 1]
 
 
@@ -80,7 +82,7 @@ def resolve(
                 f"The 'scoring' parameter of {owner} can be {scoring!r} only for estimators that "
                 f"keep learning curves. Got a {type(network).__name__}."
             )
-        if not (held_out or network.early_stopping):
+        if not (held_out or recipes.parameters(network)["early_stopping"]):
             raise ValueError(
                 f"The 'scoring' parameter of {owner} can be {scoring!r} only with validation "
                 "data. Got neither X_val nor early_stopping=True."

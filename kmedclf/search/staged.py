@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from kmedclf.search.base import CrossValidatedSearch, Table
 from kmedclf.search.candidates import Stage
 from kmedclf.search.evaluation import Evaluator, Params
-from kmedclf.search.stages import check_resource, resource_of
+from kmedclf.search.stages import check_resource, epochs_of, resource_of
 
 
 class StagedSearchCV(CrossValidatedSearch):
@@ -246,5 +246,4 @@ class StagedSearchCV(CrossValidatedSearch):
         return work
 
     def _resource(self) -> tuple[str, int]:
-        name = resource_of(self.estimator)
-        return name, self.estimator.get_params()[name]
+        return resource_of(self.estimator), epochs_of(self.estimator)

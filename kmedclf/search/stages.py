@@ -9,6 +9,7 @@ from typing import Any
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from kmedclf import recipes
 from kmedclf.base import ImageClassifier
 from kmedclf.search.candidates import Range, Stage
 from kmedclf.search.objectives import network_of
@@ -65,6 +66,14 @@ def prefix_of(estimator: Any) -> str:
 def resource_of(estimator: Any) -> str:
     """Name the parameter that says how long an estimator trains."""
     return f"{prefix_of(estimator)}epochs"
+
+
+def epochs_of(estimator: Any) -> int:
+    """Say how long an estimator trains."""
+    network = network_of(estimator)
+    ours = isinstance(network, ImageClassifier)
+    epochs: int = (recipes.parameters(network) if ours else network.get_params())["epochs"]
+    return epochs
 
 
 def on_rungs(estimator: Any) -> Any:

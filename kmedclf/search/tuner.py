@@ -17,7 +17,7 @@ from kmedclf.search.candidates import Stage
 from kmedclf.search.evaluation import Evaluator
 from kmedclf.search.oracles import Oracle, hyperband_schedule
 from kmedclf.search.space import SearchSpace
-from kmedclf.search.stages import check_resource, resource_of
+from kmedclf.search.stages import check_resource, epochs_of, resource_of
 
 
 class TunerSearchCV(CrossValidatedSearch):
@@ -174,7 +174,7 @@ class TunerSearchCV(CrossValidatedSearch):
 
     @property
     def _epochs(self) -> int:
-        return self.estimator.get_params()[resource_of(self.estimator)]
+        return epochs_of(self.estimator)
 
     def _oracle(self, folder: str) -> Oracle:
         seed = 1 + check_random_state(self.random_state).randint(2**31 - 2)

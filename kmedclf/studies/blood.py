@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 import kmedclf
-from kmedclf import datasets, evaluation, runs
+from kmedclf import datasets, evaluation, recipes, runs
 from kmedclf.evaluation import plots
 from kmedclf.evaluation.compare import p_text
 from kmedclf.evaluation.published import protocol_of
@@ -194,6 +194,7 @@ def _verdicts(comparison: evaluation.Comparison) -> list[str]:
 
 def _training(est: Any) -> str:
     """Say how a network is trained, from its parameters."""
+    est = recipes.applied(est)
     turns = "Training images are flipped and turned at random. " if est.augment is not False else ""
     return (
         f"Cross entropy; {est.optimizer} in batches of {est.batch_size}, at most {est.epochs} "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import kmedclf
-from kmedclf import runs
+from kmedclf import recipes, runs
 from kmedclf.evaluation import plots
 from kmedclf.evaluation.compare import amount
 from kmedclf.studies.lab import Lab
@@ -129,9 +129,9 @@ def _section(
     return Section(
         title=title,
         method=(
-            f"{run.estimator.optimizer}, batches of 32 and 10 epochs unless told otherwise; no "
-            "augmentation; the last epoch's weights. Optimizer and, but for blocks and variants, "
-            f"the rows are choices made here, within the report's lists. Best row's start: {start} "
+            f"{recipes.parameters(run.estimator)['optimizer']}, batches of 32 and 10 epochs unless "
+            "told otherwise; no augmentation; the last epoch's weights. Optimizer and, but for "
+            f"blocks and variants, the rows are choices made here, within the report's lists. Best row's start: {start} "
             "weights."
         ),
         findings=[

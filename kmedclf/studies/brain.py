@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import kmedclf
-from kmedclf import runs
+from kmedclf import recipes, runs
 from kmedclf.evaluation import plots
 from kmedclf.studies import pools
 from kmedclf.studies.lab import Lab
@@ -246,6 +246,7 @@ def _plain_name(words: str) -> str:
 
 
 def _words(est: kmedclf.DeepResNetClassifier) -> str:
+    est = recipes.applied(est)
     return (
         f"ResNet-{est.depth}, {est.n_params_:,} parameters; cross entropy; {est.optimizer}, "
         f"learning rate {est.learning_rate}, momentum {est.momentum}, batches of "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kmedclf
-from kmedclf import runs
+from kmedclf import recipes, runs
 from kmedclf.studies import pools
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Lab:
         weights = own.pop("weights", None)
         estimator.set_params(**self.data.parameters, **own)
         if self.quick:
-            for name, value in estimator.get_params().items():
+            for name, value in recipes.parameters(estimator).items():
                 if name in QUICK:
                     estimator.set_params(**{name: _at_most(QUICK[name], value)})
         if weights is not None and (weights != "imagenet" or estimator.published()):

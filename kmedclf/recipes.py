@@ -1,0 +1,103 @@
+"""Recipes: whole sets of training and network parameters, as data.
+
+A parameter that stands at ``"auto"`` takes the recipe's value; any other value wins over it.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from kmedclf.base import ImageClassifier
+
+Auto: TypeAlias = Literal["auto"]
+AUTO: Auto = "auto"
+
+_PLAIN: dict[str, Any] = {"batch_norm": False, "dropout": 0.0, "normalize": False}
+_NORMALIZED: dict[str, Any] = {"batch_norm": True, "normalize": True}
+_ONE_CYCLE: dict[str, Any] = {
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "learning_rate": 2e-3,
+    "weight_decay": 0.05,
+    "lr_schedule": "one_cycle",
+    "label_smoothing": 0.1,
+    "early_stopping": False,
+    "augment": ("dihedral", "shift"),
+}
+
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "reference": {
+        "ImageClassifier": {
+            "epochs": 200,
+            "batch_size": 32,
+            "optimizer": "adam",
+            "learning_rate": None,
+            "weight_decay": None,
+            "lr_schedule": None,
+            "label_smoothing": 0.0,
+            "early_stopping": True,
+            "augment": True,
+            "precision": "float32",
+        },
+        "MLPClassifier": {**_PLAIN, "units": 128, "batch_size": 16, "optimizer": "sgd"},
+        "CNNClassifier": {**_PLAIN, "batch_size": 16},
+    },
+    "fast": {
+        "ImageClassifier": {**_ONE_CYCLE, "epochs": 20, "precision": "mixed"},
+        "MLPClassifier": {**_NORMALIZED, "units": 512, "dropout": 0.3, "epochs": 60},
+        "CNNClassifier": {**_NORMALIZED, "dropout": 0.3, "epochs": 30},
+    },
+    "best": {
+        "ImageClassifier": {**_ONE_CYCLE, "epochs": 60, "precision": "mixed"},
+        "MLPClassifier": {**_NORMALIZED, "units": 512, "dropout": 0.3, "epochs": 200},
+        "CNNClassifier": {**_NORMALIZED, "dropout": 0.3, "epochs": 100},
+    },
+}
+"""For each recipe, what it gives a class and all that inherit from it.
+
+The nearest class counts; what ``fast`` and ``best`` leave out is as in ``reference``, the way of a
+published study on BloodMNIST.
+"""
+
+
+def parameters(estimator: ImageClassifier) -> dict[str, Any]:
+    """Give all parameters of an estimator, the recipe's values in place of "auto".
+
+    Parameters
+    ----------
+    estimator : ImageClassifier
+        Whose parameters.
+
+    Returns
+    -------
+    dict of str to object
+        By name, as from ``get_params(deep=False)``.
+    """
+    values = estimator.get_params(deep=False)
+    given = _given(type(estimator), estimator.recipe)
+    return {
+        name: given[name] if name in given and _is_auto(value) else value
+        for name, value in values.items()
+    }
+
+
+def applied(estimator: ImageClassifier) -> ImageClassifier:
+    """Give a copy of an estimator that has the recipe's values in place of "auto"."""
+    made = copy.copy(estimator)
+    made.__dict__.update(parameters(estimator))
+    return made
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == AUTO
+
+
+def _given(cls: type, recipe: str) -> dict[str, Any]:
+    """Collect a recipe's values for a class, those of nearer classes over those of farther ones."""
+    given: dict[str, Any] = {}
+    for name in ("reference", recipe):
+        for one in reversed(cls.__mro__):
+            given |= RECIPES[name].get(one.__name__, {})
+    return given
