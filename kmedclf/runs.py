@@ -1,8 +1,8 @@
 """Run folders: one training on disk, with all it takes to read it, use it and repeat it.
 
-model.kmedclf is the estimator, parameters.json its parameters, history.json its curves,
-metrics.json the scores on "test" and "val", evaluation-test.json and evaluation-val.json the whole
-reports of them, environment.json data, versions, machine and seconds.
+model.kmedclf is the estimator, parameters.json its parameters, as given and as its recipe makes
+them, history.json its curves, metrics.json the scores on "test" and "val", evaluation-test.json and
+evaluation-val.json the whole reports of them, environment.json data, versions, machine and seconds.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kmedclf import recipes
 from kmedclf.files import write_json
 from kmedclf.run_data import ALL, Data, Split, is_whole
 from kmedclf.run_data import read_data as read_data  # of this module, to its users
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
-    from kmedclf.evaluation import Report
+    from kmedclf.evaluation.label_report import AnyReport
 
 MODEL = "model.kmedclf"
 
@@ -39,7 +40,7 @@ class Run:
 
     estimator: ImageClassifier
     class_names: list[str]
-    reports: dict[str, Report]
+    reports: dict[str, AnyReport]
     seconds: float
     n_train: int
 
@@ -68,10 +69,14 @@ def train(
     with _folder_beside(Path(out), force) as folder:
         run = fit(estimator, data)
         estimator.set_params(verbose=0).save(folder / MODEL)
-        parameters = estimator.get_params(deep=False)
+        parameters = {
+            "estimator": type(estimator).__name__,
+            "parameters": estimator.get_params(deep=False),
+            "used": recipes.parameters(estimator),
+        }
         described = {"data": {**data.description, "class_names": run.class_names}}
         contents = {
-            "parameters": {"estimator": type(estimator).__name__, "parameters": parameters},
+            "parameters": parameters,
             "history": {"best_epoch": estimator.best_epoch_, "history": estimator.history_},
             "metrics": {
                 split: {"n": one.n, **{name: e._asdict() for name, e in one.scores.items()}}
@@ -117,12 +122,12 @@ def read(folder: str | os.PathLike[str]) -> tuple[ImageClassifier, list[str]]:
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
     """Read a run back from its folder."""
-    from kmedclf.evaluation import Report
+    from kmedclf.evaluation.label_report import read_report_file
 
     estimator, class_names = read(folder)
     environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
     reports = {
-        split: Report.from_json(path)
+        split: read_report_file(path)
         for split in ("test", "val")
         if (path := Path(folder, f"evaluation-{split}.json")).is_file()
     }
@@ -169,7 +174,7 @@ def _data_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return data
 
 
-def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> Report:
+def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> AnyReport:
     """Score the model of a run on a split, and write evaluation-<split>.json into its folder.
 
     Classes are those of the same names; a set that shares no name with the run must have its
@@ -186,7 +191,9 @@ def _same_labels(
     estimator: ImageClassifier, class_names: Sequence[str], data: Data, y: np.ndarray
 ) -> np.ndarray:
     """Turn the labels of a data set into those of a run, by the names of their classes."""
-    if y.ndim > 1 or not set(data.class_names) & set(class_names):
+    if y.ndim > 1:
+        return _same_columns(class_names, data, y)
+    if not set(data.class_names) & set(class_names):
         return y
     found, code = np.unique(y, return_inverse=True)
     names = data.names_of(found.tolist())
@@ -196,6 +203,18 @@ def _same_labels(
             f"{', '.join(class_names)}. Got {unknown[0]!r} among them."
         )
     return estimator.classes_[[class_names.index(name) for name in names]][code]
+
+
+def _same_columns(class_names: Sequence[str], data: Data, y: np.ndarray) -> np.ndarray:
+    """Put the columns of several labels into the order that they have in a run."""
+    if not set(data.class_names) & set(class_names) and y.shape[1] == len(class_names):
+        return y
+    if set(data.class_names) != set(class_names):
+        raise ValueError(
+            f"{data.description['name']} must have the labels of the run, "
+            f"{', '.join(class_names)}. Got {', '.join(data.class_names)} instead."
+        )
+    return y[:, [data.class_names.index(name) for name in class_names]]
 
 
 def environment() -> dict[str, Any]:
@@ -214,14 +233,14 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _score(estimator: ImageClassifier, split: Split, class_names: Sequence[str]) -> Report:
+def _score(estimator: ImageClassifier, split: Split, class_names: Sequence[str]) -> AnyReport:
     from kmedclf import evaluation
 
     return evaluation.evaluate(estimator, *split, class_names=class_names)
 
 
-def _write_report(folder: Path, split: str, report: Report, data: Data) -> None:
-    # The two keys more do not keep Report.from_json from reading it.
+def _write_report(folder: Path, split: str, report: AnyReport, data: Data) -> None:
+    # The two keys more do not keep it from being read.
     content = {"data": data.description, "split": split, **report.to_dict()}
     write_json(folder / f"evaluation-{split}.json", content)
 

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 from kmedclf import runs
+from kmedclf.evaluation.label_report import AnyReport, read_report_file
 from kmedclf.evaluation.page import write_page
-from kmedclf.evaluation.report import Report
 
 
-def read_report(folder: str | os.PathLike[str], split: str) -> Report:
+def read_report(folder: str | os.PathLike[str], split: str) -> AnyReport:
     """Read what a run, or 'kmedclf evaluate' later, found on a split."""
     runs.check_run(folder)
     path = Path(folder, f"evaluation-{split}.json")
@@ -20,7 +20,7 @@ def read_report(folder: str | os.PathLike[str], split: str) -> Report:
             f"{folder} holds no evaluation on {split!r}; 'kmedclf evaluate {folder} --data DATA "
             f"--split {split}' makes it."
         )
-    return Report.from_json(path)
+    return read_report_file(path)
 
 
 def write_run_page(
@@ -68,7 +68,7 @@ def write_run_page(
         model=runs.read(folder)[0] if explain else None,
         history=history["history"],
         best_epoch=history["best_epoch"],
-        parameters=parameters["parameters"],
+        parameters=parameters["used"],
         environment=environment,
         title=f"{parameters['estimator']} on {environment['data']['name']}, {split} split",
     )
