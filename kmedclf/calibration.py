@@ -263,9 +263,9 @@ def evaluate_calibrated(model: CalibratedClassifier, X: Any, y: Any, **options: 
     Report
         Of the corrected probabilities.
     """
-    report = evaluate(model, X, y, **options)
+    report: Any = evaluate(model, X, y, **options)
     plain = model.estimator.predict_proba(X)
-    before = evaluate_predictions(y, plain, classes=model.classes_, n_bootstrap=0)
+    before: Any = evaluate_predictions(y, plain, classes=model.classes_, n_bootstrap=0)
     ece, loss = (
         f"{report.scores[name].value:.3f}, {before.scores[name].value:.3f} before"
         for name in ("ece", "log_loss")
@@ -274,4 +274,5 @@ def evaluate_calibrated(model: CalibratedClassifier, X: Any, y: Any, **options: 
         f"Probabilities are calibrated, with the temperature {model.temperature_:.3g} chosen on "
         f"{model.n_val_:,} validation images: expected calibration error {ece}; log loss {loss}."
     )
-    return replace(report, notes=(*report.notes, note))
+    noted: Report = replace(report, notes=(*report.notes, note))
+    return noted

@@ -102,7 +102,7 @@ def _encode_estimator(estimator: Any, arrays: list[np.ndarray]) -> dict[str, Any
 
 def _decode_estimator(content: dict[str, Any], arrays: dict[str, np.ndarray], path: Any) -> Any:
     cls = _find(content["class"], path)
-    estimator = cls.__new__(cls)
+    estimator = object.__new__(cls)
     for name, value in content["state"].items():
         setattr(estimator, name, _decode(value, arrays, cls, path))
     return estimator
@@ -211,7 +211,7 @@ def _decode(value: Any, arrays: dict[str, np.ndarray], cls: type, path: Any) -> 
         return _decode_estimator(value["estimator"], arrays, path)
     if "splitter" in value:
         kind = _splitters()[value["splitter"]]
-        splitter = kind.__new__(kind)
+        splitter: Any = object.__new__(kind)
         vars(splitter).update({key: decode(one) for key, one in value["state"].items()})
         return splitter
     return dict(decode(value["dict"]))
