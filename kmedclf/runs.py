@@ -38,7 +38,7 @@ MODEL = "model.kmedclf"
 class Run:
     """A finished training: the estimator, its classes' names, its reports by split, seconds."""
 
-    estimator: ImageClassifier
+    estimator: Any
     class_names: list[str]
     reports: dict[str, AnyReport]
     seconds: float
@@ -51,7 +51,12 @@ class Run:
 
 
 def train(
-    estimator: ImageClassifier, data: Data, out: str | os.PathLike[str], *, force: bool = False
+    estimator: ImageClassifier,
+    data: Data,
+    out: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    calibrate: bool = False,
 ) -> Run:
     """Fit an estimator on a data set, score it, and write all of it to a folder.
 
@@ -65,10 +70,13 @@ def train(
         The folder. It is there when everything is done, or not at all.
     force : bool, default=False
         Whether to replace an earlier run of that name.
+    calibrate : bool, default=False
+        Whether the model to keep is a `kmedclf.CalibratedClassifier`, fitted on "val".
     """
     with _folder_beside(Path(out), force) as folder:
-        run = fit(estimator, data)
-        estimator.set_params(verbose=0).save(folder / MODEL)
+        run = fit(estimator, data, calibrate=calibrate)
+        estimator.set_params(verbose=0)
+        run.estimator.save(folder / MODEL)
         parameters = {
             "estimator": type(estimator).__name__,
             "parameters": estimator.get_params(deep=False),
@@ -85,6 +93,7 @@ def train(
             "environment": {
                 **described,
                 "n_params": estimator.n_params_,
+                **({"temperature": run.estimator.temperature_} if calibrate else {}),
                 "seconds": round(run.seconds, 3),
                 "images_per_second": round(run.images_per_second, 1),
                 **environment(),
@@ -97,25 +106,39 @@ def train(
     return run
 
 
-def fit(estimator: ImageClassifier, data: Data) -> Run:
+def fit(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) -> Run:
     """Fit an estimator on "train", with "val" for early stopping, and score both others."""
+    from kmedclf.calibration import CalibratedClassifier
+
     if "train" not in data.splits:
         raise ValueError(f"{data.description['name']} has no 'train' split to train on.")
     X_val, y_val = data.splits.get("val", (None, None))
+    if calibrate and np.ndim(y_val) != 1:
+        raise ValueError(
+            f"{data.description['name']} must have a 'val' split, one label an image, to calibrate "
+            "on."
+        )
     start = time.perf_counter()
     estimator.fit(*data.splits["train"], X_val=X_val, y_val=y_val)
     seconds = time.perf_counter() - start
+    model = CalibratedClassifier(estimator).fit(X_val, y_val) if calibrate else estimator
     class_names = data.names_of(estimator.classes_.tolist())
     scored: list[str] = [split for split in ("test", "val") if split in data.splits]
-    reports = {split: _score(estimator, data.splits[split], class_names) for split in scored}
-    return Run(estimator, class_names, reports, seconds, len(data.splits["train"][1]))
+    reports = {split: _score(model, data.splits[split], class_names) for split in scored}
+    return Run(model, class_names, reports, seconds, len(data.splits["train"][1]))
 
 
-def read(folder: str | os.PathLike[str]) -> tuple[ImageClassifier, list[str]]:
-    """Read the estimator of a run, and the names of its classes in their order."""
+def read(folder: str | os.PathLike[str]) -> tuple[Any, list[str]]:
+    """Read the estimator of a run, and the names of its classes in their order.
+
+    A file that an estimator was saved to has its labels as names.
+    """
     from kmedclf.persistence import load
 
     check_run(folder)
+    if Path(folder).is_file():
+        estimator = load(folder)
+        return estimator, list(map(str, estimator.classes_.tolist()))
     environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
     return load(Path(folder, MODEL)), environment["data"]["class_names"]
 
@@ -148,10 +171,11 @@ def check_free(out: Path, force: bool) -> None:
 
 
 def check_run(folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder that holds no run."""
-    if not Path(folder, MODEL).is_file():
+    """Refuse what is neither a file nor a folder that holds a run."""
+    if not Path(folder).is_file() and not Path(folder, MODEL).is_file():
         raise FileNotFoundError(
-            f"{folder} must be a folder that 'kmedclf train' wrote. There is no {MODEL} in it."
+            f"{folder} must be a folder that 'kmedclf train' wrote, or a model's file. There is no "
+            f"{MODEL} in it."
         )
 
 
@@ -169,6 +193,8 @@ def groups_of(folder: str | os.PathLike[str], source: str, split: str) -> str | 
 
 def _data_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     check_run(folder)
+    if Path(folder).is_file():
+        return {"source": ""}
     environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
     data: dict[str, Any] = environment["data"]
     return data
@@ -178,10 +204,14 @@ def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> AnyRepor
     """Score the model of a run on a split, and write evaluation-<split>.json into its folder.
 
     Classes are those of the same names; a set that shares no name with the run must have its
-    labels.
+    labels. A model's file has no folder to write to, and the names of classes are the set's.
     """
     estimator, class_names = read(folder)
     X, y = data.splits[split]
+    if Path(folder).is_file():
+        with suppress(TypeError, IndexError):  # labels that the set does not have
+            class_names = data.names_of(estimator.classes_.tolist())
+        return _score(estimator, (X, _same_labels(estimator, class_names, data, y)), class_names)
     report = _score(estimator, (X, _same_labels(estimator, class_names, data, y)), class_names)
     _write_report(Path(folder), split, report, data)
     return report
@@ -234,9 +264,11 @@ def environment() -> dict[str, Any]:
 
 
 def _score(estimator: ImageClassifier, split: Split, class_names: Sequence[str]) -> AnyReport:
-    from kmedclf import evaluation
+    from kmedclf import calibration, evaluation
 
-    return evaluation.evaluate(estimator, *split, class_names=class_names)
+    calibrated = isinstance(estimator, calibration.CalibratedClassifier)
+    evaluate = calibration.evaluate_calibrated if calibrated else evaluation.evaluate
+    return evaluate(estimator, *split, class_names=class_names)
 
 
 def _write_report(folder: Path, split: str, report: AnyReport, data: Data) -> None:

@@ -34,8 +34,9 @@ def report(
     """Write the report of a trained network as one page, with its mistakes to look at."""
     from kmedclf.evaluation.run_page import read_report, write_run_page
 
-    read_report(folder, split)  # refuse before TensorFlow takes its time
-    if explain:
+    if not folder.is_file():
+        read_report(folder, split)  # refuse before TensorFlow takes its time
+    if explain or folder.is_file():
         start_tensorflow(ctx)
     target = write_run_page(folder, data=data, split=split, out=out, explain=explain)
     console.print(f"Report written to {target}", markup=False, soft_wrap=True)

@@ -52,7 +52,7 @@ GroupsOption = Annotated[
         "below the folder, and group.",
     ),
 ]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote, or a model's file.")]
 
 
 def demo(ctx: typer.Context) -> None:
@@ -91,6 +91,9 @@ def train(
     ] = None,
     size: SizeOption = None,
     groups: GroupsOption = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Scale probabilities by a temperature from val.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run.")] = False,
 ) -> None:
     """Train a network, score it, and write it all to a folder."""
@@ -104,8 +107,10 @@ def train(
     content = runs.read_data(data, size, groups=groups)
     start_tensorflow(ctx)
     estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **parameters})
-    run = runs.train(estimator, content, out, force=force)
+    run = runs.train(estimator, content, out, force=force, calibrate=calibrate)
     _show(run.reports, f"{cls_name} on {content.description['name']}")
+    if calibrate:
+        console.print(next(iter(run.reports.values())).notes[-1], markup=False)
     epochs_run = f"epoch {estimator.best_epoch_} of {len(estimator.history_['loss'])}"
     facts = f"{estimator.n_params_:,} parameters, {epochs_run}, {run.seconds:.1f} s"
     console.print(f"{facts}; written to {out}", markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from kmedclf import runs
 from kmedclf.evaluation.label_report import AnyReport, read_report_file
@@ -36,7 +37,7 @@ def write_run_page(
     Parameters
     ----------
     folder : path-like
-        What `kmedclf.runs.train` wrote.
+        What `kmedclf.runs.train` wrote, or a model's file, which needs ``data``.
     data : Data or str, optional
         The images, or where they are; where they were in training by default.
     split : {"train", "val", "test"}, default="test"
@@ -51,6 +52,8 @@ def write_run_page(
     Path
         The page.
     """
+    if Path(folder).is_file():
+        return _write_model_page(Path(folder), data, split, out, explain)
     report = read_report(folder, split)
     parameters, history, environment = (
         json.loads(Path(folder, f"{name}.json").read_text(encoding="utf-8"))
@@ -71,5 +74,23 @@ def write_run_page(
         parameters=parameters["used"],
         environment=environment,
         title=f"{parameters['estimator']} on {environment['data']['name']}, {split} split",
+    )
+    return target
+
+
+def _write_model_page(
+    file: Path, data: Any, split: str, out: str | os.PathLike[str] | None, explain: bool
+) -> Path:
+    if data is None:
+        raise ValueError(f"--data must say where the images are: {file} is a model and no run.")
+    content = data if isinstance(data, runs.Data) else runs.read_data(data, only=split)
+    model, _ = runs.read(file)
+    target = file.with_suffix(".html") if out is None else Path(out)
+    write_page(
+        target,
+        runs.evaluate(file, content, split),
+        X=content.splits[split][0],
+        model=model if explain and hasattr(model, "model_") else None,
+        title=f"{type(model).__name__} on {content.description['name']}, {split} split",
     )
     return target
