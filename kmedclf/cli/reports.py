@@ -97,9 +97,8 @@ def _show(comparison: Comparison) -> None:
     for one in comparison.models:
         scores = [str(one.scores[n]) for n in shown]
         models.add_row(Text(one.name), *scores, amount(one.parameters), f"{amount(one.seconds)} s")
-    pairs = Table(
-        Column("pair", overflow="fold"), "difference", "only one right", "p", "p, Holm", box=None
-    )
+    counted = "more labels right" if comparison.multilabel else "only one right"
+    pairs = Table(Column("pair", overflow="fold"), "difference", counted, "p", "p, Holm", box=None)
     for pair in comparison.pairs:
         right = f"{pair.only_first} : {pair.only_second}"
         names, p = Text(f"{pair.first} - {pair.second}"), p_text(pair.p)

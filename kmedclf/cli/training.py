@@ -16,7 +16,7 @@ from kmedclf.cli.console import console, errors, meant, start_tensorflow
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
-    from kmedclf.evaluation import Report
+    from kmedclf.evaluation.label_report import AnyReport
 
 NETWORKS = {name.removesuffix("Classifier").lower(): name for name in kmedclf.NETWORKS}
 DEMO: dict[str, dict[str, Any]] = {
@@ -52,7 +52,11 @@ GroupsOption = Annotated[
         "below the folder, and group.",
     ),
 ]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote, or a model's file.")]
+SEPARATOR = "|"
+"""What stands between the labels of one image."""
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote, or a model's file.")
+]
 
 
 def demo(ctx: typer.Context) -> None:
@@ -143,8 +147,11 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="CSV file to write (default: screen).")] = None,
     proba: Annotated[bool, typer.Option("--proba", help="Write all probabilities.")] = False,
 ) -> None:
-    """Classify image files, and write path, class and probability as CSV."""
-    from kmedclf import runs
+    """Classify image files, and write path, class and probability as CSV.
+
+    Of networks with several labels an image, those of a probability above 0.5, joined by "|".
+    """
+    from kmedclf import members, runs
     from kmedclf.datasets.folder import find_images
 
     runs.check_run(folder)
@@ -155,10 +162,14 @@ def predict(
     estimator, names = runs.read(folder)
     probabilities = estimator.predict_proba(paths)
     _say_resized(estimator, paths)
-    rows = [["path", "prediction", "probability", *(names if proba else [])]]
+    several = members.several(estimator)
+    columns = ["prediction"] if several else ["prediction", "probability"]
+    rows = [["path", *columns, *(names if proba else [])]]
     for path, row in zip(paths, probabilities, strict=True):
-        numbers = [row.max(), *(row if proba else [])]
-        rows.append([str(path), names[row.argmax()], *(f"{number:.6f}" for number in numbers)])
+        found = [name for name, p in zip(names, row, strict=True) if p > 0.5]
+        label = SEPARATOR.join(found) if several else names[row.argmax()]
+        numbers = [*([] if several else [row.max()]), *(row if proba else [])]
+        rows.append([str(path), label, *(f"{number:.6f}" for number in numbers)])
     _write_csv(rows, out)
 
 
@@ -236,13 +247,13 @@ def make(cls: type[Any], parameters: dict[str, Any]) -> ImageClassifier:
     return cls(**parameters)
 
 
-def _show(reports: dict[str, Report], title: str) -> None:
+def _show(reports: dict[str, AnyReport], title: str) -> None:
     """Print the scores, one column a split."""
     from kmedclf.evaluation.report import SCORES
 
     columns = [f"{split}, n = {report.n:,}" for split, report in reports.items()]
     table = Table("", *columns, box=None)
-    for score in list(SCORES)[:4]:
+    for score in next(iter(reports.values())).headline:
         table.add_row(SCORES[score], *(str(report.scores[score]) for report in reports.values()))
     console.print(f"{title}, with 95 % bootstrap intervals", markup=False, style="bold")
     console.print(table)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kmedclf.evaluation.compare import Comparison, compare, write_comparison_page
+from kmedclf.evaluation.label_report import MultilabelReport
 from kmedclf.evaluation.metrics import evaluate, evaluate_predictions
 from kmedclf.evaluation.report import Estimate, Report
 from kmedclf.evaluation.summary import Summary, mean_std
-from kmedclf.evaluation.thresholds import Threshold, choose_threshold
+from kmedclf.evaluation.thresholds import Threshold, choose_threshold, choose_thresholds
 
 if TYPE_CHECKING:
     from kmedclf.evaluation.page import write_page
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "Estimate",
+    "MultilabelReport",
     "Report",
     "Summary",
     "Threshold",
     "choose_threshold",
+    "choose_thresholds",
     "compare",
     "evaluate",
     "evaluate_predictions",

@@ -103,11 +103,12 @@ def resample(outcome: Outcome, n_bootstrap: int, seed: Any) -> dict[str, np.ndar
         Scores by the names of `report.SCORES`, and those of each class by the names of
         `report.ClassScores`; NaN where a resample leaves one undefined.
     """
-    blocks = [scores_of(outcome, draws) for draws in _draws(len(outcome.true), n_bootstrap, seed)]
+    drawn = draws(len(outcome.true), n_bootstrap, seed)
+    blocks = [scores_of(outcome, weights) for weights in drawn]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def _draws(n: int, n_bootstrap: int, seed: Any) -> Iterator[np.ndarray]:
+def draws(n: int, n_bootstrap: int, seed: Any) -> Iterator[np.ndarray]:
     """Yield weights (n, b): how often each image is in each of b resamples."""
     generator = np.random.default_rng(seed)
     size = max(1, _BLOCK // n)

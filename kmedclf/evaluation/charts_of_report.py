@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import average_precision_score
 
+from kmedclf.evaluation.label_report import MultilabelReport
 from kmedclf.evaluation.report import Report
 from kmedclf.evaluation.style import (
     BLUE,
@@ -80,7 +82,9 @@ def confusion_matrix(report: Report, *, ax: Axes | None = None) -> Axes:
 
 
 @styled
-def per_class(report: Report, *, score: str = "recall", ax: Axes | None = None) -> Axes:
+def per_class(
+    report: Report | MultilabelReport, *, score: str = "recall", ax: Axes | None = None
+) -> Axes:
     """Draw one score of every class, with its interval.
 
     Parameters
@@ -185,7 +189,7 @@ def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
 
 
 @styled
-def roc(report: Report, *, ax: Axes | None = None) -> Axes:
+def roc(report: Report | MultilabelReport, *, ax: Axes | None = None) -> Axes:
     """Draw the ROC curve of each class against the others.
 
     Parameters
@@ -212,7 +216,7 @@ def roc(report: Report, *, ax: Axes | None = None) -> Axes:
 
 
 @styled
-def precision_recall(report: Report, *, ax: Axes | None = None) -> Axes:
+def precision_recall(report: Report | MultilabelReport, *, ax: Axes | None = None) -> Axes:
     """Draw the precision-recall curve of each class against the others.
 
     Parameters
@@ -230,7 +234,7 @@ def precision_recall(report: Report, *, ax: Axes | None = None) -> Axes:
     ax = axes(ax, (6.2, 3.6))
     for i, look in _shown(report):
         x, y, _ = report.curve(i, "pr")
-        precision = average_precision_score(report.true_index == i, report.proba[:, i])
+        precision = average_precision_score(report.truth(i), report.proba[:, i])
         ax.step(x, y, where="post", label=f"{look.pop('label')} {precision:.3f}", **look)
     ax.set(xlabel="recall", ylabel="precision", aspect="equal")
     _unit_square(ax, "average precision")
@@ -244,11 +248,12 @@ def _unit_square(ax: Axes, title: str) -> None:
     ax.legend(title=title, title_fontsize=8, alignment="left", **place)
 
 
-def _shown(report: Report) -> list[tuple[int, dict[str, Any]]]:
+def _shown(report: Report | MultilabelReport) -> list[tuple[int, dict[str, Any]]]:
     """Choose which classes' curves to draw, and how; labels that begin with "_" are not shown."""
-    found = [(one.auc.value, i) for i, one in enumerate(report.per_class)]
+    classes: Sequence[Any] = report.per_class
+    found = [(one.auc.value, i) for i, one in enumerate(classes)]
     known = [(auc, i) for auc, i in found if auc is not None]
-    if len(report.classes) == 2:
+    if isinstance(report, Report) and len(report.classes) == 2:
         only = 1 if report.pos_label is None else list(report.classes).index(report.pos_label)
         known = [(auc, i) for auc, i in known if i == only]
     if not known:

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 
 def check_proba(proba: Any) -> np.ndarray:
@@ -28,6 +29,52 @@ def check_proba(proba: Any) -> np.ndarray:
         raise ValueError(f"Rows of probabilities must sum to 1. Got a row of sum {worst:.4g}.")
     # What came as float32 sums to 1 ± 1e-7, which scikit-learn warns of in float64
     return proba if np.abs(sums - 1).max() < 1e-12 else proba / sums
+
+
+def check_indicators(y: Any) -> np.ndarray:
+    """Check labels of which an image may have several; (n, k) uint8."""
+    values = np.asarray(y.toarray() if issparse(y) else y)
+    if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 2:
+        raise ValueError(
+            "'y' of an evaluation of several labels must be of shape (n, k), n at least 1 and k at "
+            f"least 2. Got shape {values.shape} instead."
+        )
+    wrong = values[(values != 0) & (values != 1)]
+    if wrong.size:
+        raise ValueError(
+            "'y' of an evaluation must hold only 0 and 1 where it has several columns. "
+            f"Got {wrong[0]} among it."
+        )
+    return values.astype(np.uint8)
+
+
+def check_shares(proba: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Check probabilities of labels; float64 of the shape of y."""
+    if isinstance(proba, list):  # as scikit-learn's forests give: (n, 2) for each label
+        proba = np.stack([np.asarray(one)[:, 1] for one in proba], axis=1)
+    proba = np.asarray(proba, dtype=np.float64)
+    if proba.shape != shape:
+        raise ValueError(
+            f"Probabilities of labels must be of the shape of y, {shape}. Got {proba.shape} "
+            "instead."
+        )
+    if not ((proba >= 0) & (proba <= 1)).all():
+        raise ValueError(
+            "Probabilities of labels must be in [0, 1]. Got "
+            f"{proba[~((proba >= 0) & (proba <= 1))][0]} among them."
+        )
+    return proba
+
+
+def check_thresholds(threshold: Any, k: int) -> np.ndarray:
+    """Check the threshold of all labels, or of each; (k,) float64, 0.5 by default."""
+    chosen = np.asarray(0.5 if threshold is None else threshold, dtype=np.float64)
+    if chosen.shape not in ((), (k,)) or not ((chosen >= 0) & (chosen <= 1)).all():
+        raise ValueError(
+            f"The 'threshold' parameter must be in [0, 1], one number or one for each of the {k} "
+            f"labels. Got {threshold!r} instead."
+        )
+    return np.broadcast_to(chosen, (k,)).copy()
 
 
 def check_classes(classes: Any, proba: np.ndarray) -> np.ndarray:
@@ -75,9 +122,16 @@ def check_positive(pos_label: Any, threshold: Any, labels: np.ndarray) -> int | 
             "The 'pos_label' parameter must be one of two classes. "
             f"Got {pos_label!r} with the classes {listed} instead."
         )
-    if threshold is not None and not (isinstance(threshold, Real) and 0 <= float(threshold) <= 1):
-        raise ValueError(f"The 'threshold' parameter must be in [0, 1]. Got {threshold!r} instead.")
     return listed.index(pos_label)
+
+
+def check_one_threshold(threshold: Any) -> float | None:
+    """Check the threshold of one positive class."""
+    if threshold is None:
+        return None
+    if not (isinstance(threshold, Real) and 0 <= float(threshold) <= 1):
+        raise ValueError(f"The 'threshold' parameter must be in [0, 1]. Got {threshold!r} instead.")
+    return float(threshold)
 
 
 def check_bootstrap(n_bootstrap: Any, confidence: Any) -> None:

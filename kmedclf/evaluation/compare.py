@@ -9,8 +9,9 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
+from kmedclf.evaluation.label_report import MultilabelReport
+from kmedclf.evaluation.paired import Pair, holm, pair_of
 from kmedclf.evaluation.published import Published, published
 from kmedclf.evaluation.report import SCORES, Estimate, Report
 
@@ -23,23 +24,6 @@ class Model(NamedTuple):
     parameters: int | None = None
     seconds: float | None = None
     images_per_second: float | None = None
-
-
-class Pair(NamedTuple):
-    """Two models on the same images.
-
-    ``only_first`` and ``only_second`` count the images that only one of them got right,
-    ``difference`` is accuracy of the first less that of the second, ``p`` comes from McNemar's
-    exact test, and ``p_holm`` is corrected for the number of pairs.
-    """
-
-    first: str
-    second: str
-    only_first: int
-    only_second: int
-    difference: Estimate
-    p: float
-    p_holm: float
 
 
 @dataclass(frozen=True)
@@ -62,6 +46,8 @@ class Comparison:
         How the models compared were made, size of the images included.
     caveat : str
         Why published results cannot be compared with these; empty if they can.
+    multilabel : bool
+        Whether images may have several labels.
     """
 
     n: int
@@ -71,6 +57,7 @@ class Comparison:
     published: tuple[Published, ...]
     protocol: str
     caveat: str = ""
+    multilabel: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Turn the comparison into plain values."""
@@ -88,6 +75,20 @@ class Comparison:
             "pairs": pairs,
             "published": [one._asdict() for one in self.published],
         }
+
+    @property
+    def test(self) -> str:
+        """Name of the paired test."""
+        return (
+            "Sign-flipping test of the labels right" if self.multilabel else "McNemar's exact test"
+        )
+
+    @property
+    def counted(self) -> tuple[str, str]:
+        """What the images are that a pair counts."""
+        if self.multilabel:
+            return "First has more labels right", "Second has more labels right"
+        return "Only first right", "Only second right"
 
     @property
     def extras(self) -> dict[str, str]:
@@ -120,10 +121,10 @@ class Comparison:
             _table(head, rows),
         ]
         if self.pairs:
-            head = ["First", "Second", "Only first right", "Only second right", "Difference"]
+            head = ["First", "Second", *self.counted, "Difference"]
             pairs = [[*map(str, one[:5]), p_text(one.p), p_text(one.p_holm)] for one in self.pairs]
             parts += [
-                "McNemar's exact test of every two models, with Holm's correction for "
+                f"{self.test} of every two models, with Holm's correction for "
                 f"{len(self.pairs)} pair{'s' if len(self.pairs) > 1 else ''}.",
                 _table([*head, "p", "p, Holm"], pairs),
             ]
@@ -131,7 +132,7 @@ class Comparison:
 
 
 def compare(
-    reports: Mapping[str, Report],
+    reports: Mapping[str, Report] | Mapping[str, MultilabelReport],
     *,
     scores: Sequence[str] = ("balanced_accuracy", "auc_macro", "f1_macro"),
     parameters: Mapping[str, int] | None = None,
@@ -147,7 +148,7 @@ def compare(
 
     Parameters
     ----------
-    reports : mapping of str to Report
+    reports : mapping of str to Report, or to MultilabelReport
         One report a model, by its name; all of the same images in the same order.
     scores : sequence of str
         Headline numbers to show behind the accuracy; those that a report lacks are left out.
@@ -197,42 +198,17 @@ def compare(
     )
     first = reports[order[0]]
     rows = [
-        _pair(a, b, reports[a], reports[b], n_bootstrap, random_state)
+        pair_of(a, b, reports[a], reports[b], n_bootstrap, random_state)
         for a, b in combinations(order, 2)
     ]
     corrected = holm([one.p for one in rows])
     pairs = [one._replace(p_holm=p) for one, p in zip(rows, corrected, strict=True)]
     others = tuple(published(dataset)) if dataset else ()
+    several = isinstance(first, MultilabelReport)
+    caveat = caveat if others else ""
     return Comparison(
-        first.n, first.confidence, models, tuple(pairs), others, protocol, caveat if others else ""
+        first.n, first.confidence, models, tuple(pairs), others, protocol, caveat, several
     )
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Test whether two models err equally often, by the images that only one got right.
-
-    Parameters
-    ----------
-    only_first, only_second : int
-        Numbers of those images.
-
-    Returns
-    -------
-    float
-        Two-sided p of the exact, binomial test; 1 if the models agree everywhere.
-    """
-    n = only_first + only_second
-    return float(binomtest(only_first, n, 0.5).pvalue) if n else 1.0
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Correct p values for their number, in the given order, by Holm's step-down procedure."""
-    values = np.asarray(p, dtype=np.float64)
-    order = np.argsort(values, kind="stable")
-    factors = np.arange(len(values), 0, -1)
-    corrected = np.empty(len(values))
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * factors))
-    return corrected.tolist()
 
 
 def write_comparison_page(
@@ -259,32 +235,17 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _check(reports: Mapping[str, Report]) -> None:
+def _check(reports: Mapping[str, Report] | Mapping[str, MultilabelReport]) -> None:
     if not reports:
         raise ValueError("The 'reports' parameter of compare must hold a report. Got none.")
     (name, first), *others = reports.items()
     for other, report in others:
         same = report.classes == first.classes and report.n == first.n
-        if not same or not np.array_equal(report.true_index, first.true_index):
+        if not same or not np.array_equal(report.y_true, first.y_true):
             raise ValueError(
                 "The 'reports' parameter of compare must be of the same images in the same order. "
                 f"Got different labels for {name!r} and {other!r} instead."
             )
-
-
-def _pair(
-    first: str, second: str, one: Report, two: Report, n_bootstrap: int, seed: int | None
-) -> Pair:
-    only = int(np.sum(one.right & ~two.right)), int(np.sum(two.right & ~one.right))
-    difference = Estimate((only[0] - only[1]) / one.n)
-    if n_bootstrap and any(only):
-        shares = [only[0] / one.n, only[1] / one.n, 1 - sum(only) / one.n]
-        drawn = np.random.default_rng(seed).multinomial(one.n, shares, size=n_bootstrap)
-        tails = (1 - one.confidence) / 2, (1 + one.confidence) / 2
-        low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / one.n, tails).tolist()
-        difference = Estimate(difference.value, low, high)
-    p = mcnemar(*only)
-    return Pair(first, second, *only, difference, p, p)
 
 
 def amount(value: float | None) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from kmedclf.evaluation.label_report import MultilabelReport
 from kmedclf.evaluation.pictures import picture
 from kmedclf.evaluation.report import Report
 from kmedclf.evaluation.style import axes, panel, shorten, styled, subplots
@@ -178,6 +179,54 @@ def explanations(
             name = shorten(report.class_names[k], 18)
             ax.set_title(f"{word}:\n{name}", fontsize=7.5, loc="center")
     for ax in grid.ravel():
+        ax.axis("off")
+    return fig
+
+
+@styled
+def explained_labels(
+    model: Any,
+    report: MultilabelReport,
+    X: Any,
+    *,
+    labels: Sequence[int],
+    indices: Sequence[int],
+    fig: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Show images with what speaks, by Grad-CAM, for one label of each.
+
+    Parameters
+    ----------
+    model : fitted estimator
+        A network with convolutions.
+    report : MultilabelReport
+        What it found on X.
+    X : sequence of n images
+        In the order of the report.
+    labels, indices : sequence of int
+        The labels to explain, and of each the image to do it in.
+    fig : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Figure or SubFigure
+        The panel: an image a column.
+    """
+    chosen = _arrays([X[i] for i in indices], model.image_shape_)
+    maps, _ = gradcam_maps(model, chosen, index=labels)
+    fig = panel(fig, (1.7 * len(labels), 3.5))
+    grid = subplots(fig, 2, len(labels))
+    columns = zip(grid, grid[len(labels) :], chosen, maps, labels, indices, strict=False)
+    for top, bottom, image, heat, label, i in columns:
+        shown = picture(image, model.image_shape_)
+        top.imshow(shown)
+        has = "has it" if report.truth(label)[i] else "has it not"
+        top.set_title(f"image {i}\n{has}", fontsize=7.5, loc="center")
+        _overlay(bottom, shown, heat)
+        name = shorten(report.class_names[label], 18)
+        bottom.set_title(f"{name}\n{report.proba[i, label]:.3f}", fontsize=7.5, loc="center")
+    for ax in grid:
         ax.axis("off")
     return fig
 

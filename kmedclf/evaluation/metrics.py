@@ -15,6 +15,8 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from kmedclf.evaluation import checks, scoring
 from kmedclf.evaluation.bootstrap import Outcome, resample
 from kmedclf.evaluation.intervals import Intervals
+from kmedclf.evaluation.label_report import AnyReport
+from kmedclf.evaluation.multilabel import evaluate_labels
 from kmedclf.evaluation.report import Report, true_ranks
 
 
@@ -27,11 +29,11 @@ def evaluate(
     sample_weight: Any = None,
     exclude: Any = None,
     pos_label: Any = None,
-    threshold: float | None = None,
+    threshold: float | Sequence[float] | None = None,
     n_bootstrap: int = 1000,
     confidence: float = 0.95,
     random_state: int | None = 0,
-) -> Report:
+) -> AnyReport:
     """Evaluate a fitted classifier on images it has not seen.
 
     Parameters
@@ -40,8 +42,9 @@ def evaluate(
         A fitted classifier with ``predict_proba`` and ``classes_``; also a pipeline or a search.
     X : array-like of shape (n, ...)
         Images.
-    y : array-like of shape (n,)
-        True labels, among the estimator's classes; not all of them need occur.
+    y : array-like of shape (n,) or (n, k)
+        True labels, among the estimator's classes; not all of them need occur. Or zeros and ones,
+        where an image may have several labels.
     class_names : sequence of str or mapping of label to str, optional
         Names in print, in the order of ``est.classes_``; labels by default.
     sample_weight : array-like of shape (n,), optional
@@ -52,8 +55,9 @@ def evaluate(
     pos_label : label, optional
         The positive one of two classes; adds sensitivity, specificity, predictive values and
         average precision.
-    threshold : float, optional
-        Predict ``pos_label`` from this probability on; see `choose_threshold`.
+    threshold : float or sequence of k float, optional
+        Predict ``pos_label`` from this probability on; see `choose_threshold`. Of several labels,
+        predict all, or each, from it on; see `choose_thresholds`.
     n_bootstrap : int, default=1000
         Resamples behind the intervals; 0 leaves them out.
     confidence : float, default=0.95
@@ -63,7 +67,7 @@ def evaluate(
 
     Returns
     -------
-    Report
+    Report or MultilabelReport
         What was found.
 
     Raises
@@ -98,11 +102,12 @@ def evaluate(
             f"{type(est).__name__} instead."
         )
     proba = est.predict_proba(X)
-    own = threshold is not None or _predicts_largest(est)
+    several = several_labels(y)
+    own = several or threshold is not None or _predicts_largest(est)
     report = evaluate_predictions(
         y,
         proba,
-        classes=est.classes_,
+        classes=None if several else est.classes_,
         y_pred=None if own else est.predict(X),
         class_names=class_names,
         sample_weight=sample_weight,
@@ -124,19 +129,19 @@ def evaluate_predictions(
     class_names: Sequence[str] | Mapping[Any, str] | None = None,
     sample_weight: Any = None,
     pos_label: Any = None,
-    threshold: float | None = None,
+    threshold: float | Sequence[float] | None = None,
     n_bootstrap: int = 1000,
     confidence: float = 0.95,
     random_state: int | None = 0,
-) -> Report:
+) -> AnyReport:
     """Evaluate probabilities that are there already: of a fold, of an ensemble, from elsewhere.
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
-        True labels.
+    y_true : array-like of shape (n,) or (n, k)
+        True labels; or zeros and ones, where an image may have several.
     proba : array-like of shape (n, k)
-        Class probabilities; rows sum to 1.
+        Probabilities; rows sum to 1, but not those of several labels.
     classes : array-like of shape (k,), optional
         Labels of the columns; 0, ..., k - 1 by default.
     y_pred : array-like of shape (n,), optional
@@ -166,6 +171,19 @@ def evaluate_predictions(
     Macro averages run over the classes that occur; one of them that is never predicted has
     precision 0. A class that does not occur has no recall and no AUC.
     """
+    if several_labels(y_true):
+        _refuse_of_several(pos_label=pos_label, y_pred=y_pred)
+        return evaluate_labels(
+            y_true,
+            proba,
+            class_names=class_names,
+            sample_weight=sample_weight,
+            threshold=threshold,
+            n_bootstrap=n_bootstrap,
+            confidence=confidence,
+            random_state=random_state,
+        )
+    threshold = checks.check_one_threshold(threshold)
     proba = checks.check_proba(proba)
     labels = checks.check_classes(classes, proba)
     names = checks.check_names(class_names, labels)
@@ -193,7 +211,7 @@ def evaluate_predictions(
         classes=tuple(labels.tolist()),
         class_names=names,
         pos_label=None if positive is None else labels[positive].item(),
-        threshold=None if threshold is None else float(threshold),
+        threshold=threshold,
         scores=scores,
         per_class=per_class,
         confusion=confusion,
@@ -208,6 +226,21 @@ def evaluate_predictions(
         pred_index=pred.astype(small),
         proba=proba.astype(np.float32),
     )
+
+
+def several_labels(y: Any) -> bool:
+    """Say whether y has a column for each of several labels."""
+    shape = y.shape if hasattr(y, "shape") else np.shape(y)
+    return len(shape) == 2 and shape[1] > 1
+
+
+def _refuse_of_several(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"The {name!r} parameter must be None where images may have several labels. "
+                f"Got {value!r} instead."
+            )
 
 
 def _kept(exclude: Any, y: Any) -> np.ndarray:

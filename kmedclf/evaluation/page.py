@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from kmedclf.evaluation import charts, charts_of_report
 from kmedclf.evaluation.charts_of_comparison import accuracies
 from kmedclf.evaluation.compare import Comparison, amount, p_text
+from kmedclf.evaluation.label_report import MultilabelReport
 from kmedclf.evaluation.pictures import thumbnail
 from kmedclf.evaluation.report import SCORES, Estimate, Report
 from kmedclf.evaluation.style import height, quiet_about_glyphs, styled
@@ -32,15 +33,10 @@ TOP = 5
 EXPLAINED = 4
 """Right, and wrong, predictions that Grad-CAM explains."""
 
-_HEADLINE = {
-    True: ("accuracy", "sensitivity", "specificity", "auc_macro"),
-    False: ("accuracy", "balanced_accuracy", "auc_macro", "f1_macro"),
-}
-
 
 def write_page(
     path: str | os.PathLike[str],
-    report: Report,
+    report: Report | MultilabelReport,
     *,
     X: Any = None,
     model: Any = None,
@@ -57,11 +53,12 @@ def write_page(
     ----------
     path : str or path-like
         The file, written beside first and then put in its place.
-    report : Report
+    report : Report or MultilabelReport
         What was found.
     X : sequence of n images, optional
         Images of the report, in its order: all mistakes and some right ones go into the page, at
-        most 64 pixels wide. Without them the page shows numbers only.
+        most 64 pixels wide, but not of a MultilabelReport. Without them the page shows numbers
+        only.
     model : fitted estimator, optional
         The network itself: if it has convolutions, Grad-CAM shows what it looked at in some of X.
     history : mapping of str to sequence of float, optional
@@ -85,16 +82,23 @@ def write_page(
             f"The 'X' parameter of write_page must hold the {report.n} images of the report. "
             f"Got {len(X)} instead."
         )
+    lists = [("Parameters", flat(parameters)), ("Environment", flat(environment))]
+    if isinstance(report, MultilabelReport):
+        from kmedclf.evaluation.page_of_labels import values
+
+        shown = values(report, X, model, history, best_epoch)
+        render(path, "labels.html", title=title, lists=lists, **shown)
+        return
     render(
         path,
         "report.html",
         title=title,
         report=report,
-        headline=[(SCORES[name], report.scores[name]) for name in _headline(report)],
+        headline=[(SCORES[name], report.scores[name]) for name in report.headline],
         scores=[(SCORES[name], one) for name, one in report.scores.items()],
         rates=_rates(report),
-        figures=_figures(report, history, best_epoch) + _explained(model, report, X),
-        lists=[("Parameters", flat(parameters)), ("Environment", flat(environment))],
+        figures=training(history, best_epoch) + _figures(report) + _explained(model, report, X),
+        lists=lists,
         browser=None if X is None else _browser(report, X, image_shape),
         right=RIGHT,
     )
@@ -149,25 +153,25 @@ def flat(values: Mapping[str, Any] | None, prefix: str = "") -> list[tuple[str, 
     return pairs
 
 
-def _headline(report: Report) -> list[str]:
-    return [name for name in _HEADLINE[report.pos_label is not None] if name in report.scores]
-
-
 def _rates(report: Report) -> np.ndarray:
     """Compute each cell's share of its row (k, k); empty rows are 0."""
     support = report.confusion.sum(axis=1, keepdims=True)
     return report.confusion / np.maximum(support, 1)
 
 
-def _figures(
-    report: Report, history: Mapping[str, Sequence[float]] | None, best_epoch: int | None
+def training(
+    history: Mapping[str, Sequence[float]] | None, best_epoch: int | None
 ) -> list[tuple[str, str, str]]:
-    """Draw all figures: title, description, PNG as base64."""
+    """Draw the curves of a training, if there are any."""
+    if not history:
+        return []
+    image = png(lambda fig: charts.history(history, best_epoch=best_epoch, fig=fig), (8, 3))
+    return [("Training", "Accuracy and loss in training and validation, epoch by epoch.", image)]
+
+
+def _figures(report: Report) -> list[tuple[str, str, str]]:
+    """Draw all figures of a report: title, description, PNG as base64."""
     figures = []
-    if history:
-        image = png(lambda fig: charts.history(history, best_epoch=best_epoch, fig=fig), (8, 3))
-        words = "Accuracy and loss in training and validation, epoch by epoch."
-        figures.append(("Training", words, image))
     wanted: list[tuple[str, str, Callable[..., Axes], tuple[float, float]]] = [
         (
             "Recall of each class", "Share of each class that was recognised, with intervals.",
@@ -190,7 +194,7 @@ def _figures(
              (6.2, 3.6)),
         ]  # fmt: skip
     for title, words, draw, size in wanted:
-        figures.append((title, words, png(partial(_alone, draw, report), size)))
+        figures.append((title, words, png(partial(alone, draw, report), size)))
     return figures
 
 
@@ -217,7 +221,8 @@ def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]
     return figures
 
 
-def _alone(draw: Callable[..., Axes], report: Report, fig: Figure) -> None:
+def alone(draw: Callable[..., Axes], report: Any, fig: Figure) -> None:
+    """Draw a chart as the only one of a figure."""
     draw(report, ax=fig.add_subplot())
 
 

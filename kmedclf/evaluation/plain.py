@@ -1,12 +1,18 @@
-"""Arrays in JSON."""
+"""Arrays in JSON, and what is kept as JSON."""
 
 from __future__ import annotations
 
 import base64
+import json
+import os
 import zlib
-from typing import Any
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+
+from kmedclf.files import written_beside
 
 
 def to_plain(value: Any) -> Any:
@@ -28,3 +34,36 @@ def from_plain(value: Any) -> Any:
         data = zlib.decompress(base64.b64decode(value["zlib"]))
         return np.frombuffer(data, np.dtype(value["dtype"])).reshape(value["shape"])
     return value
+
+
+class Stored(ABC):
+    """What can be written to a JSON file and read back."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Turn it into plain values that JSON can hold."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """Rebuild it from what `to_dict` gave."""
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file, beside it first and then in its place."""
+        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        with written_beside(path) as beside:
+            beside.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `to_json` wrote."""
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} is not a whole kmedclf report ({error}).") from error
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all that was measured."""
+        return isinstance(other, type(self)) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve, roc_curve
 
-from kmedclf.evaluation.plain import from_plain, to_plain
-from kmedclf.files import written_beside
+from kmedclf.evaluation.curves import curve_of
+from kmedclf.evaluation.plain import Stored, from_plain, to_plain
 
 FORMAT = 1
 
@@ -20,12 +16,18 @@ SCORES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "auc_macro": "AUC, macro",
+    "average_precision_macro": "Average precision, macro",
     "f1_macro": "F1, macro",
     "precision_macro": "Precision, macro",
     "recall_macro": "Recall, macro",
+    "specificity_macro": "Specificity, macro",
     "f1_weighted": "F1, weighted",
     "precision_weighted": "Precision, weighted",
     "recall_weighted": "Recall, weighted",
+    "f1_micro": "F1, micro",
+    "precision_micro": "Precision, micro",
+    "recall_micro": "Recall, micro",
+    "subset_accuracy": "All labels right",
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
     "ppv": "Positive predictive value",
@@ -92,7 +94,7 @@ class Certainty(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Report:
+class Report(Stored):
     """All that was measured on one set of images.
 
     Attributes
@@ -152,6 +154,15 @@ class Report:
     pred_index: np.ndarray
     proba: np.ndarray
 
+    exclusive: ClassVar[bool] = True
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """Names of the scores to look at first."""
+        if self.pos_label is not None:
+            return "accuracy", "sensitivity", "specificity", "auc_macro"
+        return "accuracy", "balanced_accuracy", "auc_macro", "f1_macro"
+
     @property
     def accuracy(self) -> float:
         """Share of right predictions."""
@@ -177,6 +188,10 @@ class Report:
         """Rank of each image's true class among its probabilities (n,), from 1."""
         return true_ranks(self.proba, self.true_index)
 
+    def truth(self, index: int) -> np.ndarray:
+        """Say which images are of a class, bool (n,)."""
+        return np.asarray(self.true_index == index)
+
     def surest_mistakes(self, n: int) -> list[int]:
         """List n misclassified images, those first that the model was surest of."""
         wrong = np.flatnonzero(~self.right)
@@ -198,16 +213,7 @@ class Report:
         x, y, thresholds : ndarray
             False and true positive rates, or recall and precision; as scikit-learn gives them.
         """
-        truth, score = self.true_index == index, self.proba[:, index]
-        if not truth.any() or (kind == "roc" and truth.all()):
-            raise ValueError(
-                f"The {kind.upper()} curve of a class must have images of it and of others. Got "
-                f"{int(truth.sum())} of {self.n} images of {self.class_names[index]!r} instead."
-            )
-        if kind == "roc":
-            return roc_curve(truth, score)
-        precision, recall, thresholds = precision_recall_curve(truth, score)
-        return recall, precision, thresholds
+        return curve_of(self, index, kind)
 
     def to_dict(self) -> dict[str, Any]:
         """Turn the report into plain values that JSON can hold; `from_dict` turns them back."""
@@ -232,26 +238,6 @@ class Report:
         values["reliability"] = tuple(Bin(*one) for one in values["reliability"])
         values["certainty"] = {k: Certainty(*one) for k, one in values["certainty"].items()}
         return cls(**values)
-
-    def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the report to a file, beside it first and then in its place."""
-        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
-        with written_beside(path) as beside:
-            beside.write_text(text, encoding="utf-8")
-
-    @classmethod
-    def from_json(cls, path: str | os.PathLike[str]) -> Report:
-        """Read what `to_json` wrote."""
-        try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} is not a whole kmedclf report ({error}).") from error
-
-    def __eq__(self, other: object) -> bool:
-        """Compare all that was measured."""
-        return isinstance(other, Report) and self.to_dict() == other.to_dict()
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         """Say what was evaluated and how well it went."""

@@ -9,6 +9,8 @@ import numpy as np
 from sklearn.metrics import roc_curve
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from kmedclf.evaluation.checks import check_indicators, check_shares
+
 
 class Threshold(NamedTuple):
     """A threshold, and what it reached on the data it was chosen on."""
@@ -62,4 +64,40 @@ def choose_threshold(
     first = int(np.argmax(true_rate >= sensitivity - 1e-12))  # rates rise as thresholds fall
     return Threshold(
         float(thresholds[first]), float(true_rate[first]), float(1 - false_rate[first]), len(truth)
+    )
+
+
+def choose_thresholds(
+    y_val: Any, proba: Any, *, sensitivity: float = 0.95
+) -> tuple[Threshold | None, ...]:
+    """Choose a threshold for each of several labels, the highest that keep a wanted sensitivity.
+
+    Parameters
+    ----------
+    y_val : array-like of shape (n, k)
+        Zeros and ones of validation images; never of those the result is reported on.
+    proba : array-like of shape (n, k)
+        Probability of each label.
+    sensitivity : float, default=0.95
+        Least share of the images with a label to be found, in (0, 1].
+
+    Returns
+    -------
+    tuple of k Threshold or None
+        None for a label that no image has, or all have, so that nothing can be chosen.
+
+    Examples
+    --------
+    >>> y_val, proba = [[0, 1], [1, 1]], [[0.2, 0.5], [0.3, 0.5]]
+    >>> chosen = choose_thresholds(y_val, proba)
+    >>> chosen[1] is None
+    True
+    >>> [0.5 if one is None else one.threshold for one in chosen]  # for evaluate
+    [0.3, 0.5]
+    """
+    true = check_indicators(y_val)
+    shares = check_shares(proba, true.shape)
+    return tuple(
+        choose_threshold(t, p, sensitivity=sensitivity) if 0 < t.sum() < len(t) else None
+        for t, p in zip(true.T, shares.T, strict=True)
     )
