@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import kmedclf
 from kmedclf import datasets
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -70,3 +71,15 @@ def test_networks_are_trained_once(npz, tmp_path):
     assert "In order of test accuracy: " in printed
     assert "McNemar" in (tmp_path / "comparison.html").read_text(encoding="utf-8")
     assert (tmp_path / "cnn-mistakes.png").is_file()
+
+
+def test_ensemble_calibrated(npz, tmp_path):
+    script, out = EXAMPLES / "ensemble_calibrated.py", tmp_path / "both.kmedclf"
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= 120
+    command = [sys.executable, str(script), "--quick", "--data", str(npz), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line for line in done.stdout.splitlines() if line.count("[") == 3]
+    assert len(rows) == 5
+    X, y = datasets.load(str(npz), "test")
+    assert f"{kmedclf.load(out).score(X, y):.3f} [" in rows[-1]
