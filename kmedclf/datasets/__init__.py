@@ -3,6 +3,7 @@
 from kmedclf.datasets._found import Audit
 from kmedclf.datasets.audit import audit
 from kmedclf.datasets.csv import load_csv
+from kmedclf.datasets.findings import make_chest_findings
 from kmedclf.datasets.folder import ImageFiles, load_folder
 from kmedclf.datasets.loading import info, load
 from kmedclf.datasets.registry import DatasetInfo, names
@@ -18,5 +19,6 @@ __all__ = [
     "load_csv",
     "load_folder",
     "make_blood_cells",
+    "make_chest_findings",
     "names",
 ]

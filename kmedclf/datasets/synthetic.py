@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from kmedclf.datasets._drawing import Floats, check_count, column, field, generator, normal
+
 Colour = tuple[int, int, int]
 
 
@@ -123,9 +124,9 @@ def make_blood_cells(
     >>> X.shape, X.dtype.name, y.shape
     ((100, 28, 28, 3), 'uint8', (100,))
     """
-    _check_count("n_samples", n_samples, 1)
-    _check_count("image_size", image_size, 8)
-    rng = _generator(random_state)
+    check_count("n_samples", n_samples, 1, "make_blood_cells")
+    check_count("image_size", image_size, 8, "make_blood_cells")
+    rng = generator(random_state, "make_blood_cells")
     shares = np.cumsum([look.weight for look in _LOOKS.values()], dtype=float)
     y = np.searchsorted(shares / shares[-1], (np.arange(n_samples) + 0.5) / n_samples)
     y = rng.permutation(y.astype(np.int64))
@@ -137,32 +138,6 @@ def make_blood_cells(
     return X, y
 
 
-def _check_count(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(
-            f"The '{name}' parameter of make_blood_cells must be an int of at least {least}. "
-            f"Got {value!r} instead."
-        )
-
-
-def _generator(
-    random_state: int | np.random.RandomState | np.random.Generator | None,
-) -> np.random.Generator:
-    """Turn any seed into a Generator; a RandomState is advanced by one draw, as in sklearn."""
-    if isinstance(random_state, np.random.RandomState):
-        return np.random.default_rng(random_state.randint(2**31))
-    if isinstance(random_state, bool) or not (
-        random_state is None
-        or isinstance(random_state, np.random.Generator)
-        or (isinstance(random_state, (int, np.integer)) and random_state >= 0)
-    ):
-        raise ValueError(
-            "The 'random_state' parameter of make_blood_cells must be an int of at least 0, a "
-            f"RandomState, a Generator or None. Got {random_state!r} instead."
-        )
-    return np.random.default_rng(random_state)
-
-
 def _draw(y: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw one block of images, back to front: background, red cells, cell, nucleus, noise."""
     n = len(y)
@@ -171,11 +146,11 @@ def _draw(y: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[
         for name in _Look._fields
     }
     axis = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
-    radius = table["radius"][:, 0] + table["radius"][:, 1] * _normal(rng, n)
+    radius = table["radius"][:, 0] + table["radius"][:, 1] * normal(rng, n)
     radius = np.maximum(radius, 0.14)
-    x0, y0 = 0.06 * _normal(rng, 2, n)
-    shape = _field(rng, n, 6, size)  # bends outlines
-    grain = _field(rng, n, 22, size)  # speckles cells
+    x0, y0 = 0.06 * normal(rng, 2, n)
+    shape = field(rng, n, 6, size)  # bends outlines
+    grain = field(rng, n, 22, size)  # speckles cells
 
     image = np.empty((n, size, size, 3), np.float32)
     image[:] = np.array(_BACKGROUND, np.float32)
@@ -183,26 +158,26 @@ def _draw(y: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[
 
     # A turned, stretched frame with the cell at its origin.
     turn = rng.random(n, np.float32) * np.float32(2 * np.pi)
-    stretch = np.exp(0.09 * _normal(rng, n))
-    dx, dy = axis[None, None, :] - _col(x0), axis[None, :, None] - _col(y0)
-    u = (dx * _col(np.cos(turn)) + dy * _col(np.sin(turn))) * _col(stretch)  # (n, size, size)
-    v = (dy * _col(np.cos(turn)) - dx * _col(np.sin(turn))) / _col(stretch)
+    stretch = np.exp(0.09 * normal(rng, n))
+    dx, dy = axis[None, None, :] - column(x0), axis[None, :, None] - column(y0)
+    u = (dx * column(np.cos(turn)) + dy * column(np.sin(turn))) * column(stretch)  # (n, size, size)
+    v = (dy * column(np.cos(turn)) - dx * column(np.sin(turn))) / column(stretch)
 
     edge = np.float32(size / 2)  # distances times this are in pixels: edges one pixel soft
-    cell = _col(radius) - np.sqrt(u * u + v * v) + 0.05 * shape
+    cell = column(radius) - np.sqrt(u * u + v * v) + 0.05 * shape
     cell = np.clip(cell * edge + 0.5, 0, 1)
     nucleus = _nucleus_distance(u, v, radius, table, rng) + 0.03 * shape
     nucleus = np.clip(nucleus * edge + 0.5, 0, 1) * cell
 
     speck = np.clip(grain * 1.2 + 0.3, 0, 1)
-    strength = np.clip(table["granules"] + 0.12 * _normal(rng, n), 0, 1)
+    strength = np.clip(table["granules"] + 0.12 * normal(rng, n), 0, 1)
     cover = table["cover"] * rng.uniform(0.4, 1.4, n).astype(np.float32)
     _blend(image, cell * 0.94, _tinted(table["cytoplasm"], rng, 8))
     granule = _tinted(table["granule"], rng, 8)
-    _blend(image, cell * speck * _col(strength), granule)
+    _blend(image, cell * speck * column(strength), granule)
     chromatin = 0.93 + 0.07 * np.clip(shape, -1, 1)
     _blend(image, nucleus * chromatin, _tinted(table["nucleus"], rng, 9))
-    _blend(image, nucleus * speck * _col(np.clip(cover, 0, 1)), granule)
+    _blend(image, nucleus * speck * column(np.clip(cover, 0, 1)), granule)
     return _develop(image, grain, nucleus, rng)
 
 
@@ -218,14 +193,14 @@ def _add_red_cells(
     alpha = np.zeros(image.shape[:3], np.float32)
     for i in range(_MAX_RED_CELLS):
         angle = start + 2 * np.pi * (i + 0.35 * rng.standard_normal(n)) / _MAX_RED_CELLS
-        size = 0.30 + 0.035 * _normal(rng, n)
+        size = 0.30 + 0.035 * normal(rng, n)
         away = radius + size * rng.uniform(0.8, 1.5, n) + rng.uniform(0, 0.35, n)
-        dx = axis[None, None, :] - _col(x0 + away * np.cos(angle))
-        dy = axis[None, :, None] - _col(y0 + away * np.sin(angle))
-        inside = (_col(size) - np.sqrt(dx * dx + dy * dy)) * edge + 0.5
+        dx = axis[None, None, :] - column(x0 + away * np.cos(angle))
+        dy = axis[None, :, None] - column(y0 + away * np.sin(angle))
+        inside = (column(size) - np.sqrt(dx * dx + dy * dy)) * edge + 0.5
         disc = np.clip(inside, 0, 1)
-        hollow = np.clip((inside / edge) / _col(size) * 2 - 0.6, 0, 1)
-        disc *= (1 - 0.75 * hollow * _col(rng.uniform(0.2, 1, n))) * _col(shown > i)
+        hollow = np.clip((inside / edge) / column(size) * 2 - 0.6, 0, 1)
+        disc *= (1 - 0.75 * hollow * column(rng.uniform(0.2, 1, n))) * column(shown > i)
         np.maximum(alpha, disc, out=alpha)
     _blend(image, 0.85 * alpha, colour)
 
@@ -237,20 +212,20 @@ def _nucleus_distance(
     n = len(radius)
     low, high = table["lobes"].T
     lobes = np.minimum(np.floor(low + rng.random(n) * (high - low + 1)), high)
-    step = table["step"] * np.exp(0.18 * _normal(rng, n))
-    arc = table["arc"] * np.exp(0.14 * _normal(rng, n))
-    lobe = table["lobe"] * np.exp(0.09 * _normal(rng, n))
+    step = table["step"] * np.exp(0.18 * normal(rng, n))
+    arc = table["arc"] * np.exp(0.14 * normal(rng, n))
+    lobe = table["lobe"] * np.exp(0.09 * normal(rng, n))
     # Sharing out one disc's area keeps several discs from filling the cell.
     lobe = lobe * np.where(high > low, (((low + high) / 2) / lobes) ** 0.25, 1)
     distance = np.full(u.shape, -9, np.float32)
     most = max(look.lobes[1] for look in _LOOKS.values())
     for i in range(most):
-        angle = (i - (lobes - 1) / 2) * step + 0.12 * _normal(rng, n)
-        reach = radius * arc * (1 + 0.12 * _normal(rng, n))
-        disc = radius * lobe * (1 + 0.10 * _normal(rng, n))
-        du, dv = u - _col(reach * np.cos(angle)), v - _col(reach * np.sin(angle))
+        angle = (i - (lobes - 1) / 2) * step + 0.12 * normal(rng, n)
+        reach = radius * arc * (1 + 0.12 * normal(rng, n))
+        disc = radius * lobe * (1 + 0.10 * normal(rng, n))
+        du, dv = u - column(reach * np.cos(angle)), v - column(reach * np.sin(angle))
         disc = np.where((lobes > i) & (lobe > 0), disc, -9)
-        np.maximum(distance, _col(disc) - np.sqrt(du * du + dv * dv), out=distance)
+        np.maximum(distance, column(disc) - np.sqrt(du * du + dv * dv), out=distance)
     return distance
 
 
@@ -261,36 +236,20 @@ def _develop(
     n = len(image)
     # In optical density a stronger stain is a factor and a brighter lamp a summand.
     density = np.log(np.float32(255) / np.maximum(image, 1))
-    stain = np.exp(0.10 * _normal(rng, n, 1) + 0.04 * _normal(rng, n, 3))
-    lamp = 0.02 * _normal(rng, n, 1) + 0.015 * _normal(rng, n, 3)
+    stain = np.exp(0.10 * normal(rng, n, 1) + 0.04 * normal(rng, n, 3))
+    lamp = 0.02 * normal(rng, n, 1) + 0.015 * normal(rng, n, 3)
     chromatin = 1 + 0.10 * grain * nucleus
     density *= stain[:, None, None, :] * chromatin[..., None]
     density += lamp[:, None, None, :]
     image = 255 * np.exp(-density)
-    image += rng.standard_normal(image.shape, np.float32) * _col(rng.uniform(3, 8, n))[..., None]
+    image += rng.standard_normal(image.shape, np.float32) * column(rng.uniform(3, 8, n))[..., None]
     return np.clip(image + 0.5, 0, 255).astype(np.uint8)
-
-
-def _normal(rng: np.random.Generator, *shape: int) -> Floats:
-    return rng.standard_normal(shape, np.float32)
-
-
-def _col(values: NDArray[Any]) -> Floats:
-    """One number per image, shaped to broadcast over its pixels: (n,) to (n, 1, 1)."""
-    return np.asarray(values, np.float32)[:, None, None]
-
-
-def _field(rng: np.random.Generator, n: int, cells: int, size: int) -> Floats:
-    """Smooth noise of shape (n, size, size), as fine as `cells` knots per side at any size."""
-    place = np.linspace(0, cells - 1, size, dtype=np.float32)
-    weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells, dtype=np.float32)))
-    return weights @ _normal(rng, n, cells, cells) @ weights.T
 
 
 def _tinted(colours: Floats, rng: np.random.Generator, spread: float) -> Floats:
     """Colours of shape (n, 3), each shifted at random as a whole and per channel."""
     n = len(colours)
-    return colours + np.float32(spread) * (_normal(rng, n, 1) + 0.6 * _normal(rng, n, 3))
+    return colours + np.float32(spread) * (normal(rng, n, 1) + 0.6 * normal(rng, n, 3))
 
 
 def _blend(image: Floats, alpha: Floats, colour: Floats) -> None:
