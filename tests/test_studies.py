@@ -1,5 +1,6 @@
 """`kmedclf reproduce`: every item of a study in one folder and one page, and again after a stop."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 from kmedclf import datasets, runs, studies
 from kmedclf.cli import app
 from kmedclf.evaluation import Report
+from kmedclf.studies.study import write as write_study
 
 NAMES = ["plain", "quo\"te' <b>bold</b>", "</script><script>alert(1)</script>", "żółć é",
          "خلية دم", "a|b $x$", "f", "g"]  # fmt: skip
@@ -200,3 +202,22 @@ def test_names_are_given_to_files_without(tmp_path):
     assert lab.data.class_names == names
     other = studies.Lab.open(str(write(npz, NAMES)), tmp_path / "out", class_names=names)
     assert list(other.data.class_names) == NAMES
+
+
+def test_columns_of_numbers_are_told_from_names():
+    rows = [
+        ["1", "2 + batch norm", "0.312 [0.125, 0.562]", "0:52", 24, "–"],
+        ["2", "0.25", ".8344 ± .0087", "12:00", 3.5, "95 %"],
+    ]
+    kinds = studies.Table("t", list("abcdef"), rows).columns()
+    assert kinds == ["number", "name", "number", "number", "number", "number"]
+    assert studies.Table("t", ["a"], []).columns() == []
+
+
+def test_page_says_which_parameters_are_not_the_studys_own(tmp_path):
+    lab = studies.Lab.open("synthetic", tmp_path, quick=True, parameters={"epochs": 7})
+    write_study(lab, "title", [])
+    assert "<bdi>epochs = 7</bdi>" in text_of(tmp_path)
+    write_study(dataclasses.replace(lab, parameters={}), "title", [])
+    assert "Not the study's own" not in text_of(tmp_path)
+    assert re.search(r"train</bdi> 200, <bdi>val</bdi> 200, <bdi>test", text_of(tmp_path))

@@ -177,10 +177,11 @@ def folds(
     for ax, name in zip(both, ("accuracy", "loss"), strict=True):
         for i, one in enumerate(histories):
             colour = COLOURS[i % len(COLOURS)]
+            width = 1.5 * (1 + i // len(COLOURS))  # no two look the same
             _curve(ax, one[name], color=colour, linestyle="--", linewidth=0.9, alpha=0.7)
             if f"val_{name}" in one:
-                _curve(ax, one[f"val_{name}"], color=colour)
-            ax.plot([], color=colour, label=shorten(names[i]))
+                _curve(ax, one[f"val_{name}"], color=colour, linewidth=width)
+            ax.plot([], color=colour, linewidth=width, label=shorten(names[i]))
         _epochs(ax, name)
     both[0].plot([], color=GREY, linestyle="--", linewidth=0.9, label="training")
     both[0].plot([], color=GREY, label="validation")

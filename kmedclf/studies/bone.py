@@ -131,8 +131,8 @@ def _section(
         method=(
             f"{recipes.parameters(run.estimator)['optimizer']}, batches of 32 and 10 epochs unless "
             "told otherwise; no augmentation; the last epoch's weights. Optimizer and, but for "
-            f"blocks and variants, the rows are choices made here, within the report's lists. Best row's start: {start} "
-            "weights."
+            "blocks and variants, the rows are choices made here, within the report's lists. Best "
+            f"row's start: {start} weights."
         ),
         findings=[
             f"Best of {len(made)} rows by validation accuracy: {best}, test accuracy "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from kmedclf.evaluation import Comparison
 from kmedclf.evaluation.style import quiet_about_glyphs
 from kmedclf.files import written_beside
 
+NUMBER = re.compile(r"[\d\s.,:%±–\[\]+-]*")
+"""A number as tables have it, perhaps with its interval or deviation; or a dash."""
+
 
 class Table(NamedTuple):
     """A table: its title, the titles of its columns, and its rows; cells are shown by `str`."""
@@ -22,6 +26,12 @@ class Table(NamedTuple):
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
+
+    def columns(self) -> list[str]:
+        """Say of each column whether it holds a "number" in every row, or a "name"."""
+        several = zip(*self.rows, strict=True)
+        is_number = [all(NUMBER.fullmatch(str(cell)) for cell in cells) for cells in several]
+        return ["number" if one else "name" for one in is_number]
 
 
 class Figure(NamedTuple):

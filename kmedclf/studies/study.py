@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kmedclf import runs
+from kmedclf.datasets.audit import ORDER
 from kmedclf.evaluation.page import comparison_values, flat, render
 from kmedclf.files import write_json, written_beside
 from kmedclf.studies.lab import Lab
@@ -112,7 +113,9 @@ def write(lab: Lab, title: str, sections: Sequence[Section]) -> None:
         "study.html",
         title=title,
         data=lab.data.description,
+        n=sorted(lab.data.description["n"].items(), key=lambda one: _place(one[0])),
         quick=lab.quick,
+        parameters=lab.parameters,
         sections=[
             (
                 section,
@@ -125,6 +128,10 @@ def write(lab: Lab, title: str, sections: Sequence[Section]) -> None:
     )
 
 
+def _place(split: str) -> int:
+    return ORDER.index(split) if split in ORDER else len(ORDER)
+
+
 def _write_results(lab: Lab, title: str, sections: Sequence[Section]) -> None:
     tables = [
         {"section": section.title, **table._asdict()}
@@ -134,6 +141,7 @@ def _write_results(lab: Lab, title: str, sections: Sequence[Section]) -> None:
     content = {
         "study": title,
         "quick": lab.quick,
+        "parameters": lab.parameters,
         "seed": lab.seed,
         "data": lab.data.description,
         "findings": {section.title: list(section.findings) for section in sections},

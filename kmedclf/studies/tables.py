@@ -47,10 +47,11 @@ def cells(run: runs.Run) -> list[Any]:
 def verdict(first: str, a: runs.Run, second: str, b: runs.Run) -> str:
     """Say whether the test images tell two networks apart."""
     pair = evaluation.compare({first: a.reports["test"], second: b.reports["test"]}).pairs[0]
+    ahead = f"{pair.first} minus {pair.second} {pair.difference}"
     told = "differ" if pair.p < 0.05 else "cannot be told apart on these images"
     return (
         f"{first} and {second} {told}: accuracy {a.reports['test'].accuracy:.3f} and "
-        f"{b.reports['test'].accuracy:.3f}, difference {pair.difference} (McNemar's p, not "
+        f"{b.reports['test'].accuracy:.3f}, {ahead} (McNemar's p, not "
         f"corrected: {p_text(pair.p)})."
     )
 
