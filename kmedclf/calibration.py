@@ -19,11 +19,15 @@ from sklearn.metrics import log_loss
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
 from kmedclf import persistence
-from kmedclf.evaluation import Report, choose_threshold, evaluate, evaluate_predictions
+from kmedclf.evaluation import Report, choose_threshold, evaluate_predictions
 from kmedclf.members import encode
 
 HOTTEST = 20.0
 """Temperatures lie between 1 / HOTTEST and HOTTEST: all right or all wrong, none would be best."""
+
+PASSED_ON = ("best_epoch_", "feature_names_in_", "history_", "image_shape_", "model_",
+             "n_features_in_", "n_params_", "skipped_")  # fmt: skip
+"""Attributes of a network that a calibrated one has, too."""
 
 
 class CalibratedClassifier(ClassifierMixin, BaseEstimator):
@@ -125,7 +129,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         self.temperature_ = fit_temperature(proba, true, weight)
         self.validation_priors_ = np.bincount(true, weight, len(self.classes_)) / weight.sum()
         self.threshold_ = None
-        proba = self._corrected(proba)
+        proba = self.correct(proba)
         if self.sensitivity is not None:
             scores, wanted = proba[:, self._positive()], self.sensitivity
             chosen = choose_threshold(y, scores, sensitivity=wanted, pos_label=self.pos_label)
@@ -135,16 +139,19 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Compute corrected probabilities (n, k), float64, in the order of ``classes_``."""
         check_is_fitted(self)
-        return self._corrected(self.estimator.predict_proba(X))
+        return self.correct(self.estimator.predict_proba(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict labels (n,): the most probable, or by the threshold."""
-        proba = self.predict_proba(X)
+        proba = self.predict_proba(X)  # first: without a fit there is no classes_
+        return self.classes_[self.decide(proba)]
+
+    def decide(self, proba: np.ndarray) -> np.ndarray:
+        """Choose classes by corrected probabilities, (n, k) -> (n,), as positions."""
         if self.threshold_ is None:
-            return self.classes_[proba.argmax(axis=1)]
+            return np.asarray(proba.argmax(axis=1))
         positive = self._positive()
-        found = proba[:, positive] >= self.threshold_
-        return self.classes_[np.where(found, positive, 1 - positive)]
+        return np.where(proba[:, positive] >= self.threshold_, positive, 1 - positive)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save classifier and corrections to one file; `kmedclf.load` reads it.
@@ -157,7 +164,8 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         persistence.save(self, path)
 
-    def _corrected(self, proba: np.ndarray) -> np.ndarray:
+    def correct(self, proba: np.ndarray) -> np.ndarray:
+        """Correct probabilities (n, k) of the classifier."""
         proba = scaled(proba, self.temperature_)
         if self.priors is None:
             return proba
@@ -185,9 +193,9 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         return labels.index(self.pos_label)
 
     def __getattr__(self, name: str) -> Any:
-        """Give what else the classifier has, such as ``history_`` and ``image_shape_``."""
-        if name.startswith("_") or name in ("classes_", "estimator"):
-            raise AttributeError(name)
+        """Give what the classifier has of `PASSED_ON`."""
+        if name not in PASSED_ON:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.estimator, name)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -256,16 +264,19 @@ def evaluate_calibrated(model: CalibratedClassifier, X: Any, y: Any, **options: 
     X, y : array-like of shape (n, ...)
         Images that neither training nor calibration has seen.
     **options
-        As of `kmedclf.evaluation.evaluate`.
+        As of `kmedclf.evaluation.evaluate_predictions`.
 
     Returns
     -------
     Report
         Of the corrected probabilities.
     """
-    report: Any = evaluate(model, X, y, **options)
     plain = model.estimator.predict_proba(X)
-    before: Any = evaluate_predictions(y, plain, classes=model.classes_, n_bootstrap=0)
+    proba = model.correct(plain)
+    options = {"classes": model.classes_, **options}
+    pred = model.classes_[model.decide(proba)]
+    report: Any = evaluate_predictions(y, proba, y_pred=pred, **options)
+    before: Any = evaluate_predictions(y, plain, **{**options, "n_bootstrap": 0})
     ece, loss = (
         f"{report.scores[name].value:.3f}, {before.scores[name].value:.3f} before"
         for name in ("ece", "log_loss")

@@ -113,7 +113,7 @@ def fit(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) -> R
     if "train" not in data.splits:
         raise ValueError(f"{data.description['name']} has no 'train' split to train on.")
     X_val, y_val = data.splits.get("val", (None, None))
-    if calibrate and np.ndim(y_val) != 1:
+    if calibrate and (y_val is None or y_val.ndim != 1):
         raise ValueError(
             f"{data.description['name']} must have a 'val' split, one label an image, to calibrate "
             "on."

@@ -86,6 +86,21 @@ def test_predict_with_a_file(ensemble, tmp_path):
     np.testing.assert_allclose(found, model.predict_proba(X), atol=1e-6)
 
 
+def test_predict_goes_by_the_threshold_of_a_file(tmp_path):
+    X, y = datasets.make_blood_cells(80, random_state=0)
+    mlp = kmedclf.MLPClassifier(units=8, epochs=3, early_stopping=False, random_state=0)
+    model = CalibratedClassifier(mlp.fit(X, y > 5), sensitivity=1.0, pos_label=True)
+    model.fit(X, y > 5).save(tmp_path / "m.kmedclf")
+    paths = [tmp_path / f"{i}.png" for i in range(20)]
+    for path, image in zip(paths, X, strict=False):
+        Image.fromarray(image).save(path)
+    done = invoke("predict", tmp_path / "m.kmedclf", tmp_path)
+    found = {row["path"]: row["prediction"] for row in csv.DictReader(done.stdout.splitlines())}
+    expected = model.predict(X[:20])
+    assert [found[str(path)] for path in paths] == list(map(str, expected))
+    assert (expected != mlp.predict(X[:20])).any()
+
+
 def test_evaluate_and_report_a_file(ensemble, npz, tmp_path):
     done = invoke("evaluate", ensemble, "--data", npz)
     assert done.exit_code == 0, done.output

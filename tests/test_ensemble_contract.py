@@ -5,6 +5,7 @@ import pytest
 from helpers import data, make
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
@@ -122,3 +123,29 @@ def test_errors_of_fitted_members():
         EnsembleClassifier.from_fitted([mlp().fit(X, y)], weights="greedy")
     with pytest.raises(NotFittedError):
         EnsembleClassifier(BOTH).predict(X)
+
+
+# -- several labels ------------------------------------------------------------------------------
+
+
+LABELS = np.stack([y == 0, y < 2, np.arange(60) % 3 == 0], axis=1).astype(int)
+
+
+@pytest.mark.parametrize("weights", [None, "greedy"])
+def test_several_labels(weights, tmp_path):
+    ensemble = EnsembleClassifier(BOTH, cv=2, weights=weights).fit(X, LABELS)
+    probas = [one.predict_proba(X) for one in ensemble.estimators_]
+    expected = np.average(probas, axis=0, weights=ensemble.weights_)
+    np.testing.assert_allclose(ensemble.predict_proba(X), expected, atol=1e-12)
+    np.testing.assert_array_equal(ensemble.predict(X), expected > 0.5)
+    assert ensemble.predict(X).shape == LABELS.shape
+    loss = np.mean([log_loss(LABELS[:, i], ensemble.oof_proba_[:, i]) for i in range(3)])
+    assert loss <= np.mean(list(ensemble.oof_log_loss_.values())) + 1e-9
+    ensemble.save(tmp_path / "e.kmedclf")
+    loaded = kmedclf.load(tmp_path / "e.kmedclf")
+    np.testing.assert_array_equal(loaded.predict(X), ensemble.predict(X))
+    again = EnsembleClassifier.from_fitted(
+        ensemble.estimators_, weights="greedy", X_val=X, y_val=LABELS
+    )
+    assert again.predict(X).shape == LABELS.shape
+    assert kmedclf.evaluation.evaluate(ensemble, X, LABELS, n_bootstrap=0).n == 60

@@ -120,6 +120,16 @@ def test_independent_labels_are_averaged_one_by_one():
     assert np.isfinite(views.pool(logits * 100)).all()
 
 
+def test_several_labels_an_image():
+    labels = np.stack([y == 0, y < 2], axis=1).astype(int)
+    estimator = make("CNNClassifier", learning_rate=0.05).fit(X, labels)
+    expected = (estimator.predict_proba(X) + estimator.predict_proba(X[:, :, ::-1])) / 2
+    estimator.set_params(tta="mirror")
+    np.testing.assert_allclose(estimator.predict_proba(X), expected, atol=1e-6)
+    np.testing.assert_allclose(expit(estimator.decision_function(X)), expected, atol=1e-6)
+    np.testing.assert_array_equal(estimator.predict(X), estimator.predict_proba(X) > 0.5)
+
+
 def test_views_change_no_training_no_program_and_no_memory(tmp_path):
     params = {"early_stopping": True, "memory": tmp_path, "optimizer": "adam"}
     one = make("CNNClassifier", **params).fit(X, y)

@@ -163,12 +163,14 @@ def predict(
     probabilities = estimator.predict_proba(paths)
     _say_resized(estimator, paths)
     several = members.several(estimator)
+    # a calibrated model may have a threshold of its own
+    best = getattr(estimator, "decide", lambda proba: proba.argmax(axis=1))(probabilities)
     columns = ["prediction"] if several else ["prediction", "probability"]
     rows = [["path", *columns, *(names if proba else [])]]
-    for path, row in zip(paths, probabilities, strict=True):
+    for path, row, index in zip(paths, probabilities, best, strict=True):
         found = [name for name, p in zip(names, row, strict=True) if p > 0.5]
-        label = SEPARATOR.join(found) if several else names[row.argmax()]
-        numbers = [*([] if several else [row.max()]), *(row if proba else [])]
+        label = SEPARATOR.join(found) if several else names[index]
+        numbers = [*([] if several else [row[index]]), *(row if proba else [])]
         rows.append([str(path), label, *(f"{number:.6f}" for number in numbers)])
     _write_csv(rows, out)
 

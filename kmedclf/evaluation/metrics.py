@@ -260,5 +260,6 @@ def _predicts_largest(est: Any) -> bool:
     """Say whether an estimator's predictions are known to be those of largest probability."""
     est = getattr(est, "best_estimator_", est)
     est = getattr(est, "_final_estimator", est)  # of a Pipeline
-    base = sys.modules.get("kmedclf.base")  # without it, est is none of ours
-    return base is not None and isinstance(est, base.ImageClassifier)
+    ours = {"kmedclf.base": "ImageClassifier", "kmedclf.ensemble": "EnsembleClassifier"}
+    known = [module for module in ours if module in sys.modules]  # without it, est is none of ours
+    return any(isinstance(est, getattr(sys.modules[one], ours[one])) for one in known)
