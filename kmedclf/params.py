@@ -98,13 +98,14 @@ class TrainingParameters:
     focal_gamma : float, default=2.0
         Exponent of the focal loss; 0 makes it cross entropy.
     label_smoothing : float or "auto", default="auto"
-        Share of a label that goes to all classes alike; of ``loss`` and the validation loss. 0 in
-        the reference.
+        Share of a label that goes to all classes alike, or of several labels to either side of
+        each; of ``loss`` and the validation loss. 0 in the reference.
     early_stopping : bool or "auto", default="auto"
         Stop when the monitored validation value no longer improves. Validates on ``X_val`` where
         it is given, else on a part split off the training rows. True in the reference.
     monitor : {"accuracy", "loss"}, default="accuracy"
-        Validation value to watch.
+        Validation value to watch. Where an image may have several labels, accuracy is the share of
+        all of them that are right.
     n_iter_no_change : int, default=20
         Epochs without improvement after which training stops.
     min_epochs : int, default=30
@@ -114,18 +115,20 @@ class TrainingParameters:
     tol_mode : {"absolute", "relative"}, default="absolute"
         Whether ``tol`` is in units of the monitored value or a fraction of its best.
     validation_fraction : float, default=0.1
-        Share of the training rows split off for early stopping, stratified by class; whole
-        groups where ``groups`` are given.
+        Share of the training rows split off for early stopping, stratified by class, or by the
+        rarest of several labels; whole groups where ``groups`` are given.
     restore_best : bool, default=True
         Whether early stopping ends with the weights of the best epoch rather than the last.
     class_weight : {"balanced", "inverse"}, dict or None, default=None
         Weight of each class in the loss, computed from the rows trained on. "balanced" is
         n / (k count); "inverse" is proportional to 1 / count and sums to 1; a dict maps original
-        labels to weights.
+        labels to weights. Where an image may have several labels, ones and zeros of each are two
+        such classes, and a dict maps numbers of columns to weights of their ones.
     oversample : {"duplicate", "augment"} or None, default=None
         Repeat the images of smaller classes until all classes have as many as the largest, in the
         part trained on only. "augment" augments the copies and nothing else. Copies keep their
-        sample weights; class weights are computed with the copies counted.
+        sample weights; class weights are computed with the copies counted. None where an image may
+        have several labels.
     augment : bool, str, keras.layers.Layer or list of them, default="auto"
         Augmentation of the training images. True is "flip_rotate": flips in both directions and
         a rotation by up to 0.2 turns, right for cells and wrong for most X-rays; "mirror",
