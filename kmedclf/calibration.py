@@ -120,8 +120,16 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
             If a parameter or the data are not as described here.
         """
         check_is_fitted(self.estimator)
+        before = vars(self).copy()
+        try:
+            self._choose(X_val, column_or_1d(y_val), sample_weight)
+        except BaseException:  # what was chosen before stays
+            self.__dict__ = before
+            raise
+        return self
+
+    def _choose(self, X_val: Any, y: np.ndarray, sample_weight: Any) -> None:
         self.classes_ = np.asarray(self.estimator.classes_)
-        y = column_or_1d(y_val)
         true = encode(y, self.classes_, type(self).__name__)
         weight = _check_sample_weight(sample_weight, y)
         proba = self.estimator.predict_proba(X_val)
@@ -134,7 +142,6 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
             scores, wanted = proba[:, self._positive()], self.sensitivity
             chosen = choose_threshold(y, scores, sensitivity=wanted, pos_label=self.pos_label)
             self.threshold_ = chosen.threshold
-        return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Compute corrected probabilities (n, k), float64, in the order of ``classes_``."""

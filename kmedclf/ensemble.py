@@ -183,7 +183,8 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         """
         self._validate_params()
         self._check(self.weights, greedy=self.cv is not None)
-        y, self.classes_, true = members.check_y(y, type(self).__name__)
+        share = np.repeat(members.shares(self, self.weights), self.n_seeds) / self.n_seeds
+        y, classes, true = members.check_y(y, type(self).__name__)
         X, y = indexable(X, y)
         if sample_weight is not None:
             params["sample_weight"] = sample_weight = _check_sample_weight(sample_weight, X)
@@ -196,17 +197,20 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
             delayed(members.fit)(one, X, y, groups, params, split) for one, split in tasks
         )
         rows = [found[i : i + len(splits)] for i in range(0, len(found), len(splits))]
-        share = np.repeat(members.shares(self, self.weights), self.n_seeds) / self.n_seeds
+        more: dict[str, Any] = {}
         if self.cv is not None:
-            outside = members.out_of_fold(rows, splits, self.classes_, len(y))
+            outside = members.out_of_fold(rows, splits, classes, len(y))
             held = ~np.isnan(outside[0, :, 0])
             weight = None if sample_weight is None else sample_weight[held]
             likelihood = members.likelihoods(outside[:, held], true[held])
             if isinstance(self.weights, str):
                 share = members.greedy_weights(likelihood, weight)
             losses = members.log_losses(likelihood, weight).tolist()
-            self.oof_log_loss_ = dict(zip([name for name, _ in candidates], losses, strict=True))
-            self.oof_proba_ = np.tensordot(share, outside, 1)
+            more["oof_log_loss_"] = dict(zip(dict(candidates), losses, strict=True))
+            more["oof_proba_"] = np.tensordot(share, outside, 1)
+        for name in ("oof_log_loss_", "oof_proba_"):  # of an earlier fit
+            self.__dict__.pop(name, None)
+        self.__dict__.update(classes_=classes, **more)
         return self._keep(
             [
                 (name if self.cv is None else f"{name}, fold {k}", model, weight / len(splits))

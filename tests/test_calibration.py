@@ -217,6 +217,12 @@ def test_errors(params, labels, message, model):
     with pytest.raises(ValueError, match=message) as caught:
         CalibratedClassifier(model, **params).fit(X[VAL], labels[VAL])
     assert "\n" not in str(caught.value)
+    again = CalibratedClassifier(model).fit(X[VAL], y[VAL])
+    expected = again.predict_proba(X)
+    with pytest.raises(ValueError, match=message):
+        again.set_params(**params).fit(X[VAL], labels[VAL])
+    again.set_params(priors=None, sensitivity=None)
+    np.testing.assert_array_equal(again.predict_proba(X), expected)
 
 
 def test_what_is_not_fitted():

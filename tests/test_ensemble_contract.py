@@ -116,6 +116,21 @@ def test_what_has_no_probabilities_is_named():
         EnsembleClassifier([("svc", LinearSVC())]).fit(X.reshape(60, -1), y)
 
 
+@pytest.mark.parametrize(
+    ("params", "labels"), [({"weights": [1]}, y), ({}, y * 0), ({"mlp__epochs": 0}, y + 1)], ids=str
+)
+def test_a_failed_fit_leaves_the_last_one(params, labels):
+    ensemble = EnsembleClassifier(BOTH, cv=2).fit(X, y)
+    expected, state = ensemble.predict_proba(X), vars(ensemble).copy()
+    given = ensemble.get_params()
+    with pytest.raises(ValueError, match=r"\w"):
+        ensemble.set_params(**params).fit(X, labels)
+    ensemble.set_params(**{name: given[name] for name in params})
+    assert vars(ensemble).keys() == state.keys()
+    np.testing.assert_array_equal(ensemble.predict_proba(X), expected)
+    assert not hasattr(ensemble.set_params(cv=None).fit(X, y), "oof_proba_")
+
+
 def test_errors_of_fitted_members():
     with pytest.raises(NotFittedError):
         EnsembleClassifier.from_fitted([mlp()])

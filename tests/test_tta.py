@@ -1,6 +1,8 @@
 """Test-time views: predictions are means over views, and nothing else changes with them."""
 
 import itertools
+import json
+import zipfile
 
 import keras
 import numpy as np
@@ -146,6 +148,24 @@ def test_saved_and_loaded(fitted, tmp_path):
     fitted.set_params(tta=["mirror", "shift"]).save(tmp_path / "m.kmedclf")
     loaded = kmedclf.load(tmp_path / "m.kmedclf")
     assert loaded.tta == ["mirror", "shift"]
+    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_models_saved_before_there_were_views(fitted, tmp_path):
+    fitted.save(tmp_path / "new.kmedclf")
+    with (
+        zipfile.ZipFile(tmp_path / "new.kmedclf") as new,
+        zipfile.ZipFile(tmp_path / "old.kmedclf", "w") as old,
+    ):
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "estimator.json":
+                content = json.loads(content)
+                assert content["state"].pop("tta", "not there") is None
+                content = json.dumps(content)
+            old.writestr(name, content)
+    loaded = kmedclf.load(tmp_path / "old.kmedclf")
+    assert loaded.tta is None
     np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
 
 
