@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -207,11 +208,16 @@ def test_names_are_given_to_files_without(tmp_path):
 def test_columns_of_numbers_are_told_from_names():
     rows = [
         ["1", "2 + batch norm", "0.312 [0.125, 0.562]", "0:52", 24, "–"],
-        ["2", "0.25", ".8344 ± .0087", "12:00", 3.5, "95 %"],
+        ["2", "0.25", ".8344 ± .0087", "12:00", 3.5, "undefined"],
     ]
     kinds = studies.Table("t", list("abcdef"), rows).columns()
     assert kinds == ["number", "name", "number", "number", "number", "number"]
     assert studies.Table("t", ["a"], []).columns() == []
+
+
+@pytest.mark.parametrize(("size", "wide"), [((7, 3), True), ((5, 4), False)])
+def test_panels_of_two_charts_are_wide(size, wide):
+    assert studies.Figure.of("a", "b", plt.figure(figsize=size)).wide == wide
 
 
 def test_page_says_which_parameters_are_not_the_studys_own(tmp_path):

@@ -16,7 +16,7 @@ from kmedclf.evaluation import Comparison
 from kmedclf.evaluation.style import quiet_about_glyphs
 from kmedclf.files import written_beside
 
-NUMBER = re.compile(r"[\d\s.,:%±–\[\]+-]*")
+NUMBER = re.compile(r"[\d\s.,:%±–\[\]+-]*|undefined")
 """A number as tables have it, perhaps with its interval or deviation; or a dash."""
 
 
@@ -40,6 +40,12 @@ class Figure(NamedTuple):
     name: str
     words: str
     png: bytes
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is more than twice as wide as high, as panels of two charts are."""
+        width, height = (int.from_bytes(self.png[at : at + 4]) for at in (16, 20))  # PNG's header
+        return width > 2 * height
 
     @classmethod
     def of(cls, name: str, words: str, drawn: Any) -> Figure:
