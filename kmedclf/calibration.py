@@ -37,7 +37,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
     ----------
     estimator : estimator
         A fitted classifier with ``predict_proba``: a network, an ensemble, a pipeline, a search.
-        It is used as it is and never fitted.
+        It is used as it is and never fitted; scikit-learn's ``clone`` would forget its fit.
     priors : mapping of label to float, array-like of shape (n_classes,) or None, default=None
         Share of each class where the classifier will be used, if it is another than among the
         validation images. Probabilities are multiplied by the new share over the old one.

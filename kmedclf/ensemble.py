@@ -55,7 +55,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         that no fold holds out.
     oof_log_loss_ : dict of str to float
         With ``cv``: log loss of every estimator, or of each of its seeds, out of fold.
-    n_features_in_, feature_names_in_, image_shape_ : int, ndarray and tuple
+    n_features_in_, feature_names_in_, image_shape_, skipped_ : int, ndarray, tuple and list
         Of the first member, if it has them.
 
     See Also
@@ -233,7 +233,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         self.estimators_ = [model for _, model, _ in found]
         self.weights_ = np.array([weight for _, _, weight in found])
         self._several = members.several(self.estimators_[0])
-        for name in ("n_features_in_", "feature_names_in_", "image_shape_"):
+        for name in ("n_features_in_", "feature_names_in_", "image_shape_", "skipped_"):
             if hasattr(self.estimators_[0], name):
                 setattr(self, name, getattr(self.estimators_[0], name))
         return self

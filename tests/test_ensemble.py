@@ -228,6 +228,7 @@ def test_files(tmp_path):
     expected = clone(ensemble).fit(X, y).predict_proba(X)
     np.testing.assert_array_equal(ensemble.fit(np.array(paths), y).predict_proba(paths), expected)
     np.testing.assert_array_equal(ensemble.fit(paths, y).predict_proba(paths), expected)
+    assert ensemble.skipped_ == []
 
 
 @pytest.mark.slow
