@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,21 @@ import numpy as np
 
 from kmedclf import datasets
 from kmedclf.datasets import _download, _subjects
+from kmedclf.datasets.findings import FINDINGS
 from kmedclf.datasets.folder import ImageFiles, load_folder, split_folders
 
 SYNTHETIC = {"train": (2000, 0), "val": (400, 1), "test": (1000, 2)}
-"""Number of images and seed of each split of the set named "synthetic"."""
+"""Number of images and seed of each split of a synthetic set."""
+
+DRAWN: dict[str, tuple[str, Callable[..., Any], tuple[str, ...]]] = {
+    "synthetic": (
+        "synthetic blood cells",
+        datasets.make_blood_cells,
+        datasets.info("bloodmnist").class_names,
+    ),
+    "synthetic-findings": ("synthetic findings", datasets.make_chest_findings, FINDINGS),
+}
+"""Title, program and class names of each synthetic set; an image of findings may have several."""
 
 SIDE = 64
 """Side at which the images of folders are read."""
@@ -67,7 +78,7 @@ def read_data(
     ----------
     source : str
         A name out of `kmedclf.datasets.names`, the path of an ``.npz`` file or of a folder with a
-        folder for every class, or "synthetic".
+        folder for every class, or a name out of `DRAWN`.
     size : int, optional
         Height and width of the images, where the set comes in several sizes: 28 by default, 64 for
         a folder.
@@ -90,18 +101,18 @@ def read_data(
     if Path(source).expanduser().is_dir():
         return _read_folder(Path(source).expanduser(), size or SIDE, only, groups)
     size = size or 28
-    synthetic = source == "synthetic"
-    info = datasets.info("bloodmnist" if synthetic else source)
-    wanted = [only] if only else list(SYNTHETIC if synthetic else info.n_samples)
-    read = _draw if synthetic else datasets.load
-    splits = {split: read(source, split, size=size) for split in wanted}
+    if source in DRAWN:
+        return _drawn(source, size, only)
+    info = datasets.info(source)
+    wanted = [only] if only else list(info.n_samples)
+    splits = {split: datasets.load(source, split, size=size) for split in wanted}
     file = cached(info.name, size) if info.md5 else Path(source).expanduser()
     description = {
-        "name": "synthetic blood cells" if synthetic else info.name,
-        "source": source if synthetic or info.md5 else str(file.absolute()),
+        "name": info.name,
+        "source": source if info.md5 else str(file.absolute()),
         "size": size,
-        "file": None if synthetic else file.name,
-        "sha256": None if synthetic else _sha256(file),
+        "file": file.name,
+        "sha256": _sha256(file),
         "image_shape": list(splits[wanted[0]][0].shape[1:]),
         "n": {split: len(y) for split, (_, y) in splits.items()},
     }
@@ -181,11 +192,22 @@ def _take(files: ImageFiles, rows: np.ndarray) -> ImageFiles:
     return files._replace(paths=files.paths[rows], y=files.y[rows])
 
 
-def _draw(_: str, split: str, size: int) -> Split:
-    if split not in SYNTHETIC:
-        raise ValueError(f"The synthetic set has no {split!r} split, only {list(SYNTHETIC)}.")
-    n_samples, seed = SYNTHETIC[split]
-    return datasets.make_blood_cells(n_samples, size, random_state=seed)
+def _drawn(source: str, size: int, only: str | None) -> Data:
+    title, draw, names = DRAWN[source]
+    if only and only not in SYNTHETIC:
+        raise ValueError(f"The synthetic set has no {only!r} split, only {list(SYNTHETIC)}.")
+    wanted = {only: SYNTHETIC[only]} if only else SYNTHETIC
+    splits = {split: draw(n, size, random_state=seed) for split, (n, seed) in wanted.items()}
+    description = {
+        "name": title,
+        "source": source,
+        "size": size,
+        "file": None,
+        "sha256": None,
+        "image_shape": list(next(iter(splits.values()))[0].shape[1:]),
+        "n": {split: len(y) for split, (_, y) in splits.items()},
+    }
+    return Data(splits, names, description)
 
 
 def _sha256(path: str | Path) -> str:

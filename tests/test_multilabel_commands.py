@@ -7,7 +7,7 @@ from cli_helpers import invoke, read, refused
 from helpers import make
 from PIL import Image
 
-from kmedclf import datasets
+from kmedclf import datasets, runs
 from kmedclf.datasets import make_chest_findings
 from kmedclf.datasets.findings import FINDINGS
 
@@ -74,3 +74,12 @@ def test_a_table_of_labels_is_read_and_learnt(tmp_path):
     assert films.class_names == FINDINGS
     model = make("MLPClassifier", image_size=8, channels=1).fit(films.paths, films.y)
     np.testing.assert_allclose(model.predict_proba(films.paths), model.predict_proba(X), atol=1e-6)
+
+
+def test_synthetic_findings_are_known_by_name():
+    assert "synthetic-findings" in invoke("datasets").stdout
+    data = runs.read_data("synthetic-findings", 8, only="val")
+    X, y = data.splits["val"]
+    assert (X.shape[1:], y.shape) == ((8, 8), (len(X), len(FINDINGS)))
+    assert data.names_of(range(4)) == list(FINDINGS)
+    assert data.description["name"] == "synthetic findings"

@@ -31,8 +31,8 @@ DataOption = Annotated[
     str,
     typer.Option(
         "--data",
-        help="MedMNIST name, .npz file, 'synthetic', or a folder with a folder of images for each "
-        "class, perhaps within train, val and test.",
+        help="MedMNIST name, .npz file, 'synthetic' or 'synthetic-findings', or a folder with a "
+        "folder of images for each class, perhaps within train, val and test.",
     ),
 ]
 SizeOption = Annotated[
@@ -199,7 +199,9 @@ def datasets() -> None:
         images = f"{sum(info.n_samples.values()):,}"
         table.add_row(name, info.task, str(info.n_classes), images, info.licence, here or "–")
     images = f"{sum(n for n, _ in run_data.SYNTHETIC.values()):,}"
-    table.add_row("synthetic", "multiclass", "8", images, "–", "drawn")
+    for name, (_, _, classes) in run_data.DRAWN.items():
+        task = "multilabel" if name == "synthetic-findings" else "multiclass"
+        table.add_row(name, task, str(len(classes)), images, "–", "drawn")
     console.print(table)
 
 
