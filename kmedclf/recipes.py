@@ -15,7 +15,6 @@ Auto: TypeAlias = Literal["auto"]
 AUTO: Auto = "auto"
 
 _PLAIN: dict[str, Any] = {"batch_norm": False, "dropout": 0.0, "normalize": False}
-_NORMALIZED: dict[str, Any] = {"batch_norm": True, "normalize": True}
 _ONE_CYCLE: dict[str, Any] = {
     "batch_size": 64,
     "optimizer": "adamw",
@@ -26,6 +25,8 @@ _ONE_CYCLE: dict[str, Any] = {
     "early_stopping": False,
     "augment": ("dihedral", "shift"),
 }
+_MLP: dict[str, Any] = {"units": 512, "batch_norm": True, "dropout": 0.3, "normalize": True}
+_CNN: dict[str, Any] = {"normalize": True, "learning_rate": 5e-3}
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "reference": {
@@ -46,13 +47,13 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "fast": {
         "ImageClassifier": {**_ONE_CYCLE, "epochs": 20, "precision": "mixed"},
-        "MLPClassifier": {**_NORMALIZED, "units": 512, "dropout": 0.3, "epochs": 60},
-        "CNNClassifier": {**_NORMALIZED, "dropout": 0.3, "epochs": 30},
+        "MLPClassifier": {**_MLP, "epochs": 60},
+        "CNNClassifier": {**_CNN, "epochs": 30},
     },
     "best": {
         "ImageClassifier": {**_ONE_CYCLE, "epochs": 60, "precision": "mixed"},
-        "MLPClassifier": {**_NORMALIZED, "units": 512, "dropout": 0.3, "epochs": 200},
-        "CNNClassifier": {**_NORMALIZED, "dropout": 0.3, "epochs": 100},
+        "MLPClassifier": {**_MLP, "epochs": 200},
+        "CNNClassifier": {**_CNN, "epochs": 100},
     },
 }
 """For each recipe, what it gives a class and all that inherit from it.
