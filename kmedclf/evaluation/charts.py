@@ -198,7 +198,7 @@ def _curve(ax: Axes, values: Sequence[float], **look: Any) -> None:
 def _epochs(ax: Axes, name: str) -> None:
     ax.set_xlabel("epoch")
     ax.set_ylabel(name)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.grid(axis="y")
     if name == "loss":
         ax.set_ylim(bottom=0)
