@@ -54,7 +54,7 @@ def test_a_file_is_trained_evaluated_reported_predicted_and_compared(tmp_path):
     out = tmp_path / "predictions.csv"
     images = [tmp_path / f"{i}.png" for i in range(3)]
     assert invoke("predict", one, *images, "--proba", "--out", out).exit_code == 0
-    rows = list(csv.DictReader(out.open(encoding="utf-8")))
+    rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
     assert list(rows[0]) == ["path", "prediction", *FINDINGS]
     for row in rows:
         expected = [name for name in FINDINGS if float(row[name]) > 0.5]
