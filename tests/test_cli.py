@@ -13,6 +13,7 @@ import pytest
 from cli_helpers import NAMES, invoke, read, refused, train_mlp, write_npz
 
 import kmedclf
+from kmedclf import recipes
 from kmedclf.cli.training import NETWORKS
 from kmedclf.evaluation import Report
 
@@ -54,8 +55,8 @@ def test_run_says_what_was_trained_on_what(run):
     expected = kmedclf.MLPClassifier(
         units=16, epochs=3, random_state=7, learning_rate=0.01, class_weight="balanced"
     )
-    parameters = json.loads(json.dumps(expected.get_params()))
-    assert written == {"estimator": "MLPClassifier", "parameters": parameters}
+    known = {"parameters": expected.get_params(), "used": recipes.parameters(expected)}
+    assert written == {"estimator": "MLPClassifier", **json.loads(json.dumps(known))}
     environment = read(folder / "environment.json")
     assert environment["data"]["n"] == {"train": 48, "val": 20, "test": 28}
     assert environment["data"]["class_names"] == list(NAMES)
@@ -143,7 +144,10 @@ def test_force_replaces_a_run(run, npz, tmp_path):
         ("units", "-p must be NAME=VALUE, as in -p batch_size=32. Got 'units' instead."),
         ("units=[1", "-p units=[1 must have a value that YAML can read"),
         ("units=-3", "The 'units' parameter of MLPClassifier must be an int in the range [1, inf)"),
-        ("learning_rate=-1e-3", "must be a float in the range (0.0, inf) or None. Got -0.001"),
+        (
+            "learning_rate=-1e-3",
+            "must be a float in the range (0.0, inf), a str among {'auto'} or None. Got -0.001",
+        ),
         ("augment=twirl", "The 'augment' parameter of MLPClassifier"),
     ],
 )

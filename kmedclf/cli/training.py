@@ -255,6 +255,8 @@ def _show(reports: dict[str, AnyReport], title: str) -> None:
     """Print the scores, one column a split."""
     from kmedclf.evaluation.report import SCORES
 
+    if not reports:
+        return  # data without "val" and "test"
     columns = [f"{split}, n = {report.n:,}" for split, report in reports.items()]
     table = Table("", *columns, box=None)
     for score in next(iter(reports.values())).headline:
