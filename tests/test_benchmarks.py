@@ -22,7 +22,9 @@ def run(script, *options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["accuracy", "growth", "imports", "overhead", "predict", "train"])
+@pytest.mark.parametrize(
+    "script", ["accuracy", "growth", "imports", "overhead", "predict", "train"]
+)
 def test_quick_forms_print_a_table_and_write_json(script, tmp_path):
     out = tmp_path / "figures.json"
     done = run(script, "--out", os.fspath(out))
