@@ -125,8 +125,8 @@ def reached(rows: list[dict[str, Any]], goal: float) -> str:
 def table(results: list[dict[str, Any]]) -> str:
     """Write the results as Markdown: mean ± standard deviation (n - 1)."""
     lines = [
-        "| network | recipe | accuracy | of seeds | AUC | epochs | seconds (median) | CPU seconds | "
-        "to the reference: epochs / seconds | parameters | n |",
+        "| network | recipe | accuracy | of seeds | AUC | epochs | seconds (median) | "
+        "CPU seconds | to the reference: epochs / seconds | parameters | n |",
         f"|{'---|' * 11}",
     ]
     for network, recipe in dict.fromkeys((one["network"], one["recipe"]) for one in results):
