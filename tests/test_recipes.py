@@ -108,3 +108,25 @@ def test_recipes_can_be_searched_and_saved(tmp_path):
 def test_an_unknown_recipe_is_refused():
     with pytest.raises(ValueError, match="'recipe' parameter of CNNClassifier must be"):
         CNNClassifier(recipe="quick").fit(*data())
+
+
+@pytest.mark.parametrize("name", ["MLPClassifier", "CNNClassifier"])
+def test_what_is_normalised_does_not_depend_on_the_scale_of_the_images(name):
+    X, y = data()
+    X = X.astype(np.float32)
+    scaled = X * np.float32([8, 1, 4]) + np.float32([0, 64, 0])
+    # Moving statistics forget where they started in some sixty steps; the order of images, which
+    # comes from their content, must not matter.
+    options = {"normalize": True, "augment": False, "epochs": 80, "batch_size": 48}
+    found = [make(name, **options).fit(one, y) for one in (X, scaled)]
+    one, other = (fit.predict_proba(x) for fit, x in zip(found, (X, scaled), strict=True))
+    np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["MLPClassifier", "CNNClassifier"])
+def test_dropout_is_drawn_by_the_seed_and_left_out_in_use(name):
+    X, y = data()
+    fits = [make(name, dropout=0.5, random_state=seed).fit(X, y) for seed in (0, 0, 1)]
+    assert same(fits[0], fits[1])
+    assert not same(fits[0], fits[2])
+    np.testing.assert_array_equal(fits[0].predict_proba(X), fits[0].predict_proba(X))
