@@ -11,7 +11,7 @@ from keras.src.backend.common import global_state
 from sklearn.base import clone
 
 import kmedclf
-from kmedclf import models
+from kmedclf import models, recipes
 
 X, y = data()
 
@@ -21,7 +21,7 @@ def _network(estimator, shape, classes):
     try:
         with keras.StatelessScope(initialize_variables=False):
             image = keras.Input(shape)
-            x = estimator.features(keras.layers.Rescaling(1 / 255)(image))
+            x = recipes.applied(estimator).features(keras.layers.Rescaling(1 / 255)(image))
             x = keras.layers.Flatten()(x) if len(x.shape) > 2 else x
             return keras.Model(image, keras.layers.Dense(classes)(x))
     finally:  # else Keras would give them values later

@@ -8,7 +8,7 @@ from helpers import ALL, data, make, run, same
 from sklearn.base import clone
 
 import kmedclf
-from kmedclf import step
+from kmedclf import recipes, step
 
 X, y = data()
 FLOAT = X.reshape(48, -1) / np.float32(255)
@@ -147,8 +147,9 @@ def test_parts_with_batch_normalisation_train():
 
 def test_options_without_effect_cost_no_program():
     estimator = kmedclf.CNNClassifier(momentum=0.9, focal_gamma=1.0, lr_schedule="cosine")
-    assert step.options(estimator) == ()
-    values = {step.options(kmedclf.CNNClassifier(weight_decay=x, l2=x)) for x in (0.1, 0.2, 0.3)}
+    assert step.options(recipes.applied(estimator)) == ()
+    decaying = [kmedclf.CNNClassifier(weight_decay=x, l2=x) for x in (0.1, 0.2, 0.3)]
+    values = {step.options(recipes.applied(one)) for one in decaying}
     assert len(values) == 1
 
 

@@ -206,11 +206,11 @@ def _at_most(limit: float, value: Any) -> Any:
 
 def _facts(run: runs.Run, data: runs.Data) -> dict[str, Any]:
     """Collect what a table of networks may show of a run."""
-    estimator, usual = run.estimator, type(run.estimator)()
-    parameters = estimator.get_params(deep=False)
+    estimator = run.estimator
+    parameters, usual = (recipes.parameters(one) for one in (estimator, type(estimator)()))
     return {
         "estimator": type(estimator).__name__,
-        "parameters": {k: v for k, v in parameters.items() if v != getattr(usual, k)},
+        "parameters": {k: v for k, v in parameters.items() if v != usual[k]},
         "n": data.description["n"],
         "n_params": estimator.n_params_,
         "epochs": len(estimator.history_["loss"]),
@@ -232,11 +232,13 @@ def _holds(folder: Path, estimator: ImageClassifier, data: runs.Data) -> bool:
         for name in ("parameters", "environment")
     )
     # A run of an earlier version lacks parameters that are new; they had then what is now default
-    stored = {**type(estimator)().get_params(deep=False), **made["parameters"]}
+    stored = {**recipes.parameters(type(estimator)()), **made["used"]}
+    wanted = recipes.parameters(estimator)
+    same = {"verbose": 0, "recipe": ""}  # without effect, or what it stands for is compared
     described = environment["data"]
     return (
         made["estimator"] == type(estimator).__name__
-        and _plain({**stored, "verbose": 0}) == _plain({**estimator.get_params(), "verbose": 0})
+        and _plain({**stored, **same}) == _plain({**wanted, **same})
         and all(described.get(k, v) == v for k, v in _plain(data.description).items())
     )
 
