@@ -46,7 +46,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         "CNNClassifier": {**_PLAIN, "batch_size": 16},
     },
     "fast": {
-        "ImageClassifier": {**_ONE_CYCLE, "epochs": 16, "precision": "mixed"},
+        "ImageClassifier": {**_ONE_CYCLE, "epochs": 20, "precision": "mixed"},
         "MLPClassifier": {**_MLP, "epochs": 60},
         "CNNClassifier": {**_CNN, "epochs": 30},
     },
