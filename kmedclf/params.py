@@ -47,7 +47,7 @@ class TrainingParameters:
         What parameters that are "auto" stand for. "reference" trains as a published study did;
         "fast" reaches a good accuracy in the least time, "best" the highest one, by means that may
         change the network as well. `kmedclf.recipes.RECIPES` lists them all; any value but "auto"
-        wins over them.
+        wins over them. The last two turn and mirror images: give ``augment`` for X-rays.
     epochs : int or "auto", default="auto"
         Longest training, in passes over the training rows; 200 in the reference.
     batch_size : int or "auto", default="auto"

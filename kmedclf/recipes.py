@@ -1,6 +1,15 @@
 """Recipes: whole sets of training and network parameters, as data.
 
 A parameter that stands at ``"auto"`` takes the recipe's value; any other value wins over it.
+``fast`` and ``best`` turn, mirror and shift images: right for cells and slices, wrong for most
+X-rays, whose ``augment`` is to be given. ``benchmarks/accuracy.py`` measures them.
+
+References
+----------
+L. Smith, N. Topin, "Super-convergence: very fast training of neural networks using large learning
+rates", 2018. I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016 (label
+smoothing).
 """
 
 from __future__ import annotations
