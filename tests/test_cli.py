@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from cli_helpers import NAMES, invoke, read, refused, train_mlp, write_npz
@@ -221,7 +222,10 @@ def _train(npz, out, *more):
     env = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
     command = [SCRIPT, "train", "cnn", "--data", npz, "--out", out, "-p", "filters=4", *more]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([str(part) for part in command], env=env, text=True, **pipes)
+    # Jobs in the background of a shell ignore interruptions, and so would what they start.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [str(part) for part in command]
+    return subprocess.Popen(command, env=env, text=True, preexec_fn=heed, **pipes)
 
 
 def test_a_real_process_prints_a_table_and_no_chatter(npz, tmp_path):
