@@ -17,7 +17,7 @@ import tensorflow as tf
 from scipy.special import expit, softmax
 
 from kmedclf import class_weights
-from kmedclf.validation import check_classes, listed
+from kmedclf.validation import check_classes, listed, positions
 
 Loss = Callable[[Any, Any], Any]
 Weigher = Callable[[np.ndarray], np.ndarray]
@@ -118,14 +118,7 @@ class OneClass(Head):
     def encode(self, labels: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
         """Turn labels (n,) into positions among the classes."""
         _check_kind(labels, 1, f"(n,), like the one {name} was first fitted with", name)
-        codes = {label: code for code, label in enumerate(classes.tolist())}
-        index = np.array([codes.get(label, -1) for label in labels.tolist()], np.int32)
-        if np.any(index < 0):
-            raise ValueError(
-                f"Labels given to {name}.fit must be among its classes, {listed(classes)}. "
-                f"Got {listed(labels[index < 0][:1])} instead."
-            )
-        return index
+        return positions(labels, classes, f"{name}.fit")
 
     def strata(self, y: np.ndarray, fraction: float) -> np.ndarray:
         """Stratify by class."""

@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d, has_fit_parameter
 
 from kmedclf.search.evaluation import cut
+from kmedclf.validation import positions
 
 ROUNDS = 100
 """Most members that `greedy_weights` adds, repeats counted."""
@@ -68,14 +69,7 @@ def encode(y: Any, classes: np.ndarray, name: str) -> np.ndarray:
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] > 1:
         return y
-    code = {label: i for i, label in enumerate(classes.tolist())}
-    listed = column_or_1d(y).tolist()
-    if unknown := [label for label in listed if label not in code]:
-        raise ValueError(
-            f"Labels given to {name} must be among its classes, {', '.join(map(repr, code))}. Got "
-            f"{unknown[0]!r} instead."
-        )
-    return np.array([code[label] for label in listed])
+    return positions(column_or_1d(y), classes, name)
 
 
 def several(model: Any) -> bool:

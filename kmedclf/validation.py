@@ -245,6 +245,24 @@ def draw_seed(random_state: int | np.random.RandomState | None) -> int:
     return int(random_state)
 
 
+def positions(labels: Any, classes: np.ndarray, receiver: str) -> np.ndarray:
+    """Turn labels (n,) into positions in ``classes``, int32.
+
+    Raises
+    ------
+    ValueError
+        If a label given to ``receiver`` is no class.
+    """
+    codes = {label: code for code, label in enumerate(classes.tolist())}
+    index = np.array([codes.get(label, -1) for label in labels.tolist()], np.int32)
+    if np.any(index < 0):
+        raise ValueError(
+            f"Labels given to {receiver} must be among its classes, {listed(classes)}. "
+            f"Got {listed(labels[index < 0][:1])} instead."
+        )
+    return index
+
+
 def listed(labels: Any) -> str:
     """Write labels as in an error message, the first twelve of them."""
     plain = [label.item() if isinstance(label, np.generic) else label for label in labels]

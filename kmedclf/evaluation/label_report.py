@@ -11,8 +11,8 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 
 from kmedclf.evaluation.curves import curve_of
-from kmedclf.evaluation.plain import Stored, from_plain, to_plain
-from kmedclf.evaluation.report import FORMAT, SCORES, Estimate, Report
+from kmedclf.evaluation.plain import Stored, to_plain
+from kmedclf.evaluation.report import FORMAT, Estimate, Report, restored, score_lines
 
 AnyReport: TypeAlias = Any
 """A Report or a MultilabelReport: the values of y decide, which no type can tell."""
@@ -126,15 +126,8 @@ class MultilabelReport(Stored):
                 f"A report of several labels must be of format {FORMAT}. "
                 f"Got {content.get('format')!r} and the kind {content.get('kind')!r} instead."
             )
-        values = {field.name: from_plain(content[field.name]) for field in fields(cls)}
-        for name in ("classes", "class_names", "thresholds", "notes"):
-            values[name] = tuple(values[name])
-        values["scores"] = {name: Estimate(*value) for name, value in values["scores"].items()}
-        values["per_class"] = tuple(
-            LabelScores(*one[:3], *(Estimate(*value) for value in one[3:]))
-            for one in values["per_class"]
-        )
-        return cls(**values)
+        listed = "classes", "class_names", "thresholds", "notes"
+        return cls(**restored(cls, content, listed, LabelScores))
 
     def __repr__(self) -> str:
         """Say what was evaluated and how well it went."""
@@ -144,8 +137,7 @@ class MultilabelReport(Stored):
     def __str__(self) -> str:
         """Write headline numbers and labels as text."""
         width = max(map(len, self.class_names))
-        lines = [f"{self.n} images; {self.confidence:.0%} bootstrap intervals", ""]
-        lines += [f"{SCORES[name]:27} {value}" for name, value in self.scores.items()]
+        lines = score_lines(self)
         columns = ("AUC", "sensitivity", "specificity")
         lines += ["", f"{'label':{width}}  images  " + "".join(f"{name:22}" for name in columns)]
         lines += [

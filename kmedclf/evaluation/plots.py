@@ -1,6 +1,6 @@
 """All figures: charts take an Axes, panels a Figure or SubFigure, and return it."""
 
-from kmedclf.evaluation.charts import class_counts, class_weights, effect, folds, history
+from kmedclf.evaluation.charts import class_counts, class_weights, folds, history
 from kmedclf.evaluation.charts_of_comparison import accuracies
 from kmedclf.evaluation.charts_of_report import (
     confusion_matrix,
@@ -10,6 +10,7 @@ from kmedclf.evaluation.charts_of_report import (
     reliability,
     roc,
 )
+from kmedclf.evaluation.charts_of_search import effect
 from kmedclf.evaluation.diagram import network
 from kmedclf.evaluation.gradcam import explanations, gradcam, gradcam_map
 from kmedclf.evaluation.panels import mistakes, samples

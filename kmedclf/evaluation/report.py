@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -227,14 +228,8 @@ class Report(Stored):
             raise ValueError(
                 f"A report must be of format {FORMAT}. Got {content.get('format')!r} instead."
             )
-        values = {field.name: from_plain(content[field.name]) for field in fields(cls)}
-        for name in ("classes", "class_names", "never_predicted", "notes"):
-            values[name] = tuple(values[name])
-        values["scores"] = {name: Estimate(*value) for name, value in values["scores"].items()}
-        values["per_class"] = tuple(
-            ClassScores(*one[:3], *(Estimate(*value) for value in one[3:]))
-            for one in values["per_class"]
-        )
+        listed = "classes", "class_names", "never_predicted", "notes"
+        values = restored(cls, content, listed, ClassScores)
         values["reliability"] = tuple(Bin(*one) for one in values["reliability"])
         values["certainty"] = {k: Certainty(*one) for k, one in values["certainty"].items()}
         return cls(**values)
@@ -247,14 +242,36 @@ class Report(Stored):
     def __str__(self) -> str:
         """Write headline numbers and classes as text."""
         width = max(map(len, self.class_names))
-        lines = [f"{self.n} images; {self.confidence:.0%} bootstrap intervals", ""]
-        lines += [f"{SCORES[name]:27} {value}" for name, value in self.scores.items()]
+        lines = score_lines(self)
         lines += ["", f"{'class':{width}}  images  {'recall':22}{'precision':22}AUC"]
         lines += [
             f"{one.name:{width}}  {one.support:6}  {one.recall!s:22}{one.precision!s:22}{one.auc}"
             for one in self.per_class
         ]
         return "\n".join([*lines, "", *self.notes]).rstrip()
+
+
+def restored(
+    cls: type[Any], content: dict[str, Any], listed: Sequence[str], per_class: type[Any]
+) -> dict[str, Any]:
+    """Rebuild the fields of a report of either kind from what its ``to_dict`` gave.
+
+    ``listed`` are the fields that are tuples; ``per_class`` takes a name, two counts and estimates.
+    """
+    values = {field.name: from_plain(content[field.name]) for field in fields(cls)}
+    for name in listed:
+        values[name] = tuple(values[name])
+    values["scores"] = {name: Estimate(*value) for name, value in values["scores"].items()}
+    values["per_class"] = tuple(
+        per_class(*one[:3], *(Estimate(*value) for value in one[3:])) for one in values["per_class"]
+    )
+    return values
+
+
+def score_lines(report: Any) -> list[str]:
+    """Write the number of images and the headline numbers of a report of either kind."""
+    lines = [f"{report.n} images; {report.confidence:.0%} bootstrap intervals", ""]
+    return lines + [f"{SCORES[name]:27} {value}" for name, value in report.scores.items()]
 
 
 def true_ranks(proba: np.ndarray, true_index: np.ndarray) -> np.ndarray:
