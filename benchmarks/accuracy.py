@@ -108,15 +108,18 @@ def measure(estimator: Any, train: Any, val: Any, test: Any) -> dict[str, Any]:
     }
 
 
-def reached(rows: list[dict[str, Any]], goal: float) -> str:
-    """Say after how many epochs and seconds trainings first had an accuracy."""
+def reached(rows: list[dict[str, Any]], usual: list[dict[str, Any]]) -> str:
+    """Say after how many epochs and seconds trainings first had the mean accuracy of the usual."""
+    if not rows[0]["curve"] or not usual:
+        return "–"
+    goal = np.mean([row["accuracy"] for row in usual])
     firsts = [
         next(((n, s) for n, (s, a) in enumerate(row["curve"], 1) if a >= goal), None)
         for row in rows
     ]
     hits = [one for one in firsts if one]
-    if not rows[0]["curve"] or not hits:
-        return "–" if not rows[0]["curve"] else f"0 of {len(rows)}"
+    if not hits:
+        return f"0 of {len(rows)}"
     epochs, seconds = np.median(hits, axis=0)
     share = "" if len(hits) == len(rows) else f" ({len(hits)} of {len(rows)})"
     return f"{epochs:.0f} / {seconds:.0f} s{share}"
@@ -132,7 +135,6 @@ def table(results: list[dict[str, Any]]) -> str:
     for network, recipe in dict.fromkeys((one["network"], one["recipe"]) for one in results):
         rows = [r for r in results if (r["network"], r["recipe"]) == (network, recipe)]
         usual = [r for r in results if (r["network"], r["recipe"]) == (network, "reference")]
-        goal = float(np.mean([r["accuracy"] for r in usual])) if usual else 2.0
         seeds = sorted({r["seed"] for r in rows})
         means = [np.mean([r["accuracy"] for r in rows if r["seed"] == seed]) for seed in seeds]
         cells = [
@@ -144,7 +146,7 @@ def table(results: list[dict[str, Any]]) -> str:
             f"{np.mean([row['epochs'] for row in rows]):.0f}",
             f"{np.median([row['seconds'] for row in rows]):.1f}",
             f"{np.median([row['cpu_seconds'] for row in rows]):.1f}",
-            reached(rows, goal),
+            reached(rows, usual),
             f"{rows[0]['n_params']:,}",
             f"{len(rows)} ({len(seeds)} seeds)",
         ]

@@ -11,6 +11,8 @@ EXPECTED = {
     "check_estimator_tags_renamed": "scikeras defines _more_tags for scikit-learn before 1.6",
     "check_mixin_order": "scikeras puts BaseEstimator before ClassifierMixin",
 }
+# Attention's products of matrices are rounded by their number of rows: 6e-7 apart, 1e-7 is allowed.
+ROUNDED = {"check_methods_subset_invariance": "float32 rounding depends on the number of images"}
 
 SMALL = {
     "filters": 8,
@@ -18,7 +20,7 @@ SMALL = {
     "units": 32,
 }
 # check_class_weight_classifiers trains for 80 steps: too few for Adam at 0.001 on 8 kernels.
-RATES = {"CNNClassifier": 0.01, "ConvNetClassifier": 0.02}
+RATES = {"CNNClassifier": 0.01, "ConvNetClassifier": 0.02, "AlexNetClassifier": 0.005}
 
 
 def _small(name):
@@ -39,7 +41,8 @@ def test_sklearn(estimator, check):
 
 @pytest.mark.slow
 @parametrize_with_checks(
-    [_small(name) for name in SLOW], expected_failed_checks=lambda estimator: EXPECTED
+    [_small(name) for name in SLOW],
+    expected_failed_checks=lambda one: EXPECTED | (ROUNDED if "ViT" in type(one).__name__ else {}),
 )
 def test_sklearn_on_slow_networks(estimator, check):
     check(estimator)

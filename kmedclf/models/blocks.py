@@ -99,6 +99,16 @@ def padded(x: Any, pixels: int) -> Any:
     return keras.layers.ZeroPadding2D(pixels)(x)
 
 
+def every_second(x: Any) -> Any:
+    """Keep every second row and column of images, for a 1 × 1 convolution after it.
+
+    In one step, a 1 × 1 convolution of stride 2, the gradient for a batch of one image corrupts
+    memory on CPUs (TensorFlow 2.21 with oneDNN). Pooling by one pixel gives a slice's numbers, and
+    unlike a slice's its gradient runs on all cores.
+    """
+    return keras.layers.AveragePooling2D(1, strides=2)(x)
+
+
 def per_layer(estimator: Any, name: str, n: int | None = None) -> tuple[Any, ...]:
     """Give a parameter's value for each layer, where it may be one for all or a tuple.
 

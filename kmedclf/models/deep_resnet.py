@@ -7,7 +7,14 @@ from typing import Any, Literal
 
 import keras
 
-from kmedclf.models.blocks import Stem, batch_norm, keeps_pixels, padded, stem_kernel
+from kmedclf.models.blocks import (
+    Stem,
+    batch_norm,
+    every_second,
+    keeps_pixels,
+    padded,
+    stem_kernel,
+)
 from kmedclf.params import PositiveInt
 from kmedclf.pretrained import PretrainedClassifier, Published
 
@@ -81,8 +88,7 @@ class DeepResNetClassifier(PretrainedClassifier):
             x = keras.layers.ReLU()(x)
             x = _conv(x, filters, 3, f"{name}.conv2", f"{name}.bn2")
         if strides > 1 or shortcut.shape[-1] != out:
-            # Of stride 1 on every second pixel: see ResNetClassifier.
-            less = shortcut[:, ::2, ::2] if strides > 1 else shortcut
+            less = every_second(shortcut) if strides > 1 else shortcut
             shortcut = _conv(less, out, 1, f"{name}.downsample.0", f"{name}.downsample.1")
         return keras.layers.ReLU()(keras.layers.Add()([shortcut, x]))
 

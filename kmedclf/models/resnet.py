@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from kmedclf.base import ImageClassifier
-from kmedclf.models.blocks import conv_bn, window
+from kmedclf.models.blocks import conv_bn, every_second, window
 from kmedclf.params import Activation, PositiveInt
 
 
@@ -82,9 +82,7 @@ class ResNetClassifier(ImageClassifier):
         return x
 
     def _block(self, x: Any, filters: int) -> Any:
-        # A 1 × 1 convolution of stride 2, in two steps: in one, the gradient for a batch of one
-        # image corrupts memory on CPUs (TensorFlow 2.21 with oneDNN).
-        shortcut = keras.layers.Conv2D(filters, 1)(x[:, ::2, ::2])
+        shortcut = keras.layers.Conv2D(filters, 1)(every_second(x))
         x = conv_bn(x, filters, (3, 3), strides=2)
         for _ in range(self.layers_per_block - 1):
             x = keras.layers.Activation(self.activation)(x)
