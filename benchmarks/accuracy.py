@@ -21,13 +21,14 @@ from typing import Any
 
 import keras
 import numpy as np
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 import kmedclf
 from benchmarks._common import arguments, headline, machine, say, write
 from kmedclf import recipes, runs
+from kmedclf.evaluation import evaluate
 from kmedclf.evaluation.published import published
+from kmedclf.heads import head_of
 from kmedclf.studies import pools
 
 NETWORKS = ("MLP", "CNN", "ResNet")
@@ -40,9 +41,10 @@ KEPT = {"epochs", "batch_size", "early_stopping"}
 class Clock(keras.callbacks.Callback):
     """Score a network after every epoch, outside the seconds of the training."""
 
-    def __init__(self, X: np.ndarray, y: np.ndarray) -> None:
+    def __init__(self, X: np.ndarray, y: np.ndarray, classes: np.ndarray) -> None:
         super().__init__()
-        self.X, self.y = X, y
+        self.X, self.head = X, head_of(y)
+        self.y = self.head.encode(y, classes, "Clock")
         self.curve: list[tuple[float, float]] = []
         self.scoring = self.cpu = 0.0
 
@@ -54,8 +56,8 @@ class Clock(keras.callbacks.Callback):
         """Note seconds and accuracy."""
         now, cpu = time.perf_counter(), time.process_time()
         seconds = now - self._began - self.scoring
-        best = self.model.predict(self.X.astype(np.float32), batch_size=64, verbose=0).argmax(1)
-        self.curve.append((seconds, float(np.mean(best == self.y))))
+        logits = self.model.predict(self.X.astype(np.float32), batch_size=64, verbose=0)
+        self.curve.append((seconds, self.head.accuracy(self.y, logits)))
         self.scoring += time.perf_counter() - now
         self.cpu += time.process_time() - cpu
 
@@ -78,7 +80,8 @@ def cuts(data: runs.Data, folds: int, seed: int, official: bool) -> Iterator[tup
         yield data.splits["train"], data.splits.get("val"), data.splits["test"]
         return
     X, y = (np.concatenate(one) for one in zip(*data.splits.values(), strict=True))
-    cut = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y)
+    strata = head_of(y).strata(y, 1 / folds)
+    cut = StratifiedKFold(folds, shuffle=True, random_state=seed).split(strata, strata)
     for train, test in cut:
         yield (X[train], y[train]), None, (X[test], y[test])
 
@@ -86,18 +89,17 @@ def cuts(data: runs.Data, folds: int, seed: int, official: bool) -> Iterator[tup
 def measure(estimator: Any, train: Any, val: Any, test: Any) -> dict[str, Any]:
     """Train and score once."""
     stops = recipes.parameters(estimator)["early_stopping"]
-    clock = None if stops else Clock(*test)
+    clock = None if stops else Clock(*test, head_of(train[1]).classes(None, train[1], "fit"))
     held = {"X_val": val[0], "y_val": val[1]} if stops and val else {}
     estimator.set_params(callbacks=[clock] if clock else None)
     began, cpu = time.perf_counter(), time.process_time()
     estimator.fit(*train, **held)
     seconds = time.perf_counter() - began - (clock.scoring if clock else 0.0)
     cpu = time.process_time() - cpu - (clock.cpu if clock else 0.0)
-    probability = estimator.predict_proba(test[0])
-    scores = probability[:, 1] if probability.shape[1] == 2 else probability
+    scores = evaluate(estimator, *test, n_bootstrap=0).scores
     return {
-        "accuracy": float(np.mean(estimator.classes_[probability.argmax(1)] == test[1])),
-        "auc": float(roc_auc_score(test[1], scores, multi_class="ovr")),
+        "accuracy": scores["accuracy"].value,
+        "auc": scores["auc_macro"].value,
         "seconds": seconds,
         "cpu_seconds": cpu,
         "epochs": len(estimator.history_["loss"]),

@@ -37,6 +37,14 @@ def test_quick_forms_print_a_table_and_write_json(script, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("split", [[], ["--official"]])
+def test_accuracy_of_several_labels(split):
+    done = run("accuracy", "--data", "synthetic-findings", "--recipes", "reference", "fast", *split)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| MLP | ") == 2
+
+
+@pytest.mark.slow
 def test_a_contestant_that_fails_is_reported_and_the_others_go_on(tmp_path):
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho no torch here >&2\nexit 1\n")
