@@ -10,8 +10,10 @@ import sys
 import time
 from functools import partial
 
+import numpy as np
 import pytest
 from cli_helpers import NAMES, invoke, read, refused, train_mlp, write_npz
+from PIL import Image
 
 import kmedclf
 from kmedclf import recipes
@@ -218,27 +220,36 @@ def test_demo_says_synthetic_and_compares(monkeypatch):
     assert "176,648" in done.stdout
 
 
-def _train(npz, out, *more):
+def _start(*command):
     env = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-    command = [SCRIPT, "train", "cnn", "--data", npz, "--out", out, "-p", "filters=4", *more]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     # Jobs in the background of a shell ignore interruptions, and so would what they start.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    command = [str(part) for part in command]
+    command = [SCRIPT, *map(str, command)]
     return subprocess.Popen(command, env=env, text=True, preexec_fn=heed, **pipes)
 
 
-def test_a_real_process_prints_a_table_and_no_chatter(npz, tmp_path):
-    process = _train(npz, tmp_path / "run", "--epochs", 1)
-    printed, complaints = process.communicate(timeout=120)
-    assert complaints == ""
-    assert printed.splitlines()[0].startswith("CNNClassifier on tiny cells")
-    assert process.returncode == 0
+def test_real_processes_print_tables_and_no_chatter(npz, tmp_path):
+    run, image = tmp_path / "run", tmp_path / "cell.png"
+    Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save(image)
+    commands = [
+        ("train", "cnn", "--data", npz, "--out", run, "--epochs", 1, "-p", "recipe=fast"),
+        ("evaluate", run, "--data", npz),
+        ("predict", run, image),
+        ("report", run, "--data", npz),
+        ("audit", "--data", npz),
+    ]
+    for command in commands:
+        process = _start(*command)
+        printed, complaints = process.communicate(timeout=120)
+        assert (complaints, process.returncode) == ("", 0), command
+        assert printed.strip(), command
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_an_interrupted_training_leaves_nothing(npz, tmp_path):
-    process = _train(npz, tmp_path / "run", "--epochs", 100_000, "-p", "early_stopping=false")
+    network = "train", "cnn", "-p", "filters=4", "-p", "early_stopping=false", "--epochs", 100_000
+    process = _start(*network, "--data", npz, "--out", tmp_path / "run")
     deadline = time.monotonic() + 60
     while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -54,9 +54,13 @@ def start_tensorflow(ctx: typer.Context) -> None:
     """Import TensorFlow without what it says about itself; errors that it logs are shown."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors
     with console.status("Starting TensorFlow"), nullcontext() if ctx.obj else _without_chatter():
+        import tensorflow as tf
+
         from kmedclf import devices, models  # noqa: F401
 
         devices.gpus()
+        # The first bytes that are transposed call forth a line about oneDNN, at error level.
+        tf.function(tf.transpose)(tf.zeros((2, 2), tf.uint8))
 
 
 @contextmanager
@@ -66,6 +70,7 @@ def _without_chatter() -> Iterator[None]:
     TensorFlow's first lines come before it has read the level above.
     """
     chatter = r"[IW]\d{4} \d|WARNING: All log messages before absl::InitializeLog"
+    chatter += r"|E\d{4} .*oneDNN supports DT_UINT8 only"
     if not Path("/dev/nvidiactl").exists():  # without a GPU, it is no error that there is none
         chatter += r"|E\d{4} .*failed call to cuInit"
     stderr = os.dup(2)

@@ -151,7 +151,7 @@ def predict(
 
     Of networks with several labels an image, those of a probability above 0.5, joined by "|".
     """
-    from kmedclf import members, runs
+    from kmedclf import runs
     from kmedclf.datasets.folder import find_images
 
     runs.check_run(folder)
@@ -159,6 +159,8 @@ def predict(
         raise FileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
     paths = find_images(images)
     start_tensorflow(ctx)
+    from kmedclf import members
+
     estimator, names = runs.read(folder)
     probabilities = estimator.predict_proba(paths)
     _say_resized(estimator, paths)
