@@ -176,13 +176,14 @@ def wanted(args: argparse.Namespace, network: str) -> dict[str, dict[str, Any]]:
 
 
 def resized(data: runs.Data, side: int) -> runs.Data:
-    """Shrink images by averaging over areas."""
-    splits = {
-        split: (
-            np.rint(keras.ops.image.resize(X, (side, side), antialias=True)).astype(np.uint8), y
-        )
-        for split, (X, y) in data.splits.items()
-    }  # fmt: skip
+    """Shrink images, grey or in colour, by averaging over areas."""
+
+    def small(X: np.ndarray) -> np.ndarray:
+        pixels = X if X.ndim == 4 else X[..., None]
+        made = keras.ops.image.resize(pixels, (side, side), antialias=True)
+        return np.rint(made).astype(np.uint8).reshape(len(X), side, side, *X.shape[3:])
+
+    splits = {split: (small(X), y) for split, (X, y) in data.splits.items()}
     return pools.resplit(data, splits, image_shape=list(splits["train"][0].shape[1:]))
 
 

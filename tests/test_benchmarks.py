@@ -37,9 +37,9 @@ def test_quick_forms_print_a_table_and_write_json(script, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", [[], ["--official"]])
-def test_accuracy_of_several_labels(split):
-    done = run("accuracy", "--data", "synthetic-findings", "--recipes", "reference", "fast", *split)
+@pytest.mark.parametrize("more", [[], ["--official"], ["--side", "16"]])
+def test_accuracy_of_grey_images_with_several_labels(more):
+    done = run("accuracy", "--data", "synthetic-findings", "--recipes", "reference", "fast", *more)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| MLP | ") == 2
 
