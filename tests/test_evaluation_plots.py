@@ -174,6 +174,12 @@ def test_history_marks_the_best_epoch():
     plots.history({"accuracy": [0.1], "loss": [1.0]}, best_epoch=1)  # without validation
 
 
+@pytest.mark.parametrize(("first", "scale"), [(2.0, "linear"), (4000.0, "log")])
+def test_one_bad_start_hides_no_other_loss(first, scale):
+    histories = [{"accuracy": [0.1] * 4, "loss": [one, 1.4, 1.2, 0.0]} for one in (1.5, first)]
+    assert plots.folds(histories).axes[1].get_yscale() == scale
+
+
 def test_mistakes_are_the_surest_ones():
     figure = plots.mistakes(REPORT, X, n=3)
     sure = np.where(REPORT.right, 0, REPORT.proba.max(axis=1))

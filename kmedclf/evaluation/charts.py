@@ -200,4 +200,9 @@ def _epochs(ax: Axes, name: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.grid(axis="y")
     if name == "loss":
-        ax.set_ylim(bottom=0)
+        drawn = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in ax.lines])
+        drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+        if len(drawn) and drawn.max() > 100 * np.median(drawn):  # one bad start would hide the rest
+            ax.set_yscale("log")
+        else:
+            ax.set_ylim(bottom=0)
