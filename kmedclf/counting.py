@@ -18,4 +18,4 @@ def count(what: str) -> None:
 def counts() -> dict[str, int]:
     """Return how often what was counted so far."""
     with _counting:
-        return {name: _counts[name] for name in ("builds", "traces", "borrowed")}
+        return {name: _counts[name] for name in ("builds", "traces", "borrowed", "feeds")}

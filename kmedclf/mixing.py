@@ -8,8 +8,6 @@ import tensorflow as tf
 
 from kmedclf.augment_sets import uniform
 
-METHODS = ("mixup", "cutmix")
-
 
 def mixed(dataset: tf.data.Dataset, n_classes: int, alphas: dict[str, Any]) -> tf.data.Dataset:
     """Mix every chunk of a dataset.
@@ -21,7 +19,7 @@ def mixed(dataset: tf.data.Dataset, n_classes: int, alphas: dict[str, Any]) -> t
         (2,).
     n_classes : int
         Length of a one-hot label.
-    alphas : dict of str to number
+    alphas : dict of str to tf.Tensor of shape (), float32
         Alpha by method; without any, images and classes stay as they are.
 
     Returns
@@ -29,7 +27,6 @@ def mixed(dataset: tf.data.Dataset, n_classes: int, alphas: dict[str, Any]) -> t
     tf.data.Dataset
         Of images, labels (b, k) and weights, all float32.
     """
-    alphas = {name: tf.convert_to_tensor(alpha) for name, alpha in alphas.items()}
 
     def load(images: Any, y: Any, weight: Any, seed: Any) -> Any:
         if not alphas:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kmedclf import devices, loops, mixing, network, optimizers, passes, step, views
+from kmedclf import devices, loops, network, optimizers, passes, step, views
 from kmedclf.counting import count
 from kmedclf.heads import HEADS
 from kmedclf.network import Spec
@@ -125,42 +125,6 @@ class Program:
 
     # -- graph functions ---------------------------------------------------------------------
 
-    def stream(
-        self,
-        rows: Rows,
-        batch_size: int,
-        augment: tuple[Any, ...],
-        seed: int,
-        epochs: tuple[int, int],
-    ) -> Any:
-        """Open what `train_epoch` reads: the rows of all epochs, shuffled and augmented.
-
-        Parameters
-        ----------
-        rows : Rows
-            The rows.
-        batch_size : int
-            Rows in a gradient step.
-        augment : tuple
-            As from `kmedclf.augment.resolve`.
-        seed : int
-            Seed of order and augmentation.
-        epochs : tuple of int
-            Number of the first epoch, and of the one after the last.
-
-        Returns
-        -------
-        tf.data iterator
-            Of chunks of whole batches: images, labels, weights.
-        """
-        images, number = rows.images.tensor, self._images.number(rows.images)
-        static = rows.images.on_disk, augment, rows.copy is not None
-        columns = rows.columns
-        scalars = _INDEX, _INDEX, _INDEX, tf.TensorSpec([2], tf.int64)
-        given = (*signature(images, *columns), *scalars)
-        graph = self._graph(self._stream, (images.dtype, *static), given, static)
-        return graph(images, *columns, number, batch_size, seed, epochs)
-
     def train_epoch(
         self, stream: Any, n_rows: int, batch_size: int, rates: np.ndarray | None = None
     ) -> tuple[float, float]:
@@ -169,7 +133,7 @@ class Program:
         Parameters
         ----------
         stream : iterator
-            As from `stream`.
+            As from `kmedclf.feeds.Feed.open`.
         n_rows : int
             Rows in an epoch.
         batch_size : int
@@ -227,7 +191,8 @@ class Program:
             tf.TensorSpec([None, *y.shape[1:]], y.dtype),
             tf.TensorSpec([None, *weight.shape[1:]], tf.float32),
         )
-        return self._graph(self._train_step, (x.dtype, jit), given, jit_compile=jit)(x, y, weight)
+        graph = self._graph(self._train_step, (*given, jit), given, jit_compile=jit)
+        return graph(x, y, weight)
 
     def _graph(
         self,
@@ -253,23 +218,6 @@ class Program:
     def set_rate(self, rate: Any) -> None:
         """Set the learning rate, in a graph or outside."""
         self.model.optimizer.learning_rate = rate
-
-    def _stream(
-        self, on_disk: bool, augment: tuple[Any, ...], copies: bool, images: Any, *given: Any
-    ) -> Any:
-        *columns, number, batch_size, seed, epochs = given
-        dataset = passes.make_stream(
-            self._images.fetch(images, number, on_disk),
-            self.spec.image_shape,
-            tuple(columns),
-            batch_size,
-            seed,
-            epochs,
-            augment=augment,
-            copies=copies,
-        )
-        alphas = {name: self._knobs[name] for name in mixing.METHODS if name in self._options}
-        return iter(passes.plain(mixing.mixed(dataset, self.spec.n_classes, alphas).prefetch(1)))
 
     def _train_epoch(
         self, scheduled: bool, stream: Any, n_rows: Any, batch_size: Any, rates: Any

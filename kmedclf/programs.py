@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
+from kmedclf import feeds
 from kmedclf.counting import count, counts
 from kmedclf.network import Spec
 from kmedclf.program import Program
@@ -84,7 +85,7 @@ def stats() -> dict[str, int]:
     -------
     dict
         ``builds`` (networks built), ``traces`` (graph functions traced), ``borrowed`` (times a
-        program was lent) and ``idle`` (programs kept).
+        program was lent), ``feeds`` (graphs traced that read images) and ``idle`` (programs kept).
     """
     with _lock:
         idle = sum(map(len, _idle.values()))
@@ -92,15 +93,17 @@ def stats() -> dict[str, int]:
 
 
 def clear() -> None:
-    """Forget all idle programs; fitted estimators are unaffected."""
+    """Forget all idle programs and feeds; fitted estimators are unaffected."""
     with _lock:
         _idle.clear()
+    feeds.clear()
 
 
 def _after_fork() -> None:
     global _forked
     _forked = counts()["builds"] > 0
     _idle.clear()
+    feeds.clear()
 
 
 if hasattr(os, "register_at_fork"):

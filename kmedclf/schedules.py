@@ -43,8 +43,13 @@ class Schedule:
     @property
     def knobs(self) -> dict[str, float]:
         """Numbers that a compiled program reads from variables."""
-        names = ("weight_decay", "l2", "mixup", "cutmix")
-        return {name: float(getattr(self, name) or 0.0) for name in names}
+        return {"weight_decay": float(self.weight_decay or 0.0), "l2": float(self.l2)}
+
+    @property
+    def mixes(self) -> dict[str, float]:
+        """Alphas of the methods by which images are mixed, where any are."""
+        given = {"mixup": self.mixup, "cutmix": self.cutmix}
+        return {name: float(alpha) for name, alpha in given.items() if alpha}
 
 
 @dataclass

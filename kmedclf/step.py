@@ -14,7 +14,7 @@ from kmedclf.network import Spec
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
 
-KNOBS = ("weight_decay", "l2", "mixup", "cutmix")
+KNOBS = ("weight_decay", "l2")
 """Parameters that compiled programs read from variables."""
 
 
@@ -39,7 +39,8 @@ def options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
         chosen |= {"momentum": estimator.momentum, "nesterov": estimator.nesterov}
     if estimator.weight_decay is not None:
         chosen["weight_decay"] = True
-    chosen |= {name: True for name in ("l2", "mixup", "cutmix") if getattr(estimator, name)}
+    if estimator.l2:
+        chosen["l2"] = True
     if estimator.clipnorm is not None:
         chosen["clipnorm"] = estimator.clipnorm
     if estimator.accumulate_steps > 1:

@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kmedclf import programs
+from kmedclf import feeds, programs
+from kmedclf.feeds import Feed
 from kmedclf.network import Spec
 from kmedclf.pipeline import Rows
 from kmedclf.program import Program, Weights
@@ -91,7 +92,7 @@ def train(task: Task, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Sta
     State
         The result; its history includes that of ``task.start``.
     """
-    with programs.borrow(task.spec) as program:
+    with programs.borrow(task.spec) as program, feeds.borrow() as feed:
         schedule = task.schedule
         fresh = np.random.SeedSequence([task.seed, 0])
         program.reset(fresh, schedule.learning_rate, schedule.knobs)
@@ -103,7 +104,7 @@ def train(task: Task, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Sta
                 program.load_optimizer(task.start.optimizer)
             history = {name: list(values) for name, values in task.start.history.items()}
         base = float(program.model.optimizer.learning_rate)
-        state = _Run(program, task, base).epochs(history, callbacks)
+        state = _Run(program, feed, task, base).epochs(history, callbacks)
         state.n_params = program.n_params
         state.optimizer = program.optimizer_state() if task.keep_optimizer else None
         return state
@@ -114,6 +115,7 @@ class _Run:
     """One borrowed program going over its data epoch by epoch, from a learning rate on."""
 
     program: Program
+    feed: Feed
     task: Task
     learning_rate: float
 
@@ -133,12 +135,14 @@ class _Run:
             steps=self.steps,
         )
         best = None
-        stream = self.program.stream(
+        stream = self.feed.open(
             self.task.rows,
             schedule.batch_size,
             self.task.augment,
             self.task.seed,
             (first + 1, last + 1),
+            schedule.mixes,
+            self.task.spec.n_classes,
         )
         hooks.on_train_begin()
         for epoch in range(first + 1, last + 1):

@@ -10,7 +10,7 @@ import pytest
 from helpers import ALL, EVERY, data, make, run
 from sklearn.model_selection import GridSearchCV
 
-from kmedclf import programs
+from kmedclf import feeds, programs
 
 X, y = data()
 
@@ -80,6 +80,22 @@ def test_idle_programs_are_bounded(monkeypatch):
     assert programs.stats()["builds"] == builds
     fits[2].predict(X)
     assert programs.stats()["builds"] == builds + 1
+
+
+def test_networks_share_the_graph_that_reads_images(monkeypatch):
+    monkeypatch.setattr(feeds, "MAX_GRAPHS", 2)
+    programs.clear()
+    before = programs.stats()["feeds"]
+    for units in (3, 4):
+        make("MLPClassifier", units=units, epochs=1).fit(X, y)
+    make("CNNClassifier", epochs=1, mixup=0.1).fit(X, y)
+    make("CNNClassifier", epochs=1, mixup=0.2).fit(X[:20], y[:20])
+    assert programs.stats()["feeds"] == before + 2  # with mixing, and without
+    for augment in ("flip_rotate", "dihedral", "shift"):
+        make("MLPClassifier", epochs=1, augment=augment).fit(X, y)
+    assert len(feeds._idle[0]._graphs) == 2
+    programs.clear()
+    assert feeds._idle == []
 
 
 def test_fitted_estimators_outlive_the_cache():
