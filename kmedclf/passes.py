@@ -128,19 +128,19 @@ def _augmented(images: Any, augment: tuple[Any, ...], key: Any, size: Any) -> An
     pieces = 1 if most > MOST else -(-size // most)
     piece = -(-size // pieces)
     n = tf.shape(images)[0]
-    whole = tf.pad(images, [[0, pieces * piece - n], [0, 0], [0, 0], [0, 0]])
 
-    def one(given: tuple[Any, Any]) -> Any:
-        images, number = given
-        augmented = make(augment, images.dtype)(images, key + tf.stack([number, 0]))
+    def one(number: Any) -> Any:
+        part = images[number * piece : (number + 1) * piece]
+        part = tf.pad(part, [[0, piece - tf.shape(part)[0]], [0, 0], [0, 0], [0, 0]])
+        augmented = make(augment, images.dtype)(part, key + tf.stack([number, 0]))
         if images.dtype.is_integer:  # a quarter of the memory of float32, or half of it
             augmented = tf.saturate_cast(tf.round(augmented), images.dtype)
         return tf.ensure_shape(augmented, [None, *shape])
 
     if most > MOST:  # a loop takes time
-        return one((whole, 0))[:n]
-    cut = tf.reshape(whole, [pieces, piece, *shape]), tf.range(pieces)
-    augmented = tf.map_fn(one, cut, fn_output_signature=images.dtype, parallel_iterations=1)
+        return one(0)[:n]
+    kind = images.dtype
+    augmented = tf.map_fn(one, tf.range(pieces), fn_output_signature=kind, parallel_iterations=1)
     return tf.reshape(augmented, [-1, *shape])[:n]
 
 
