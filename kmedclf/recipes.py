@@ -34,7 +34,7 @@ _ONE_CYCLE: dict[str, Any] = {
     "early_stopping": False,
     "augment": ("dihedral", "shift"),
 }
-_MLP: dict[str, Any] = {"units": 512, "batch_norm": True, "dropout": 0.3, "normalize": True}
+_MLP: dict[str, Any] = {"units": 512, "batch_norm": True, "normalize": True, "augment": True}
 _CNN: dict[str, Any] = {"normalize": True, "learning_rate": 5e-3}
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
@@ -61,7 +61,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "best": {
         "ImageClassifier": {**_ONE_CYCLE, "epochs": 60, "precision": "mixed"},
-        "MLPClassifier": {**_MLP, "epochs": 200},
+        "MLPClassifier": {**_MLP, "epochs": 200, "dropout": 0.3},
         "CNNClassifier": {**_CNN, "epochs": 100},
     },
 }
