@@ -1,8 +1,9 @@
 """Recipes: whole sets of training and network parameters, as data.
 
 A parameter that stands at ``"auto"`` takes the recipe's value; any other value wins over it.
-``fast`` and ``best`` turn, mirror and shift images: right for cells and slices, wrong for most
-X-rays, whose ``augment`` is to be given. ``benchmarks/accuracy.py`` measures them.
+``fast`` and ``best`` turn and mirror images, and shift them where the network is no MLP: right for
+cells and slices, wrong for most X-rays, whose ``augment`` is to be given.
+``benchmarks/accuracy.py`` measures them.
 
 References
 ----------
