@@ -62,7 +62,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "best": {
         "ImageClassifier": {**_ONE_CYCLE, "epochs": 60, "precision": "mixed"},
-        "MLPClassifier": {**_MLP, "epochs": 200, "dropout": 0.3},
+        "MLPClassifier": {**_MLP, "epochs": 200},
         "CNNClassifier": {**_CNN, "epochs": 100},
     },
 }
