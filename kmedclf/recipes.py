@@ -35,7 +35,9 @@ _ONE_CYCLE: dict[str, Any] = {
     "early_stopping": False,
     "augment": ("dihedral", "shift"),
 }
-_MLP: dict[str, Any] = {"units": 512, "batch_norm": True, "normalize": True, "augment": True}
+_MLP: dict[str, Any] = {
+    "units": 512, "batch_norm": True, "augment": True, "precision": "float32",
+}  # fmt: skip
 _CNN: dict[str, Any] = {"normalize": True, "learning_rate": 5e-3}
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
