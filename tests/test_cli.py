@@ -239,11 +239,15 @@ def test_real_processes_print_tables_and_no_chatter(npz, tmp_path):
         ("report", run, "--data", npz),
         ("audit", "--data", npz),
     ]
+    first_lines = []
     for command in commands:
         process = _start(*command)
         printed, complaints = process.communicate(timeout=120)
         assert (complaints, process.returncode) == ("", 0), command
         assert printed.strip(), command
+        first_lines.append(printed.splitlines()[0])
+    assert first_lines[0].startswith("CNNClassifier on tiny cells")
+    assert first_lines[2] == "path,prediction,probability"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
