@@ -60,7 +60,8 @@ def start_tensorflow(ctx: typer.Context) -> None:
 
         devices.gpus()
         # The first bytes that are transposed call forth a line about oneDNN, at error level.
-        tf.function(tf.transpose)(tf.zeros((2, 2), tf.uint8))
+        with tf.device("CPU:0"):
+            tf.function(tf.transpose)(tf.zeros((2, 2), tf.uint8))
 
 
 @contextmanager
