@@ -14,6 +14,7 @@ the seconds. --ablate adds a recipe with one ingredient at a time as in the refe
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="*", choices=recipes.RECIPES, default=["reference"])
     parser.add_argument("--ablate", nargs="*", choices=recipes.RECIPES, default=[])
     parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--first", type=int, help="only so many folds of every seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--official", action="store_true", help="the set's own splits")
     parser.add_argument("--unique", action="store_true", help="leave out identical images")
@@ -212,7 +214,8 @@ def main() -> None:
     for network in args.networks:
         for recipe, way in wanted(args, network).items():
             for seed in args.seeds:
-                for fold, cut in enumerate(cuts(data, args.folds, seed, args.official)):
+                of_seed = cuts(data, args.folds, seed, args.official)
+                for fold, cut in enumerate(itertools.islice(of_seed, args.first)):
                     key = {"network": network, "recipe": recipe, "way": way, "seed": seed,
                            "fold": fold, "data": data.description}  # fmt: skip
                     key = json.loads(json.dumps(key))

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kmedclf import feeds, programs
+from kmedclf import devices, feeds, programs
 from kmedclf.feeds import Feed
 from kmedclf.network import Spec
 from kmedclf.pipeline import Rows
@@ -107,7 +107,8 @@ def train(task: Task, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Sta
         state = _Run(program, feed, task, base).epochs(history, callbacks)
         state.n_params = program.n_params
         state.optimizer = program.optimizer_state() if task.keep_optimizer else None
-        return state
+    devices.give_memory_back()
+    return state
 
 
 @dataclass

@@ -133,6 +133,26 @@ def test_forty_fits_in_flat_memory():
     _watch_fits("CNNClassifier", 40)
 
 
+FOLDS = """
+import json, psutil
+from helpers import data, make
+X, y = data(600)
+grown = []
+for filters in (16, 32, 48, 64):
+    estimator = make("CNNClassifier", epochs=1, filters=filters, kernel_size=5, augment=True)
+    for fold in range(3):
+        before = psutil.Process().memory_info().rss
+        estimator.fit(X[: 400 + fold], y[: 400 + fold]).score(X[400 + fold :], y[400 + fold :])
+        grown.append((psutil.Process().memory_info().rss - before) / 2**20)
+print(json.dumps(grown))
+"""
+
+
+def test_further_folds_of_a_candidate_grow_no_memory():
+    grown = np.reshape(json.loads(run(FOLDS).splitlines()[-1]), (4, 3))
+    assert grown[1:, 1:].mean() < 0.5  # the first network's also start TensorFlow's threads
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_hundred_fits_in_flat_memory(name):
