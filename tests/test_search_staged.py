@@ -96,7 +96,15 @@ def test_halving_equals_scikit_learn():
 
 @pytest.mark.parametrize(
     ("n", "epochs", "least", "rungs"),
-    [(9, 9, 1, [1, 3, 9]), (4, 9, 1, [3, 9]), (2, 9, 1, [9]), (9, 2, 1, [1]), (9, 9, 4, [4])],
+    [
+        (9, 9, 1, [1, 3, 9]),
+        (9, 26, 1, [2, 6, 26]),
+        (4, 9, 1, [3, 9]),
+        (2, 9, 1, [9]),
+        (9, 2, 1, [1, 2]),
+        (9, 9, 4, [4, 9]),
+        (9, 9, 20, [9]),
+    ],
 )
 def test_rungs(n, epochs, least, rungs):
     search = StagedSearchCV(

@@ -43,8 +43,8 @@ class StagedSearchCV(CrossValidatedSearch):
     factor : int, default=3
         For "halving": how many times fewer candidates get how many times more epochs.
     min_resources : int, default=1
-        For "halving": least epochs of the first round. It gets more where the last round would
-        otherwise stay below the estimator's ``epochs``.
+        For "halving": least epochs of the first round. It gets more where the estimator's
+        ``epochs``, which the last round has, are many more than the rounds would come to.
     n_jobs : int or None, default=None
         Fits at the same time.
     subset : float, ("first", float) or None, default=None
@@ -225,15 +225,14 @@ class StagedSearchCV(CrossValidatedSearch):
         return table.best(rows)
 
     def _rungs(self, n: int) -> list[int]:
-        """Give the epochs of every round; the last one gets as near to all as it can."""
+        """Give the epochs of every round; the last one has all, as the final fit will."""
         _, most = self._resource()
-        least = min(self.min_resources, most)
-        rounds = 1
-        while self.factor**rounds <= n:
-            rounds += 1
-        least = max(least, most // self.factor ** (rounds - 1))
-        epochs = (least * self.factor**number for number in range(rounds))
-        return [number for number in epochs if number <= most]
+        shorter = 0
+        while self.factor ** (shorter + 1) <= n:
+            shorter += 1
+        least = max(self.min_resources, most // self.factor**shorter)
+        epochs = (least * self.factor**number for number in range(shorter))
+        return [number for number in epochs if number < most] + [most]
 
     def _work(self, stage: Stage) -> float:
         left = len(self._candidates(stage))
