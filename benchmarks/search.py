@@ -10,7 +10,7 @@ stopping and no final fit, float32 unless said otherwise and as many threads as 
 stock        plain scikeras ``KerasClassifier`` and scikit-learn's ``GridSearchCV``, Keras'
              augmentation layers inside the model, float images
 ours         this package, ``GridSearchCV``, one process
-ours_2_jobs  the same with ``n_jobs=2``
+ours_2_jobs  this package's ``StagedSearchCV`` with one stage and ``n_jobs=2``
 ours_mixed   ``ours`` with ``precision="mixed"``: bfloat16 on CPUs that have it
 ours_mixed_2_jobs
              both
@@ -113,6 +113,7 @@ def our_search(network: str, args: argparse.Namespace, way: str) -> Any:
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
     from kmedclf import CNNClassifier, MLPClassifier
+    from kmedclf.search import StagedSearchCV
 
     estimator = {"cnn": CNNClassifier, "mlp": MLPClassifier}[network](
         epochs=args.epochs,
@@ -122,8 +123,10 @@ def our_search(network: str, args: argparse.Namespace, way: str) -> Any:
         precision="mixed" if "mixed" in way else "float32",
         random_state=0,
     )
-    grid, n_jobs = GRIDS[args.stage][1], 2 if "2_jobs" in way else 1
-    return GridSearchCV(estimator, grid, cv=StratifiedKFold(3), refit=False, n_jobs=n_jobs)
+    grid, cv = GRIDS[args.stage][1], StratifiedKFold(3)
+    if "2_jobs" in way:
+        return StagedSearchCV(estimator, [grid], cv=cv, refit=False, n_jobs=2)
+    return GridSearchCV(estimator, grid, cv=cv, refit=False)
 
 
 def work(way: str, args: argparse.Namespace) -> dict[str, Any]:

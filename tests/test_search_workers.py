@@ -1,5 +1,6 @@
 """Searches in several processes: the same results, and what every process gets for itself."""
 
+import os
 import time
 from itertools import chain
 
@@ -7,7 +8,7 @@ import joblib
 import numpy as np
 import pytest
 from helpers import run
-from searching import X_VAL, Y_VAL, X, Y, mlp, scores
+from searching import FLAT, X_VAL, Y_VAL, Probe, X, Y, mlp, scores
 
 from kmedclf import devices
 from kmedclf.search import Range, StagedSearchCV, TunerSearchCV
@@ -23,6 +24,19 @@ def test_workers_do_not_change_the_result():
     for one, other in zip(chain(*alone.curves_), chain(*together.curves_), strict=True):
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
+
+
+def _process(estimator, X, y):
+    time.sleep(0.1)  # or one worker would do it all
+    return os.getpid()
+
+
+def test_all_folds_of_a_candidate_go_to_one_worker_which_builds_it_once():
+    stages = [{"a": list(range(8))}]
+    search = StagedSearchCV(Probe(), stages, scoring=_process, n_jobs=2, refit=False)
+    found = scores(search.fit(FLAT, Y).cv_results_)
+    assert (found == found[:1]).all()
+    assert len(np.unique(found)) == 2
 
 
 @pytest.mark.parametrize("tuner", ["bayesian", "hyperband"])
