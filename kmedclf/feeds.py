@@ -69,7 +69,8 @@ class Feed:
         images, columns = rows.images.tensor, rows.columns
         tensors = signature(images, *columns)
         methods = tuple(sorted(mixes))
-        static = rows.images.on_disk, augment, rows.copy is not None, methods, n_classes
+        mixed = methods, n_classes if methods else 0
+        static = rows.images.on_disk, augment, rows.copy is not None, *mixed
         key = (*tensors, *static)
         if key not in self._graphs:
             scalars = [tf.TensorSpec([], tf.int64)] * 3 + [tf.TensorSpec([2], tf.int64)]
