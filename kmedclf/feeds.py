@@ -109,9 +109,12 @@ class Feed:
             epochs,
             augment=augment,
             copies=copies,
+            keys=bool(methods),
         )
-        chosen = {name: alphas[place] for place, name in enumerate(methods)}
-        return iter(passes.plain(mixing.mixed(dataset, n_classes, chosen).prefetch(1)))
+        if methods:
+            chosen = {name: alphas[place] for place, name in enumerate(methods)}
+            dataset = mixing.mixed(dataset, n_classes, chosen)
+        return iter(passes.plain(dataset.prefetch(1)))
 
 
 @contextmanager

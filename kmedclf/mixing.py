@@ -20,7 +20,7 @@ def mixed(dataset: tf.data.Dataset, n_classes: int, alphas: dict[str, Any]) -> t
     n_classes : int
         Length of a one-hot label.
     alphas : dict of str to tf.Tensor of shape (), float32
-        Alpha by method; without any, images and classes stay as they are.
+        Alpha by method, at least one.
 
     Returns
     -------
@@ -29,8 +29,6 @@ def mixed(dataset: tf.data.Dataset, n_classes: int, alphas: dict[str, Any]) -> t
     """
 
     def load(images: Any, y: Any, weight: Any, seed: Any) -> Any:
-        if not alphas:
-            return images, y, weight
         labels = y if len(y.shape) == 2 else tf.one_hot(y, n_classes)
         # Another first half than that of the augmentation
         seed += tf.constant([1, 0])

@@ -32,6 +32,7 @@ def make_stream(
     *,
     augment: tuple[Any, ...] = (),
     copies: bool = False,
+    keys: bool = False,
 ) -> tf.data.Dataset:
     """Make the dataset of a whole training, epoch after epoch, in chunks of whole batches.
 
@@ -58,11 +59,13 @@ def make_stream(
         integers is rounded.
     copies : bool, default=False
         Whether only copies are augmented; see `Rows`.
+    keys : bool, default=False
+        Whether the seed of the chunk, (2,), comes last, for what draws after this.
 
     Returns
     -------
     tf.data.Dataset
-        Of tuples (images (b, h, w, c), the other columns (b,), seed of the chunk (2,)).
+        Of tuples: images (b, h, w, c), the other columns (b,).
     """
     size = batch_size * tf.maximum(_chunk_size(shape) // batch_size, 1)
 
@@ -75,14 +78,16 @@ def make_stream(
     def load(position: Any, key: Any) -> Any:
         position = position[: tf.math.count_nonzero(position >= 0)]
         index, *others = (tf.gather(column, position) for column in columns)
+        if keys:
+            others.append(key)
         if not augment:
-            return fetch(index), *others, key
+            return fetch(index), *others
         images = fetch(tf.where(index < 0, -1 - index, index) if copies else index)
         augmented = _augmented(images, augment, key, tf.cast(size, tf.int32))
         if copies:
             chosen = index[:, None, None, None] < 0
             augmented = tf.where(chosen, augmented, images)
-        return augmented, *others, key
+        return augmented, *others
 
     with tf.device("CPU:0"):
         return tf.data.Dataset.range(*tf.unstack(epochs)).flat_map(one_epoch).map(load)

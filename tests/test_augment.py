@@ -83,7 +83,7 @@ def test_large_images_are_augmented_in_pieces(batch_size):
         augment=("flips",),
     )
     seen, kinds = [], []
-    for augmented, place, _ in chunks:
+    for augmented, place in chunks:
         assert augmented.dtype == tf.uint8
         of_chunk = []
         for image, i in zip(augmented.numpy(), place.numpy(), strict=True):
