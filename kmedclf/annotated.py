@@ -7,6 +7,7 @@ error sentence are scikit-learn's own.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import types
@@ -48,6 +49,7 @@ def constraints(annotation: Any) -> list[Any]:
     return [origin or annotation]
 
 
+@functools.lru_cache(maxsize=64)  # reading annotations takes milliseconds, in every fit
 def parameter_constraints(cls: type) -> dict[str, list[Any]]:
     """Give the constraints of every parameter of an estimator class, by name."""
     hints = get_type_hints(cls, include_extras=True)
