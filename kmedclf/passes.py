@@ -19,7 +19,7 @@ from kmedclf.augment import make
 Fetch = Callable[[Any], Any]
 
 MOST = 128
-"""Images fetched and augmented at once, unless a batch is larger."""
+"""Images augmented at once, unless a batch is larger; four times as many are only fetched."""
 
 
 def make_stream(
@@ -67,7 +67,8 @@ def make_stream(
     tf.data.Dataset
         Of tuples: images (b, h, w, c), the other columns (b,).
     """
-    size = batch_size * tf.maximum(_chunk_size(shape) // batch_size, 1)
+    most = _chunk_size(shape) * (1 if augment else 4)
+    size = batch_size * tf.maximum(most // batch_size, 1)
 
     def one_epoch(number: Any) -> tf.data.Dataset:
         given = seed, number, tf.size(columns[0], tf.int64), size
@@ -168,7 +169,10 @@ def plain(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _chunk_size(shape: tuple[int, int, int]) -> int:
-    """Choose how many images to fetch and augment at once: 2 MB of them, 8 to 128."""
+    """Choose how many images to augment at once: 2 MB of them, 8 to 128.
+
+    The last chunk of an epoch is padded, so more would augment more than there is.
+    """
     return int(np.clip(2**19 // int(np.prod(shape)), 8, MOST))
 
 
