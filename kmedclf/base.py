@@ -77,11 +77,9 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     smallest_image: ClassVar[int] = 1
     """Side in pixels of the smallest images that the network takes; flat vectors excepted."""
     changes_no_shape: ClassVar[frozenset[str]] = frozenset()
-    """Parameters that a warm start may change."""
+    """Parameters that a warm start may change, as the weights keep their shapes."""
     outside_graph: ClassVar[frozenset[str]] = frozenset()
     """Parameters of a subclass that its network does not depend on."""
-    trains: ClassVar[bool] = True
-    """Whether `features` builds for use or for ``model_``; both have the same weights in order."""
 
     def features(self, x: Any) -> Any:
         """Map images to features: the one method a subclass must write.

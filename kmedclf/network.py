@@ -75,7 +75,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
     spec : Spec
         What to build.
     activated : bool, default=False
-        Whether to build the model for users: it ends in probabilities rather than logits.
+        Whether the model ends in probabilities rather than logits.
 
     Returns
     -------
@@ -84,8 +84,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
     initializers : list of (variable, initializer)
         How `initialize` makes the variables' values.
     """
-    hook: Any = recipes.applied(spec.estimator(**dict(spec.architecture)))
-    hook.trains = not activated
+    hook = recipes.applied(spec.estimator(**dict(spec.architecture)))
     # Inside the scope no variable is given a value, so that initialisers can be kept and run
     # again for every seed instead of being run once and forgotten. Leaving it gives the values:
     # Keras would hold on to variables that are given theirs in any other way.

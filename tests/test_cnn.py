@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 from helpers import data, make
 
-from kmedclf import network
 from kmedclf.params import Activation
 
 X, Y = data(12)
@@ -37,10 +36,7 @@ def by_hand(activation: str, pooling: str, classes: int) -> keras.Model:
 def test_outputs_and_gradients_are_those_of_the_network_by_hand(activation, pooling):
     options = {"filters": 5, "activation": activation, "pooling": pooling, "epochs": 1}
     estimator = make("CNNClassifier", **options).fit(X, Y)
-    trained, _ = network.build(estimator._spec)
-    logits = trained.outputs[0]
-    trained = keras.Model(trained.inputs[0], keras.layers.Softmax()(logits))
-    models = trained, estimator.model_, by_hand(activation, pooling, len(estimator.classes_))
+    models = estimator.model_, by_hand(activation, pooling, len(estimator.classes_))
     rng = np.random.default_rng(0)
     weights = [rng.normal(0, 0.5, w.shape).astype("float32") for w in estimator.weights_]
     found = []
@@ -50,15 +46,12 @@ def test_outputs_and_gradients_are_those_of_the_network_by_hand(activation, pool
             proba = model(X.astype("float32"), training=True)
             loss = -tf.reduce_mean(tf.math.log(proba[:, 0] + 1e-3))
         found.append([proba, *tape.gradient(loss, [w.value for w in model.weights])])
-    for trained, shown, theirs in zip(*found, strict=True):
-        np.testing.assert_allclose(shown, theirs, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(trained, theirs, rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_training_works_on_pooled_pixels_and_users_see_the_usual_order():
-    estimator = make("CNNClassifier", epochs=1).fit(X, Y)
+@pytest.mark.parametrize(("activation", "early"), [("relu", True), ("gelu", False)])
+def test_pools_before_an_activation_that_never_falls(activation, early):
+    estimator = make("CNNClassifier", activation=activation, epochs=1).fit(X, Y)
     kinds = [type(layer).__name__ for layer in estimator.model_.layers]
-    assert kinds.index("Conv2D") < kinds.index("Activation") < kinds.index("MaxPooling2D")
-    trained, _ = network.build(estimator._spec)
-    kinds = [type(layer).__name__ for layer in trained.layers]
-    assert kinds.index("Conv2D") < kinds.index("MaxPooling2D") < kinds.index("Activation")
+    assert (kinds.index("MaxPooling2D") < kinds.index("Activation")) == early

@@ -12,6 +12,7 @@ from kmedclf.evaluation.style import axes, styled
 
 _FOLLOWERS = (
     "BatchNormalization",
+    "Bias",
     "Activation",
     "ReLU",
     "Dropout",

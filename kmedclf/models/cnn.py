@@ -18,7 +18,9 @@ class CNNClassifier(ImageClassifier):
     """Convolutional network with one convolution, one pooling and a softmax.
 
     The defaults are the winners of a staged grid search on BloodMNIST; on its 28 × 28 × 3 images
-    and 8 classes the network has 176,648 parameters.
+    and 8 classes the network has 176,648 parameters. Bias and activation come behind the pooling
+    where that gives the same numbers, for speed: with "max" or "global_max", an activation that
+    never falls, and no batch normalisation.
 
     Parameters
     ----------
@@ -83,8 +85,7 @@ class CNNClassifier(ImageClassifier):
     def _pools_early(self) -> bool:
         # The largest of numbers stays the largest when all grow alike or pass a rising function,
         # so pooling first gives the same results and leaves far fewer pixels to what follows.
-        rising = "max" in self.pooling and self.activation in RISING
-        return self.trains and rising and not self.batch_norm
+        return "max" in self.pooling and self.activation in RISING and not self.batch_norm
 
     def _pooled(self, x: Any) -> Any:
         if self.pooling == "global_max":
