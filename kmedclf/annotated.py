@@ -7,13 +7,13 @@ error sentence are scikit-learn's own.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 import types
 from dataclasses import MISSING, fields
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from weakref import WeakKeyDictionary
 
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
@@ -49,11 +49,15 @@ def constraints(annotation: Any) -> list[Any]:
     return [origin or annotation]
 
 
-@functools.lru_cache(maxsize=64)  # reading annotations takes milliseconds, in every fit
+_known: WeakKeyDictionary[type, dict[str, list[Any]]] = WeakKeyDictionary()
+
+
 def parameter_constraints(cls: type) -> dict[str, list[Any]]:
     """Give the constraints of every parameter of an estimator class, by name."""
-    hints = get_type_hints(cls, include_extras=True)
-    return {field.name: constraints(hints[field.name]) for field in fields(cls)}
+    if cls not in _known:  # reading annotations takes milliseconds, and every fit asks
+        hints = get_type_hints(cls, include_extras=True)
+        _known[cls] = {field.name: constraints(hints[field.name]) for field in fields(cls)}
+    return _known[cls]
 
 
 def check_defaults(cls: type) -> None:

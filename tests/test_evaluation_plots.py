@@ -212,8 +212,8 @@ def test_diagram_names_layers_shapes_and_parameters(cnn):
     texts = [text.get_text() for text in plots.network(cnn).texts]
     assert "conv 3×3, 2" in texts
     assert "26 × 26 × 2    54 parameters" in texts
-    assert "max-pool 2×2 · bias · relu" in texts
-    assert "13 × 13 × 2    2 parameters" in texts
+    assert "max-pool 2×2 · bias · relu · flatten" in texts
+    assert "338    2 parameters" in texts
     assert "dense 8 · softmax" in texts
 
 
