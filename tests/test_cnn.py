@@ -55,3 +55,11 @@ def test_pools_before_an_activation_that_never_falls(activation, early):
     estimator = make("CNNClassifier", activation=activation, epochs=1).fit(X, Y)
     kinds = [type(layer).__name__ for layer in estimator.model_.layers]
     assert (kinds.index("MaxPooling2D") < kinds.index("Activation")) == early
+
+
+def test_the_saved_keras_model_can_be_read(tmp_path):
+    estimator = make("CNNClassifier", epochs=1).fit(X, Y)
+    estimator.model_.save(tmp_path / "cnn.keras")
+    read = keras.models.load_model(tmp_path / "cnn.keras")
+    proba = read.predict(X.astype("float32"), verbose=0)
+    np.testing.assert_allclose(proba, estimator.predict_proba(X), atol=1e-6)
