@@ -74,11 +74,13 @@ class CNNClassifier(ImageClassifier):
         kernel = window(x, self.kernel_size, "kernel_size", self)
         early = self._pools_early
         x = keras.layers.Conv2D(self.filters, kernel, use_bias=not early)(x)
-        x = Bias()(self._pooled(x)) if early else x
-        if self.batch_norm:
+        if early:
+            x = Bias()(self._pooled(x))
+        elif self.batch_norm:
             x = BatchNormalization(momentum=0.9)(x)
         x = keras.layers.Activation(self.activation)(x)
-        x = x if early else self._pooled(x)
+        if not early:
+            x = self._pooled(x)
         return keras.layers.Dropout(self.dropout)(x) if self.dropout else x
 
     @property

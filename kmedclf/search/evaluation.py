@@ -16,7 +16,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.utils.metaestimators import _safe_split
@@ -138,7 +137,7 @@ class Evaluator:
                 self.progress.skip(folds * work(candidates[i]))
                 part.take(earlier + i, candidates[i], [fit.score for fit in row])
         strict = self.error_score == "raise"
-        jobs = effective_n_jobs(self.n_jobs)
+        jobs = joblib.effective_n_jobs(self.n_jobs)
         # Where there are many, all folds of a candidate go to one worker, which builds it once.
         batch = folds if jobs > 1 and len(todo) >= 2 * jobs * folds else 1
         parallel = Parallel(
