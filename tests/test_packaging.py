@@ -110,6 +110,13 @@ def test_search_spaces_are_found_in_an_editable_install():
     assert list(Path(done.stdout.strip()).glob("*.yaml"))
 
 
+def test_the_package_is_run_as_a_module_too():
+    command = [sys.executable, "-m", "kmedclf", "train", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=os.sep)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: python -m kmedclf train" in done.stdout
+
+
 def test_markers_are_the_four_contributors_are_told_of():
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     markers = pyproject["tool"]["pytest"]["ini_options"]["markers"]
