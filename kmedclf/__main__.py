@@ -1,4 +1,4 @@
-"""``python -m kmedclf``: the command line where scripts are not on the PATH, as often on Windows."""
+"""``python -m kmedclf``: the command line, where scripts are not on the PATH."""
 
 from kmedclf.cli import main
 

@@ -64,7 +64,7 @@ def test_readme_and_ci_and_contributing_give_the_same_commands():
 
 
 def test_files_named_in_prose_exist():
-    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "README.md"):
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "benchmarks/README.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
         for path in re.findall(r"`((?:\.ci|benchmarks|kmedclf|search_spaces|tests)/[^` ]*)`", text):
             assert (ROOT / path).exists(), f"{name} names {path}"
@@ -115,6 +115,13 @@ def test_the_package_is_run_as_a_module_too():
     done = subprocess.run(command, capture_output=True, text=True, cwd=os.sep)
     assert done.returncode == 0, done.stderr
     assert "Usage: python -m kmedclf train" in done.stdout
+
+
+def test_every_benchmark_is_explained():
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    helpers = {"__init__", "_common", "train_keras", "train_torch", "search_skorch"}
+    names = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - helpers
+    assert names == set(re.findall(r"`(?:python -m benchmarks)?\.(\w+)[ `]", text))
 
 
 def test_markers_are_the_four_contributors_are_told_of():
