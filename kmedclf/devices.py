@@ -13,6 +13,9 @@ from typing import cast
 
 import tensorflow as tf
 
+MEMINFO = Path("/proc/meminfo")
+"""Where Linux says how much memory is free."""
+
 
 @functools.cache
 def gpus() -> tuple[str, ...]:
@@ -96,6 +99,24 @@ def low_precision() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.exists() else ""
     return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def free_memory() -> int | None:
+    """Return how many bytes a network on the CPU can have, swap included; None if nobody says.
+
+    GPUs refuse what they do not have, and so need not be asked. Linux promises memory that it does
+    not have, and then ends the process that uses it.
+    """
+    if gpus() or not MEMINFO.exists():
+        return None
+    lines = (line.partition(":") for line in MEMINFO.read_text().splitlines())
+    sizes = {name: int(size.split()[0]) for name, _, size in lines}
+    try:
+        used = tf.config.experimental.get_memory_info("CPU:0")
+    except ValueError:  # TensorFlow without oneDNN keeps nothing
+        used = {"peak": 0, "current": 0}
+    # What TensorFlow once had it keeps for itself, and uses again.
+    return 1024 * (sizes["MemAvailable"] + sizes["SwapFree"]) + used["peak"] - used["current"]
 
 
 def give_memory_back() -> None:

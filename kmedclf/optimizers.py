@@ -22,8 +22,11 @@ def make(spec: Spec) -> keras.optimizers.Optimizer:
     if "clipnorm" in chosen:
         config["global_clipnorm"] = chosen["clipnorm"]
     optimizer = keras.optimizers.get({"class_name": spec.optimizer, "config": config})
+    # Both changes are of the instance, not in a subclass: a model in training can be saved and
+    # loaded by Keras. There is one replica, and Keras' sum over replicas would register a gradient
+    # that keeps the graph for ever, and with it the weights and all that the optimizer has.
+    optimizer._all_reduce_sum_gradients = list
     if isinstance(optimizer, keras.optimizers.Adam):  # and AdamW
-        # Of the instance, not in a subclass: a model in training can be saved and loaded by Keras.
         optimizer.update_step = partial(_adam_step, optimizer)
     return optimizer
 
@@ -61,6 +64,13 @@ def start(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> list[A
     """Build an optimizer for variables, and give the initial values of its own."""
     optimizer.build(variables)
     return [_compact(variable.numpy()) for variable in optimizer.variables]
+
+
+def slots(spec: Spec) -> int:
+    """Count the variables that the optimizer of a spec keeps beside each of the network's."""
+    optimizer, variable = make(spec), keras.Variable(np.zeros(2, np.float32))
+    optimizer.build([variable])
+    return sum(one.shape == variable.shape for one in optimizer.variables)
 
 
 def assign(optimizer: keras.optimizers.Optimizer, values: Sequence[Any]) -> None:

@@ -37,6 +37,8 @@ class Program:
     ----------
     model : keras.Model
         Maps images to logits; compiled, so that callbacks find ``model.optimizer``.
+    nbytes : int
+        Memory of the weights and, once there has been a training, of the optimizer's variables.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -52,6 +54,7 @@ class Program:
             optimizers.decay_kernels(self.model, self._knobs["weight_decay"])
         self._default_learning_rate = float(self.model.optimizer.learning_rate)
         self._optimizer_start: list[Any] | None = None
+        self.nbytes = _size(self.model.weights)
         self._loaded: Weights | None = None
         self._images = OpenImages()
         jit = devices.xla_pays() if spec.jit_compile == "auto" else spec.jit_compile
@@ -74,12 +77,19 @@ class Program:
             Learning rate; None is Keras' default for the optimizer.
         knobs : mapping of str to float
             Numbers for `kmedclf.step.KNOBS`; 0 where none is given.
+
+        Raises
+        ------
+        MemoryError
+            If gradients and optimizer take more memory than is free.
         """
         self._loaded = None
         optimizer = self.model.optimizer
         optimizer.learning_rate = self._default_learning_rate
         if self._optimizer_start is None:
+            self._check_memory()
             self._optimizer_start = optimizers.start(optimizer, self.model.trainable_variables)
+            self.nbytes += _size(optimizer.variables)
         optimizers.assign(optimizer, self._optimizer_start)
         if learning_rate is not None:
             optimizer.learning_rate = learning_rate
@@ -87,6 +97,16 @@ class Program:
             knob.assign(knobs.get(name, 0.0))
         network.initialize(self._initializers, seed)
         self.model.stop_training = False
+
+    def _check_memory(self) -> None:
+        copies = 1 + optimizers.slots(self.spec)
+        needed, free = copies * _size(self.model.trainable_weights), devices.free_memory()
+        if free is not None and needed > free:
+            raise MemoryError(
+                f"{self.spec.estimator.__name__} must have fewer parameters: gradients and "
+                f"optimizer of {self.n_params[0]:,} take {needed / 1e9:.2g} GB at least. Got "
+                f"{free / 1e9:.2g} GB of free memory instead."
+            )
 
     def reseed(self, seed: int) -> None:
         """Seed the stochastic layers, so that an epoch's draws depend on nothing before it."""
@@ -243,3 +263,7 @@ class Program:
             return views.logits(lambda x: self.model(x, training=False), x, tta)
 
         return loops.score(apply, read, tf.size(index, tf.int64), batch_size)
+
+
+def _size(variables: Sequence[Any]) -> int:
+    return sum(int(np.prod(one.shape)) * np.dtype(one.dtype).itemsize for one in variables)

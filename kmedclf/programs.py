@@ -24,6 +24,9 @@ from kmedclf.program import Program
 MAX_PROGRAMS = 8
 """How many idle programs are kept. One more, and the half that was not used for longest goes."""
 
+MAX_BYTES = 2**30
+"""How much memory idle programs may take; the one used last stays, since predict follows fit."""
+
 _lock = threading.Lock()
 _idle: OrderedDict[Spec, list[Program]] = OrderedDict()
 _forked = False
@@ -46,7 +49,9 @@ def borrow(spec: Spec) -> Iterator[Program]:
     with _lock:
         idle = _idle.get(spec)
         program = idle.pop() if idle else None
-    program = program or Program(spec)
+    if program is None:
+        _forget_oldest(at_least=0)  # before there is one more
+        program = Program(spec)
     count("borrowed")
     try:
         yield program
@@ -65,17 +70,28 @@ def _give_back(spec: Spec, program: Program) -> None:
     with _lock:
         _idle.setdefault(spec, []).append(program)
         _idle.move_to_end(spec)
-        if sum(map(len, _idle.values())) <= MAX_PROGRAMS:
-            return
-        while sum(map(len, _idle.values())) > MAX_PROGRAMS // 2:
-            oldest = next(iter(_idle))
-            if _idle[oldest]:
-                _idle[oldest].pop(0)
-            if not _idle[oldest]:
-                del _idle[oldest]
-    # Keras models and graphs refer to themselves, so they go when Python next looks for such
-    # cycles: after dozens of programs. Looking takes a third of a second, hence half of them.
-    gc.collect()
+    _forget_oldest(at_least=1)
+
+
+def _forget_oldest(at_least: int) -> None:
+    """Let programs go, those first that were not used for longest, where there are too many."""
+    with _lock:
+        programs = [(spec, one) for spec, idle in _idle.items() for one in idle]
+        most = MAX_PROGRAMS if len(programs) <= MAX_PROGRAMS else MAX_PROGRAMS // 2
+        size = sum(one.nbytes for _, one in programs)
+        kept = len(programs)
+        for spec, one in programs:
+            if kept <= at_least or (kept <= most and size <= MAX_BYTES):
+                break
+            _idle[spec].remove(one)
+            if not _idle[spec]:
+                del _idle[spec]
+            kept, size = kept - 1, size - one.nbytes
+    if kept < len(programs):
+        del programs, one
+        # Keras models and graphs refer to themselves, so they go when Python next looks for such
+        # cycles: after dozens of programs. Looking takes a third of a second, hence half of them.
+        gc.collect()
 
 
 def stats() -> dict[str, int]:

@@ -1,6 +1,7 @@
 """The cache of compiled programs: little is ever built twice, and memory stays flat."""
 
 import json
+import re
 import statistics
 import weakref
 
@@ -80,6 +81,77 @@ def test_idle_programs_are_bounded(monkeypatch):
     assert programs.stats()["builds"] == builds
     fits[2].predict(X)
     assert programs.stats()["builds"] == builds + 1
+
+
+def test_idle_programs_are_bounded_in_bytes(monkeypatch):
+    monkeypatch.setattr(programs, "MAX_BYTES", 100_000)
+    programs.clear()
+    small = [make("MLPClassifier", units=units, epochs=1).fit(X, y) for units in (1, 2)]
+    assert programs.stats()["idle"] == 2
+    large = make("MLPClassifier", units=1000, epochs=1).fit(X, y)
+    assert programs.stats()["idle"] == 1  # the one just used, whatever its size
+    kept = weakref.ref(programs._idle[large._spec][0])
+    builds = programs.stats()["builds"]
+    large.predict(X)
+    assert programs.stats()["builds"] == builds
+    small[0].predict(X)
+    assert kept() is None  # gone before the other was built
+    assert programs.stats()["idle"] == 1
+
+
+SYSTEM = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
+"""Otherwise TensorFlow keeps what it once had, and what is in use cannot be seen."""
+
+TOO_LARGE = """
+import json, pathlib, warnings
+import numpy as np
+from sklearn.model_selection import GridSearchCV
+from helpers import data, make
+from kmedclf import devices
+X, y = data()
+devices.MEMINFO = pathlib.Path({path!r})
+try:
+    make("MLPClassifier", units=1000, optimizer="adam").fit(X, y)
+except MemoryError as error:
+    message = str(error)
+warnings.simplefilter("ignore")
+grid = GridSearchCV(make("MLPClassifier", optimizer="adam"), {{"units": [4, 1000]}}, cv=2)
+scores = grid.fit(X, y).cv_results_["mean_test_score"]
+print(json.dumps([message, np.isnan(scores).tolist()]))
+"""
+
+
+def test_what_does_not_fit_into_memory_fails_in_time_and_a_search_goes_on(tmp_path):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9000 kB\nMemAvailable: 900 kB\nSwapFree: 100 kB\n")
+    printed = run(TOO_LARGE.format(path=str(meminfo)), **SYSTEM)
+    message, failed = json.loads(printed.splitlines()[-1])
+    assert re.search(
+        "must have fewer parameters: .* take 0.0024 GB at least. Got 0.001 GB ", message
+    )
+    assert failed == [False, True]
+
+
+FORGOTTEN = """
+import gc, json, psutil
+from helpers import data, make
+from kmedclf import programs
+X, y = data(600)
+sizes = []
+for optimizer in ("sgd", "adam") * 2:  # 46 MB of weights, slots besides
+    made = make("MLPClassifier", units=60_000, epochs=1, batch_size=600, optimizer=optimizer)
+    made.fit(X, y)
+    del made
+    programs.clear()
+    gc.collect()
+    sizes.append(psutil.Process().memory_info().rss / 2**20)
+print(json.dumps(sizes))
+"""
+
+
+def test_forgotten_programs_leave_nothing_behind():
+    sizes = json.loads(run(FORGOTTEN, **SYSTEM).splitlines()[-1])
+    assert max(sizes) - min(sizes) < 40
 
 
 def test_networks_share_the_graph_that_reads_images(monkeypatch):
