@@ -81,7 +81,7 @@ class Program:
         Raises
         ------
         MemoryError
-            If gradients and optimizer take more memory than is free.
+            If training takes more memory than is free.
         """
         self._loaded = None
         optimizer = self.model.optimizer
@@ -99,12 +99,12 @@ class Program:
         self.model.stop_training = False
 
     def _check_memory(self) -> None:
-        copies = 1 + optimizers.slots(self.spec)
+        copies = 2 + optimizers.slots(self.spec)  # gradients, and the weights that are the result
         needed, free = copies * _size(self.model.trainable_weights), devices.free_memory()
         if free is not None and needed > free:
             raise MemoryError(
-                f"{self.spec.estimator.__name__} must have fewer parameters: gradients and "
-                f"optimizer of {self.n_params[0]:,} take {needed / 1e9:.2g} GB at least. Got "
+                f"{self.spec.estimator.__name__} must have fewer parameters: training "
+                f"{self.n_params[0]:,} takes {needed / 1e9:.2g} GB more at least. Got "
                 f"{free / 1e9:.2g} GB of free memory instead."
             )
 
