@@ -23,6 +23,7 @@ def speeds(cls: type, images: Any, repeats: int) -> tuple[list[float], list[floa
     """Measure images/s of alternating epochs without and with XLA."""
     import numpy as np
 
+    from kmedclf.feeds import Feed
     from kmedclf.network import Spec
     from kmedclf.pipeline import Rows
     from kmedclf.program import Program
@@ -34,12 +35,12 @@ def speeds(cls: type, images: Any, repeats: int) -> tuple[list[float], list[floa
     for jit in (False, True):
         program = Program(Spec(cls, (), images.shape, images.scale, 8, "adam", "float32", jit))
         program.reset(np.random.SeedSequence(0), None, {})
-        programs.append((program, program.stream(rows, 32, (), 0, (1, repeats + 2))))
+        programs.append((program, Feed().open(rows, 32, (), 0, (1, repeats + 2), {}, 8)))
     found: tuple[list[float], list[float]] = [], []
     for number in range(repeats + 1):
-        for (program, stream), list_ in zip(programs, found, strict=True):
+        for (program, chunks), list_ in zip(programs, found, strict=True):
             began = time.perf_counter()
-            program.train_epoch(stream, n, 32)
+            program.train_epoch(chunks, number + 1, 32)
             if number:  # the first epoch compiles
                 list_.append(n / (time.perf_counter() - began))
     return found

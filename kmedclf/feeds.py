@@ -1,7 +1,9 @@
-"""The graphs that read what networks train on.
+"""What networks train on, chunk by chunk.
 
-They depend on images and augmentation but on no network, so that all networks of a process share
-them: tracing one takes a third of the time that a small network's own graphs take.
+Images in memory are gathered and augmented by the graph that trains, while it takes the steps of
+the chunk before. Images on disk come from tf.data, whose threads wait for files, and so do all on
+their way to a GPU. A chunk is the same either way. The graphs that read depend on no network, so
+that all of a process share them.
 """
 
 from __future__ import annotations
@@ -9,24 +11,95 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from kmedclf import mixing, passes
+from kmedclf import devices, passes
 from kmedclf.counting import count
 from kmedclf.open_images import OpenImages, signature
 from kmedclf.pipeline import Rows
 
 MAX_GRAPHS = 8
-"""How many graphs a feed keeps, of those used last."""
+"""How many graphs of either kind are kept, of those used last."""
+
+_COUNT = tf.TensorSpec([], tf.int64)
+_POSITION = tf.TensorSpec([None, None], tf.int64), tf.TensorSpec([None, 2], tf.int32)
 
 _idle: list[Feed] = []
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """Rows of images in memory, to be read by the graph that trains.
+
+    Attributes
+    ----------
+    read : callable
+        Maps the number of a chunk and `arguments` to images, labels and weights, in a graph or
+        outside. It is the same object for rows of the same kind, and holds no images.
+    ahead : bool
+        Whether the graph should read a chunk during the steps of the one before.
+    """
+
+    read: Any
+    given: tuple[Any, ...]
+    n_rows: int
+    size: int
+    seed: int
+    ahead: ClassVar[bool] = True
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """Describe `arguments` to a graph."""
+        return *signature(*self.given), *_POSITION
+
+    def arguments(self, epoch: int) -> tuple[Any, ...]:
+        """Return what ``read`` takes in an epoch."""
+        return *self.given, *passes.plan(self.seed, epoch, self.n_rows, self.size)
+
+    def chunks(self, epoch: int) -> Iterator[tuple[Any, ...]]:
+        """Read an epoch outside a graph."""
+        given = [tf.convert_to_tensor(one) for one in self.arguments(epoch)]
+        for number in range(-(-self.n_rows // self.size)):
+            yield self.read(number, *given)
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Rows out of tf.data, epoch after epoch; as `Gathered`."""
+
+    iterator: Any
+    n_rows: int
+    ahead: ClassVar[bool] = False
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """Describe `arguments` to a graph."""
+        return (tf.data.IteratorSpec(self.iterator.element_spec),)
+
+    @staticmethod
+    def read(number: Any, iterator: Any) -> tuple[Any, ...]:
+        """Take the next chunk, and bring it to the device that trains."""
+        return tuple(tf.identity(column) for column in iterator.get_next())
+
+    def arguments(self, epoch: int) -> tuple[Any, ...]:
+        """Return what ``read`` takes; epochs follow one another."""
+        return (self.iterator,)
+
+    def chunks(self, epoch: int) -> Iterator[tuple[Any, ...]]:
+        """Read an epoch outside a graph."""
+        seen = 0
+        while seen < self.n_rows:
+            chunk = next(self.iterator)
+            yield chunk
+            seen += len(chunk[1])
+
+
 class Feed:
-    """Opens streams of training rows, one at a time."""
+    """Opens training rows, those of one training at a time."""
 
     def __init__(self) -> None:
         self._images = OpenImages()
@@ -41,7 +114,7 @@ class Feed:
         epochs: tuple[int, int],
         mixes: Mapping[str, float],
         n_classes: int,
-    ) -> Any:
+    ) -> Gathered | Streamed:
         """Open the rows of all epochs, shuffled, augmented and mixed.
 
         Parameters
@@ -63,58 +136,62 @@ class Feed:
 
         Returns
         -------
-        tf.data iterator
-            Of chunks of whole batches: images, labels, weights.
+        Gathered or Streamed
+            Chunks of whole batches: images, labels, weights.
         """
-        images, columns = rows.images.tensor, rows.columns
-        tensors = signature(images, *columns)
+        images, tensors = rows.images, (rows.images.tensor, *rows.columns)
         methods = tuple(sorted(mixes))
-        mixed = methods, n_classes if methods else 0
-        static = rows.images.on_disk, augment, rows.copy is not None, *mixed
-        key = (*tensors, *static)
-        if key not in self._graphs:
-            scalars = [tf.TensorSpec([], tf.int64)] * 3 + [tf.TensorSpec([2], tf.int64)]
-            given = (*tensors, *scalars, tf.TensorSpec([len(methods)], tf.float32))
-            body = partial(self._stream, *static)
-            self._graphs[key] = tf.function(body, input_signature=given, autograph=False)
-            while len(self._graphs) > MAX_GRAPHS:
-                self._graphs.popitem(last=False)
-        self._graphs.move_to_end(key)
-        number = self._images.number(rows.images)
-        alphas = [mixes[name] for name in methods]
-        return self._graphs[key](images, *columns, number, batch_size, seed, epochs, alphas)
+        how = augment, rows.copy is not None, methods, n_classes if methods else 0
+        given = *tensors, tf.constant([mixes[name] for name in methods], tf.float32)
+        size = passes.chunk_size(images.shape, batch_size, augmented=bool(augment))
+        if not (images.on_disk or devices.gpus()):
+            return Gathered(_gather(signature(*given), how), given, len(rows), size, seed)
+        graph = self._graph(signature(*given), images.on_disk, how)
+        numbers = self._images.number(images), len(rows), size, seed, epochs
+        return Streamed(graph(*given, *numbers), len(rows))
 
     def release(self) -> None:
         """Let go of the images read."""
         self._images.close()
 
-    def _stream(
-        self,
-        on_disk: bool,
-        augment: tuple[Any, ...],
-        copies: bool,
-        methods: tuple[str, ...],
-        n_classes: int,
-        images: Any,
-        *given: Any,
-    ) -> Any:
+    def _graph(self, tensors: tuple[Any, ...], on_disk: bool, how: tuple[Any, ...]) -> Any:
+        key = tensors, on_disk, how
+        if key not in self._graphs:
+            given = *tensors, *[_COUNT] * 4, tf.TensorSpec([2], tf.int64)
+            body = partial(self._stream, on_disk, how)
+            self._graphs[key] = tf.function(body, input_signature=given, autograph=False)
+            while len(self._graphs) > MAX_GRAPHS:
+                self._graphs.popitem(last=False)
+        self._graphs.move_to_end(key)
+        return self._graphs[key]
+
+    def _stream(self, on_disk: bool, how: tuple[Any, ...], *given: Any) -> Any:
         count("feeds")
-        *columns, number, batch_size, seed, epochs, alphas = given
-        dataset = passes.make_stream(
-            self._images.fetch(images, number, on_disk),
-            tuple(images.shape[1:]),
-            tuple(columns),
-            batch_size,
-            seed,
-            epochs,
-            augment=augment,
-            copies=copies,
-            keys=bool(methods),
-        )
-        if methods:
-            chosen = {name: alphas[place] for place, name in enumerate(methods)}
-            dataset = mixing.mixed(dataset, n_classes, chosen)
-        return iter(passes.plain(dataset.prefetch(1)))
+        images, *columns, alphas, number, n_rows, size, seed, epochs = given
+        fetch = self._images.fetch(images, number, on_disk)
+        load = partial(_chunk, how, fetch, tuple(columns), alphas)
+        return iter(passes.make_stream(load, n_rows, size, seed, epochs))
+
+
+def _chunk(how: tuple[Any, ...], fetch: Any, columns: Any, alphas: Any, *which: Any) -> Any:
+    augment, copies, methods, n_classes = how
+    named = {name: alphas[number] for number, name in enumerate(methods)}
+    options = {"augment": augment, "copies": copies, "n_classes": n_classes, "alphas": named}
+    return passes.chunk(fetch, columns, *which, **options)
+
+
+@lru_cache(maxsize=MAX_GRAPHS)
+def _gather(tensors: tuple[Any, ...], how: tuple[Any, ...]) -> Any:
+    """Make the graph function that reads one chunk of images in memory."""
+
+    def body(number: Any, images: Any, *given: Any) -> Any:
+        count("feeds")
+        *columns, alphas, position, key = given
+        fetch = partial(tf.gather, images)
+        return _chunk(how, fetch, tuple(columns), alphas, position[number], key[number])
+
+    given = tf.TensorSpec([], tf.int32), *tensors, *_POSITION
+    return tf.function(body, input_signature=given, autograph=False)
 
 
 @contextmanager
@@ -134,3 +211,4 @@ def borrow() -> Iterator[Feed]:
 def clear() -> None:
     """Forget all idle feeds."""
     _idle.clear()
+    _gather.cache_clear()

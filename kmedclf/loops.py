@@ -12,10 +12,11 @@ ONE = {"parallel_iterations": 1}  # steps follow one another
 
 def train(
     step: Callable[..., tuple[Any, Any]],
-    stream: Any,
+    read: Callable[[Any], tuple[Any, ...]],
     n_rows: Any,
     batch_size: Any,
     *,
+    ahead: bool,
     whole_apart: bool,
 ) -> tuple[Any, Any]:
     """Take the gradient steps of one epoch.
@@ -25,12 +26,15 @@ def train(
     step : callable
         Maps the number of the step, a batch and whether it is of full size to the sum of its
         losses and its number of hits.
-    stream : tf.data iterator
-        Of chunks of whole batches; see `kmedclf.passes.make_stream`.
+    read : callable
+        Maps the number of a chunk of whole batches to its images, labels and weights.
     n_rows : tf.Tensor of shape (), int64
         Rows in the epoch.
     batch_size : tf.Tensor of shape (), int64
         Rows in a batch.
+    ahead : bool
+        Whether to read a chunk while the steps of the one before it are taken. The graph does both
+        at a time if reading changes no state.
     whole_apart : bool
         Whether smaller batches at the end are a step of their own in the graph, or take the same.
 
@@ -41,25 +45,40 @@ def train(
     """
     zero = tf.constant(0, tf.int64)
 
-    def chunk(seen: Any, number: Any, loss: Any, hits: Any) -> tuple[Any, ...]:
-        columns = [tf.identity(column) for column in stream.get_next()]  # on the device
-        n = tf.shape(columns[2], tf.int64)[0]
-
+    def steps(columns: tuple[Any, ...], n: Any, *state: Any) -> tuple[Any, ...]:
         def take(whole: bool, start: Any, number: Any, loss: Any, hits: Any) -> Any:
             batch = [column[start : start + batch_size] for column in columns]
             more, right = step(number, batch, whole)
             return start + batch_size, number + 1, loss + more, hits + right
 
         end = n - n % batch_size if whole_apart else n
-        state = zero, number, loss, hits
-        state = tf.while_loop(lambda at, *_: at < end, lambda *at: take(True, *at), state, **ONE)
+        done = zero, *state
+        done = tf.while_loop(lambda at, *_: at < end, lambda *at: take(True, *at), done, **ONE)
         if whole_apart:
-            whole = state
-            state = tf.cond(end < n, lambda: take(False, *whole), lambda: whole)
-        return seen + n, *state[1:]
+            whole = done
+            done = tf.cond(end < n, lambda: take(False, *whole), lambda: whole)
+        return done[1:]
 
-    state = zero, tf.constant(0), tf.zeros(()), tf.zeros(())
-    return tf.while_loop(lambda seen, *_: seen < n_rows, chunk, state, **ONE)[2:]
+    def chunk(place: Any, seen: Any, number: Any, loss: Any, hits: Any, *held: Any) -> Any:
+        columns = held or read(place)
+        n = tf.shape(columns[2], tf.int64)[0]
+        following: tuple[Any, ...] = ()
+        if ahead:
+            nothing = tuple(column[:0] for column in columns)
+            following = tf.cond(seen + n < n_rows, lambda: read(place + 1), lambda: nothing)
+        return place + 1, seen + n, *steps(columns, n, number, loss, hits), *following
+
+    held = read(tf.constant(0)) if ahead else ()
+    state = tf.constant(0), zero, tf.constant(0), tf.zeros(()), tf.zeros(()), *held
+    any_rows = [tf.TensorShape([None, *column.shape[1:]]) for column in held]
+    done = tf.while_loop(
+        lambda _, seen, *rest: seen < n_rows,
+        chunk,
+        state,
+        shape_invariants=(*[tf.TensorShape([])] * 5, *any_rows),
+        **ONE,
+    )
+    return done[3:5]
 
 
 def score(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -9,33 +10,35 @@ import tensorflow as tf
 from kmedclf.augment_sets import uniform
 
 
-def mixed(dataset: tf.data.Dataset, n_classes: int, alphas: dict[str, Any]) -> tf.data.Dataset:
-    """Mix every chunk of a dataset.
+def mixed(
+    images: Any, y: Any, weight: Any, seed: Any, n_classes: int, alphas: Mapping[str, Any]
+) -> tuple[Any, Any, Any]:
+    """Mix a chunk of a training.
 
     Parameters
     ----------
-    dataset : tf.data.Dataset
-        Of images (b, h, w, c), classes (b,) or labels (b, k), weights (b,) or (b, k), and a seed
-        (2,).
+    images : tf.Tensor of shape (b, h, w, c)
+        The images.
+    y : tf.Tensor of shape (b,), int32, or (b, k), float32
+        Their classes, or labels.
+    weight : tf.Tensor of shape (b,) or (b, k), float32
+        Their weights.
+    seed : tf.Tensor of shape (2,), int32
+        Seed of the chunk.
     n_classes : int
         Length of a one-hot label.
-    alphas : dict of str to tf.Tensor of shape (), float32
+    alphas : mapping of str to tf.Tensor of shape (), float32
         Alpha by method, at least one.
 
     Returns
     -------
-    tf.data.Dataset
-        Of images, labels (b, k) and weights, all float32.
+    images, labels, weight : tf.Tensor
+        Images (b, h, w, c), labels (b, k) and weights, all float32.
     """
-
-    def load(images: Any, y: Any, weight: Any, seed: Any) -> Any:
-        labels = y if len(y.shape) == 2 else tf.one_hot(y, n_classes)
-        # Another first half than that of the augmentation
-        seed += tf.constant([1, 0])
-        return mix(tf.cast(images, tf.float32), labels, weight, seed, **alphas)
-
-    with tf.device("CPU:0"):
-        return dataset.map(load)
+    labels = y if len(y.shape) == 2 else tf.one_hot(y, n_classes)
+    # Another first half than that of the augmentation
+    seed += tf.constant([1, 0])
+    return mix(tf.cast(images, tf.float32), labels, weight, seed, **alphas)
 
 
 def mix(

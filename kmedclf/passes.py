@@ -1,19 +1,20 @@
-"""From rows to the images of a training, or of a pass of scoring, as tf.data.
+"""From rows to the images of a training, or of a pass of scoring.
 
-indices -> shuffle -> chunk of batches -> fetch the images -> augment (training only) -> prefetch
+indices -> shuffle -> chunk of batches -> fetch the images -> augment, mix (training only)
 
-The datasets are made inside the compiled programs (`kmedclf.program`), from tensors, so that no fit
+All this happens inside graphs (`kmedclf.feeds`, `kmedclf.program`), from tensors, so that no fit
 traces them anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from kmedclf import mixing
 from kmedclf.augment import make
 
 Fetch = Callable[[Any], Any]
@@ -22,76 +23,103 @@ MOST = 128
 """Images augmented at once, unless a batch is larger; four times as many are only fetched."""
 
 
-def make_stream(
+def chunk(
     fetch: Fetch,
-    shape: tuple[int, int, int],
-    columns: tuple[tf.Tensor, ...],
-    batch_size: tf.Tensor,
-    seed: tf.Tensor,
-    epochs: tf.Tensor,
+    columns: tuple[Any, ...],
+    position: Any,
+    key: Any,
     *,
     augment: tuple[Any, ...] = (),
     copies: bool = False,
-    keys: bool = False,
-) -> tf.data.Dataset:
-    """Make the dataset of a whole training, epoch after epoch, in chunks of whole batches.
-
-    One dataset for all epochs, because starting one takes longer than a small epoch; in chunks,
-    because asking for one takes as long as the step of a small network; of one size, because
-    augmentation is compiled for it. A chunk never holds rows of two epochs.
+    n_classes: int = 0,
+    alphas: Mapping[str, Any] | None = None,
+) -> tuple[Any, ...]:
+    """Read some batches of a training.
 
     Parameters
     ----------
     fetch : callable
         Maps image indices (b,) to images (b, h, w, c).
-    shape : tuple of int
-        (h, w, c).
-    columns : tuple of tf.Tensor of shape (m,)
+    columns : tuple of tf.Tensor of shape (m,) or (m, k)
         Image indices first, then whatever goes with them (classes, weights).
-    batch_size : tf.Tensor of shape (), int64
-        Rows in a batch.
-    seed : tf.Tensor of shape (), int64
-        Seed of order and augmentation.
-    epochs : tf.Tensor of shape (2,), int64
-        Number of the first epoch, and of the one after the last.
+    position : tf.Tensor of shape (b,), int64
+        Which rows, then -1 as often as rows are missing to a chunk of full size.
+    key : tf.Tensor of shape (2,), int32
+        Seed of augmentation and mixing.
     augment : tuple
         As from `kmedclf.augment.resolve`. Images keep their dtype: what was drawn between two
         integers is rounded.
     copies : bool, default=False
-        Whether only copies are augmented; see `Rows`.
-    keys : bool, default=False
-        Whether the seed of the chunk, (2,), comes last, for what draws after this.
+        Whether only copies are augmented; see `kmedclf.pipeline.Rows`.
+    n_classes : int
+        Length of a one-hot label, where images are mixed.
+    alphas : mapping of str to tf.Tensor of shape (), float32, optional
+        Alpha of each method of `kmedclf.mixing` in use.
+
+    Returns
+    -------
+    tuple of tf.Tensor
+        Images (b, h, w, c), the other columns (b,) or (b, k).
+    """
+    size = tf.size(position)
+    position = position[: tf.math.count_nonzero(position >= 0)]
+    index, *others = (tf.gather(column, position) for column in columns)
+    images = fetch(tf.where(index < 0, -1 - index, index) if copies else index)
+    if augment:
+        augmented = _augmented(images, augment, key, size)
+        if copies:
+            augmented = tf.where(index[:, None, None, None] < 0, augmented, images)
+        images = augmented
+    if alphas:
+        y, weight = others
+        return mixing.mixed(images, y, weight, key, n_classes, alphas)
+    return images, *others
+
+
+def chunk_size(shape: tuple[int, int, int], batch_size: int, *, augmented: bool) -> int:
+    """Choose how many rows to read at once: whole batches, of about 128 images if augmented.
+
+    In chunks, because reading takes time however little is read; of one size, because augmentation
+    is compiled for it.
+    """
+    most = _most(shape) * (1 if augmented else 4)
+    return batch_size * max(most // batch_size, 1)
+
+
+def make_stream(
+    load: Callable[[Any, Any], Any], n_rows: Any, size: Any, seed: Any, epochs: Any
+) -> tf.data.Dataset:
+    """Make the dataset of a whole training, epoch after epoch, chunk after chunk.
+
+    One dataset for all epochs, because starting one takes longer than a small epoch. A chunk never
+    holds rows of two epochs.
+
+    Parameters
+    ----------
+    load : callable
+        Maps position and key to a chunk, as `chunk` does.
+    n_rows, size : tf.Tensor of shape (), int64
+        Rows in an epoch, and in a chunk.
+    seed : tf.Tensor of shape (), int64
+        Seed of order and augmentation.
+    epochs : tf.Tensor of shape (2,), int64
+        Number of the first epoch, and of the one after the last.
 
     Returns
     -------
     tf.data.Dataset
-        Of tuples: images (b, h, w, c), the other columns (b,).
+        Of chunks.
     """
-    most = _chunk_size(shape) * (1 if augment else 4)
-    size = batch_size * tf.maximum(most // batch_size, 1)
 
     def one_epoch(number: Any) -> tf.data.Dataset:
-        given = seed, number, tf.size(columns[0], tf.int64), size
+        given = seed, number, n_rows, size
         position, key = tf.numpy_function(plan, given, (tf.int64, tf.int32))
         position, key = tf.ensure_shape(position, [None, None]), tf.ensure_shape(key, [None, 2])
         return tf.data.Dataset.from_tensor_slices((position, key))
 
-    def load(position: Any, key: Any) -> Any:
-        position = position[: tf.math.count_nonzero(position >= 0)]
-        index, *others = (tf.gather(column, position) for column in columns)
-        if keys:
-            others.append(key)
-        if not augment:
-            return fetch(index), *others
-        images = fetch(tf.where(index < 0, -1 - index, index) if copies else index)
-        augmented = _augmented(images, augment, key, tf.cast(size, tf.int32))
-        if copies:
-            chosen = index[:, None, None, None] < 0
-            augmented = tf.where(chosen, augmented, images)
-        return augmented, *others
-
     with tf.device("CPU:0"):
-        return tf.data.Dataset.range(*tf.unstack(epochs)).flat_map(one_epoch).map(load)
+        dataset = tf.data.Dataset.range(*tf.unstack(epochs)).flat_map(one_epoch)
+        return plain(dataset.map(load).prefetch(1))
 
 
 def plan(seed: int, epoch: int, n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +196,7 @@ def plain(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
-def _chunk_size(shape: tuple[int, int, int]) -> int:
+def _most(shape: tuple[int, int, int]) -> int:
     """Choose how many images to augment at once: 2 MB of them, 8 to 128.
 
     The last chunk of an epoch is padded, so more would augment more than there is.

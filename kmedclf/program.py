@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from kmedclf import devices, loops, network, optimizers, passes, step, views
 from kmedclf.counting import count
+from kmedclf.feeds import Gathered, Streamed
 from kmedclf.heads import HEADS
 from kmedclf.network import Spec
 from kmedclf.open_images import OpenImages, signature
@@ -146,16 +147,20 @@ class Program:
     # -- graph functions ---------------------------------------------------------------------
 
     def train_epoch(
-        self, stream: Any, n_rows: int, batch_size: int, rates: np.ndarray | None = None
+        self,
+        chunks: Gathered | Streamed,
+        epoch: int,
+        batch_size: int,
+        rates: np.ndarray | None = None,
     ) -> tuple[float, float]:
-        """Train one pass over the next ``n_rows`` rows of a stream, in one graph call.
+        """Train one pass over rows, in one graph call.
 
         Parameters
         ----------
-        stream : iterator
+        chunks : Gathered or Streamed
             As from `kmedclf.feeds.Feed.open`.
-        n_rows : int
-            Rows in an epoch.
+        epoch : int
+            Number of the epoch.
         batch_size : int
             Rows in a gradient step.
         rates : ndarray of shape (steps,), float32, optional
@@ -166,12 +171,12 @@ class Program:
         loss, accuracy : float
             Means over the rows, as seen during training; the loss is weighted.
         """
-        spec = stream.element_spec
-        given = (tf.data.IteratorSpec(spec), _INDEX, _INDEX, tf.TensorSpec([None], tf.float32))
-        scheduled = rates is not None
-        graph = self._graph(self._train_epoch, (spec, scheduled), given, (scheduled,))
-        loss, hits = graph(stream, n_rows, batch_size, NO_RATES if rates is None else rates)
-        return float(loss) / n_rows, float(hits) / n_rows
+        given = _INDEX, _INDEX, tf.TensorSpec([None], tf.float32), *chunks.signature
+        static = chunks.read, chunks.ahead, rates is not None
+        graph = self._graph(self._train_epoch, (*static, *chunks.signature), given, static)
+        rates = NO_RATES if rates is None else rates
+        loss, hits = graph(chunks.n_rows, batch_size, rates, *chunks.arguments(epoch))
+        return float(loss) / chunks.n_rows, float(hits) / chunks.n_rows
 
     def logits(self, rows: Rows, tta: tuple[str, ...] = ()) -> np.ndarray:
         """Compute the logits of rows, float32 (m, k), or with ``tta`` of their views (m, v, k)."""
@@ -240,14 +245,28 @@ class Program:
         self.model.optimizer.learning_rate = rate
 
     def _train_epoch(
-        self, scheduled: bool, stream: Any, n_rows: Any, batch_size: Any, rates: Any
+        self,
+        read: Callable[..., Any],
+        ahead: bool,
+        scheduled: bool,
+        n_rows: Any,
+        batch_size: Any,
+        rates: Any,
+        *given: Any,
     ) -> tuple[Any, Any]:
         def take(number: Any, batch: list[Any], whole: bool) -> tuple[Any, Any]:
             if scheduled:
                 self.set_rate(rates[number])
             return self.train_step(*batch, whole=whole)
 
-        return loops.train(take, stream, n_rows, batch_size, whole_apart=self._jit_compile)
+        return loops.train(
+            take,
+            lambda number: read(number, *given),
+            n_rows,
+            batch_size,
+            ahead=ahead,
+            whole_apart=self._jit_compile,
+        )
 
     def _all_logits(self, on_disk: bool, tta: tuple[str, ...], images: Any, *given: Any) -> Any:
         count("traces")

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from kmedclf import devices, feeds, programs
-from kmedclf.feeds import Feed
+from kmedclf.feeds import Feed, Gathered, Streamed
 from kmedclf.network import Spec
 from kmedclf.pipeline import Rows
 from kmedclf.program import Program, Weights
@@ -136,7 +136,7 @@ class _Run:
             steps=self.steps,
         )
         best = None
-        stream = self.feed.open(
+        chunks = self.feed.open(
             self.task.rows,
             schedule.batch_size,
             self.task.augment,
@@ -149,7 +149,7 @@ class _Run:
         for epoch in range(first + 1, last + 1):
             rates = self.rates(history, first)
             hooks.on_epoch_begin(epoch - 1)
-            logs = self.epoch(epoch, stream, rates, hooks if _watch_batches(callbacks) else None)
+            logs = self.epoch(epoch, chunks, rates, hooks if _watch_batches(callbacks) else None)
             for name, value in logs.items():
                 history.setdefault(name, []).append(value)
             if watch and watch.update(epoch - first, logs) and restores:
@@ -197,7 +197,7 @@ class _Run:
     def epoch(
         self,
         number: int,
-        stream: Iterator[Any],
+        chunks: Gathered | Streamed,
         rates: np.ndarray | None,
         hooks: keras.callbacks.CallbackList | None,
     ) -> Logs:
@@ -205,10 +205,10 @@ class _Run:
         task = self.task
         self.program.reseed(int(np.random.default_rng([task.seed, 2, number]).integers(2**31)))
         if hooks is None:
-            arguments = stream, len(task.rows), task.schedule.batch_size, rates
-            loss, accuracy = self.program.train_epoch(*arguments)
+            size = task.schedule.batch_size
+            loss, accuracy = self.program.train_epoch(chunks, number, size, rates)
         else:
-            loss, accuracy = self._epoch_by_batches(hooks, rates, stream)
+            loss, accuracy = self._epoch_by_batches(hooks, rates, chunks.chunks(number))
         logs = {"accuracy": accuracy, "loss": loss}
         if task.schedule.lr_schedule is not None:
             logs["learning_rate"] = float(self.program.model.optimizer.learning_rate)
@@ -224,10 +224,10 @@ class _Run:
         return logs
 
     def _epoch_by_batches(
-        self, hooks: keras.callbacks.CallbackList, rates: np.ndarray | None, stream: Iterator[Any]
+        self, hooks: keras.callbacks.CallbackList, rates: np.ndarray | None, chunks: Iterator[Any]
     ) -> tuple[float, float]:
         loss, hits, seen = 0.0, 0.0, 0
-        for step, batch in enumerate(self._batches(stream)):
+        for step, batch in enumerate(self._batches(chunks)):
             if rates is not None:
                 self.program.set_rate(rates[step])
             hooks.on_train_batch_begin(step)
@@ -238,14 +238,11 @@ class _Run:
             hooks.on_train_batch_end(step, {"loss": float(loss) / seen})
         return float(loss) / seen, float(hits) / seen
 
-    def _batches(self, stream: Iterator[Any]) -> Iterator[Any]:
-        seen, size = 0, self.task.schedule.batch_size
-        while seen < len(self.task.rows):
-            chunk = next(stream)
-            n = len(chunk[1])
-            for start in range(0, n, size):
+    def _batches(self, chunks: Iterator[Any]) -> Iterator[Any]:
+        size = self.task.schedule.batch_size
+        for chunk in chunks:
+            for start in range(0, len(chunk[1]), size):
                 yield tuple(column[start : start + size] for column in chunk)
-            seen += n
 
     def validate(self, rows: Rows) -> Logs:
         """Score rows: mean weighted loss and plain accuracy."""

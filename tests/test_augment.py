@@ -72,16 +72,11 @@ def test_large_images_are_augmented_in_pieces(batch_size):
     shape = (224, 224, 3)
     images = np.random.default_rng(0).integers(0, 256, (90, *shape), np.uint8)
     columns = tf.range(90, dtype=tf.int64), tf.range(90)
-    given = tf.constant([batch_size, 3, 0, 1], tf.int64)
-    chunks = passes.make_stream(
-        lambda index: tf.gather(images, index),
-        shape,
-        columns,
-        given[0],
-        given[1],
-        given[2:],
-        augment=("flips",),
-    )
+    size = passes.chunk_size(shape, batch_size, augmented=True)
+    chunks = [
+        passes.chunk(lambda index: tf.gather(images, index), columns, *which, augment=("flips",))
+        for which in zip(*passes.plan(3, 0, 90, size), strict=True)
+    ]
     seen, kinds = [], []
     for augmented, place in chunks:
         assert augmented.dtype == tf.uint8

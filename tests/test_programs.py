@@ -152,20 +152,29 @@ def test_forgotten_programs_leave_nothing_behind():
     assert max(sizes) - min(sizes) < 40
 
 
-def test_networks_share_the_graph_that_reads_images(monkeypatch):
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_networks_share_the_graph_that_reads_images(on_disk, tmp_path, monkeypatch):
     monkeypatch.setattr(feeds, "MAX_GRAPHS", 2)
+    images = X
+    if on_disk:
+        np.save(tmp_path / "X.npy", X)
+        images = np.load(tmp_path / "X.npy", mmap_mode="r")
     programs.clear()
     before = programs.stats()["feeds"]
     for units in (3, 4):
-        make("MLPClassifier", units=units, epochs=1).fit(X, y)
-    make("CNNClassifier", epochs=1, mixup=0.1).fit(X, y)
-    make("CNNClassifier", epochs=1, mixup=0.2).fit(X[:20], y[:20])
+        make("MLPClassifier", units=units, epochs=1).fit(images, y)
+    make("CNNClassifier", epochs=1, mixup=0.1).fit(images, y)
+    make("CNNClassifier", epochs=1, mixup=0.2).fit(images[:20], y[:20])
     assert programs.stats()["feeds"] == before + 2  # with mixing, and without
     for augment in ("flip_rotate", "dihedral", "shift"):
-        make("MLPClassifier", epochs=1, augment=augment).fit(X, y)
-    assert len(feeds._idle[0]._graphs) == 2
+        make("MLPClassifier", epochs=1, augment=augment).fit(images, y)
+    if on_disk:
+        assert len(feeds._idle[0]._graphs) == 2
+    else:
+        assert feeds._gather.cache_info().currsize == 4  # flips and turns were there
     programs.clear()
     assert feeds._idle == []
+    assert feeds._gather.cache_info().currsize == 0
 
 
 def test_fitted_estimators_outlive_the_cache():

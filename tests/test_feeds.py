@@ -1,0 +1,51 @@
+"""Chunks: the same from memory, gathered by the graph that trains, and from disk by tf.data."""
+
+import numpy as np
+import pytest
+from helpers import data
+
+from kmedclf import augment, feeds
+from kmedclf.pipeline import Images, Rows
+
+X, y = data(48)
+BATCH = 5
+
+
+def _open(feed, array, sets, mixes, *, copies, labels=y):
+    index = np.random.default_rng(0).integers(0, len(X), 200)  # some come several times
+    weight = np.linspace(0.5, 2, len(index)).astype(np.float32)
+    copy = np.arange(len(index)) > 90 if copies else None
+    rows = Rows(Images(array, 1 / 255), index, labels[index].astype(np.int32), weight, copy)
+    return feed.open(rows, BATCH, sets, 3, (2, 4), mixes, 3)
+
+
+@pytest.mark.parametrize("mixes", [{}, {"mixup": 0.3}, {"cutmix": 1.0, "mixup": 0.3}])
+@pytest.mark.parametrize(
+    ("sets", "copies"), [([], False), (["flip_rotate", "shift"], False), (["dihedral"], True)]
+)
+def test_chunks_are_the_same_from_memory_and_from_disk(sets, copies, mixes, tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    resolved = augment.resolve(sets, "x") if sets else ()
+    with feeds.borrow() as one, feeds.borrow() as other:
+        gathered = _open(one, X, resolved, mixes, copies=copies)
+        streamed = _open(other, mapped, resolved, mixes, copies=copies)
+        assert isinstance(gathered, feeds.Gathered)
+        assert isinstance(streamed, feeds.Streamed)
+        labels = []
+        for epoch in (2, 3):
+            both = zip(gathered.chunks(epoch), streamed.chunks(epoch), strict=True)
+            for chunk, same in both:
+                for column, equal in zip(chunk, same, strict=True):
+                    np.testing.assert_array_equal(column, equal)
+                labels.append(np.asarray(chunk[1]))
+    seen = np.concatenate(labels)
+    assert len(seen) == 400
+    assert not np.array_equal(seen[:200], seen[200:])  # shuffled anew
+
+
+def test_a_chunk_is_whole_batches_but_for_the_last():
+    with feeds.borrow() as feed:
+        chunks = _open(feed, X, augment.resolve("flips", "x"), {}, copies=False)
+        sizes = [len(chunk[0]) for chunk in chunks.chunks(2)]
+    assert sizes == [125, 75]
