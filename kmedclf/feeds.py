@@ -40,8 +40,8 @@ class Gathered:
     read : callable
         Maps the number of a chunk and `arguments` to images, labels and weights, in a graph or
         outside. It is the same object for rows of the same kind, and holds no images.
-    ahead : bool
-        Whether the graph should read a chunk during the steps of the one before.
+    ahead : tuple of tf.TensorSpec
+        What a chunk is like, where the graph should read one during the steps of the one before.
     """
 
     read: Any
@@ -49,7 +49,12 @@ class Gathered:
     n_rows: int
     size: int
     seed: int
-    ahead: ClassVar[bool] = True
+
+    @property
+    def ahead(self) -> tuple[tf.TensorSpec, ...]:
+        """Describe a chunk."""
+        columns = self.read.get_concrete_function().outputs
+        return tuple(tf.TensorSpec(column.shape, column.dtype) for column in columns)
 
     @property
     def signature(self) -> tuple[Any, ...]:
@@ -73,7 +78,7 @@ class Streamed:
 
     iterator: Any
     n_rows: int
-    ahead: ClassVar[bool] = False
+    ahead: ClassVar[tuple[tf.TensorSpec, ...]] = ()
 
     @property
     def signature(self) -> tuple[Any, ...]:

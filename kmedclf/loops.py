@@ -16,7 +16,7 @@ def train(
     n_rows: Any,
     batch_size: Any,
     *,
-    ahead: bool,
+    ahead: tuple[tf.TensorSpec, ...],
     whole_apart: bool,
 ) -> tuple[Any, Any]:
     """Take the gradient steps of one epoch.
@@ -32,9 +32,9 @@ def train(
         Rows in the epoch.
     batch_size : tf.Tensor of shape (), int64
         Rows in a batch.
-    ahead : bool
-        Whether to read a chunk while the steps of the one before it are taken. The graph does both
-        at a time if reading changes no state.
+    ahead : tuple of tf.TensorSpec
+        What a chunk is like, where one is to be read while the steps of the one before it are
+        taken; else empty. The graph does both at a time if reading changes no state.
     whole_apart : bool
         Whether smaller batches at the end are a step of their own in the graph, or take the same.
 
@@ -65,16 +65,17 @@ def train(
         following: tuple[Any, ...] = ()
         if ahead:
             nothing = tuple(column[:0] for column in columns)
-            following = tf.cond(seen + n < n_rows, lambda: read(place + 1), lambda: nothing)
+            following = tf.cond(seen + n < n_rows, lambda: read(place), lambda: nothing)
         return place + 1, seen + n, *steps(columns, n, number, loss, hits), *following
 
-    held = read(tf.constant(0)) if ahead else ()
-    state = tf.constant(0), zero, tf.constant(0), tf.zeros(()), tf.zeros(()), *held
-    any_rows = [tf.TensorShape([None, *column.shape[1:]]) for column in held]
+    # Nothing is held at first, so that reading has one place in the graph: TensorFlow optimises
+    # the graph of every network anew.
+    held = [tf.zeros([0, *column.shape[1:]], column.dtype) for column in ahead]
+    any_rows = [tf.TensorShape([None, *column.shape[1:]]) for column in ahead]
     done = tf.while_loop(
         lambda _, seen, *rest: seen < n_rows,
         chunk,
-        state,
+        (tf.constant(0), zero, tf.constant(0), tf.zeros(()), tf.zeros(()), *held),
         shape_invariants=(*[tf.TensorShape([])] * 5, *any_rows),
         **ONE,
     )

@@ -247,7 +247,7 @@ class Program:
     def _train_epoch(
         self,
         read: Callable[..., Any],
-        ahead: bool,
+        ahead: tuple[tf.TensorSpec, ...],
         scheduled: bool,
         n_rows: Any,
         batch_size: Any,
