@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -50,13 +50,13 @@ class Gathered:
     size: int
     seed: int
 
-    @property
+    @cached_property
     def ahead(self) -> tuple[tf.TensorSpec, ...]:
         """Describe a chunk."""
         columns = self.read.get_concrete_function().outputs
         return tuple(tf.TensorSpec(column.shape, column.dtype) for column in columns)
 
-    @property
+    @cached_property
     def signature(self) -> tuple[Any, ...]:
         """Describe `arguments` to a graph."""
         return *signature(*self.given), *_POSITION
@@ -80,7 +80,7 @@ class Streamed:
     n_rows: int
     ahead: ClassVar[tuple[tf.TensorSpec, ...]] = ()
 
-    @property
+    @cached_property
     def signature(self) -> tuple[Any, ...]:
         """Describe `arguments` to a graph."""
         return (tf.data.IteratorSpec(self.iterator.element_spec),)
