@@ -2,13 +2,15 @@
 
     python -m benchmarks.predict [--networks mlp cnn_8] [--images 10000] [--out predict.json]
 
-Both have the same weights and get the same synthetic uint8 images, in one process, in alternation.
+Both have the same weights and get the same synthetic uint8 images, in one process, in alternation;
+"mixed" is the networks' own precision, hence Keras' too.
 "Cold" is the first call, which traces; "warm" the ones after it. Keras predicts in batches of
 --keras-batch, its default being 32.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -35,26 +37,29 @@ def timed(call: Callable[[Any], Any], X: Any) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def measure(network: str, n: int, repeats: int, keras_batch: int) -> dict[str, Any]:
-    """Measure one network."""
+def measure(network: str, precision: str, n: int, args: Any) -> dict[str, Any]:
+    """Measure one network in one precision."""
     from benchmarks.train_keras import our_estimator
 
     X, y = noise(n)
     case = {"network": network, "batch": 32, "augment": False}
-    estimator = our_estimator(case, epochs=1).fit(X[: 32 * CLASSES], y[: 32 * CLASSES])
+    estimator = our_estimator(case, epochs=1, precision=precision).fit(
+        X[: 32 * CLASSES], y[: 32 * CLASSES]
+    )
     model = estimator.model_
     calls: dict[str, Callable[[Any], Any]] = {
         "ours": estimator.predict,
-        "keras": lambda X: model.predict(X, batch_size=keras_batch, verbose=0).argmax(axis=1),
+        "keras": lambda X: model.predict(X, batch_size=args.keras_batch, verbose=0).argmax(axis=1),
     }
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     labels = {}
-    for _ in range(repeats + 1):
+    for _ in range(args.repeats + 1):
         for name, call in calls.items():
             taken, labels[name] = timed(call, X)
             seconds[name].append(taken)
     return {
         "network": network,
+        "precision": precision,
         "cold_s": {name: taken[0] for name, taken in seconds.items()},
         "warm_s": {name: taken[1:] for name, taken in seconds.items()},
         "equal_labels": float((labels["ours"] == labels["keras"]).mean()),
@@ -64,12 +69,12 @@ def measure(network: str, n: int, repeats: int, keras_batch: int) -> dict[str, A
 def table(results: list[dict[str, Any]], n: int) -> str:
     """Write the results as Markdown."""
     lines = [
-        "| network | ours, ms (min–max) | images/s | Keras, ms (min–max) | images/s | Keras / ours "
-        "| cold, ours | cold, Keras | equal labels |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| network | precision | ours, ms (min–max) | images/s | Keras, ms (min–max) | images/s "
+        "| Keras / ours | cold, ours | cold, Keras | equal labels |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in results:
-        cells = [one["network"]]
+        cells = [one["network"], one["precision"]]
         for name in ("ours", "keras"):
             warm = one["warm_s"][name]
             speed = n / statistics.median(warm)
@@ -85,16 +90,18 @@ def main() -> None:
     parser = arguments(__doc__)
     networks = [name for name in NETWORKS if name != "resnet"]
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=networks)
+    parser.add_argument("--precisions", nargs="+", default=["float32", "mixed"])
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--keras-batch", type=int, default=32)
     args = parser.parse_args()
     if args.quick:
         args.networks, args.images, args.repeats = ["mlp"], 2_000, 3
+        args.precisions = ["float32"]
     facts = machine()
     results: list[dict[str, Any]] = []
-    for network in args.networks:
-        results.append(measure(network, args.images, args.repeats, args.keras_batch))
-        say(f"{network} done")
+    for network, precision in itertools.product(args.networks, args.precisions):
+        results.append(measure(network, precision, args.images, args))
+        say(f"{network} {precision} done")
         write(args.out, {"machine": facts, "images": args.images, "results": results})
     print(f"Predict of {args.images:,} synthetic images, n = {args.repeats} calls; "
           f"{headline(facts)}\n")  # fmt: skip
