@@ -37,11 +37,11 @@ def timed(call: Callable[[Any], Any], X: Any) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def measure(network: str, precision: str, n: int, args: Any) -> dict[str, Any]:
+def measure(network: str, precision: str, args: Any) -> dict[str, Any]:
     """Measure one network in one precision."""
     from benchmarks.train_keras import our_estimator
 
-    X, y = noise(n)
+    X, y = noise(args.images)
     case = {"network": network, "batch": 32, "augment": False}
     estimator = our_estimator(case, epochs=1, precision=precision).fit(
         X[: 32 * CLASSES], y[: 32 * CLASSES]
@@ -100,7 +100,7 @@ def main() -> None:
     facts = machine()
     results: list[dict[str, Any]] = []
     for network, precision in itertools.product(args.networks, args.precisions):
-        results.append(measure(network, precision, args.images, args))
+        results.append(measure(network, precision, args))
         say(f"{network} {precision} done")
         write(args.out, {"machine": facts, "images": args.images, "results": results})
     print(f"Predict of {args.images:,} synthetic images, n = {args.repeats} calls; "

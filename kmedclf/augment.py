@@ -164,12 +164,12 @@ def _mix(pixels: Any, index: Any, step: int, way: Any) -> Any:
 
 def mirror(images: Any, seed: Any) -> Any:
     """Mirror each image left-right with probability 1/2: safe where up and down differ."""
-    return _symmetry(images, _coin(images, seed), None, None)
+    return _symmetry(images, _coin(images, seed))
 
 
 def flips(images: Any, seed: Any) -> Any:
     """Flip each image left-right and upside-down, each with probability 1/2."""
-    return _symmetry(images, _coin(images, seed), _coin(images, _salted(seed, 1)), None)
+    return _symmetry(images, _coin(images, seed), _coin(images, _salted(seed, 1)))
 
 
 def dihedral(images: Any, seed: Any) -> Any:
@@ -187,7 +187,7 @@ def _coin(images: Any, seed: Any) -> Any:
     return tf.random.stateless_uniform([tf.shape(images)[0], 1, 1], seed) < 0.5
 
 
-def _symmetry(images: Any, left: Any, up: Any, turned: Any) -> Any:
+def _symmetry(images: Any, left: Any, up: Any = None, turned: Any = None) -> Any:
     """Mirror images left-right, upside-down and then along the diagonal, where coins say so.
 
     One gathering of pixels: a mirrored copy of all images and a choice for each takes three times
@@ -195,11 +195,8 @@ def _symmetry(images: Any, left: Any, up: Any, turned: Any) -> Any:
     """
     height, width, channels = images.shape[1:]
     n = tf.shape(images)[0]
-    start = tf.range(n)[:, None, None] * (height * width)
-    down, right = tf.fill([n, 1, 1], width), tf.ones([n, 1, 1], tf.int32)  # steps between pixels
-    if left is not None:
-        start += tf.where(left, width - 1, 0)
-        right = tf.where(left, -1, 1)
+    start = tf.range(n)[:, None, None] * (height * width) + tf.where(left, width - 1, 0)
+    down, right = tf.fill([n, 1, 1], width), tf.where(left, -1, 1)  # steps between pixels
     if up is not None:
         start += tf.where(up, (height - 1) * width, 0)
         down = tf.where(up, -width, width)

@@ -23,7 +23,7 @@ from kmedclf.open_images import OpenImages, signature
 from kmedclf.pipeline import Rows
 
 MAX_GRAPHS = 8
-"""How many graphs of either kind are kept, of those used last."""
+"""How many graphs of either kind are kept, and how many a program keeps, of those used last."""
 
 _COUNT = tf.TensorSpec([], tf.int64)
 _POSITION = tf.TensorSpec([None, None], tf.int64), tf.TensorSpec([None, 2], tf.int32)

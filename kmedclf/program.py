@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kmedclf import devices, loops, network, optimizers, passes, step, views
+from kmedclf import devices, feeds, loops, network, optimizers, passes, step, views
 from kmedclf.counting import count
 from kmedclf.feeds import Gathered, Streamed
 from kmedclf.heads import HEADS
@@ -234,6 +234,9 @@ class Program:
             graph = tf.function(bound, input_signature=given, autograph=False, **options)
             # The one there is: choosing it in every call takes half a millisecond.
             self._graphs[key] = graph.get_concrete_function()
+        self._graphs[key] = self._graphs.pop(key)  # the last one used
+        while len(self._graphs) > feeds.MAX_GRAPHS:  # every augmentation has one of its own
+            del self._graphs[next(iter(self._graphs))]
         return self._graphs[key]
 
     def _train_step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[Any, Any]:

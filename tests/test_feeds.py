@@ -11,11 +11,11 @@ X, y = data(48)
 BATCH = 5
 
 
-def _open(feed, array, sets, mixes, *, copies, labels=y):
+def _open(feed, array, sets, mixes, *, copies):
     index = np.random.default_rng(0).integers(0, len(X), 200)  # some come several times
     weight = np.linspace(0.5, 2, len(index)).astype(np.float32)
     copy = np.arange(len(index)) > 90 if copies else None
-    rows = Rows(Images(array, 1 / 255), index, labels[index].astype(np.int32), weight, copy)
+    rows = Rows(Images(array, 1 / 255), index, y[index].astype(np.int32), weight, copy)
     return feed.open(rows, BATCH, sets, 3, (2, 4), mixes, 3)
 
 

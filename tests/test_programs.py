@@ -8,7 +8,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, EVERY, data, make, run
+from helpers import ALL, EVERY, data, make, run, same
 from sklearn.model_selection import GridSearchCV
 
 from kmedclf import feeds, programs
@@ -175,6 +175,16 @@ def test_networks_share_the_graph_that_reads_images(on_disk, tmp_path, monkeypat
     programs.clear()
     assert feeds._idle == []
     assert feeds._gather.cache_info().currsize == 0
+
+
+def test_a_program_keeps_few_graphs_of_many_augmentations(monkeypatch):
+    monkeypatch.setattr(feeds, "MAX_GRAPHS", 3)
+    programs.clear()
+    turns = [keras.layers.RandomRotation(share / 10) for share in range(1, 6)]
+    first, *_ = [make("MLPClassifier", epochs=1, augment=one).fit(X, y) for one in turns]
+    with programs.borrow(first._spec) as program:
+        assert len(program._graphs) == 3
+    assert same(first, make("MLPClassifier", epochs=1, augment=turns[0]).fit(X, y))
 
 
 def test_fitted_estimators_outlive_the_cache():
