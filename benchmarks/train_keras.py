@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from benchmarks import _common
 
@@ -195,36 +196,36 @@ def train(way: str, low: bool, answers: _common.Answers) -> None:
         answers.give(peak_rss_mb=_common.peak_rss_mb())
 
 
-def limit(low: bool, answers: _common.Answers) -> None:
-    """Answer requests of GFLOP/s until there are no more; that of a case gives arithmetic."""
-    import tensorflow as tf
-
+def rates(low: bool) -> dict[str, float]:
+    """Measure the GFLOP/s of a large matrix product and of a large convolution."""
     dtype = tf.bfloat16 if low else tf.float32
     matrix = tf.cast(tf.random.normal([2048, 2048]), dtype)
     image = tf.cast(tf.random.normal([64, 28, 28, 128]), dtype)
     kernel = tf.cast(tf.random.normal([3, 3, 128, 128]), dtype)
     work = {
-        "matmul": (tf.function(lambda: tf.linalg.matmul(matrix, matrix)), 2 * 2048**3),
-        "conv": (
-            tf.function(lambda: tf.nn.conv2d(image, kernel, 1, "SAME")),
-            2 * 64 * 28 * 28 * 9 * 128 * 128,
-        ),
+        "matmul": (lambda: tf.linalg.matmul(matrix, matrix), 2 * 2048**3),
+        "conv": (lambda: tf.nn.conv2d(image, kernel, 1, "SAME"), 2 * 64 * 28 * 28 * 9 * 128 * 128),
     }
+    found = {}
+    for name, (run, operations) in work.items():
+        run()  # the first time is no measure
+        seconds = []
+        for _ in range(3):
+            began = time.perf_counter()
+            run().numpy()
+            seconds.append(time.perf_counter() - began)
+        found[name] = operations / min(seconds) / 1e9
+    return found
+
+
+def limit(low: bool, answers: _common.Answers) -> None:
+    """Answer requests of GFLOP/s until there are no more; that of a case gives arithmetic."""
     answers.give(rss_mb=_common.rss_mb())
     while request := answers.request():
         if request["do"] == "case":
             answers.give(flops=flops(request["network"]))
-            continue
-        found = {}
-        for name, (run, operations) in work.items():
-            run()  # traces, the first time
-            seconds = []
-            for _ in range(3):
-                began = time.perf_counter()
-                run().numpy()
-                seconds.append(time.perf_counter() - began)
-            found[name] = operations / min(seconds) / 1e9
-        answers.give(gflops=found)
+        else:
+            answers.give(gflops=rates(low))
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ def run(script, *options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "script", ["accuracy", "fused", "growth", "imports", "overhead", "predict", "train"]
+    "script", ["accuracy", "fused", "growth", "imports", "ops", "overhead", "predict", "train"]
 )
 def test_quick_forms_print_a_table_and_write_json(script, tmp_path):
     out = tmp_path / "figures.json"

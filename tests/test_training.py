@@ -56,7 +56,8 @@ def test_early_stopping(values, options, expected):
 @every_estimator
 @pytest.mark.parametrize("monitor", ["accuracy", "loss"])
 def test_the_best_epoch_is_restored(name, monitor):
-    options = {"epochs": 6, "early_stopping": True, "monitor": monitor, "learning_rate": 0.05}
+    # Not higher: scikit-learn takes no probability to be less than 1e-7.
+    options = {"epochs": 6, "early_stopping": True, "monitor": monitor, "learning_rate": 0.02}
     held = {"X_val": X_val, "y_val": y_val}
     best = make(name, **options).fit(X, y, **held)
     curve = np.array(best.history_[f"val_{monitor}"])
@@ -220,7 +221,10 @@ def test_low_precision_trains(name, precision):
     low, high = (make(name, precision=one, epochs=3).fit(X, y) for one in (precision, "float32"))
     proba = low.predict_proba(X)
     np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(proba, high.predict_proba(X), atol=0.15)
+    if precision != "mixed_float16":  # which leaves out first steps, until its scale is found
+        np.testing.assert_allclose(proba, high.predict_proba(X), atol=0.15)
+    high.weights_ = low.weights_
+    np.testing.assert_allclose(proba, high.predict_proba(X), atol=0.05)
     assert np.isfinite(low.history_["loss"]).all()
     head = low.model_.layers[-2]
     assert (head.name, head.compute_dtype) == ("logits", "float32")
