@@ -7,12 +7,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from kmedclf import devices, recipes
+
+if TYPE_CHECKING:
+    from kmedclf.pipeline import Rows
 
 _building = threading.RLock()
 
@@ -117,6 +120,18 @@ def initialize(initializers: list[tuple[Any, Any]], seed: np.random.SeedSequence
     seeds = seed.generate_state(len(initializers)) >> np.uint32(1)
     for (variable, initializer), number in zip(initializers, seeds, strict=True):
         variable.assign(_initial_value(variable, initializer, int(number)))
+
+
+def adapt(model: keras.Model, rows: Rows, scale: float, seed: int) -> None:
+    """Let layers that look at training images before the first step do so: by ``adapt_to``.
+
+    Not by ``adapt``, the name in Keras, whose layers keep what they find as constants of the graph.
+    """
+    layers = [layer for layer in model.layers if hasattr(layer, "adapt_to")]
+    if layers:
+        images = rows.sample(seed).astype(np.float32) * np.float32(scale)
+        for layer in layers if len(images) else ():
+            layer.adapt_to(images)
 
 
 def reseed(initializers: list[tuple[Any, Any]], seed: int) -> None:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kmedclf.muon import Muon
 from kmedclf.network import Spec
 
 
@@ -21,7 +22,11 @@ def make(spec: Spec) -> keras.optimizers.Optimizer:
     }
     if "clipnorm" in chosen:
         config["global_clipnorm"] = chosen["clipnorm"]
-    optimizer = keras.optimizers.get({"class_name": spec.optimizer, "config": config})
+    if spec.optimizer == "muon":
+        low = spec.precision == "mixed_bfloat16"
+        optimizer = Muon(**config, iterate_in="bfloat16" if low else "float32")
+    else:
+        optimizer = keras.optimizers.get({"class_name": spec.optimizer, "config": config})
     # Both changes are of the instance, not in a subclass: a model in training can be saved and
     # loaded by Keras. There is one replica, and Keras' sum over replicas would register a gradient
     # that keeps the graph for ever, and with it the weights and all that the optimizer has.
@@ -58,6 +63,8 @@ def decay_kernels(model: keras.Model, weight_decay: tf.Variable) -> None:
     vectors = [one for one in model.trainable_variables if len(one.shape) < 2]
     optimizer.exclude_from_weight_decay(var_list=vectors)
     optimizer.weight_decay = weight_decay
+    if isinstance(optimizer, Muon):
+        optimizer.adam_weight_decay = weight_decay
 
 
 def start(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> list[Any]:

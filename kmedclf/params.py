@@ -32,7 +32,17 @@ Activation: TypeAlias = Literal[
     "softsign", "tanh",
 ]  # fmt: skip
 Optimizer: TypeAlias = Literal[
-    "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "nadam", "rmsprop", "sgd"
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "ftrl",
+    "lion",
+    "muon",
+    "nadam",
+    "rmsprop",
+    "sgd",
 ]
 Precision: TypeAlias = Literal["float32", "mixed", "mixed_bfloat16", "mixed_float16"]
 
@@ -53,7 +63,8 @@ class TrainingParameters:
     batch_size : int or "auto", default="auto"
         Images in a gradient step; 16 or 32 in the reference.
     optimizer : str, default="auto"
-        Name of a Keras optimizer; "adam" in the reference, "sgd" for the MLP.
+        Name of a Keras optimizer; "adam" in the reference, "sgd" for the MLP. "muon" takes
+        the kernels of convolutions too, as matrices, and leaves the last layer to AdamW.
     learning_rate : float, "auto" or None, default="auto"
         Learning rate; None, as in the reference, is Keras' default of the chosen optimizer, so
         that a search over optimizers is fair.
@@ -64,7 +75,7 @@ class TrainingParameters:
     weight_decay : float, "auto" or None, default="auto"
         Share of every kernel that a step takes off, times the learning rate: the decoupled decay
         of Keras' optimizers, biases and normalisation excepted. None, as in the reference, is
-        Keras' default: 0.004 of all weights for "adamw", nothing for the others.
+        Keras' default: 0.004 of all weights for "adamw" and "muon", nothing for the others.
     l2 : float, default=0.0
         Penalty on the sum of the squares of all kernels, added to the loss that is minimised and
         not to the one that is reported.

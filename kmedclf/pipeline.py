@@ -153,6 +153,12 @@ class Rows:
         index, y, weight = (one[position] for one in (self.index, self.y, self.weight))
         return Rows(self.images, index, y, weight, copy)
 
+    def sample(self, seed: int) -> np.ndarray:
+        """Read some of the images, (m, h, w, c): 512, or of large ones what takes 4 MB a byte."""
+        most = min(512, max(1, 2**22 // int(np.prod(self.images.shape))))
+        drawn = np.random.default_rng([seed, 3]).permutation(len(self))[:most]
+        return self.images.rows(self.index[np.sort(drawn)])
+
     def reweighted(self, factor: np.ndarray) -> Rows:
         """Return the rows with their weights (m,) multiplied by ``factor``, (m,) or (m, k)."""
         weight = (self.weight.reshape(-1, *[1] * (factor.ndim - 1)) * factor).astype(np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kmedclf import devices, feeds, programs
+from kmedclf import devices, feeds, network, programs
 from kmedclf.feeds import Feed, Gathered, Streamed
 from kmedclf.network import Spec
 from kmedclf.pipeline import Rows
@@ -97,7 +97,9 @@ def train(task: Task, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Sta
         fresh = np.random.SeedSequence([task.seed, 0])
         program.reset(fresh, schedule.learning_rate, schedule.knobs)
         history: dict[str, list[float]] = {}
-        if task.start is not None:
+        if task.start is None:
+            network.adapt(program.model, task.rows, task.spec.scale, task.seed)
+        else:
             # Not by `load`, which would take them to be there still after the training.
             program.model.set_weights(task.start.weights)
             if task.start.optimizer is not None:

@@ -87,7 +87,7 @@ VALUES = {
     "num_heads": [1],
     "num_layers": [2],
     "on_error": ["skip"],
-    "optimizer": ["sgd", "lion", "ftrl", "adamw"],
+    "optimizer": ["sgd", "lion", "ftrl", "adamw", "muon"],
     "oversample": ["duplicate", "augment"],
     "padding": [1],
     "patch_size": [2],
@@ -117,6 +117,7 @@ VALUES = {
 }
 VALUES_OF = {
     ("CNNClassifier", "batch_norm"): [True],
+    ("CNNClassifier", "normalize"): [True, "whiten"],
     ("MLPClassifier", "batch_norm"): [True],
     ("AlexNetClassifier", "dense_units"): [5],
     ("ConvNetClassifier", "activation"): [("linear", "relu")],

@@ -28,8 +28,8 @@ def _keras_step(before, optimizer, loss=None):
         [
             keras.Input((192,)),
             *(
-                keras.layers.Dense(units, activation)
-                for units, activation in ((8, "relu"), (3, None))
+                keras.layers.Dense(units, activation, name=name)
+                for units, activation, name in ((8, "relu", "hidden"), (3, None, "logits"))
             ),
         ]
     )
@@ -64,8 +64,14 @@ def _keras_step(before, optimizer, loss=None):
             {"optimizer": "sgd", "clipnorm": 0.01},
             lambda: keras.optimizers.SGD(0.1, global_clipnorm=0.01),
         ),
+        (
+            {"optimizer": "muon", "weight_decay": 0.3},
+            lambda: keras.optimizers.Muon(
+                0.1, weight_decay=0.3, adam_weight_decay=0.3, exclude_layers=["logits"]
+            ),
+        ),
     ],
-    ids=["momentum", "nesterov", "adamw", "rmsprop", "clipnorm"],
+    ids=["momentum", "nesterov", "adamw", "rmsprop", "clipnorm", "muon"],
 )
 def test_a_step_is_keras_step(options, optimizer):
     before, after = _one_step(learning_rate=0.1, **options)

@@ -10,6 +10,7 @@ from kmedclf.base import ImageClassifier
 from kmedclf.models.batch_normalization import BatchNormalization
 from kmedclf.models.bias import RISING, Bias
 from kmedclf.models.blocks import normalized, window
+from kmedclf.models.whitening import PatchWhitening
 from kmedclf.params import Activation, FractionOrZero, PositiveInt
 from kmedclf.recipes import AUTO, Auto
 
@@ -39,9 +40,11 @@ class CNNClassifier(ImageClassifier):
     dropout : float or "auto", default="auto"
         Share of the features that a training step leaves out before the softmax; 0 in the
         reference.
-    normalize : bool or "auto", default="auto"
+    normalize : bool, "whiten" or "auto", default="auto"
         Whether each channel of the images is standardised first, by the batch in training and by
-        moving statistics in use; not in the reference.
+        moving statistics in use; or, with "whiten", each patch of the convolution is whitened by
+        what is measured on training images before the first step, and goes on rectified, beside
+        its negative. Neither is in the reference.
 
     Examples
     --------
@@ -59,7 +62,7 @@ class CNNClassifier(ImageClassifier):
     activation: Activation = "relu"
     batch_norm: bool | Auto = AUTO
     dropout: FractionOrZero | Auto = AUTO
-    normalize: bool | Auto = AUTO
+    normalize: bool | Literal["whiten"] | Auto = AUTO
 
     @property
     def smallest_image(self) -> int:  # type: ignore[override]
@@ -69,9 +72,12 @@ class CNNClassifier(ImageClassifier):
 
     def features(self, x: Any) -> Any:
         """Map images (b, h, w, c) to features: (b, h', w', filters), or (b, filters) if global."""
-        if self.normalize:
-            x = normalized(x)
         kernel = window(x, self.kernel_size, "kernel_size", self)
+        if self.normalize == "whiten":
+            x = keras.layers.Activation("relu")(PatchWhitening(kernel, name="whiten")(x))
+            kernel = (1, 1)  # a pixel is now a patch
+        elif self.normalize:
+            x = normalized(x)
         early = self._pools_early
         x = keras.layers.Conv2D(self.filters, kernel, use_bias=not early)(x)
         if early:
