@@ -10,7 +10,7 @@ References
 L. Smith, N. Topin, "Super-convergence: very fast training of neural networks using large learning
 rates", 2018. I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
 C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016 (label
-smoothing).
+smoothing). Whitened patches: `kmedclf.models.whitening`. Muon: `kmedclf.muon`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _ONE_CYCLE: dict[str, Any] = {
 _MLP: dict[str, Any] = {
     "units": 512, "batch_norm": True, "augment": True, "precision": "float32",
 }  # fmt: skip
-_CNN: dict[str, Any] = {"normalize": True, "learning_rate": 5e-3}
+_RESNET: dict[str, Any] = {"optimizer": "muon", "learning_rate": 5e-3}
+_CNN: dict[str, Any] = {"normalize": "whiten", "learning_rate": 1e-2}
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "reference": {
@@ -61,11 +62,13 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         "ImageClassifier": {**_ONE_CYCLE, "epochs": 20, "precision": "mixed"},
         "MLPClassifier": {**_MLP, "epochs": 60},
         "CNNClassifier": {**_CNN, "epochs": 30},
+        "ResNetClassifier": {**_RESNET, "epochs": 15},
     },
     "best": {
         "ImageClassifier": {**_ONE_CYCLE, "epochs": 60, "precision": "mixed"},
         "MLPClassifier": {**_MLP, "epochs": 200},
         "CNNClassifier": {**_CNN, "epochs": 100},
+        "ResNetClassifier": {**_RESNET, "epochs": 60},
     },
 }
 """For each recipe, what it gives a class and all that inherit from it.
