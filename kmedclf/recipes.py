@@ -67,7 +67,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "best": {
         "ImageClassifier": {**_ONE_CYCLE, "epochs": 60, "precision": "mixed"},
         "MLPClassifier": {**_MLP, "epochs": 200},
-        "CNNClassifier": {**_CNN, "epochs": 100},
+        "CNNClassifier": {**_CNN, "epochs": 60},
         "ResNetClassifier": {**_RESNET, "epochs": 60},
     },
 }
