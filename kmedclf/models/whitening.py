@@ -36,7 +36,7 @@ class PatchWhitening(keras.layers.Layer):
         super().__init__(**{**kwargs, "trainable": False, "dtype": "float32"})
         self.kernel_size = tuple(kernel_size)
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Make the kernels, zeros until `adapt_to`."""
         n = int(np.prod(self.kernel_size)) * input_shape[-1]
         shape = (*self.kernel_size, input_shape[-1], 2 * n)
