@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import data, make, same
+from PIL import Image
 
 from kmedclf.models.whitening import PatchWhitening
 
@@ -85,6 +86,14 @@ def test_the_keras_model_is_saved_with_its_kernels(precision, tmp_path):
     model = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(model.predict(X, verbose=0), estimator.predict_proba(X), atol=1e-2)
     assert model.get_layer("whiten").compute_dtype == "float32"
+
+
+def test_files_are_whitened_as_arrays_are(tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(len(X))]
+    for path, image in zip(paths, X, strict=True):
+        Image.fromarray(image).save(path)
+    options = {**OPTIONS, "image_size": 12}
+    assert same(*(make("CNNClassifier", **options).fit(one, y) for one in (paths, X)))
 
 
 def test_flat_vectors_and_kernels_that_do_not_fit():
