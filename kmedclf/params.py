@@ -32,18 +32,9 @@ Activation: TypeAlias = Literal[
     "softsign", "tanh",
 ]  # fmt: skip
 Optimizer: TypeAlias = Literal[
-    "adadelta",
-    "adagrad",
-    "adam",
-    "adamax",
-    "adamw",
-    "ftrl",
-    "lion",
-    "muon",
-    "nadam",
-    "rmsprop",
+    "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "muon", "nadam", "rmsprop",
     "sgd",
-]
+]  # fmt: skip
 Precision: TypeAlias = Literal["float32", "mixed", "mixed_bfloat16", "mixed_float16"]
 
 

@@ -7,6 +7,8 @@ from helpers import ALL, DEEP, data, make, same
 from keras import callbacks as kc
 
 X, y = data()
+# TensorFlow rounds the sums of these deep networks otherwise inside the loop over batches.
+ROUNDED = set(DEEP) - {"ViTClassifier"}
 HELD = {"X_val": X[:16], "y_val": y[:16]}
 
 
@@ -29,7 +31,7 @@ def test_batches_can_be_watched_without_a_difference(name, augment):
     watched = make(name, callbacks=[watcher], **options).fit(X, y)
     alone = make(name, **options).fit(X, y)
     assert watcher.steps == [0, 1, 2] * 2
-    if name in DEEP:  # TensorFlow rounds their sums otherwise inside the loop over batches
+    if name in ROUNDED:
         proba = watched.predict_proba(X)
         np.testing.assert_allclose(proba, alone.predict_proba(X), atol=1e-4)
     else:

@@ -12,7 +12,7 @@ X, y = data()
 
 
 def moved(name, **options):
-    """By how much one step moves each trainable variable, by path, and the optimizer's choice."""
+    """By how much one step moves each trainable variable, by path."""
     estimator = make(name, optimizer="muon", learning_rate=1e-2, epochs=1, **options).fit(X, y)
     with programs.borrow(estimator._spec) as program:
         program.reset(np.random.SeedSequence(0), 1e-2, {})

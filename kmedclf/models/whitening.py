@@ -68,12 +68,6 @@ class PatchWhitening(keras.layers.Layer):
         """Map (b, h, w, c) to (b, h', w', 2 n), float32."""
         return keras.ops.conv(x, self.kernel, padding="valid") + self.bias
 
-    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Map (b, h, w, c) to (b, h', w', 2 n)."""
-        n, *sides, channels = input_shape
-        left = (side - size + 1 for side, size in zip(sides, self.kernel_size, strict=True))
-        return n, *left, 2 * channels * int(np.prod(self.kernel_size))
-
     def get_config(self) -> dict[str, Any]:
         """Give what the layer is made with."""
         return {**super().get_config(), "kernel_size": self.kernel_size}
