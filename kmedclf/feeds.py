@@ -1,9 +1,9 @@
 """What networks train on, chunk by chunk.
 
-Images in memory are gathered and augmented by the graph that trains, while it takes the steps of
-the chunk before. Images on disk come from tf.data, whose threads wait for files, and so do all on
-their way to a GPU. A chunk is the same either way. The graphs that read depend on no network, so
-that all of a process share them.
+Images in memory are gathered by the graph that trains: batch by batch, or, where they are augmented
+as well, chunk by chunk during the steps of the chunk before. Images on disk come from tf.data,
+whose threads wait for files, and so do all on their way to a GPU. A chunk is the same either way.
+The graphs that read depend on no network, so that all of a process share them.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Gathered:
     read : callable
         Maps the number of a chunk and `arguments` to images, labels and weights, in a graph or
         outside. It is the same object for rows of the same kind, and holds no images.
+    late : bool
+        Whether chunks hold the indices of images, which are gathered batch by batch.
     ahead : tuple of tf.TensorSpec
         What a chunk is like, where the graph should read one during the steps of the one before.
     """
@@ -49,10 +51,13 @@ class Gathered:
     n_rows: int
     size: int
     seed: int
+    late: bool
 
     @cached_property
     def ahead(self) -> tuple[tf.TensorSpec, ...]:
         """Describe a chunk."""
+        if self.late:
+            return ()
         columns = self.read.get_concrete_function().outputs
         return tuple(tf.TensorSpec(column.shape, column.dtype) for column in columns)
 
@@ -69,7 +74,8 @@ class Gathered:
         """Read an epoch outside a graph."""
         given = [tf.convert_to_tensor(one) for one in self.arguments(epoch)]
         for number in range(-(-self.n_rows // self.size)):
-            yield self.read(number, *given)
+            images, *columns = self.read(number, *given)
+            yield tf.gather(given[0], images) if self.late else images, *columns
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Streamed:
 
     iterator: Any
     n_rows: int
+    late: ClassVar[bool] = False
     ahead: ClassVar[tuple[tf.TensorSpec, ...]] = ()
 
     @cached_property
@@ -150,7 +157,9 @@ class Feed:
         given = *tensors, tf.constant([mixes[name] for name in methods], tf.float32)
         size = passes.chunk_size(images.shape, batch_size, augmented=bool(augment))
         if not (images.on_disk or devices.gpus()):
-            return Gathered(_gather(signature(*given), how), given, len(rows), size, seed)
+            late = not (augment or methods)
+            read = _gather(signature(*given), how, late)
+            return Gathered(read, given, len(rows), size, seed, late)
         graph = self._graph(signature(*given), images.on_disk, how)
         numbers = self._images.number(images), len(rows), size, seed, epochs
         return Streamed(graph(*given, *numbers), len(rows))
@@ -186,13 +195,13 @@ def _chunk(how: tuple[Any, ...], fetch: Any, columns: Any, alphas: Any, *which: 
 
 
 @lru_cache(maxsize=MAX_GRAPHS)
-def _gather(tensors: tuple[Any, ...], how: tuple[Any, ...]) -> Any:
-    """Make the graph function that reads one chunk of images in memory."""
+def _gather(tensors: tuple[Any, ...], how: tuple[Any, ...], late: bool) -> Any:
+    """Make the graph function that reads one chunk of images in memory, or ``late``, of indices."""
 
     def body(number: Any, images: Any, *given: Any) -> Any:
         count("feeds")
         *columns, alphas, position, key = given
-        fetch = partial(tf.gather, images)
+        fetch = tf.identity if late else partial(tf.gather, images)
         return _chunk(how, fetch, tuple(columns), alphas, position[number], key[number])
 
     given = tf.TensorSpec([], tf.int32), *tensors, *_POSITION

@@ -150,10 +150,22 @@ class FileArray:
             if not self._skip:
                 raise
             return error
-        digest = hashlib.blake2b(pixels.tobytes(), digest_size=8).digest()
         deep = int(pixels.dtype == np.uint16)
-        _known[self._keys[i]] = 2 * int.from_bytes(digest, "little") + deep
+        _known[self._keys[i]] = 2 * int(digests(pixels[None])[0]) + deep
         return None
+
+
+def digests(images: np.ndarray) -> np.ndarray:
+    """Hash images, (n, h, w, c) -> (n,) uint64: bytes in words of 64 bits times odd random numbers.
+
+    A thirtieth of the time of a cryptographic hash of each, which a short training would notice.
+    """
+    flat = np.ascontiguousarray(images).view(np.uint8).reshape(len(images), -1)
+    missing = -flat.shape[1] % 8
+    words = (np.pad(flat, ((0, 0), (0, missing))) if missing else flat).view(np.uint64)
+    words = words ^ words >> np.uint64(32)  # the sum of products forgets high bits first
+    factors = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64)
+    return np.einsum("ij,j->i", words, 2 * factors + np.uint64(1))
 
 
 def as_paths(X: Any, name: str) -> list[str] | None:

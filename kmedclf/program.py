@@ -172,7 +172,7 @@ class Program:
             Means over the rows, as seen during training; the loss is weighted.
         """
         given = _INDEX, _INDEX, tf.TensorSpec([None], tf.float32), *chunks.signature
-        static = chunks.read, chunks.ahead, rates is not None
+        static = chunks.read, chunks.ahead, chunks.late, rates is not None
         graph = self._graph(self._train_epoch, (*static, *chunks.signature), given, static)
         rates = NO_RATES if rates is None else rates
         loss, hits = graph(chunks.n_rows, batch_size, rates, *chunks.arguments(epoch))
@@ -252,6 +252,7 @@ class Program:
         self,
         read: Callable[..., Any],
         ahead: tuple[tf.TensorSpec, ...],
+        late: bool,
         scheduled: bool,
         n_rows: Any,
         batch_size: Any,
@@ -261,6 +262,8 @@ class Program:
         def take(number: Any, batch: list[Any], whole: bool) -> tuple[Any, Any]:
             if scheduled:
                 self.set_rate(rates[number])
+            if late:
+                batch[0] = tf.gather(given[0], batch[0])
             return self.train_step(*batch, whole=whole)
 
         return loops.train(

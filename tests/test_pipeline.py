@@ -10,6 +10,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import kmedclf
 from kmedclf import MLPClassifier
+from kmedclf.pipeline import Images
 
 X, y = data(96)
 GROUPS = np.arange(len(X)) // 2
@@ -162,3 +163,17 @@ def test_many_images_are_scored_in_any_number():
 @pytest.mark.parametrize("view", [np.asfortranarray, lambda a: a[::-1][::-1], lambda a: a[:, ::1]])
 def test_memory_layout_does_not_matter(view):
     assert same(make("CNNClassifier").fit(view(X), y), make("CNNClassifier").fit(X, y))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 5, 3), (28, 28, 1), (300, 300, 1)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_hashes_tell_images_apart_by_a_single_byte(shape, dtype):
+    one = np.random.default_rng(0).integers(0, 256, (*shape, np.dtype(dtype).itemsize))
+    byte = np.linspace(0, one.size - 1, min(one.size, 40)).astype(int)
+    images = np.repeat(one.astype(np.uint8).reshape(1, -1), len(byte) + 1, axis=0)
+    images[np.arange(len(byte)), byte] ^= 128  # the last image stays as it was
+    images = images.view(dtype).reshape(-1, *shape)
+    found = Images(images, 1.0).digests(np.arange(len(images)))
+    assert len(np.unique(found)) == len(images)
+    again = Images(images[::-1].copy(), 1.0).digests(np.arange(len(images)))
+    np.testing.assert_array_equal(again, found[::-1])
