@@ -1,7 +1,7 @@
 """Accuracy and time of the recipes: repeated stratified cross-validation, or official splits.
 
     python -m benchmarks.accuracy --data cells.npz --networks MLP CNN --folds 3 --seeds 0 1 2
-    python -m benchmarks.accuracy --data bloodmnist --official --seeds 0 1 2
+    python -m benchmarks.accuracy --data bloodmnist --official --precisions float32 mixed
     python -m benchmarks.accuracy --data cells.npz --networks CNN --ablate best
 
 Cross-validation pools all images and cuts them anew for every seed; with --official, "val" is for
@@ -171,6 +171,9 @@ def wanted(args: argparse.Namespace, network: str) -> dict[str, dict[str, Any]]:
         ways |= {recipe: {"recipe": recipe}}
         for name, change in ablations(cls, recipe).items():
             ways[f"{recipe} {name}"] = {"recipe": recipe, **change}
+    if args.precisions:
+        both = itertools.product(ways.items(), args.precisions)
+        ways = {f"{name}, {kind}": {**way, "precision": kind} for (name, way), kind in both}
     if args.epochs is not None:
         ways = {name: {**way, "epochs": args.epochs} for name, way in ways.items()}
     return ways
@@ -202,6 +205,7 @@ def main() -> None:
     parser.add_argument("--unique", action="store_true", help="leave out identical images")
     parser.add_argument("--side", type=int, help="shrink images to this many pixels")
     parser.add_argument("--epochs", type=int, help="instead of the recipes'")
+    parser.add_argument("--precisions", nargs="+", help="instead of the recipes'")
     parser.add_argument("--resume", action="store_true", help="keep the trainings in --out")
     args = parser.parse_args()
     if args.quick:
