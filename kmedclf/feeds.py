@@ -158,6 +158,8 @@ class Feed:
         size = passes.chunk_size(images.shape, batch_size, augmented=bool(augment))
         if not (images.on_disk or devices.gpus()):
             late = not (augment or methods)
+            if late:  # nothing but indices, so that an epoch is one chunk
+                size = -(-len(rows) // batch_size) * batch_size
             read = _gather(signature(*given), how, late)
             return Gathered(read, given, len(rows), size, seed, late)
         graph = self._graph(signature(*given), images.on_disk, how)

@@ -34,14 +34,15 @@ def test_chunks_are_the_same_from_memory_and_from_disk(sets, copies, mixes, tmp_
         assert isinstance(streamed, feeds.Streamed)
         labels = []
         for epoch in (2, 3):
-            both = zip(gathered.chunks(epoch), streamed.chunks(epoch), strict=True)
-            for chunk, same in both:
-                for column, equal in zip(chunk, same, strict=True):
-                    np.testing.assert_array_equal(column, equal)
-                labels.append(np.asarray(chunk[1]))
-    seen = np.concatenate(labels)
-    assert len(seen) == 400
-    assert not np.array_equal(seen[:200], seen[200:])  # shuffled anew
+            columns, same = (
+                [np.concatenate(parts) for parts in zip(*chunks.chunks(epoch), strict=True)]
+                for chunks in (gathered, streamed)
+            )
+            for column, equal in zip(columns, same, strict=True):
+                np.testing.assert_array_equal(column, equal)
+            labels.append(columns[1])
+    assert len(labels[0]) == 200
+    assert not np.array_equal(*labels)  # shuffled anew
 
 
 def test_a_chunk_is_whole_batches_but_for_the_last():
