@@ -24,7 +24,7 @@ def test_fresh_reused_and_after_others(name):
     fresh = make(name).fit(X, y)
     assert same(make(name).fit(X, y), fresh)
     make(name, random_state=5, learning_rate=0.9, batch_size=5, epochs=3).fit(X[:30], y[:30])
-    make(name, optimizer="lion", class_weight="balanced").fit(X[:, :6], y)
+    make(name, optimizer="lion", class_weight="balanced").fit(np.repeat(X, 2, axis=1), y)
     make(name, early_stopping=True, epochs=3).fit(X / np.float32(255), y)
     fresh.predict(X[:5])
     assert same(make(name).fit(X, y), fresh)
