@@ -92,6 +92,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
     # again for every seed instead of being run once and forgotten. Leaving it gives the values:
     # Keras would hold on to variables that are given theirs in any other way.
     with _building, python_random_kept(), _dtype_policy(spec.precision):
+        random.seed(0)  # so that seeds drawn by Keras are told from those fixed in the network
         with keras.StatelessScope():
             image = keras.Input(spec.image_shape, dtype="float32", name="image")  # (b, h, w, c)
             x = keras.layers.Rescaling(spec.scale, dtype="float32", name="scale")(image)
@@ -103,9 +104,10 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
                 last = keras.layers.Activation(spec.head, dtype="float32", name="probabilities")
                 x = last(x)
             model = keras.Model(image, x, name=spec.estimator.__name__.lower())
+            drawn = _default_seeds(1_000 + 20 * len(model.variables))
             initializers = [
                 # A network may give a variable its start itself, say one read from a file.
-                (variable, getattr(variable, "start", variable._initializer))
+                (variable, getattr(variable, "start", _open(variable._initializer, drawn)))
                 for variable in model.variables
             ]
     return model, initializers
@@ -143,6 +145,21 @@ def reseed(initializers: list[tuple[Any, Any]], seed: int) -> None:
 
 def _is_generator(variable: Any) -> bool:
     return bool(variable.name == "seed_generator_state")  # of dropout and its like
+
+
+def _default_seeds(n: int) -> set[int]:
+    """Draw the first seeds that Keras draws after ``random.seed(0)``."""
+    generator = random.Random(0)
+    return {generator.randint(1, 10**9) for _ in range(n)}
+
+
+def _open(initializer: Any, drawn: set[int]) -> Any:
+    """Take out a seed that Keras has drawn: `EinsumDense` writes it where a fixed one would be."""
+    if isinstance(initializer, keras.initializers.Initializer):
+        config = initializer.get_config()
+        if isinstance(config.get("seed"), int) and config["seed"] in drawn:
+            return type(initializer).from_config({**config, "seed": None})
+    return initializer
 
 
 def _initial_value(variable: Any, initializer: Any, seed: int) -> Any:

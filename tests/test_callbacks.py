@@ -3,12 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, DEEP, data, make, same
+from helpers import ALL, ROUNDED, data, make, same
 from keras import callbacks as kc
 
 X, y = data()
-# TensorFlow rounds the sums of these deep networks otherwise inside the loop over batches.
-ROUNDED = set(DEEP) - {"ViTClassifier"}
 HELD = {"X_val": X[:16], "y_val": y[:16]}
 
 

@@ -49,11 +49,15 @@ def test_bfloat16_moves_weights_as_float32_does():
 @pytest.mark.parametrize("name", EVERY)
 def test_what_is_no_kernel_of_a_matrix_moves_as_by_adam(name):
     found = moved(name, weight_decay=0.0)
-    for path, step in found.items():
-        if path.split("/")[-1] != "kernel" or path.startswith("logits") or step.shape[-1] == 1:
-            # Adam's first step is the rate, whatever the gradient, where there is one.
-            largest = abs(step).max()
-            assert largest == pytest.approx(1e-2, rel=1e-2) or largest < 1e-3, path
+    others = [
+        abs(step).max()
+        for path, step in found.items()
+        if path.split("/")[-1] != "kernel" or path.startswith("logits") or step.shape[-1] == 1
+    ]
+    # Adam's first step is the rate, whatever the gradient, where that is not as small as epsilon.
+    full = [step for step in others if step == pytest.approx(1e-2, rel=1e-2)]
+    assert len(full) > len(others) / 2
+    assert max(others) < 1.01e-2
 
 
 def test_a_model_in_training_is_saved_and_loaded(tmp_path):

@@ -32,6 +32,44 @@ def test_fresh_reused_and_after_others(name):
 
 
 @every_estimator
+def test_every_kernel_depends_on_the_seed_and_on_nothing_else(name):
+    first, again = (_starts(name, seed=0) for _ in range(2))
+    other = _starts(name, seed=1)
+    assert sum(kind == "kernel" for kind, _ in first) > 1
+    for (kind, start), (_, same_seed), (_, other_seed) in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(same_seed, start)
+        assert kind != "kernel" or not np.array_equal(other_seed, start)
+
+
+def _starts(name, seed):
+    """The initial value of every weight, in a network built anew, and what kind it is."""
+    programs.clear()
+    estimator = make(name, random_state=seed, epochs=1, learning_rate=1e-30, optimizer="sgd")
+    with programs.borrow(estimator.fit(X[:8], y[:8])._spec) as program:
+        kinds = [one.path.split("/")[-1] for one in program.model.weights]
+    return list(zip(kinds, estimator.weights_, strict=True))
+
+
+class Fixed(ImageClassifier):
+    """A network whose layers write the seeds that Keras draws into their initialisers."""
+
+    def features(self, x):
+        x = keras.layers.Flatten()(x)
+        x = keras.layers.EinsumDense("bf,fu->bu", 8, name="free")(x)
+        fixed = keras.initializers.GlorotUniform(seed=5)
+        return keras.layers.EinsumDense("bf,fu->bu", 8, kernel_initializer=fixed, name="fixed")(x)
+
+
+def test_a_seed_fixed_in_the_network_stays_fixed():
+    starts = []
+    for seed in (0, 1):
+        net = Fixed(random_state=seed, epochs=1, learning_rate=1e-30, optimizer="sgd")
+        starts.append(net.set_params(early_stopping=False, augment=False).fit(X, y).weights_)
+    assert not np.array_equal(starts[0][0], starts[1][0])
+    np.testing.assert_array_equal(starts[0][1], starts[1][1])
+
+
+@every_estimator
 def test_a_longer_training_begins_with_a_shorter(name):
     short, long = make(name, epochs=2).fit(X, y), make(name, epochs=4).fit(X, y)
     assert long.history_["loss"][:2] == short.history_["loss"]
