@@ -229,7 +229,8 @@ def main() -> None:
                         found = key | measure(cls(random_state=seed, **way), *cut)
                         say(f"{network} {recipe} {seed}/{fold}: {found['accuracy']:.4f}")
                     results.append(found)
-                    write(args.out, {"machine": facts, "results": results})
+                    later = [one for one in known if one not in results]
+                    write(args.out, {"machine": facts, "results": results + later})
     n = ", ".join(f"{number:,} {split}" for split, number in data.description["n"].items())
     print(f"{data.description['name']} ({n}), image shape {data.description['image_shape']}.")
     print(headline(facts) + "\n\n" + table(results))
