@@ -66,7 +66,7 @@ def test_goes_on_by_epochs(name):
 
 def test_learns_what_can_be_seen():
     many, labels = make_chest_findings(400, 16, random_state=1)
-    model = fit("CNNClassifier", many[:300], labels[:300], epochs=25, learning_rate=0.01, filters=8)
+    model = fit("CNNClassifier", many[:300], labels[:300], epochs=50, learning_rate=0.01, filters=8)
     assert roc_auc_score(labels[300:], model.predict_proba(many[300:])) > 0.85
     assert model.history_["accuracy"][-1] > max(labels.mean(), 1 - labels.mean())
 
