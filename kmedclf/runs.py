@@ -94,7 +94,7 @@ def train(
                 **described,
                 "n_params": estimator.n_params_,
                 **({"temperature": run.estimator.temperature_} if calibrate else {}),
-                "seconds": round(run.seconds, 3),
+                "seconds": run.seconds,
                 "images_per_second": round(run.images_per_second, 1),
                 **environment(),
             },
@@ -120,7 +120,7 @@ def fit(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) -> R
         )
     start = time.perf_counter()
     estimator.fit(*data.splits["train"], X_val=X_val, y_val=y_val)
-    seconds = time.perf_counter() - start
+    seconds = round(time.perf_counter() - start, 3)  # as it is written
     model = CalibratedClassifier(estimator).fit(X_val, y_val) if calibrate else estimator
     class_names = data.names_of(estimator.classes_.tolist())
     scored: list[str] = [split for split in ("test", "val") if split in data.splits]

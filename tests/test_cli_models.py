@@ -29,6 +29,13 @@ def ensemble(npz, tmp_path_factory):
     return path
 
 
+def test_a_run_read_back_has_the_speed_it_was_made_with(npz, tmp_path):
+    data = runs.read_data(str(npz))
+    made = runs.train(kmedclf.MLPClassifier(units=8, epochs=2), data, tmp_path / "run")
+    again = runs.read_run(tmp_path / "run")
+    assert (again.seconds, again.images_per_second) == (made.seconds, made.images_per_second)
+
+
 def test_train_calibrates_on_validation_images(npz, tmp_path):
     options = ["--data", npz, "--epochs", 5, "-p", "units=16", "-p", "learning_rate=1e-2"]
     plain, calibrated = (tmp_path / name for name in ("plain", "calibrated"))
