@@ -5,8 +5,8 @@
 A bare loop is one call of a ``tf.function`` with a ``while_loop`` in it, over the same compiled
 step as the fit's and the same number of steps, without tf.data. The shuffling one draws an
 order every epoch and gathers each batch, as any training must; the plain one takes images as they
-lie in memory. The fit also initialises, keeps a history, keeps equal images apart from validation
-and copies the weights out. All alternate in one process, after one of each that does not count.
+lie in memory. The fit also initialises, orders images by content, keeps a history and copies the
+weights out. All alternate in one process, after one of each that does not count.
 """
 
 from __future__ import annotations

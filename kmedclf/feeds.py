@@ -68,14 +68,21 @@ class Gathered:
 
     def arguments(self, epoch: int) -> tuple[Any, ...]:
         """Return what ``read`` takes in an epoch."""
-        return *self.given, *passes.plan(self.seed, epoch, self.n_rows, self.size)
+        # Of nothing but indices an epoch is one chunk.
+        size = -(-self.n_rows // self.size) * self.size if self.late else self.size
+        return *self.given, *passes.plan(self.seed, epoch, self.n_rows, size)
 
     def chunks(self, epoch: int) -> Iterator[tuple[Any, ...]]:
         """Read an epoch outside a graph."""
         given = [tf.convert_to_tensor(one) for one in self.arguments(epoch)]
-        for number in range(-(-self.n_rows // self.size)):
-            images, *columns = self.read(number, *given)
-            yield tf.gather(given[0], images) if self.late else images, *columns
+        if not self.late:
+            for number in range(-(-self.n_rows // self.size)):
+                yield self.read(number, *given)
+            return
+        columns = self.read(0, *given)
+        for start in range(0, self.n_rows, self.size):
+            index, *others = (column[start : start + self.size] for column in columns)
+            yield tf.gather(given[0], index), *others
 
 
 @dataclass(frozen=True)
@@ -158,8 +165,6 @@ class Feed:
         size = passes.chunk_size(images.shape, batch_size, augmented=bool(augment))
         if not (images.on_disk or devices.gpus()):
             late = not (augment or methods)
-            if late:  # nothing but indices, so that an epoch is one chunk
-                size = -(-len(rows) // batch_size) * batch_size
             read = _gather(signature(*given), how, late)
             return Gathered(read, given, len(rows), size, seed, late)
         graph = self._graph(signature(*given), images.on_disk, how)

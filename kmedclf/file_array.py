@@ -158,7 +158,7 @@ class FileArray:
 def digests(images: np.ndarray) -> np.ndarray:
     """Hash images, (n, h, w, c) -> (n,) uint64: bytes in words of 64 bits times odd random numbers.
 
-    A thirtieth of the time of a cryptographic hash of each, which a short training would notice.
+    Cryptographic hashes of small images take several times as long; short trainings would notice.
     """
     flat = np.ascontiguousarray(images).view(np.uint8).reshape(len(images), -1)
     missing = -flat.shape[1] % 8

@@ -11,8 +11,8 @@ X, y = data(48)
 BATCH = 5
 
 
-def _open(feed, array, sets, mixes, *, copies):
-    index = np.random.default_rng(0).integers(0, len(X), 200)  # some come several times
+def _open(feed, array, sets, mixes, *, copies, n=200):
+    index = np.random.default_rng(0).integers(0, len(X), n)  # some come several times
     weight = np.linspace(0.5, 2, len(index)).astype(np.float32)
     copy = np.arange(len(index)) > 90 if copies else None
     rows = Rows(Images(array, 1 / 255), index, y[index].astype(np.int32), weight, copy)
@@ -50,3 +50,9 @@ def test_a_chunk_is_whole_batches_but_for_the_last():
         chunks = _open(feed, X, augment.resolve("flips", "x"), {}, copies=False)
         sizes = [len(chunk[0]) for chunk in chunks.chunks(2)]
     assert sizes == [125, 75]
+
+
+def test_images_of_an_epoch_are_never_gathered_all_at_once():
+    with feeds.borrow() as feed:
+        chunks = _open(feed, X, (), {}, copies=False, n=1_200)
+        assert [len(chunk[0]) for chunk in chunks.chunks(2)] == [510, 510, 180]
