@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -164,8 +165,13 @@ def digests(images: np.ndarray) -> np.ndarray:
     missing = -flat.shape[1] % 8
     words = (np.pad(flat, ((0, 0), (0, missing))) if missing else flat).view(np.uint64)
     words = words ^ words >> np.uint64(32)  # the sum of products forgets high bits first
-    factors = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64)
-    return np.einsum("ij,j->i", words, 2 * factors + np.uint64(1))
+    return np.einsum("ij,j->i", words, _factors(words.shape[1]))
+
+
+@lru_cache(maxsize=4)
+def _factors(n: int) -> np.ndarray:
+    drawn = np.random.default_rng(0).integers(2**63, size=n, dtype=np.uint64)
+    return 2 * drawn + np.uint64(1)
 
 
 def as_paths(X: Any, name: str) -> list[str] | None:

@@ -11,9 +11,10 @@ from kmedclf import programs
 X, y = data()
 
 
-def moved(name, **options):
+def moved(name, optimizer="muon", **options):
     """By how much one step moves each trainable variable, by path."""
-    estimator = make(name, optimizer="muon", learning_rate=1e-2, epochs=1, **options).fit(X, y)
+    options = {"optimizer": optimizer, "learning_rate": 1e-2, "epochs": 1, **options}
+    estimator = make(name, **options).fit(X, y)
     with programs.borrow(estimator._spec) as program:
         program.reset(np.random.SeedSequence(0), 1e-2, {})
         before = [np.array(one) for one in program.model.trainable_variables]
@@ -48,16 +49,16 @@ def test_bfloat16_moves_weights_as_float32_does():
 
 @pytest.mark.parametrize("name", EVERY)
 def test_what_is_no_kernel_of_a_matrix_moves_as_by_adam(name):
-    found = moved(name, weight_decay=0.0)
-    others = [
-        abs(step).max()
-        for path, step in found.items()
-        if path.split("/")[-1] != "kernel" or path.startswith("logits") or step.shape[-1] == 1
-    ]
-    # Adam's first step is the rate, whatever the gradient, where that is not as small as epsilon.
-    full = [step for step in others if step == pytest.approx(1e-2, rel=1e-2)]
-    assert len(full) > len(others) / 2
-    assert max(others) < 1.01e-2
+    by_muon, by_adam = (
+        moved(name, optimizer, weight_decay=0.0).items() for optimizer in ("muon", "adamw")
+    )
+    full = []
+    for (path, step), (_, expected) in zip(by_muon, by_adam, strict=True):
+        if path.split("/")[-1] != "kernel" or path.startswith("logits") or step.shape[-1] == 1:
+            largest = abs(step).max()
+            assert largest == pytest.approx(abs(expected).max(), rel=1e-2, abs=1e-5), path
+            full.append(largest == pytest.approx(1e-2, rel=1e-2))  # the rate: Adam's first step
+    assert sum(full) > len(full) / 2  # others have gradients as small as its epsilon, or none
 
 
 def test_a_model_in_training_is_saved_and_loaded(tmp_path):
