@@ -64,8 +64,7 @@ def test_the_best_epoch_is_restored(name, monitor):
     assert best.best_epoch_ == found + 1
     assert best.score(X_val, y_val) == pytest.approx(best.history_["val_accuracy"][found])
     # Of the logits: scikit-learn's log_loss takes no probability to be less than 1e-7.
-    logs = log_softmax(best.decision_function(X_val), axis=1)
-    loss = -logs[np.arange(len(y_val)), y_val].mean()
+    loss = -log_softmax(best.decision_function(X_val), axis=1)[np.arange(len(y_val)), y_val].mean()
     assert loss == pytest.approx(best.history_["val_loss"][found], rel=1e-4)
 
     last = make(name, **options, restore_best=False).fit(X, y, **held)
