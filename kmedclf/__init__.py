@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from kmedclf import forks as _forks  # noqa: F401  watches for forks from now on
+
 __version__ = "0.1.0"
 
 _HOME = {

@@ -17,6 +17,7 @@ from kmedclf import annotated, fitting, inputs, memory, network, persistence, pr
 from kmedclf.heads import HEADS, Head
 from kmedclf.params import TrainingParameters
 from kmedclf.pipeline import Rows
+from kmedclf.program import frozen
 from kmedclf.progress import EpochProgress
 from kmedclf.schedules import Schedule
 from kmedclf.views import pool, resolve
@@ -41,7 +42,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         Number, from 1, of the epoch with the best monitored value; the last epoch without
         validation data.
     weights_ : list of ndarray
-        The network's weights, in Keras' order.
+        The network's weights, in Keras' order: read-only arrays, to be replaced rather than
+        changed.
     n_params_, n_non_trainable_params_ : int
         Numbers of trainable and of other weights.
     image_shape_ : tuple of int
@@ -184,7 +186,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             self.__dict__ = before
             raise
         self._spec, self._optimizer_state = task.spec, state.optimizer
-        self.weights_, self.history_ = state.weights, state.history
+        self.weights_, self.history_ = frozen(state.weights), state.history
         self.best_epoch_ = state.best_epoch
         self.n_params_, self.n_non_trainable_params_ = state.n_params
         return self
@@ -213,10 +215,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
 
         Returns
         -------
-        ndarray of shape (n, k), or (n,) for two classes, float64
+        ndarray of shape (n, k), or (n,) for two classes, float32
             Logits; for two classes that of the second less that of the first.
         """
-        return self._head.decision(self._logits(X))
+        return self._head.decision(self._logits(X)).astype(np.float32)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Compute class probabilities.
@@ -228,10 +230,17 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
 
         Returns
         -------
-        ndarray of shape (n, k), float64
+        ndarray of shape (n, k), float32
             Probabilities, in the order of ``classes_``; rows of exclusive classes sum to 1.
+
+        Notes
+        -----
+        float32 is the precision of the network's last layer. The same images in the same order
+        give the same bits, on one kind of CPU with one number of threads and the same settings of
+        TensorFlow; in another order, or fewer at once, an image's probability may differ by
+        float32's rounding, some 1e-6.
         """
-        return self._head.probabilities(self._logits(X))
+        return self._head.probabilities(self._logits(X)).astype(np.float32)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict labels.
@@ -272,6 +281,11 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     def initialized_(self) -> bool:
         """Whether the estimator is fitted."""
         return self.__sklearn_is_fitted__()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the weights read-only again, which a copy or a pickle forgets."""
+        super().__setstate__(state)
+        frozen(vars(self).get("weights_", []))
 
     def __sklearn_is_fitted__(self) -> bool:
         """Tell scikit-learn whether the estimator is fitted."""

@@ -144,7 +144,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
             self.threshold_ = chosen.threshold
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Compute corrected probabilities (n, k), float64, in the order of ``classes_``."""
+        """Compute corrected probabilities (n, k), in the order of ``classes_``."""
         check_is_fitted(self)
         return self.correct(self.estimator.predict_proba(X))
 
@@ -172,11 +172,11 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         persistence.save(self, path)
 
     def correct(self, proba: np.ndarray) -> np.ndarray:
-        """Correct probabilities (n, k) of the classifier."""
-        proba = scaled(proba, self.temperature_)
-        if self.priors is None:
-            return proba
-        return correct_priors(proba, self.validation_priors_, self._new_priors())
+        """Correct probabilities (n, k) of the classifier, in their own precision."""
+        found = scaled(proba, self.temperature_)
+        if self.priors is not None:
+            found = correct_priors(found, self.validation_priors_, self._new_priors())
+        return found.astype(proba.dtype)
 
     def _new_priors(self) -> Any:
         if not isinstance(self.priors, Mapping):

@@ -248,14 +248,16 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
 
         Returns
         -------
-        ndarray of shape (n, k), float64
-            Probabilities, in the order of ``classes_``; rows sum to 1.
+        ndarray of shape (n, k)
+            Probabilities, in the order of ``classes_``; rows sum to 1. float32 if the members'
+            are, else float64.
         """
         check_is_fitted(self)
-        total: Any = 0.0
-        for model, weight in zip(self.estimators_, self.weights_, strict=True):
-            total += weight * members.aligned(model, model.predict_proba(X), self.classes_)
-        return np.asarray(total)
+        found = [
+            members.aligned(model, model.predict_proba(X), self.classes_)
+            for model in self.estimators_
+        ]
+        return np.average(found, axis=0, weights=self.weights_).astype(np.result_type(*found))
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict labels (n,): the most probable; of several labels those above 1/2, (n, k)."""

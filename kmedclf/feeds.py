@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from kmedclf import devices, passes
+from kmedclf import devices, forks, passes
 from kmedclf.counting import count
 from kmedclf.open_images import OpenImages, signature
 from kmedclf.pipeline import Rows
@@ -217,7 +217,10 @@ def _gather(tensors: tuple[Any, ...], how: tuple[Any, ...], late: bool) -> Any:
 
 @contextmanager
 def borrow() -> Iterator[Feed]:
-    """Lend a feed, made if none is idle, and take it back afterwards."""
+    """Lend a feed, made if none is idle, and take it back unless something went wrong.
+
+    A feed costs nothing to make but its graphs; what an error left of them is not looked into.
+    """
     try:
         feed = _idle.pop()
     except IndexError:
@@ -226,10 +229,17 @@ def borrow() -> Iterator[Feed]:
         yield feed
     finally:
         feed.release()
-        _idle.append(feed)
+    _idle.append(feed)
 
 
 def clear() -> None:
     """Forget all idle feeds."""
     _idle.clear()
     _gather.cache_clear()
+
+
+def after_fork() -> None:
+    """Keep the parent's feeds and graphs, of no use in a child: destroying them would crash it."""
+    global _idle, _gather
+    forks.keep(_idle, _gather)
+    _idle, _gather = [], lru_cache(maxsize=MAX_GRAPHS)(_gather.__wrapped__)

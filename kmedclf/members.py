@@ -147,7 +147,7 @@ def aligned(model: Any, proba: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Put a member's probabilities into the columns of all classes, of which it may lack some."""
     if np.array_equal(model.classes_, classes):
         return proba
-    whole = np.zeros((len(proba), len(classes)))
+    whole = np.zeros((len(proba), len(classes)), proba.dtype)
     whole[:, np.searchsorted(classes, model.classes_)] = proba
     return whole
 
@@ -183,7 +183,8 @@ def out_of_fold(
         for total, row in zip(found, fitted, strict=True):
             total[test] += aligned(*row[k], classes)
     found[:, times[:, 0] == 0] = np.nan
-    return found / np.maximum(times, 1)
+    kinds = [proba.dtype for row in fitted for _, proba in row]
+    return (found / np.maximum(times, 1)).astype(np.result_type(*kinds))
 
 
 def greedy_weights(likelihood: np.ndarray, sample_weight: Any = None) -> np.ndarray:

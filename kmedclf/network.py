@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from kmedclf import devices, recipes
+from kmedclf import devices, forks, recipes
 
 if TYPE_CHECKING:
     from kmedclf.pipeline import Rows
@@ -87,6 +87,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
     initializers : list of (variable, initializer)
         How `initialize` makes the variables' values.
     """
+    forks.check()
     hook = recipes.applied(spec.estimator(**dict(spec.architecture)))
     # Inside the scope no variable is given a value, so that initialisers can be kept and run
     # again for every seed instead of being run once and forgotten. Leaving it gives the values:

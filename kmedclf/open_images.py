@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,25 @@ import tensorflow as tf
 from kmedclf.passes import Fetch
 from kmedclf.pipeline import Images
 
+_numbers = count()
+
 
 class OpenImages:
     """Images known to graphs by a number, because graphs outlive them."""
 
     def __init__(self) -> None:
-        self._known: list[Images] = []
+        self._known: dict[int, Images] = {}
 
     def number(self, images: Images) -> int:
         """Make images known; training and validation may have different ones at a time."""
-        for number, known in enumerate(self._known):
+        for number, known in self._known.items():
             if known is images:
                 return number
-        self._known.append(images)
-        return len(self._known) - 1
+        # Never one that was used before: a thread that still reads for a pass that failed must
+        # not find the images of the next.
+        number = next(_numbers)
+        self._known[number] = images
+        return number
 
     def close(self) -> None:
         """Forget all images."""

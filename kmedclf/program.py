@@ -6,8 +6,10 @@ Every public parameter of an estimator either is in the program's `Spec`, or is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,9 @@ class Program:
         Maps images to logits; compiled, so that callbacks find ``model.optimizer``.
     nbytes : int
         Memory of the weights and, once there has been a training, of the optimizer's variables.
+    growing : int
+        How many things that make the program larger are under way, or were interrupted. No other
+        state outlives a borrower, as `reset` and `load` set every variable.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -56,7 +61,8 @@ class Program:
         self._default_learning_rate = float(self.model.optimizer.learning_rate)
         self._optimizer_start: list[Any] | None = None
         self.nbytes = _size(self.model.weights)
-        self._loaded: Weights | None = None
+        self._loaded: tuple[np.ndarray, ...] = ()
+        self.growing = 0
         self._images = OpenImages()
         jit = devices.xla_pays() if spec.jit_compile == "auto" else spec.jit_compile
         self._jit_compile = bool(jit) and "accumulate_steps" not in self._options
@@ -84,13 +90,14 @@ class Program:
         MemoryError
             If training takes more memory than is free.
         """
-        self._loaded = None
+        self._loaded = ()
         optimizer = self.model.optimizer
         optimizer.learning_rate = self._default_learning_rate
         if self._optimizer_start is None:
             self._check_memory()
-            self._optimizer_start = optimizers.start(optimizer, self.model.trainable_variables)
-            self.nbytes += _size(optimizer.variables)
+            with self._grows():
+                self._optimizer_start = optimizers.start(optimizer, self.model.trainable_variables)
+                self.nbytes += _size(optimizer.variables)
         optimizers.assign(optimizer, self._optimizer_start)
         if learning_rate is not None:
             optimizer.learning_rate = learning_rate
@@ -114,10 +121,23 @@ class Program:
         network.reseed(self._initializers, seed)
 
     def load(self, weights: Weights) -> None:
-        """Put a fitted estimator's weights into the model, unless they are there already."""
-        if self._loaded is not weights:
-            self.model.set_weights(weights)
-            self._loaded = weights
+        """Put a fitted estimator's weights into the model, unless they are there already.
+
+        They are known to be there only if nobody can have changed them: if they are the same
+        arrays, and read-only.
+        """
+        if len(weights) == len(self._loaded) and all(map(is_, weights, self._loaded)):
+            return
+        self._loaded = ()  # while some are set and others not, they are nobody's
+        self.model.set_weights(weights)
+        if not any(one.flags.writeable for one in weights):
+            self._loaded = tuple(weights)
+
+    @contextmanager
+    def _grows(self) -> Iterator[None]:
+        self.growing += 1
+        yield
+        self.growing -= 1  # not after an error: the program is not whole then
 
     @property
     def n_params(self) -> tuple[int, int]:
@@ -232,8 +252,9 @@ class Program:
         if key not in self._graphs:
             bound = partial(body, *static)
             graph = tf.function(bound, input_signature=given, autograph=False, **options)
-            # The one there is: choosing it in every call takes half a millisecond.
-            self._graphs[key] = graph.get_concrete_function()
+            with self._grows():  # Keras layers build things when they are first called
+                # The one there is: choosing it in every call takes half a millisecond.
+                self._graphs[key] = graph.get_concrete_function()
         self._graphs[key] = self._graphs.pop(key)  # the last one used
         while len(self._graphs) > feeds.MAX_GRAPHS:  # every augmentation has one of its own
             del self._graphs[next(iter(self._graphs))]
@@ -289,6 +310,13 @@ class Program:
             return views.logits(lambda x: self.model(x, training=False), x, tta)
 
         return loops.score(apply, read, tf.size(index, tf.int64), batch_size)
+
+
+def frozen(weights: Weights) -> Weights:
+    """Make arrays read-only, so that a change of them cannot go unseen; see `Program.load`."""
+    for one in weights:
+        one.flags.writeable = False
+    return weights
 
 
 def _size(variables: Sequence[Any]) -> int:

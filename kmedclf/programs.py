@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
-from kmedclf import feeds
+from kmedclf import feeds, forks
 from kmedclf.counting import count, counts
 from kmedclf.network import Spec
 from kmedclf.program import Program
@@ -29,7 +29,6 @@ MAX_BYTES = 2**30
 
 _lock = threading.Lock()
 _idle: OrderedDict[Spec, list[Program]] = OrderedDict()
-_forked = False
 
 
 @contextmanager
@@ -40,12 +39,10 @@ def borrow(spec: Spec) -> Iterator[Program]:
     ------
     MemoryError
         Where TensorFlow finds no memory, with what to lower.
+    RuntimeError
+        In a process forked after TensorFlow was used.
     """
-    if _forked:
-        raise RuntimeError(
-            "kmedclf cannot train or predict in a process forked after TensorFlow was used; "
-            "use joblib's default backend (loky), or start processes by spawn."
-        )
+    forks.check()
     with _lock:
         idle = _idle.get(spec)
         program = idle.pop() if idle else None
@@ -56,17 +53,25 @@ def borrow(spec: Spec) -> Iterator[Program]:
     try:
         yield program
     except tf.errors.ResourceExhaustedError as error:
+        program.release()
         raise MemoryError(
             f"{spec.estimator.__name__} ran out of memory with images of shape {spec.image_shape}. "
             "Lower 'batch_size', or raise 'accumulate_steps' and keep it; smaller images and "
             "smaller networks take less, too."
         ) from error
-    finally:
+    except Exception:
         _give_back(spec, program)
+        raise
+    except BaseException:  # Ctrl-C can strike in the midst of anything
+        program.release()
+        raise
+    _give_back(spec, program)
 
 
 def _give_back(spec: Spec, program: Program) -> None:
     program.release()
+    if program.growing:  # something interrupted left it half built
+        return
     with _lock:
         _idle.setdefault(spec, []).append(program)
         _idle.move_to_end(spec)
@@ -116,10 +121,11 @@ def clear() -> None:
 
 
 def _after_fork() -> None:
-    global _forked
-    _forked = counts()["builds"] > 0
-    _idle.clear()
-    feeds.clear()
+    """Keep the parent's programs, of no use in a child: destroying them would crash it."""
+    global _idle, _lock
+    forks.keep(_idle)
+    _idle, _lock = OrderedDict(), threading.Lock()  # another thread may have held the lock
+    feeds.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

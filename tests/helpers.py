@@ -110,6 +110,8 @@ def run(code, **env):
     path = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
     env = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **env}
     command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=env, check=False, timeout=900
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

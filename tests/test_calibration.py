@@ -16,7 +16,7 @@ from kmedclf.calibration import correct_priors, evaluate_calibrated, fit_tempera
 X, y = data(120)
 WORDS = np.array(["a", "b", "c"])[y]
 FIT, VAL, TEST = slice(0, 48), slice(48, 84), slice(84, 120)
-close = {"rtol": 0, "atol": 1e-12}
+close = {"rtol": 0, "atol": 2e-7}  # float32
 
 
 def net(**params):
@@ -59,7 +59,7 @@ def test_predictions_stay_and_the_loss_falls(model, calibrated):
     assert calibrated.temperature_ > 2
     np.testing.assert_allclose(calibrated.predict_proba(X).sum(axis=1), 1, **close)
     expected = scaled(model.predict_proba(X), calibrated.temperature_)
-    np.testing.assert_array_equal(calibrated.predict_proba(X), expected)
+    np.testing.assert_array_equal(calibrated.predict_proba(X), expected.astype(np.float32))
 
 
 @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
@@ -83,7 +83,9 @@ def test_the_same_as_scikit_learn(labels):
     ours = CalibratedClassifier(fitted).fit(X[VAL], labels[VAL])
     theirs = CalibratedClassifierCV(FrozenEstimator(fitted), method="temperature", cv=3)
     theirs.fit(X[VAL], labels[VAL])
-    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-5)
+    np.testing.assert_allclose(
+        ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4
+    )  # in float32
 
 
 def test_labels_of_any_kind_and_a_class_that_is_not_there(calibrated):

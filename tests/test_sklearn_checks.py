@@ -11,8 +11,6 @@ EXPECTED = {
     "check_estimator_tags_renamed": "scikeras defines _more_tags for scikit-learn before 1.6",
     "check_mixin_order": "scikeras puts BaseEstimator before ClassifierMixin",
 }
-# Attention's products of matrices are rounded by their number of rows: 6e-7 apart, 1e-7 is allowed.
-ROUNDED = {"check_methods_subset_invariance": "float32 rounding depends on the number of images"}
 
 SMALL = {
     "filters": 8,
@@ -35,16 +33,16 @@ def _small(name):
     [_small(name) for name in PUBLIC if name not in SLOW],
     expected_failed_checks=lambda estimator: EXPECTED,
 )
-def test_sklearn(estimator, check):
+def test_sklearn(estimator, check, float32_tolerance):
     check(estimator)
 
 
 @pytest.mark.slow
 @parametrize_with_checks(
     [_small(name) for name in SLOW],
-    expected_failed_checks=lambda one: EXPECTED | (ROUNDED if "ViT" in type(one).__name__ else {}),
+    expected_failed_checks=lambda estimator: EXPECTED,
 )
-def test_sklearn_on_slow_networks(estimator, check):
+def test_sklearn_on_slow_networks(estimator, check, float32_tolerance):
     check(estimator)
 
 

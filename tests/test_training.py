@@ -256,21 +256,24 @@ def test_memory_maps(shape, dtype, tmp_path):
 
 
 def test_memory_maps_are_not_loaded(tmp_path):
-    big = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", "uint8", (2000, 160, 160, 3))
-    big[::7] = 100
+    big = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", "uint8", (6000, 160, 160, 3))
+    big[::20] = 100
     big.flush()
     code = f"""
 import numpy as np, psutil
 from helpers import make
 X = np.load({str(tmp_path / "X.npy")!r}, mmap_mode="r")
 y = np.arange(len(X)) % 2
-estimator = make("CNNClassifier", kernel_size=5, epochs=1, pooling="global_max", batch_size=8)
-make("CNNClassifier", epochs=1, pooling="global_max").fit(np.array(X[:64]), y[:64])
+estimator = make("MLPClassifier", units=4, epochs=1, batch_size=8)
 
 def held():  # pages of the file itself are the kernel's to drop
     memory = psutil.Process().memory_info()
     return (memory.rss - memory.shared) / 2**20
 
+# The C library keeps some of what its threads once had, so few images are read several times
+# before; how much that is does not depend on their number.
+for _ in range(3):
+    estimator.fit(X[:256], y[:256]).predict(X[:256])
 before = held()
 estimator.fit(X, y).predict(X)
 print(held() - before)
@@ -278,7 +281,7 @@ print(held() - before)
     grown = float(run(code).split()[-1])
     size = big.nbytes / 2**20
     print(f"{size:.0f} MB on disk, memory grew by {grown:.0f} MB")
-    assert grown < size / 2
+    assert grown < size / 4
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])

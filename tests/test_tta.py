@@ -68,9 +68,9 @@ def test_probabilities_are_means_over_views(choice, fitted):
     )
     proba = fitted.set_params(tta=choice).predict_proba(X)
     np.testing.assert_allclose(proba, expected, atol=1e-6)
-    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=2e-7)
     decision = fitted.decision_function(X)
-    np.testing.assert_allclose(softmax(decision, axis=1), proba, atol=1e-12)
+    np.testing.assert_allclose(softmax(decision, axis=1), proba, atol=5e-7)
     np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[proba.argmax(axis=1)])
 
 
@@ -111,7 +111,7 @@ def test_two_classes():
     estimator = make("CNNClassifier").fit(X, y > 0)
     estimator.set_params(tta="flips")
     positive = estimator.predict_proba(X)[:, 1]
-    np.testing.assert_allclose(expit(estimator.decision_function(X)), positive, atol=1e-12)
+    np.testing.assert_allclose(expit(estimator.decision_function(X)), positive, atol=2e-7)
     np.testing.assert_array_equal(estimator.predict(X), positive > 0.5)
 
 
