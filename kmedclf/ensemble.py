@@ -207,7 +207,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
                 share = members.greedy_weights(likelihood, weight)
             losses = members.log_losses(likelihood, weight).tolist()
             more["oof_log_loss_"] = dict(zip(dict(candidates), losses, strict=True))
-            more["oof_proba_"] = np.tensordot(share, outside, 1)
+            more["oof_proba_"] = np.tensordot(share, outside, 1).astype(outside.dtype)
         for name in ("oof_log_loss_", "oof_proba_"):  # of an earlier fit
             self.__dict__.pop(name, None)
         self.__dict__.update(classes_=classes, **more)

@@ -6,6 +6,7 @@ Such a child must not use TensorFlow, nor destroy anything of it, which waits or
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import os
 import sys
@@ -26,7 +27,7 @@ def check() -> None:
     RuntimeError
         In such a process, at once; TensorFlow itself would wait for ever.
     """
-    if _lost or _threads_are_missing():
+    if _lost or _imported_in_child():
         raise RuntimeError(
             "kmedclf cannot train or predict in a process forked after TensorFlow was used; "
             "use joblib's default backend (loky), or start processes by spawn."
@@ -57,7 +58,8 @@ def _used() -> bool:
     return bool(context is not None and getattr(context, "_initialized", True))
 
 
-def _threads_are_missing() -> bool:
+@functools.cache  # asked once: `_after_fork` sees all later forks
+def _imported_in_child() -> bool:
     """Say whether this is a child forked before `kmedclf` was imported, after TensorFlow was used.
 
     TensorFlow's threads are none of Python's; a child has only the thread that forked.
