@@ -151,7 +151,9 @@ def test_greedy_leaves_out_what_does_not_help():
         marked[(y == code, *corner)] = 255
     ensemble = EnsembleClassifier([("bad", bad), ("cnn", good)], cv=2, weights="greedy")
     ensemble.fit(marked, y)
-    assert log_loss(y, ensemble.oof_proba_) <= min(ensemble.oof_log_loss_.values()) + 1e-9
+    assert (
+        log_loss(y, ensemble.oof_proba_) <= min(ensemble.oof_log_loss_.values()) + 1e-6
+    )  # scikit-learn computes it in float32
     assert not [name for name in ensemble.names_ if name.startswith("bad")]
 
 
@@ -159,7 +161,9 @@ def test_greedy_on_validation_images():
     models = [mlp().fit(X[:40], y[:40]), cnn(epochs=8).fit(X[:40], y[:40])]
     ensemble = EnsembleClassifier.from_fitted(models, weights="greedy", X_val=X[40:], y_val=y[40:])
     single = [log_loss(y[40:], one.predict_proba(X[40:])) for one in models]
-    assert log_loss(y[40:], ensemble.predict_proba(X[40:])) <= min(single) + 1e-9
+    assert (
+        log_loss(y[40:], ensemble.predict_proba(X[40:])) <= min(single) + 1e-6
+    )  # scikit-learn computes it in float32
 
 
 # -- data ------------------------------------------------------------------------------------

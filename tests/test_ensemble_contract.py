@@ -155,7 +155,9 @@ def test_several_labels(weights, tmp_path):
     np.testing.assert_array_equal(ensemble.predict(X), expected > 0.5)
     assert ensemble.predict(X).shape == LABELS.shape
     loss = np.mean([log_loss(LABELS[:, i], ensemble.oof_proba_[:, i]) for i in range(3)])
-    assert loss <= np.mean(list(ensemble.oof_log_loss_.values())) + 1e-9
+    assert (
+        loss <= np.mean(list(ensemble.oof_log_loss_.values())) + 1e-6
+    )  # scikit-learn computes it in float32
     ensemble.save(tmp_path / "e.kmedclf")
     loaded = kmedclf.load(tmp_path / "e.kmedclf")
     np.testing.assert_array_equal(loaded.predict(X), ensemble.predict(X))
