@@ -115,6 +115,8 @@ def task(
         number_groups(data.groups, name, len(images.array))
     head = head_of(labels) if start is None else HEADS[estimator._spec.head]
     if start is None:
+        if head.several:
+            validation.warn_of_one_hot(labels, name)
         estimator.classes_ = head.classes(data.classes, labels[weight > 0], name)
         estimator._seed = validation.draw_seed(estimator.random_state)
     chosen = recipes.applied(estimator)

@@ -60,8 +60,7 @@ def _read_array(estimator: ImageClassifier, X: Any) -> tuple[Images, float | Non
 def _array_like_fitted(estimator: ImageClassifier, X: Any) -> Images:
     """Check an array against the one that an estimator was fitted on."""
     name, shape = type(estimator).__name__, estimator.image_shape_
-    if np.ndim(X) > 1:
-        validation.check_batch(X, shape, name)
+    validation.check_batch(tuple(getattr(X, "shape", ())), shape, name)
     X = _checked(estimator, X, reset=False)
     flat = X.ndim == 2 and estimator.image_shape is None and shape[1:] == (1, 1)
     X = validation.check_images(X, estimator.image_shape, name, shape)

@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, assert_all_finite, column_or_1d
 
 from kmedclf import array_likes
+from kmedclf.label_kinds import is_one_hot
 from kmedclf.pipeline import Images
 
 
@@ -124,9 +125,8 @@ def _channels_last(shape: tuple[int, ...], *, flat: bool) -> str:
     return f"{rows}.transpose(0, 2, 3, 1)"
 
 
-def check_batch(X: Any, fitted: tuple[int, int, int], name: str) -> None:
+def check_batch(shape: tuple[int, ...], fitted: tuple[int, int, int], name: str) -> None:
     """Refuse one image without a batch axis, and images with their channels first."""
-    shape = tuple(np.shape(X))
     if fitted[1] > 1 and shape in (fitted, fitted[:2] if fitted[2] == 1 else fitted):
         raise ValueError(
             f"X of {name} must be a batch of images. Got one image of shape {shape}; write X[None]."
@@ -202,6 +202,18 @@ def _check_indicators(y: Any, what: str, name: str) -> np.ndarray:
             f"label. Got {listed(wrong[:1])} instead."
         )
     return values.astype(np.int8)
+
+
+def warn_of_one_hot(labels: np.ndarray, name: str) -> None:
+    """Say what is learnt from columns that are probably classes, and how to have one class."""
+    if is_one_hot(labels):
+        warnings.warn(
+            f"y of {name}.fit has exactly one 1 in each row, and {labels.shape[1]} independent "
+            "labels are learnt, several or none of which an image may get; give y.argmax(axis=1) "
+            "to learn one class.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray:

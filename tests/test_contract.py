@@ -176,7 +176,7 @@ def test_labels_of_any_type(name):
         np.testing.assert_array_equal(estimator.classes_, labels)
         np.testing.assert_array_equal(estimator.predict(X), labels[numbers.predict(X)])
         assert estimator.predict(X).dtype == labels.dtype
-    assert same(make(name).fit(X.tolist(), y.tolist()), make(name).fit(X.astype(float), y))
+    assert same(make(name).fit(X.tolist(), y.tolist()), make(name).fit(X, y))
 
 
 def test_two_classes(name):
@@ -225,12 +225,12 @@ def test_set_params(name):
 
 
 def test_remembers_the_columns_of_a_data_frame(name):
-    frame = pd.DataFrame(FLAT.astype(float)).add_prefix("pixel")
+    frame = pd.DataFrame(FLAT / 255).add_prefix("pixel")
     estimator = make(name, image_shape=(8, 8, 3)).fit(frame, pd.Series(WORDS))
     np.testing.assert_array_equal(estimator.feature_names_in_, frame.columns)
-    array = make(name, image_shape=(8, 8, 3)).fit(FLAT.astype(float), WORDS)
+    array = make(name, image_shape=(8, 8, 3)).fit(FLAT / 255, WORDS)
     assert same(estimator, array)
-    np.testing.assert_array_equal(estimator.predict(frame), array.predict(FLAT.astype(float)))
+    np.testing.assert_array_equal(estimator.predict(frame), array.predict(FLAT / 255))
     with pytest.raises(ValueError, match="feature names should match"):
         estimator.predict(frame[frame.columns[::-1]])
 

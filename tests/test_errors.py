@@ -172,9 +172,8 @@ def test_callbacks_that_are_none():
 PREDICT = {
     "another size": (X[:, :5], ["(8, 8, 3)", "(5, 8, 3)"]),
     "grey": (X[..., 0], ["(8, 8, 3)", "(8, 8, 1)"]),
-    "flat": (FLAT, ["(8, 8, 3)", "(192, 1, 1)"]),
     "floats": (X / 255.0, ["8-bit integer", "float"]),
-    "16 bits": (X.astype(np.uint16), ["8-bit integer", "16-bit integer"]),
+    "16 bits": (X.astype(np.uint16) * 257, ["8-bit integer", "16-bit integer", "65535"]),
     "NaN": (WITH_NAN, ["NaN", "image 5"]),
     "nothing": (X[:0], ["0 sample(s)"]),
 }
@@ -194,7 +193,8 @@ def test_floats_were_fitted_and_integers_come():
     estimator = make("CNNClassifier").fit(X / 255.0, y)
     message = _message(ValueError, lambda: estimator.predict(X))
     assert message == (
-        "CNNClassifier was fitted on float (unscaled) images, got 8-bit integer ones."
+        "CNNClassifier was fitted on float (unscaled) images of at most 1, got 8-bit integer ones "
+        "up to 255; scale them as those fitted on."
     )
 
 
