@@ -44,7 +44,8 @@ def check(estimator: ImageClassifier, X: Any, *, reset: bool) -> Images:
     if reset:
         estimator.image_shape_, estimator._scale = images.shape, images.scale
         estimator._largest = largest
-        estimator.n_features_in_ = int(np.prod(images.shape))
+        columns = getattr(X, "shape", ())[1:2] if paths is None else ()
+        estimator.n_features_in_ = int(columns[0] if columns else np.prod(images.shape))
         estimator.skipped_ = images.skipped
     validation.check_same_shape(images, estimator.image_shape_, name)
     return images
@@ -62,6 +63,8 @@ def _array_like_fitted(estimator: ImageClassifier, X: Any) -> Images:
     name, shape = type(estimator).__name__, estimator.image_shape_
     validation.check_batch(tuple(getattr(X, "shape", ())), shape, name)
     X = _checked(estimator, X, reset=False)
+    if X.shape == (1, estimator.n_features_in_) and X.shape[1] < np.prod(shape) and not X.any():
+        X = np.zeros((1, *shape), np.float32)  # tools such as MAPIE ask so whether it is fitted
     flat = X.ndim == 2 and estimator.image_shape is None and shape[1:] == (1, 1)
     X = validation.check_images(X, estimator.image_shape, name, shape)
     validation.check_same_shape(Images(X, 1.0), shape, name)  # before anything is cast
@@ -72,7 +75,8 @@ def _array_like_fitted(estimator: ImageClassifier, X: Any) -> Images:
 def _checked(estimator: ImageClassifier, X: Any, *, reset: bool) -> np.ndarray:
     """Have scikit-learn check an array-like, and make an array of numbers of it."""
     given: dict[str, Any] = {"dtype": None, "ensure_all_finite": False}
-    if getattr(X, "ndim", 2) < 3:  # remembers and compares names and number of columns
+    rows = reset or estimator.n_features_in_ == np.prod(estimator.image_shape_)
+    if getattr(X, "ndim", 2) < 3 and rows:  # remembers and compares names and number of columns
         X = validate_data(estimator, X, reset=reset, **given)
     else:
         X = check_array(X, allow_nd=True, estimator=type(estimator).__name__, **given)

@@ -76,6 +76,10 @@ def check_images(
         )
     if X.ndim == 2:
         shape = tuple(image_shape or fitted or (X.shape[1], 1, 1))
+        if int(np.prod(shape)) != X.shape[1] and fitted:
+            raise ValueError(
+                f"{name} was fitted on images of shape {fitted}, got rows of {X.shape[1]} columns."
+            )
         if int(np.prod(shape)) != X.shape[1]:
             raise ValueError(
                 f"The 'image_shape' parameter of {name} must multiply to the {X.shape[1]} columns "

@@ -235,9 +235,11 @@ def test_remembers_the_columns_of_a_data_frame(name):
         estimator.predict(frame[frame.columns[::-1]])
 
 
-def test_n_features_in(name):
-    for images in (X, FLAT):
-        assert make(name).fit(images, y).n_features_in_ == 192
+@pytest.mark.parametrize(("images", "n"), [(X, 8), (X[..., 0], 8), (FLAT, 192)], ids=np.shape)
+def test_n_features_in_is_what_scikit_learn_counts(name, images, n):
+    estimator = make(name).fit(images, y)
+    assert estimator.n_features_in_ == n == images.shape[1]
+    assert estimator.predict(np.zeros((1, n))).shape == (1,)  # MAPIE asks so
 
 
 def test_the_keras_model_says_the_same(name):
