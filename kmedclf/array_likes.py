@@ -52,7 +52,7 @@ def images(X: Any, name: str) -> Any:
         first = np.asarray(X, dtype=object)[0]
         if np.ndim(first) or isinstance(first, Image.Image):
             return _stacked(list(X), name)
-    return X
+    return _of_numbers(X, name)
 
 
 def array(value: Any) -> Any:
@@ -203,9 +203,12 @@ def _stacked(X: list[Any] | tuple[Any, ...], name: str) -> Any:
     if not len(X):
         raise ValueError(f"X of {name} must hold images. Got an empty {type(X).__name__}.")
     if isinstance(X[0], str | os.PathLike):
+        _check_paths(X, name)
         return X
     parts = [_of_picture(one) if isinstance(one, Image.Image) else array(one) for one in X]
-    shapes = {np.shape(one): i for i, one in reversed(list(enumerate(parts))) if hasattr(one, "shape")}
+    shapes = {
+        np.shape(one): i for i, one in reversed(list(enumerate(parts))) if hasattr(one, "shape")
+    }
     if len(shapes) > 1:
         (first, i), (other, j) = sorted(shapes.items(), key=lambda one: one[1])[:2]
         raise ValueError(
@@ -213,11 +216,45 @@ def _stacked(X: list[Any] | tuple[Any, ...], name: str) -> Any:
             "resize them, or give their paths, which are read at 'image_size' and 'channels'."
         )
     try:
-        return np.asarray(parts)
-    except ValueError:  # lists of unequal lengths
+        return _of_numbers(np.asarray(parts), name)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
         raise ValueError(
             f"X of {name} must hold images of one shape. Got lists of several lengths."
         ) from None
+
+
+def _check_paths(X: list[Any] | tuple[Any, ...], name: str) -> None:
+    for i, path in enumerate(X):
+        if isinstance(path, str | os.PathLike):
+            continue
+        if isinstance(X, tuple) and all(isinstance(one, int) for one in X[1:]):
+            raise ValueError(
+                f"X of {name} must hold paths only, or none. Got {X!r}, which looks like a key of "
+                "dask; hand over what it stands for, as from X.compute()."
+            )
+        plain = path is None or isinstance(path, int | float | bytes)
+        what = repr(path) if plain else f"a {type(path).__name__}"
+        raise ValueError(f"X of {name} must hold paths only, or none. Got {what} at {i}.")
+
+
+def _of_numbers(X: Any, name: str) -> Any:
+    """Refuse what has neither numbers nor paths, and a flat image without a batch axis."""
+    kind, ndim = getattr(getattr(X, "dtype", None), "kind", "O"), getattr(X, "ndim", 2)
+    if ndim == 1 and not len(X):
+        raise ValueError(f"X of {name} must hold images. Got an empty {type(X).__name__}.")
+    if kind in "SmMV":
+        raise ValueError(
+            f"X of {name} must hold numbers, or one path an image. Got the dtype {X.dtype} in the "
+            f"shape {X.shape} instead."
+        )
+    if kind in "biuf" and ndim < 2:
+        raise ValueError(
+            f"X of {name} must be a batch of images, of 2 dimensions or more. Got the shape "
+            f"{tuple(X.shape)}. Reshape your data, as in X[None], if it is one flat image."
+        )
+    return X
 
 
 def _of_picture(picture: Image.Image) -> np.ndarray:

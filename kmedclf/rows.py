@@ -161,7 +161,9 @@ class Split:
             )
 
 
-def number_groups(groups: Any, name: str = "It", n: int | None = None) -> tuple[np.ndarray, list[Any]]:
+def number_groups(
+    groups: Any, name: str = "It", n: int | None = None
+) -> tuple[np.ndarray, list[Any]]:
     """Number groups in the order of their names.
 
     Parameters

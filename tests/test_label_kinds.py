@@ -128,9 +128,7 @@ def test_ensembles_ask_their_members():
     with pytest.raises(ValueError, match=r"y_val of EnsembleClassifier\.from_fitted .*\(48, 3\)"):
         EnsembleClassifier.from_fitted([one], y_val=ONE_HOT, **greedy)
     with pytest.raises(ValueError, match=r"column of 0 and 1"):
-        EnsembleClassifier.from_fitted(
-            [many], weights="greedy", X_val=IMAGES, y_val=LABELS[:, 0]
-        )
+        EnsembleClassifier.from_fitted([many], weights="greedy", X_val=IMAGES, y_val=LABELS[:, 0])
 
 
 @SILENT
@@ -149,7 +147,9 @@ def test_ensembles_of_others_predict_labels(member):
 
 
 @pytest.mark.parametrize("name", ["MLPClassifier", "CNNClassifier", "TinyNet"])
-@pytest.mark.parametrize("form", [np.array, list, lambda a: a.astype(bool), lambda a: a.astype("f4")])
+@pytest.mark.parametrize(
+    "form", [np.array, list, lambda a: a.astype(bool), lambda a: a.astype("f4")]
+)
 def test_fit_says_what_it_learns_from_columns_of_classes(name, form):
     with pytest.warns(UserWarning, match=rf"y of {name}\.fit .* give y\.argmax\(axis=1\)") as said:
         model = make(name).fit(X, form(ONE_HOT))
