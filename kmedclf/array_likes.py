@@ -48,7 +48,7 @@ def images(X: Any, name: str) -> Any:
     if hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2:
         return _of_table(X, name)
     X = array(X)
-    if getattr(X, "dtype", None) == object and X.ndim == 1 and len(X):
+    if getattr(getattr(X, "dtype", None), "kind", "") == "O" and X.ndim == 1 and len(X):
         first = np.asarray(X, dtype=object)[0]
         if np.ndim(first) or isinstance(first, Image.Image):
             return _stacked(list(X), name)

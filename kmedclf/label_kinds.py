@@ -53,8 +53,8 @@ def check_y(y: Any, model: Any, *, multilabel: bool, what: str) -> None:
     shape = y.shape if hasattr(y, "shape") else np.shape(y)
     if multilabel:
         raise ValueError(
-            f"{what} must have a column of 0 and 1 for each label, as {name} has learnt independent "
-            f"labels. Got shape {tuple(shape)} instead."
+            f"{what} must have a column of 0 and 1 for each label, as {name} has learnt "
+            f"independent labels. Got shape {tuple(shape)} instead."
         )
     raise ValueError(
         f"{what} must hold one label an image, as {name} has learnt one class of "

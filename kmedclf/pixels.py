@@ -145,7 +145,7 @@ def _like_floats(X: np.ndarray, largest: float | None, name: str, *, flat: bool)
 
 
 def _as_given(X: np.ndarray, name: str) -> tuple[Images, float, float]:
-    """Use values as they are, in float32 where they are in memory, and check that all are finite."""
+    """Use values as they are, and check that all are finite; float32 where they are in memory."""
     if X.dtype != np.float32 and not is_memmap(X):
         X = X.astype(np.float32)
     low, high = limits(X)

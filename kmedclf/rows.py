@@ -164,7 +164,7 @@ class Split:
 def number_groups(
     groups: Any, name: str = "It", n: int | None = None
 ) -> tuple[np.ndarray, list[Any]]:
-    """Number groups in the order of their names.
+    """Give every group a number, in the order of their names.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""X, y and groups of the kinds that people hand over: they work, or one sentence says what to do."""
+"""X and y of the kinds that people hand over: they work, or a sentence says what to do."""
 
 import types
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The inner split by groups: every class is trained on, and no more is held out than groups force."""
+"""The inner split by groups: every class is trained on, and no more held out than must be."""
 
 import time
 

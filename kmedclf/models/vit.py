@@ -12,7 +12,6 @@ from kmedclf import training
 from kmedclf.params import PositiveInt
 from kmedclf.pretrained import PretrainedClassifier, Published
 
-
 FEW = 1000
 """Fewer images than these train no large transformer from scratch."""
 
