@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.sparse import issparse
 
 _MODES = {"1": "L", "CMYK": "RGB", "HSV": "RGB", "LAB": "RGB", "La": "LA", "PA": "RGBA",
           "RGBX": "RGB", "RGBa": "RGBA", "YCbCr": "RGB"}  # fmt: skip
@@ -42,6 +43,8 @@ def images(X: Any, name: str) -> Any:
         raise ValueError(
             f"X of {name} must be a batch of images. Got one {what}, {_short(X)}; write [X]."
         )
+    if issparse(X):
+        return X  # for scikit-learn to refuse
     _check_rows(X, name)
     if isinstance(X, list | tuple):
         return _stacked(X, name)

@@ -19,6 +19,7 @@ from sklearn.metrics import log_loss
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
 from kmedclf import persistence
+from kmedclf.array_likes import labels
 from kmedclf.evaluation import Report, choose_threshold, evaluate_predictions
 from kmedclf.label_kinds import check_y, is_multilabel
 from kmedclf.members import encode
@@ -129,6 +130,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         check_y(y_val, self.estimator, multilabel=False, what=f"y_val of {type(self).__name__}.fit")
         before = vars(self).copy()
         try:
+            y_val = labels(y_val, f"y_val of {type(self).__name__}.fit")
             self._choose(X_val, column_or_1d(y_val), sample_weight)
         except BaseException:  # what was chosen before stays
             self.__dict__ = before

@@ -37,6 +37,13 @@ BAD_DATA = {
     "no labels": ({}, (X, None), ["y", "None"]),
     "one class": ({}, (X, y * 0), ["2 classes", "Got 1"]),
     "one class of any weight": ({}, (X, y, y == 1), ["2 classes", "Got 1"]),
+    "a weight that float32 rounds to 0": (
+        {}, (X, y, np.full(48, 1e-300)), ["'sample_weight'", "float32", "1e-300"]),
+    "a weight beyond float32": ({}, (X, y, np.full(48, 1e300)), ["'sample_weight'", "1e+300"]),
+    "all class weights zero": (
+        {"class_weight": {0: 0.0, 1: 0, 2: 1e-300}}, (X, y), ["'class_weight'", "above 0"]),
+    "a class weight beyond float32": (
+        {"class_weight": {1: 1e300}}, (X, y), ["'class_weight'", "1e+300"]),
     "too few weights": ({}, (X, y, np.ones(3)), ["'sample_weight'", "48", "3"]),
     "a negative weight": ({}, (X, y, y - 1.5), ["'sample_weight'", "negative", "-1.5"]),
     "no weight at all": ({}, (X, y, y * 0), ["'sample_weight'", "zero"]),
