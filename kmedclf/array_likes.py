@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.sparse import issparse
 
 _MODES = {"1": "L", "CMYK": "RGB", "HSV": "RGB", "LAB": "RGB", "La": "LA", "PA": "RGBA",
@@ -45,6 +45,11 @@ def images(X: Any, name: str) -> Any:
         )
     if issparse(X):
         return X  # for scikit-learn to refuse
+    if np.ma.is_masked(X):
+        raise ValueError(
+            f"X of {name} must have a value for every pixel. Got a masked array; write "
+            "X.filled(0), or another value."
+        )
     _check_rows(X, name)
     if isinstance(X, list | tuple):
         return _stacked(X, name)
@@ -261,7 +266,8 @@ def _of_numbers(X: Any, name: str) -> Any:
 
 
 def _of_picture(picture: Image.Image) -> np.ndarray:
-    """Read a picture of Pillow: colours for the numbers of a palette, grey for bits."""
+    """Read a picture of Pillow: upright, colours for the numbers of a palette, grey for bits."""
+    picture = ImageOps.exif_transpose(picture)  # as files are read
     mode = _MODES.get(picture.mode, picture.mode)
     if mode == "P":
         mode = "RGBA" if "transparency" in picture.info else "RGB"

@@ -134,8 +134,12 @@ def _like_floats(X: np.ndarray, largest: float | None, name: str, *, flat: bool)
                 "those fitted on."
             )
         return images
-    scaled = largest <= UNSCALED
-    if not flat and ((whole and scaled and most > 1) or most > max(CENTRED, 10 * largest)):
+    other = (
+        (whole and largest <= UNSCALED and most > 1)
+        or (largest <= CENTRED and most > max(CENTRED, 10 * largest))
+        or (largest > CENTRED and not whole and 0 < most <= 1)
+    )
+    if other and not flat:
         what = f"{8 * X.dtype.itemsize}-bit integer" if whole else "float"
         raise ValueError(
             f"{kind} of at most {largest:.3g}, got {what} ones up to {most:.6g}; scale them as "

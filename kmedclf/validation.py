@@ -264,8 +264,8 @@ def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarra
     limits = np.finfo(np.float32)
     if not limits.tiny <= weight.max() <= limits.max:
         raise ValueError(
-            f"{what!r} of {name}.fit must be numbers that float32 can hold. Got {weight.max():g} as "
-            "the largest of them."
+            f"{what!r} of {name}.fit must be numbers that float32 can hold. Got {weight.max():g} "
+            "as the largest of them."
         )
     return weight
 

@@ -158,6 +158,19 @@ def test_pictures_of_every_mode(mode):
         )
 
 
+def test_pictures_are_turned_upright_as_files_are(tmp_path):
+    images, paths = X[:, :, :6], [str(tmp_path / f"{i}.png") for i in range(24)]
+    for path, one in zip(paths, images, strict=True):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # a quarter turn
+        Image.fromarray(one).save(path, exif=exif)
+    model = make("MLPClassifier", image_size=(6, 8)).fit(paths, y)
+    expected = model.predict_proba(paths)
+    opened = [Image.open(path) for path in paths]
+    np.testing.assert_array_equal(model.predict_proba(opened), expected)
+    np.testing.assert_array_equal(model.predict_proba(np.rot90(images, -1, (1, 2))), expected)
+
+
 BAD_X = {
     "a path": (lambda: "x.png", ["one path, 'x.png'", "write [X]"]),
     "a pathlib.Path": (lambda: Path("x.png"), ["one path, 'x.png'", "write [X]"]),
@@ -181,6 +194,7 @@ BAD_X = {
         lambda: types.new_class("Loader", (), exec_body=lambda body: body.update(
             __len__=lambda self: 3, __getitem__=lambda self, i: (X[i], y[i])))(),
         ["Loader", "np.stack("]),
+    "a masked array": (lambda: np.ma.masked_equal(X, X[0, 0, 0, 0]), ["masked", "X.filled(0)"]),
     "None": (lambda: None, ["NoneType"]),
     "a number": (lambda: 3, ["int"]),
     "an empty list": (lambda: [], ["empty list"]),

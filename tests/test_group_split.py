@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers import NAMES, data, make
 from scipy.sparse import csr_array
+from sklearn.model_selection import StratifiedShuffleSplit
 
 from kmedclf import EnsembleClassifier
 from kmedclf.group_split import EXACT, TOLERANCE, NoSplitError, split
@@ -205,6 +206,19 @@ def test_groups_of_any_kind(kind):
 def test_what_groups_force_is_said():
     with pytest.warns(UserWarning, match=r"holds out 50% of the images for early stopping"):
         make("MLPClassifier", early_stopping=True).fit(X, y, groups=np.arange(48) % 2)
+
+
+def test_without_groups_the_split_is_scikit_learns():
+    label = np.random.default_rng(0).integers(0, 3, 200).astype(np.int32)
+    images = Images(np.zeros((200, 1, 1, 1), np.uint8), 1.0)
+    rows = Rows(images, np.arange(200), label, np.ones(200, np.float32))
+    for seed in range(5):
+        found = Split(0.15, None, seed)(rows, HEADS["softmax"], "It")
+        expected = next(
+            StratifiedShuffleSplit(1, test_size=0.15, random_state=seed).split(label, label)
+        )
+        for part, index in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(part.index, index)
 
 
 def test_without_groups_no_class_is_lost_either():

@@ -130,6 +130,11 @@ def test_what_no_cast_keeps_is_refused(of_bytes, tmp_path):
     refused(scaled, X.astype(np.int64), "float (unscaled)", "64-bit integer")
     refused(scaled, X.astype(float), "float (unscaled)", "float ones up to 255")
     refused(scaled, X.tolist(), "64-bit integer")
+    with pytest.warns(UserWarning, match="used as given"):
+        unscaled = mlp().fit(X + 0.5, y)
+    refused(unscaled, X / 255, "float (unscaled)", "at most 256", "float ones up to 1")
+    assert unscaled.predict(X * 100.0).shape == (48,)  # rare values are no other scale
+    assert unscaled.predict(X * 0.0).shape == (48,)
 
 
 def test_the_content_of_a_batch_does_not_change_what_pixels_mean(of_bytes):
