@@ -213,7 +213,7 @@ def _stacked(X: list[Any] | tuple[Any, ...], name: str) -> Any:
     if isinstance(X[0], str | os.PathLike):
         _check_paths(X, name)
         return X
-    parts = [_of_picture(one) if isinstance(one, Image.Image) else array(one) for one in X]
+    parts = [_of_picture(one, name) if isinstance(one, Image.Image) else array(one) for one in X]
     shapes = {
         np.shape(one): i for i, one in reversed(list(enumerate(parts))) if hasattr(one, "shape")
     }
@@ -265,8 +265,10 @@ def _of_numbers(X: Any, name: str) -> Any:
     return X
 
 
-def _of_picture(picture: Image.Image) -> np.ndarray:
+def _of_picture(picture: Image.Image, name: str) -> np.ndarray:
     """Read a picture of Pillow: upright, colours for the numbers of a palette, grey for bits."""
+    if (n := getattr(picture, "n_frames", 1)) > 1:
+        raise ValueError(f"X of {name} must hold pictures of one image each. Got one of {n}.")
     picture = ImageOps.exif_transpose(picture)  # as files are read
     mode = _MODES.get(picture.mode, picture.mode)
     if mode == "P":

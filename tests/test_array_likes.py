@@ -1,5 +1,6 @@
 """X and y of the kinds that people hand over: they work, or a sentence says what to do."""
 
+import io
 import types
 from pathlib import Path
 
@@ -171,7 +172,16 @@ def test_pictures_are_turned_upright_as_files_are(tmp_path):
     np.testing.assert_array_equal(model.predict_proba(np.rot90(images, -1, (1, 2))), expected)
 
 
+def frames():
+    """Make a picture of two frames, as stacks of slices in TIFF are."""
+    file = io.BytesIO()
+    first, second = pictures(X[:2])
+    first.save(file, "TIFF", save_all=True, append_images=[second])
+    return [Image.open(file)]
+
+
 BAD_X = {
+    "a stack in a picture": (frames, ["one image each", "2"]),
     "a path": (lambda: "x.png", ["one path, 'x.png'", "write [X]"]),
     "a pathlib.Path": (lambda: Path("x.png"), ["one path, 'x.png'", "write [X]"]),
     "a picture": (lambda: pictures(X)[0], ["one picture", "write [X]"]),
