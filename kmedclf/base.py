@@ -49,7 +49,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     image_shape_ : tuple of int
         Shape (h, w, c) of the images fitted on.
     n_features_in_ : int
-        h w c.
+        ``X.shape[1]`` of the X fitted on, as scikit-learn counts; of files h w c.
     skipped_ : list of str or None
         Files of X that could not be read and were left out; None if X was an array.
     """
@@ -116,11 +116,20 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         Parameters
         ----------
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, d), or of n paths
-            Images. uint8 and 16-bit integers are scaled to [0, 1] inside the network, floats are
-            used as given. A flat X needs ``image_shape``; without it a row is the image (d, 1, 1).
-            Paths of files are read as ``image_size`` and ``channels`` say, batch by batch.
+            Images, channels last; lists of arrays, tensors or Pillow's pictures of one size, too.
+            Integers of any dtype that are all in 0 to 255 are bytes and scaled to [0, 1] inside
+            the network. Other integers of up to 16 bits are divided by their dtype's maximum, and
+            wider ones in 0 to 65535 by 65535, as uint16 is. Floats, and all other integers, are
+            used as given, with a warning if they exceed 2 (or, where some are negative, 20). A
+            flat X needs ``image_shape``; without it a row is the image (d, 1, 1) and may be
+            anything, of which no warning speaks, and integers beyond 255 of more than 16 bits are
+            used as given. More than 4 channels need an ``image_shape`` of three numbers. Paths of
+            files are read as ``image_size`` and ``channels`` say, batch by batch. Later X, of
+            validation and `predict`, may be of any dtype whose cast to that of this one loses
+            nothing; floats in [0, 1] are no bytes.
         y : array-like of shape (n,) or (n, k)
-            Labels, of any type; or, where an image may have several, a column of 0 and 1 for each.
+            Labels, text or numbers; or, where an image may have several, a column of 0 and 1 for
+            each. Columns of classes are taken for such labels, with a warning.
         sample_weight : array-like of shape (n,), optional
             Weights. Whole numbers up to 20 repeat a row, others multiply its loss; both multiply
             with the class weights.
@@ -130,7 +139,9 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         sample_weight_val : array-like, optional
             Weights of the validation loss.
         groups : array-like of shape (n,), optional
-            Groups, such as patients, that the split for early stopping keeps together.
+            Groups, such as patients, that the split for early stopping keeps together. It leaves
+            images of every class to train on and comes as near to ``validation_fraction`` as
+            groups allow, to within 5 % of it for the sake of even shares of all classes.
 
         Returns
         -------

@@ -19,7 +19,9 @@ from sklearn.metrics import log_loss
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
 from kmedclf import persistence
+from kmedclf.array_likes import labels
 from kmedclf.evaluation import Report, choose_threshold, evaluate_predictions
+from kmedclf.label_kinds import check_y, is_multilabel
 from kmedclf.members import encode
 
 HOTTEST = 20.0
@@ -120,8 +122,15 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
             If a parameter or the data are not as described here.
         """
         check_is_fitted(self.estimator)
+        if is_multilabel(self.estimator, X_val):
+            raise ValueError(
+                f"The 'estimator' parameter of {type(self).__name__} must have learnt one class of "
+                f"several. Got a {type(self.estimator).__name__} of independent labels instead."
+            )
+        check_y(y_val, self.estimator, multilabel=False, what=f"y_val of {type(self).__name__}.fit")
         before = vars(self).copy()
         try:
+            y_val = labels(y_val, f"y_val of {type(self).__name__}.fit")
             self._choose(X_val, column_or_1d(y_val), sample_weight)
         except BaseException:  # what was chosen before stays
             self.__dict__ = before
@@ -278,6 +287,7 @@ def evaluate_calibrated(model: CalibratedClassifier, X: Any, y: Any, **options: 
     Report
         Of the corrected probabilities.
     """
+    check_y(y, model, multilabel=False, what="y of evaluate_calibrated")
     plain = model.estimator.predict_proba(X)
     proba = model.correct(plain)
     options = {"classes": model.classes_, **options}

@@ -19,12 +19,17 @@ def given(class_weight: str | dict[Any, float] | None, labels: list[Any], name: 
                 f"The 'class_weight' parameter of {name} must name only labels of y, "
                 f"{listed(labels)}. Got the label {label!r} instead."
             )
-        if not isinstance(value, Real) or not np.isfinite(value) or value < 0:
+        if not isinstance(value, Real) or not 0 <= float(value) <= float(np.finfo(np.float32).max):
             raise ValueError(
                 f"The 'class_weight' parameter of {name} must hold finite weights of at "
                 f"least 0. Got {value!r} for {label!r} instead."
             )
         weights[labels.index(label)] = value
+    if not np.any(weights.astype(np.float32)):
+        raise ValueError(
+            f"The 'class_weight' parameter of {name} must give some class a weight above 0. Got "
+            f"{class_weight!r} instead."
+        )
     return weights
 
 

@@ -18,6 +18,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from kmedclf import members, persistence
+from kmedclf.label_kinds import check_y, is_multilabel
 
 
 class EnsembleClassifier(ClassifierMixin, _BaseComposition):
@@ -142,15 +143,30 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         whole = None if isinstance(weights, str) else weights
         self = cls([(name, clone(one)) for name, one in pairs], weights=whole)
         self._check(weights, greedy=X_val is not None and y_val is not None)
-        self.classes_ = np.unique(np.concatenate([one.classes_ for _, one in pairs]))
+        kinds = {name: is_multilabel(one, X_val) for name, one in pairs}
+        if len(set(kinds.values())) > 1:
+            raise ValueError(
+                f"The 'estimators' parameter of {cls.__name__}.from_fitted must hold classifiers "
+                "that all have learnt one class, or all independent labels. Got "
+                f"{', '.join(name for name, many in kinds.items() if many)} with labels among "
+                "others."
+            )
+        several = any(kinds.values())
+        if several:
+            self.classes_ = np.arange(len(pairs[0][1].classes_))
+        else:
+            self.classes_ = np.unique(np.concatenate([one.classes_ for _, one in pairs]))
         share = members.shares(self, weights)
         if isinstance(weights, str):
+            what = f"y_val of {cls.__name__}.from_fitted"
+            check_y(y_val, self, multilabel=several, what=what)
             true = members.encode(y_val, self.classes_, cls.__name__)
             probas = [
                 members.aligned(one, one.predict_proba(X_val), self.classes_) for _, one in pairs
             ]
             share = members.greedy_weights(members.likelihoods(probas, true), sample_weight_val)
-        return self._keep([(*pair, weight) for pair, weight in zip(pairs, share, strict=True)])
+        found = [(*pair, weight) for pair, weight in zip(pairs, share, strict=True)]
+        return self._keep(found, several)
 
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, **params: Any
@@ -216,7 +232,8 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
                 (name if self.cv is None else f"{name}, fold {k}", model, weight / len(splits))
                 for (name, _), row, weight in zip(candidates, rows, share, strict=True)
                 for k, (model, _) in enumerate(row)
-            ]
+            ],
+            y.ndim == 2,
         )
 
     def _check(self, weights: Any, *, greedy: bool) -> None:
@@ -227,12 +244,12 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
                 "in fit, or X_val and y_val in from_fitted. Got neither."
             )
 
-    def _keep(self, found: list[tuple[str, Any, float]]) -> Self:
+    def _keep(self, found: list[tuple[str, Any, float]], several: bool) -> Self:
         found = [one for one in found if one[2] > 0]
         self.names_ = [name for name, _, _ in found]
         self.estimators_ = [model for _, model, _ in found]
         self.weights_ = np.array([weight for _, _, weight in found])
-        self._several = members.several(self.estimators_[0])
+        self._several = several
         for name in ("n_features_in_", "feature_names_in_", "image_shape_", "skipped_"):
             if hasattr(self.estimators_[0], name):
                 setattr(self, name, getattr(self.estimators_[0], name))

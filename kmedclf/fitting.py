@@ -22,7 +22,7 @@ from kmedclf import (
     views,
 )
 from kmedclf.heads import HEADS, Head, head_of
-from kmedclf.rows import Labelled, Oversample, Split, arrange
+from kmedclf.rows import Labelled, Oversample, Split, arrange, number_groups
 from kmedclf.schedules import Schedule
 from kmedclf.validation import unwrap
 
@@ -111,8 +111,12 @@ def task(
     name = type(estimator).__name__
     images = inputs.check(estimator, data.X, reset=start is None)
     labels, weight = validation.check_y(data.y, data.sample_weight, images, name)
+    if data.groups is not None:  # wrong ones are wrong where nothing is split off, too
+        number_groups(data.groups, name, len(images.array))
     head = head_of(labels) if start is None else HEADS[estimator._spec.head]
     if start is None:
+        if head.several:
+            validation.warn_of_one_hot(labels, name)
         estimator.classes_ = head.classes(data.classes, labels[weight > 0], name)
         estimator._seed = validation.draw_seed(estimator.random_state)
     chosen = recipes.applied(estimator)

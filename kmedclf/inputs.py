@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
-from kmedclf import validation
+from kmedclf import array_likes, pixels, validation
 from kmedclf.file_array import FileArray, as_paths
 from kmedclf.image_files import MODES, Form
 from kmedclf.image_store import store_of
-from kmedclf.pipeline import Images, is_memmap
+from kmedclf.pipeline import Images
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
 
-_ARRAYS = ("float32", "uint8", "uint16", "int8", "int16", "int32", "int64")
 _FILES = {1 / np.iinfo(dtype).max: dtype for dtype in (np.uint8, np.uint16)}
 
 
@@ -33,29 +32,55 @@ def check(estimator: ImageClassifier, X: Any, *, reset: bool) -> Images:
     reset : bool
         Whether to remember.
     """
-    paths = as_paths(X, type(estimator).__name__)
+    name = type(estimator).__name__
+    X = array_likes.images(X, name)
+    paths = as_paths(X, name)
     if paths is not None:
-        images = _check_files(estimator, paths, fitted=not reset)
+        images, largest = _check_files(estimator, paths, fitted=not reset), None
+    elif reset:
+        images, largest = _read_array(estimator, X)
     else:
-        images = _check_array(estimator, X, reset=reset)
+        images, largest = _array_like_fitted(estimator, X), None
     if reset:
         estimator.image_shape_, estimator._scale = images.shape, images.scale
-        estimator.n_features_in_ = int(np.prod(images.shape))
+        estimator._largest = largest
+        columns = getattr(X, "shape", ())[1:2] if paths is None else ()
+        estimator.n_features_in_ = int(columns[0] if columns else np.prod(images.shape))
         estimator.skipped_ = images.skipped
-    name = type(estimator).__name__
-    validation.check_same_kind(images, estimator.image_shape_, estimator._scale, name)
+    validation.check_same_shape(images, estimator.image_shape_, name)
     return images
 
 
-def _check_array(estimator: ImageClassifier, X: Any, *, reset: bool) -> Images:
-    name = type(estimator).__name__
-    X = np.asarray(X) if isinstance(X, list | tuple) else X
-    dtypes = [*_ARRAYS, "float64"] if is_memmap(X) else list(_ARRAYS)
-    if getattr(X, "ndim", 2) < 3:  # remembers and compares names and number of columns
-        X = validate_data(estimator, X, reset=reset, dtype=dtypes, ensure_all_finite=False)
+def _read_array(estimator: ImageClassifier, X: Any) -> tuple[Images, float | None]:
+    """Check an array to fit on; with the largest of its floats, as from `pixels.read`."""
+    X, name = _checked(estimator, X, reset=True), type(estimator).__name__
+    flat = X.ndim == 2 and estimator.image_shape is None
+    return pixels.read(validation.check_images(X, estimator.image_shape, name), name, flat=flat)
+
+
+def _array_like_fitted(estimator: ImageClassifier, X: Any) -> Images:
+    """Check an array against the one that an estimator was fitted on."""
+    name, shape = type(estimator).__name__, estimator.image_shape_
+    validation.check_batch(tuple(getattr(X, "shape", ())), shape, name)
+    X = _checked(estimator, X, reset=False)
+    if X.shape == (1, estimator.n_features_in_) and X.shape[1] < np.prod(shape) and not X.any():
+        X = np.zeros((1, *shape), np.float32)  # tools such as MAPIE ask so whether it is fitted
+    flat = X.ndim == 2 and estimator.image_shape is None and shape[1:] == (1, 1)
+    X = validation.check_images(X, estimator.image_shape, name, shape)
+    validation.check_same_shape(Images(X, 1.0), shape, name)  # before anything is cast
+    largest = getattr(estimator, "_largest", None)  # not known to models of earlier versions
+    return pixels.like(X, estimator._scale, largest, name, flat=flat)
+
+
+def _checked(estimator: ImageClassifier, X: Any, *, reset: bool) -> np.ndarray:
+    """Have scikit-learn check an array-like, and make an array of numbers of it."""
+    given: dict[str, Any] = {"dtype": None, "ensure_all_finite": False}
+    rows = reset or estimator.n_features_in_ == np.prod(estimator.image_shape_)
+    if getattr(X, "ndim", 2) < 3 and rows:  # remembers and compares names and number of columns
+        X = validate_data(estimator, X, reset=reset, **given)
     else:
-        X = check_array(X, dtype=dtypes, allow_nd=True, estimator=name, ensure_all_finite=False)
-    return validation.check_images(X, estimator.image_shape, name)
+        X = check_array(X, allow_nd=True, estimator=type(estimator).__name__, **given)
+    return array_likes.numbers(X, type(estimator).__name__)
 
 
 def _check_files(estimator: ImageClassifier, paths: list[str], *, fitted: bool) -> Images:

@@ -8,11 +8,15 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d, has_fit_parameter
 
+from kmedclf.array_likes import labels
+from kmedclf.label_kinds import has_columns
+from kmedclf.label_kinds import is_multilabel as several  # noqa: F401  (for kmedclf.cli)
 from kmedclf.search.evaluation import cut
 from kmedclf.validation import positions
 
@@ -55,8 +59,8 @@ def check_y(y: Any, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
-    y = np.asarray(y)
-    if y.ndim != 2 or y.shape[1] == 1:
+    y = y.toarray() if issparse(y) else labels(y, f"y of {name}.fit")
+    if not has_columns(y):
         y = column_or_1d(y, warn=True)
     assert_all_finite(y, input_name="y", estimator_name=name)
     check_classification_targets(y)
@@ -67,17 +71,9 @@ def check_y(y: Any, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def encode(y: Any, classes: np.ndarray, name: str) -> np.ndarray:
     """Turn labels (n,) into positions in ``classes``; columns of 0 and 1 stay as they are."""
     y = np.asarray(y)
-    if y.ndim == 2 and y.shape[1] > 1:
+    if has_columns(y):
         return y
     return positions(column_or_1d(y), classes, name)
-
-
-def several(model: Any) -> bool:
-    """Say whether a fitted classifier may give a row several labels."""
-    model = getattr(model, "best_estimator_", model)
-    model = getattr(model, "_final_estimator", model)  # of a Pipeline
-    head = getattr(model, "_head", None)
-    return bool(head.several if head else getattr(model, "_several", False))
 
 
 def shares(ensemble: Any, weights: Any) -> np.ndarray:
@@ -145,6 +141,8 @@ def fit(
 
 def aligned(model: Any, proba: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Put a member's probabilities into the columns of all classes, of which it may lack some."""
+    if isinstance(proba, list):  # of labels, as scikit-learn's forests give them
+        return np.stack([one[:, 1] for one in proba], axis=1)
     if np.array_equal(model.classes_, classes):
         return proba
     whole = np.zeros((len(proba), len(classes)), proba.dtype)

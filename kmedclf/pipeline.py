@@ -24,10 +24,13 @@ class Images:
         The images; memory maps and files stay on disk and are read batch by batch.
     scale : float
         What a pixel is multiplied by inside the network: 1/255 for uint8, 1 for floats.
+    dtype : numpy dtype, optional
+        What a memory map of another dtype is cast to as it is read, without loss.
     """
 
     array: np.ndarray | FileArray
     scale: float
+    dtype: Any = None
     failures: list[Exception] = field(default_factory=list, init=False, compare=False)
 
     @property
@@ -84,7 +87,9 @@ class Images:
         Images on disk are represented by one empty row: they are read by `Images.rows`.
         """
         with tf.device("CPU:0"):
-            return tf.constant(self.array[:0] if self.on_disk else self.array)
+            if self.on_disk:
+                return tf.constant(np.empty((0, *self.shape), self.dtype or self.array.dtype))
+            return tf.constant(self.array)
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         """Read the images at the given indices, (m,) -> (m, h, w, c).
@@ -93,10 +98,11 @@ class Images:
         error. `explained` raises it.
         """
         try:
-            return np.ascontiguousarray(self.array[index if not self.failures else index[:0]])
+            found = self.array[index if not self.failures else index[:0]]
+            return np.ascontiguousarray(found, self.dtype)
         except (OSError, ValueError, ImportError) as error:
             self.failures.append(error)
-            return np.empty((0, *self.shape), self.array.dtype)
+            return np.empty((0, *self.shape), self.dtype or self.array.dtype)
 
 
 @dataclass(frozen=True)

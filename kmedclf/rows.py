@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
+from scipy.sparse import csr_array
+from sklearn.model_selection import StratifiedShuffleSplit
 
+from kmedclf import array_likes, group_split
 from kmedclf.heads import Head
 from kmedclf.pipeline import Images, Rows
 from kmedclf.validation import check_length
@@ -57,7 +61,7 @@ def arrange(
     rows = make_rows(*train, head, classes, name)
     held = None if held_out is None else make_rows(*held_out, head, classes, name)
     if held is None and split is not None:
-        rows, held = split(rows, head, name)
+        rows, held = split(rows, head, name, classes)
     rows = repeat_rows(rows)
     if oversample is not None:
         rows = oversample(rows)
@@ -85,27 +89,125 @@ class Split:
     groups: Any
     seed: int
 
-    def __call__(self, rows: Rows, head: Head, name: str) -> tuple[Rows, Rows]:
-        """Split rows in two, stratified by class or by rarest label."""
-        y = head.strata(rows.y, self.fraction)
-        if self.groups is not None:
-            check_length(self.groups, len(rows.images.array), "groups", name)
+    def __call__(
+        self, rows: Rows, head: Head, name: str, classes: np.ndarray | None = None
+    ) -> tuple[Rows, Rows]:
+        """Split rows in two, stratified by class or by rarest label; each class is trained on."""
         try:
             if self.groups is None:
+                y = head.strata(rows.y, self.fraction)
                 split = StratifiedShuffleSplit(1, test_size=self.fraction, random_state=self.seed)
                 train, held = next(split.split(y, y))
             else:
-                groups = np.asarray(self.groups)[rows.index]
-                folds = min(max(2, round(1 / self.fraction)), len(np.unique(groups)))
-                grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=self.seed)
-                train, held = next(grouped.split(y, y, groups))
+                train, held = self._by_groups(rows)
         except ValueError as error:
+            raise ValueError(self._failed(rows, name, classes, error)) from error
+        if not head.several and len(lost := np.setdiff1d(rows.y, rows.y[train])):
             raise ValueError(
-                f"{name} cannot split off 'validation_fraction'={self.fraction} of {len(y)} images "
-                f"in {len(np.unique(y))} classes for early stopping; pass X_val and y_val, or set "
-                "early_stopping=False."
-            ) from error
+                f"{self._what(rows, name)} and train on every class: none of class "
+                f"{_label(lost[0], classes)!r} would be left{_INSTEAD}"
+            )
+        self._warn(rows, held, name)
         return rows.take(train), rows.take(held)
+
+    def _by_groups(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        y = rows.y
+        if y.ndim == 1:
+            marks: Any = csr_array((np.ones(len(y)), (np.arange(len(y)), y)))
+        else:  # neither the ones nor the zeros of a label are to be lost
+            marks = np.concatenate([y > 0, y == 0], axis=1)
+        _, group = np.unique(self._groups[rows.index], return_inverse=True)
+        return group_split.split(marks, group, self.fraction, self.seed)
+
+    @cached_property
+    def _groups(self) -> np.ndarray:
+        """Number the groups of all images."""
+        return number_groups(self.groups)[0]
+
+    def _what(self, rows: Rows, name: str) -> str:
+        return (
+            f"{name} cannot split off 'validation_fraction'={self.fraction} of {len(rows)} images"
+        )
+
+    def _failed(self, rows: Rows, name: str, classes: Any, error: ValueError) -> str:
+        if not isinstance(error, group_split.NoSplitError):
+            n_classes = len(np.unique(rows.y, axis=0))
+            return f"{self._what(rows, name)} in {n_classes} classes for early stopping{_INSTEAD}"
+        if error.n_groups < 2:
+            return (
+                f"{self._what(rows, name)} by groups for early stopping: all of them are in one "
+                f"group{_INSTEAD}"
+            )
+        numbers = np.unique(self._groups[rows.index])
+        names = number_groups(self.groups)[1]
+        shown = [
+            f"{_label(mark, classes)!r} in group {names[numbers[group]]!r} only"
+            for group, mark in sorted(error.sole.items())[:3]
+        ]
+        return (
+            f"{self._what(rows, name)} by groups for early stopping: each of the {error.n_groups} "
+            f"groups has all images of a class, {', '.join(shown)}{_INSTEAD}"
+        )
+
+    def _warn(self, rows: Rows, held: np.ndarray, name: str) -> None:
+        """Say where groups are so large that the part split off is far from the one wanted."""
+        share = len(held) / len(rows)
+        if self.groups is not None and not self.fraction / 2 <= share <= 2 * self.fraction:
+            warnings.warn(
+                f"{name} holds out {share:.0%} of the images for early stopping, as the groups "
+                f"allow no share nearer to 'validation_fraction'={self.fraction}.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+def number_groups(
+    groups: Any, name: str = "It", n: int | None = None
+) -> tuple[np.ndarray, list[Any]]:
+    """Give every group a number, in the order of their names.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n,)
+        One a row.
+    name : str
+        Class name for messages.
+    n : int, optional
+        How many there must be.
+
+    Returns
+    -------
+    number : ndarray of shape (n,), int
+        Of each row.
+    names : list
+        Of each number.
+
+    Raises
+    ------
+    ValueError
+        If a row has no group.
+    """
+    values = array_likes.plain_labels(groups, f"'groups' of {name}.fit", "group")
+    if n is not None:
+        check_length(values, n, "groups", name)
+    found = set(values)
+    try:
+        names = sorted(found)
+    except TypeError:  # numbers among words
+        names = sorted(found, key=lambda one: (type(one).__name__, str(one)))
+    number = {one: i for i, one in enumerate(names)}
+    return np.array([number[one] for one in values], np.int64), names
+
+
+_INSTEAD = "; pass X_val and y_val, or set early_stopping=False."
+
+
+def _label(mark: int, classes: np.ndarray | None) -> Any:
+    """Give the class of a column of marks, which of several labels are ones, then zeros."""
+    if classes is None:
+        return mark
+    label = classes[mark % len(classes)]
+    return label.item() if isinstance(label, np.generic) else label
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,12 @@ def _read_folder(root: Path, size: int, only: str | None, groups: str | None) ->
     else:
         whole = _subjects.load_grouped(root, None, groups)
         parts = {ALL: np.arange(len(whole.y))} if only == ALL else draw_splits(whole, root)
+        if empty := [split for split, rows in parts.items() if not len(rows)]:
+            raise ValueError(
+                f"{root} has too few images to be split: {len(whole.y)} in "
+                f"{len(whole.class_names)} classes leave none to {empty[0]!r}; add images, or "
+                "folders 'train', 'val' and 'test'."
+            )
         found = {split: _take(whole, rows) for split, rows in parts.items()}
     if only and only not in found:
         raise ValueError(f"{root} has no {only!r} split, only {', '.join(map(repr, found))}.")

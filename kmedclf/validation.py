@@ -11,7 +11,9 @@ from scipy.sparse import issparse
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, assert_all_finite, column_or_1d
 
-from kmedclf.pipeline import Images, is_memmap
+from kmedclf import array_likes
+from kmedclf.label_kinds import is_one_hot
+from kmedclf.pipeline import Images
 
 
 class Unsliced:
@@ -36,39 +38,48 @@ def unwrap(value: Any) -> Any:
 
 
 def check_images(
-    X: np.ndarray, image_shape: tuple[int, ...] | list[int] | None, name: str
-) -> Images:
-    """Turn an array of images of any accepted form into (n, h, w, c).
+    X: np.ndarray,
+    image_shape: tuple[int, ...] | list[int] | None,
+    name: str,
+    fitted: tuple[int, int, int] | None = None,
+) -> np.ndarray:
+    """Turn an array of images of any accepted shape into (n, h, w, c).
 
     Parameters
     ----------
     X : ndarray of shape (n, d), (n, h, w) or (n, h, w, c)
-        Numbers, or booleans. uint8 and other integers of at most 16 bits are scaled by their
-        dtype's maximum; floats and wider integers are used as given.
+        Numbers, or booleans.
     image_shape : tuple of int or None
         Shape of one image in a row of a 2-D X; without it a row is the image (d, 1, 1).
     name : str
         Class name for messages.
+    fitted : tuple of int, optional
+        Shape of the images fitted on: that of the rows of a 2-D X as well, which tools hand over
+        that know ``n_features_in_`` only.
 
     Returns
     -------
-    Images
-        The images, not copied where the dtype allows.
+    ndarray of shape (n, h, w, c)
+        A view.
 
     Raises
     ------
     ValueError
-        If X has another number of dimensions, does not fit ``image_shape``, or holds NaN or
-        infinity.
+        If X has another number of dimensions, does not fit ``image_shape``, or holds volumes or
+        images with their channels first.
     """
     check_image_shape(image_shape, name)
     if X.ndim > 4:
         raise ValueError(
-            f"X of {name} must have the shape (n, d), (n, h, w) or (n, h, w, c). "
-            f"Got {X.shape} instead."
+            f"X of {name} must have the shape (n, d), (n, h, w) or (n, h, w, c), so that volumes "
+            f"are cut into slices. Got {X.shape} instead."
         )
     if X.ndim == 2:
-        shape = tuple(image_shape or (X.shape[1], 1, 1))
+        shape = tuple(image_shape or fitted or (X.shape[1], 1, 1))
+        if int(np.prod(shape)) != X.shape[1] and fitted:
+            raise ValueError(
+                f"{name} was fitted on images of shape {fitted}, got rows of {X.shape[1]} columns."
+            )
         if int(np.prod(shape)) != X.shape[1]:
             raise ValueError(
                 f"The 'image_shape' parameter of {name} must multiply to the {X.shape[1]} columns "
@@ -84,13 +95,51 @@ def check_images(
         )
     if min(X.shape[1:]) < 1:
         raise ValueError(f"X of {name} must hold pixels. Got images of shape {X.shape[1:]}.")
-    scale = 1.0
-    if X.dtype.kind in "iu" and X.dtype.itemsize <= 2:
-        scale = 1.0 / np.iinfo(X.dtype).max
-    elif X.dtype != np.float32 and not is_memmap(X):
-        X = X.astype(np.float32)
-    _check_finite(X, name)
-    return Images(X, scale)
+    if fitted is None:
+        _check_channels(X.shape[1:], image_shape, name)
+    return X
+
+
+MAX_CHANNELS = 4
+"""More channels need an ``image_shape``: they are slices of a volume, or no channels at all."""
+
+
+def _check_channels(shape: tuple[int, ...], image_shape: Any, name: str) -> None:
+    first, height, width = shape
+    looks_first = first <= MAX_CHANNELS < min(height, width)
+    if image_shape is not None and len(image_shape) == 3:  # signals in one row are meant, perhaps
+        looks_first = looks_first and (first > 2 or height == width)
+        if not looks_first:
+            return
+    if looks_first:
+        raise ValueError(
+            f"X of {name} must have its channels last. Got images of shape {shape}; write "
+            f"{_channels_last(shape, flat=image_shape is not None)}."
+        )
+    if width > MAX_CHANNELS:
+        raise ValueError(
+            f"X of {name} must hold images of at most {MAX_CHANNELS} channels. Got images of shape "
+            f"{shape}; cut volumes into slices, or set image_shape={shape} if these are "
+            f"{width} channels."
+        )
+
+
+def _channels_last(shape: tuple[int, ...], *, flat: bool) -> str:
+    rows = f"X.reshape(-1, {', '.join(map(str, shape))})" if flat else "X"
+    return f"{rows}.transpose(0, 2, 3, 1)"
+
+
+def check_batch(shape: tuple[int, ...], fitted: tuple[int, int, int], name: str) -> None:
+    """Refuse one image without a batch axis, and images with their channels first."""
+    if fitted[1] > 1 and shape in (fitted, fitted[:2] if fitted[2] == 1 else fitted):
+        raise ValueError(
+            f"X of {name} must be a batch of images. Got one image of shape {shape}; write X[None]."
+        )
+    if len(shape) == 4 and shape[1:] == (fitted[2], *fitted[:2]) != fitted:
+        raise ValueError(
+            f"{name} was fitted on images of shape {fitted}, got {shape[1:]}; write "
+            f"{_channels_last(shape[1:], flat=False)}."
+        )
 
 
 def check_image_shape(image_shape: tuple[int, ...] | list[int] | None, name: str) -> None:
@@ -103,28 +152,10 @@ def check_image_shape(image_shape: tuple[int, ...] | list[int] | None, name: str
         )
 
 
-def _check_finite(X: np.ndarray, name: str) -> None:
-    # Summed first: no array of truth values, and one pass over a memory map
-    if X.dtype.kind != "f" or np.isfinite(np.sum(X, dtype=np.float64)):
-        return
-    for number, image in enumerate(X):
-        wrong = image[~np.isfinite(image)]
-        if wrong.size:
-            what = "NaN" if np.isnan(wrong[0]) else "infinity"
-            raise ValueError(f"X of {name} must be finite. Got {what} in image {number}.")
-
-
-def check_same_kind(images: Images, shape: tuple[int, int, int], scale: float, name: str) -> None:
-    """Check that images are like those an estimator was fitted on."""
+def check_same_shape(images: Images, shape: tuple[int, int, int], name: str) -> None:
+    """Check that images have the shape of those an estimator was fitted on."""
     if images.shape != shape:
         raise ValueError(f"{name} was fitted on images of shape {shape}, got {images.shape}.")
-    if images.scale != scale:
-        kinds = [_kind(number) for number in (scale, images.scale)]
-        raise ValueError(f"{name} was fitted on {kinds[0]} images, got {kinds[1]} ones.")
-
-
-def _kind(scale: float) -> str:
-    return "float (unscaled)" if scale == 1.0 else f"{round(1 / scale).bit_length()}-bit integer"
 
 
 def check_y(
@@ -152,8 +183,9 @@ def check_y(
     """
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
-    y = np.asarray(y) if isinstance(y, list | tuple) else y
-    if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
+    if not issparse(y):
+        y = array_likes.labels(y, f"y{suffix} of {name}.fit")
+    if y.ndim == 2 and y.shape[1] > 1:
         labels = _check_indicators(y, f"y{suffix}", name)
     else:
         labels = column_or_1d(y, warn=True)
@@ -174,6 +206,18 @@ def _check_indicators(y: Any, what: str, name: str) -> np.ndarray:
             f"label. Got {listed(wrong[:1])} instead."
         )
     return values.astype(np.int8)
+
+
+def warn_of_one_hot(labels: np.ndarray, name: str) -> None:
+    """Say what is learnt from columns that are probably classes, and how to have one class."""
+    if is_one_hot(labels):
+        warnings.warn(
+            f"y of {name}.fit has exactly one 1 in each row, and {labels.shape[1]} independent "
+            "labels are learnt, several or none of which an image may get; give y.argmax(axis=1) "
+            "to learn one class.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray:
@@ -217,6 +261,12 @@ def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarra
         )
     if not np.any(weight > 0):
         raise ValueError(f"{what!r} of {name}.fit must not be all zero. Got only zeros.")
+    limits = np.finfo(np.float32)
+    if not limits.tiny <= weight.max() <= limits.max:
+        raise ValueError(
+            f"{what!r} of {name}.fit must be numbers that float32 can hold. Got {weight.max():g} "
+            "as the largest of them."
+        )
     return weight
 
 

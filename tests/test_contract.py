@@ -176,7 +176,7 @@ def test_labels_of_any_type(name):
         np.testing.assert_array_equal(estimator.classes_, labels)
         np.testing.assert_array_equal(estimator.predict(X), labels[numbers.predict(X)])
         assert estimator.predict(X).dtype == labels.dtype
-    assert same(make(name).fit(X.tolist(), y.tolist()), make(name).fit(X.astype(float), y))
+    assert same(make(name).fit(X.tolist(), y.tolist()), make(name).fit(X, y))
 
 
 def test_two_classes(name):
@@ -225,19 +225,21 @@ def test_set_params(name):
 
 
 def test_remembers_the_columns_of_a_data_frame(name):
-    frame = pd.DataFrame(FLAT.astype(float)).add_prefix("pixel")
+    frame = pd.DataFrame(FLAT / 255).add_prefix("pixel")
     estimator = make(name, image_shape=(8, 8, 3)).fit(frame, pd.Series(WORDS))
     np.testing.assert_array_equal(estimator.feature_names_in_, frame.columns)
-    array = make(name, image_shape=(8, 8, 3)).fit(FLAT.astype(float), WORDS)
+    array = make(name, image_shape=(8, 8, 3)).fit(FLAT / 255, WORDS)
     assert same(estimator, array)
-    np.testing.assert_array_equal(estimator.predict(frame), array.predict(FLAT.astype(float)))
+    np.testing.assert_array_equal(estimator.predict(frame), array.predict(FLAT / 255))
     with pytest.raises(ValueError, match="feature names should match"):
         estimator.predict(frame[frame.columns[::-1]])
 
 
-def test_n_features_in(name):
-    for images in (X, FLAT):
-        assert make(name).fit(images, y).n_features_in_ == 192
+@pytest.mark.parametrize(("images", "n"), [(X, 8), (X[..., 0], 8), (FLAT, 192)], ids=np.shape)
+def test_n_features_in_is_what_scikit_learn_counts(name, images, n):
+    estimator = make(name).fit(images, y)
+    assert estimator.n_features_in_ == n == images.shape[1]
+    assert estimator.predict(np.zeros((1, n))).shape == (1,)  # MAPIE asks so
 
 
 def test_the_keras_model_says_the_same(name):

@@ -37,6 +37,13 @@ BAD_DATA = {
     "no labels": ({}, (X, None), ["y", "None"]),
     "one class": ({}, (X, y * 0), ["2 classes", "Got 1"]),
     "one class of any weight": ({}, (X, y, y == 1), ["2 classes", "Got 1"]),
+    "a weight that float32 rounds to 0": (
+        {}, (X, y, np.full(48, 1e-300)), ["'sample_weight'", "float32", "1e-300"]),
+    "a weight beyond float32": ({}, (X, y, np.full(48, 1e300)), ["'sample_weight'", "1e+300"]),
+    "all class weights zero": (
+        {"class_weight": {0: 0.0, 1: 0, 2: 1e-300}}, (X, y), ["'class_weight'", "above 0"]),
+    "a class weight beyond float32": (
+        {"class_weight": {1: 1e300}}, (X, y), ["'class_weight'", "1e+300"]),
     "too few weights": ({}, (X, y, np.ones(3)), ["'sample_weight'", "48", "3"]),
     "a negative weight": ({}, (X, y, y - 1.5), ["'sample_weight'", "negative", "-1.5"]),
     "no weight at all": ({}, (X, y, y * 0), ["'sample_weight'", "zero"]),
@@ -172,9 +179,8 @@ def test_callbacks_that_are_none():
 PREDICT = {
     "another size": (X[:, :5], ["(8, 8, 3)", "(5, 8, 3)"]),
     "grey": (X[..., 0], ["(8, 8, 3)", "(8, 8, 1)"]),
-    "flat": (FLAT, ["(8, 8, 3)", "(192, 1, 1)"]),
     "floats": (X / 255.0, ["8-bit integer", "float"]),
-    "16 bits": (X.astype(np.uint16), ["8-bit integer", "16-bit integer"]),
+    "16 bits": (X.astype(np.uint16) * 257, ["8-bit integer", "16-bit integer", "65535"]),
     "NaN": (WITH_NAN, ["NaN", "image 5"]),
     "nothing": (X[:0], ["0 sample(s)"]),
 }
@@ -194,7 +200,8 @@ def test_floats_were_fitted_and_integers_come():
     estimator = make("CNNClassifier").fit(X / 255.0, y)
     message = _message(ValueError, lambda: estimator.predict(X))
     assert message == (
-        "CNNClassifier was fitted on float (unscaled) images, got 8-bit integer ones."
+        "CNNClassifier was fitted on float (unscaled) images of at most 1, got 8-bit integer ones "
+        "up to 255; scale them as those fitted on."
     )
 
 

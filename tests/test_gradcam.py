@@ -56,6 +56,28 @@ def test_maps_of_many_images_are_those_of_each(cnn):
         np.testing.assert_allclose(heat, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["arrays", "wide", "files"])
+def test_maps_are_of_what_the_network_sees(form, tmp_path):
+    """Of 16 bits, which a picture shows as 8: dark images would have been explained."""
+    deep = X[:12, ..., 0].astype(np.uint16) * 257
+    paths = [str(tmp_path / f"{i}.png") for i in range(12)]
+    for path, one in zip(paths, deep, strict=True):
+        Image.fromarray(one).save(path)
+    options = {"image_size": 28, "channels": 1} if form == "files" else {}
+    given = {"arrays": deep, "wide": deep.astype(np.int64), "files": np.array(paths)}[form]
+    model = CNNClassifier(filters=4, **SHORT, **options).fit(given, Y[:12])
+    maps, found = gradcam_maps(model, given[:3])
+    np.testing.assert_array_equal(found, model.predict_proba(given[:3]).argmax(axis=1))
+    same = CNNClassifier(filters=4, **SHORT).fit(deep, Y[:12])
+    np.testing.assert_allclose(maps, gradcam_maps(same, deep[:3])[0], atol=1e-5)
+    report = evaluate(model, given, Y[:12], n_bootstrap=0)
+    plots.explanations(model, report, given, indices=[0, 1])
+    plt.close("all")
+    if form != "files":
+        with pytest.raises(ValueError, match="16-bit integer images"):
+            gradcam_maps(model, X[:3, ..., 0])
+
+
 def test_a_map_known_by_hand():
     """A network that sums pixels up: they are what speaks for the one class, none for the other."""
     import keras

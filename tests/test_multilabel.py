@@ -71,6 +71,7 @@ def test_learns_what_can_be_seen():
     assert model.history_["accuracy"][-1] > max(labels.mean(), 1 - labels.mean())
 
 
+@pytest.mark.filterwarnings("ignore:y of MLPClassifier.fit has exactly one 1:UserWarning")
 def test_exclusive_labels_are_learnt_alike():
     rng = np.random.default_rng(0)
     one = rng.integers(0, 2, 48)

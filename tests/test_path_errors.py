@@ -97,7 +97,10 @@ def test_tensorflow_adds_nothing_on_the_screen(tmp_path, paths):
     ("images", "sentence"),
     [
         (X / np.float32(255), "was fitted on arrays of numbers that are neither uint8 nor uint16"),
-        (X.astype(np.int16), "was fitted on arrays of numbers that are neither uint8 nor uint16"),
+        (
+            X.astype(np.int16) - 128,
+            "was fitted on arrays of numbers that are neither uint8 nor uint16",
+        ),
         (X.reshape(48, -1), r"images of shape (192, 1, 1) cannot be used on image files."),
         (X[..., :2], r"images of shape (8, 8, 2) cannot be used on image files."),
     ],

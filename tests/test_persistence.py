@@ -80,7 +80,7 @@ def test_training_goes_on_after_loading(name, warm_start, tmp_path):
 def test_columns_are_remembered(tmp_path):
     import pandas as pd
 
-    frame = pd.DataFrame(X.reshape(48, -1).astype(float)).add_prefix("p")
+    frame = pd.DataFrame(X.reshape(48, -1) / 255).add_prefix("p")
     estimator = make("MLPClassifier", image_shape=(8, 8, 3)).fit(frame, y)
     estimator.save(tmp_path / "m.kmedclf")
     loaded = kmedclf.load(tmp_path / "m.kmedclf")

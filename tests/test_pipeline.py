@@ -126,23 +126,28 @@ def test_unsliced_survives_workers():
     assert [e.history_ for e in one["estimator"]] == [e.history_ for e in two["estimator"]]
 
 
-DTYPES = {
-    "uint8": 255,
-    "uint16": 65535,
-    "int8": 127,
-    "int16": 32767,
-    "int32": 1,
-    "int64": 1,
-    "float32": 1,
-    "float64": 1,
-    "bool": 1,
+DTYPES = {  # what images from `low` on are divided by
+    ("uint8", 0): 255,
+    ("uint16", 300): 65535,
+    ("int8", -9): 127,
+    ("int16", -9): 32767,
+    ("int16", 300): 32767,
+    ("int32", 300): 65535,
+    ("int64", 300): 65535,
+    ("uint64", 300): 65535,
+    ("int64", -9): 1,
+    ("int32", 70_000): 1,
+    ("float32", 0): 1,
+    ("float64", 0): 1,
+    ("bool", 0): 1,
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_integers_are_scaled_by_their_maximum(dtype):
-    images = (X % 100).astype(dtype)
-    scaled = images.astype(np.float32) / DTYPES[dtype]
+@pytest.mark.filterwarnings("ignore:X of MLPClassifier.fit holds values up to:UserWarning")
+@pytest.mark.parametrize(("dtype", "low"), DTYPES)
+def test_integers_are_scaled_by_their_maximum(dtype, low):
+    images = (X.astype(np.int64) % 100 + low).astype(dtype)
+    scaled = images.astype(np.float32) / DTYPES[dtype, low]
     estimator = make("MLPClassifier").fit(images, y)
     other = make("MLPClassifier").fit(scaled, y)
     other.weights_ = estimator.weights_

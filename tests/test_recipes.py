@@ -110,6 +110,7 @@ def test_an_unknown_recipe_is_refused():
         CNNClassifier(recipe="quick").fit(*data())
 
 
+@pytest.mark.filterwarnings("ignore:X of .* holds values up to:UserWarning")
 @pytest.mark.parametrize("name", ["MLPClassifier", "CNNClassifier"])
 def test_what_is_normalised_does_not_depend_on_the_scale_of_the_images(name):
     X, y = data()

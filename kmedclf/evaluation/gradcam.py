@@ -24,7 +24,7 @@ def gradcam_map(model: Any, image: Any, *, index: int | None = None) -> tuple[np
     ----------
     model : fitted estimator or keras.Model
         A network with convolutions.
-    image : array-like of shape (h, w), (h, w, c) or (d,)
+    image : array-like of shape (h, w), (h, w, c) or (d,), or path
         As the estimator was fitted on.
     index : int, optional
         Position of the class to explain; the predicted one by default.
@@ -79,11 +79,11 @@ def gradcam_maps(
     import keras
     import tensorflow as tf
 
-    name = type(model).__name__
+    name, pixels = type(model).__name__, _pixels(model, X)
     model = getattr(model, "model_", model)
     features, scores = _features(model, name), _logits(model)
     both = keras.Model(model.inputs, [features.output, scores])
-    batch = tf.convert_to_tensor(np.reshape(X, (-1, *model.input_shape[1:])), tf.float32)
+    batch = tf.convert_to_tensor(np.reshape(pixels, (-1, *model.input_shape[1:])), tf.float32)
     with tf.GradientTape() as tape:
         maps, values = both(batch, training=False)  # (m, h', w', f), (m, k)
         chosen = np.argmax(values, axis=1) if index is None else np.asarray(index, np.int64)
@@ -162,13 +162,13 @@ def explanations(
         The panel: an image a column; the row of the true classes is left out if all predictions
         are right.
     """
-    chosen = _arrays([X[i] for i in indices], model.image_shape_)
+    chosen = [X[i] for i in indices]
     rows = {"predicted": report.pred_index[indices], "true": report.true_index[indices]}
     if (rows["predicted"] == rows["true"]).all():
         del rows["true"]
     fig = panel(fig, (1.5 * len(indices), 1.65 * (1 + len(rows))))
     grid = np.reshape(np.array(subplots(fig, 1 + len(rows), len(indices))), (-1, len(indices)))
-    pictures = [picture(image, model.image_shape_) for image in chosen]
+    pictures = [picture(one, model.image_shape_) for one in _arrays(chosen, model.image_shape_)]
     for ax, shown, i in zip(grid[0], pictures, indices, strict=True):
         ax.imshow(shown)
         ax.set_title(f"image {i}", fontsize=8, loc="center")
@@ -213,8 +213,9 @@ def explained_labels(
     Figure or SubFigure
         The panel: an image a column.
     """
-    chosen = _arrays([X[i] for i in indices], model.image_shape_)
-    maps, _ = gradcam_maps(model, chosen, index=labels)
+    images = [X[i] for i in indices]
+    maps, _ = gradcam_maps(model, images, index=labels)
+    chosen = _arrays(images, model.image_shape_)
     fig = panel(fig, (1.7 * len(labels), 3.5))
     grid = subplots(fig, 2, len(labels))
     columns = zip(grid, grid[len(labels) :], chosen, maps, labels, indices, strict=False)
@@ -248,6 +249,18 @@ def _overlay(ax: Axes, shown: np.ndarray, heat: np.ndarray) -> None:
     look: dict[str, Any] = {"vmin": 0, "vmax": 1, "interpolation": "bilinear"}
     ax.imshow(heat, cmap="inferno", alpha=0.55, extent=extent, **look)
     ax.axis("off")
+
+
+def _pixels(model: Any, X: Any) -> Any:
+    """Read images as an estimator reads them: on the scale, and at the depth, that it learnt."""
+    inside = getattr(model, "estimator", model)  # of a calibrated one
+    if not hasattr(inside, "_scale"):
+        return X
+    from kmedclf import inputs
+
+    images = inputs.check(inside, X, reset=False)
+    with images.explained():
+        return images.rows(np.arange(len(images.array)))
 
 
 def _arrays(images: list[Any], shape: tuple[int, int, int]) -> np.ndarray:

@@ -18,6 +18,7 @@ from kmedclf.evaluation.intervals import Intervals
 from kmedclf.evaluation.label_report import AnyReport
 from kmedclf.evaluation.multilabel import evaluate_labels
 from kmedclf.evaluation.report import Report, true_ranks
+from kmedclf.label_kinds import check_not_exclusive, check_y, has_columns, is_multilabel
 
 
 def evaluate(
@@ -101,22 +102,26 @@ def evaluate(
             "The 'est' parameter of evaluate must be a classifier with predict_proba. Got "
             f"{type(est).__name__} instead."
         )
+    multilabel = is_multilabel(est, X)
+    check_y(y, est, multilabel=multilabel, what="y of evaluate")
     proba = est.predict_proba(X)
-    several = several_labels(y)
-    own = several or threshold is not None or _predicts_largest(est)
-    report = evaluate_predictions(
-        y,
-        proba,
-        classes=None if several else est.classes_,
-        y_pred=None if own else est.predict(X),
-        class_names=class_names,
-        sample_weight=sample_weight,
-        pos_label=pos_label,
-        threshold=threshold,
-        n_bootstrap=n_bootstrap,
-        confidence=confidence,
-        random_state=random_state,
-    )
+    options: dict[str, Any] = {
+        "class_names": class_names,
+        "sample_weight": sample_weight,
+        "threshold": threshold,
+        "n_bootstrap": n_bootstrap,
+        "confidence": confidence,
+        "random_state": random_state,
+    }
+    report: AnyReport
+    if multilabel:
+        _refuse_of_several(pos_label=pos_label)
+        report = evaluate_labels(y, proba, **options)
+    else:
+        own = threshold is not None or _predicts_largest(est)
+        pred = None if own else est.predict(X)
+        options |= {"classes": est.classes_, "y_pred": pred, "pos_label": pos_label}
+        report = evaluate_predictions(y, proba, **options)
     return replace(report, notes=(*note, *report.notes))
 
 
@@ -171,7 +176,8 @@ def evaluate_predictions(
     Macro averages run over the classes that occur; one of them that is never predicted has
     precision 0. A class that does not occur has no recall and no AUC.
     """
-    if several_labels(y_true):
+    if has_columns(y_true):
+        _refuse_exclusive(y_true, proba, classes)
         _refuse_of_several(pos_label=pos_label, y_pred=y_pred)
         return evaluate_labels(
             y_true,
@@ -228,10 +234,16 @@ def evaluate_predictions(
     )
 
 
-def several_labels(y: Any) -> bool:
-    """Say whether y has a column for each of several labels."""
-    shape = y.shape if hasattr(y, "shape") else np.shape(y)
-    return len(shape) == 2 and shape[1] > 1
+def _refuse_exclusive(y_true: Any, proba: Any, classes: Any) -> None:
+    """Refuse columns that are classes: of shares each, not of one class, would all scores be."""
+    true, what = checks.check_indicators(y_true), "y_true of evaluate_predictions"
+    if classes is not None:
+        raise ValueError(
+            f"{what} must hold one label an image where 'classes' is given. Got shape {true.shape} "
+            "instead."
+        )
+    if not isinstance(proba, list):
+        check_not_exclusive(true, np.asarray(proba, dtype=np.float64), what)
 
 
 def _refuse_of_several(**given: Any) -> None:

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_curve
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from kmedclf.evaluation.checks import check_indicators, check_shares
+from kmedclf.label_kinds import check_not_exclusive
 
 
 class Threshold(NamedTuple):
@@ -97,6 +98,7 @@ def choose_thresholds(
     """
     true = check_indicators(y_val)
     shares = check_shares(proba, true.shape)
+    check_not_exclusive(true, shares, "y_val of choose_thresholds")
     return tuple(
         choose_threshold(t, p, sensitivity=sensitivity) if 0 < t.sum() < len(t) else None
         for t, p in zip(true.T, shares.T, strict=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import keras
 
+from kmedclf import training
 from kmedclf.params import PositiveInt
 from kmedclf.pretrained import PretrainedClassifier, Published
+
+FEW = 1000
+"""Fewer images than these train no large transformer from scratch."""
 
 
 class ViTClassifier(PretrainedClassifier):
@@ -32,6 +37,12 @@ class ViTClassifier(PretrainedClassifier):
         Heads of the attention.
     mlp_dim : int, default=3072
         Neurons between the two dense layers of a block.
+
+    Notes
+    -----
+    At its default size a step takes seconds on a CPU, however small the images: 200 epochs of 16
+    images take some ten minutes. Few images want few and narrow layers, as in the example, or
+    weights from elsewhere.
 
     References
     ----------
@@ -59,6 +70,19 @@ class ViTClassifier(PretrainedClassifier):
     takes_presets = True
     mean: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
     std: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
+
+    def _train(self, task: training.Task) -> training.State:
+        each = 4 * self.hidden_dim**2 + 2 * self.hidden_dim * self.mlp_dim  # weights of a block
+        n_weights, n = self.num_layers * each, len(task.rows)
+        if self.weights is None and task.start is None and n_weights > 10_000 * n and n < FEW:
+            warnings.warn(
+                f"{type(self).__name__} trains {n_weights / 1e6:.0f} million weights from scratch "
+                f"on {n} images, at seconds a step on a CPU; lower 'num_layers', 'hidden_dim' and "
+                "'mlp_dim', or give 'weights'.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return super()._train(task)
 
     @property
     def smallest_image(self) -> int:  # type: ignore[override]
