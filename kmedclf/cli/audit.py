@@ -35,9 +35,11 @@ def audit(
 
     A folder without folders of splits is audited in the splits that 'kmedclf train' draws from it.
     """
-    from kmedclf import datasets
+    from kmedclf import datasets, files
     from kmedclf.datasets import _subjects
 
+    if out is not None:
+        files.check_file(out, files.is_page)
     subject = _subjects.read(data, size, groups)
     found = datasets.audit(
         subject.X,

@@ -130,6 +130,8 @@ class Lab:
         estimator = self.prepared(estimator).set_params(verbose=self.verbose)
         if _holds(folder, estimator, data):
             run = runs.read_run(folder)
+            for split in {"test", "val"} & set(data.splits) - set(run.reports):  # failed last time
+                run.reports[split] = runs.evaluate(folder, data, split)
         else:
             run = runs.train(estimator, data, folder, force=True)
         if page and not (folder / "report.html").is_file():
