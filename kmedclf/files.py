@@ -117,6 +117,13 @@ def check_file(path: str | os.PathLike[str], ours: Callable[[bytes], bool] | Non
             )
 
 
+def prepare(path: str | os.PathLike[str], ours: Callable[[bytes], bool]) -> None:
+    """Check a file that a command is to write as `check_file`, and remove what dead ones left."""
+    check_file(path, ours)
+    if not _is_stream(path):
+        sweep(Path(os.path.realpath(path)).parent)
+
+
 def check_parent(place: Path) -> None:
     """Refuse a place in a folder that is not there, or in which nothing can be made."""
     parent = place.parent

@@ -14,7 +14,7 @@ import platform
 import re
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +80,7 @@ def train(
     calibrate : bool, default=False
         Whether the model to keep is a `kmedclf.CalibratedClassifier`, fitted on "val".
     """
-    with _folder_beside(Path(out), force) as folder:
+    with _folder_beside(Path(out), force) as (folder, put):
         run, data = _fitted(estimator, data, calibrate=calibrate)
         estimator.set_params(verbose=0)
         run.estimator.save(folder / MODEL)
@@ -88,10 +88,11 @@ def train(
             write_json(folder / f"{name}.json", content)
         # The training is finished: what fails from here on is told, and nothing of it is lost.
         failure = _score_all(run, data, folder)
+        place = put(failure is None)
     if failure is not None:
         split, error = failure
-        how = f"'kmedclf evaluate {out} --data {data.description['source']} --split {split}'"
-        error.add_note(f"The trained network is in {out}, not scored on {split}; {how} does it.")
+        how = f"'kmedclf evaluate {place} --data {data.description['source']} --split {split}'"
+        error.add_note(f"The trained network is in {place}, not scored on {split}; {how} does it.")
         raise error
     return run
 
@@ -278,6 +279,7 @@ def check_run(folder: str | os.PathLike[str]) -> None:
     """Refuse what is neither a file nor a folder that holds a run."""
     if not Path(folder).exists():  # as a run that was being replaced when its process was killed
         files.sweep(Path(folder).absolute().parent)
+    files.sweep(Path(folder))
     if not Path(folder).is_file() and not Path(folder, MODEL).is_file():
         raise FileNotFoundError(
             f"{folder} must be a folder that 'kmedclf train' wrote, or a model's file. There is no "
@@ -386,8 +388,12 @@ def _write_report(folder: Path, split: str, report: AnyReport, data: Data) -> No
 
 
 @contextmanager
-def _folder_beside(out: Path, force: bool) -> Iterator[Path]:
-    """Yield a folder beside ``out`` to write to; renamed into its place if all went well."""
+def _folder_beside(out: Path, force: bool) -> Iterator[tuple[Path, Callable[[bool], Path]]]:
+    """Yield a folder beside ``out`` to write to, and what puts it in its place and tells that.
+
+    A run that is not whole replaces none: it gets a name of its own, as one whose place was taken
+    meanwhile, or cannot be written to.
+    """
     check_free(out, force)
     target = Path(os.path.realpath(out))  # a link is written through
     new_parents = [parent for parent in target.parents if not parent.exists()]
@@ -395,27 +401,31 @@ def _folder_beside(out: Path, force: bool) -> Iterator[Path]:
     try:
         # Made before the training: a disk that cannot be written to shows at once.
         with files.scratch(target.parent, target.name) as scratch:
+
+            def put(whole: bool) -> Path:
+                if not whole and target.is_dir() and any(target.iterdir()):
+                    return _put_beside(scratch / "new", target)
+                try:
+                    check_free(out, force)
+                    files.replace_folder(scratch / "new", target, scratch)
+                except (OSError, ValueError) as error:
+                    with suppress(OSError):
+                        place = _put_beside(scratch / "new", target)
+                        error.add_note(f"The finished run is in {place}.")
+                    raise
+                return out
+
             (scratch / "new").mkdir()
-            yield scratch / "new"
-            try:
-                check_free(out, force)
-                files.replace_folder(scratch / "new", target, scratch)
-            except (OSError, ValueError) as error:
-                _keep_elsewhere(scratch / "new", target, error)
-                raise
+            yield scratch / "new", put
     finally:
         for parent in new_parents:
             with suppress(OSError):  # not empty: the run is in it
                 parent.rmdir()
 
 
-def _keep_elsewhere(new: Path, target: Path, error: Exception) -> None:
-    """Keep a finished run whose place was taken meanwhile, or cannot be written to."""
-    other = next(
-        path
-        for n in range(2, 10**6)
-        if not os.path.lexists(path := target.with_name(f"{target.name}-{n}"))
-    )
-    with suppress(OSError):
-        new.replace(other)
-        error.add_note(f"The finished run is in {other}.")
+def _put_beside(new: Path, target: Path) -> Path:
+    """Give a finished run the first name beside ``target`` that is free, as "run-2"."""
+    names = (target.with_name(f"{target.name}-{n}") for n in range(2, 10**6))
+    place = next(path for path in names if not os.path.lexists(path))
+    new.replace(place)
+    return place

@@ -39,7 +39,7 @@ def audit(
     from kmedclf.datasets import _subjects
 
     if out is not None:
-        files.check_file(out, files.is_page)
+        files.prepare(out, files.is_page)
     subject = _subjects.read(data, size, groups)
     found = datasets.audit(
         subject.X,

@@ -35,7 +35,7 @@ def report(
     from kmedclf import files
     from kmedclf.evaluation.run_page import page_of, read_report, write_run_page
 
-    files.check_file(page_of(folder) if out is None else out, files.is_page)
+    files.prepare(page_of(folder) if out is None else out, files.is_page)
     if not folder.is_file():
         read_report(folder, split)  # refuse before TensorFlow takes its time
     if explain or folder.is_file():
@@ -55,7 +55,7 @@ def compare(
     from kmedclf.evaluation.run_page import read_report
 
     if out is not None:
-        files.check_file(out, files.is_page)
+        files.prepare(out, files.is_page)
     names = _names(folders)
     reports = {n: read_report(folder, split) for n, folder in zip(names, folders, strict=True)}
     environments = {

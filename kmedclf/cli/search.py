@@ -72,9 +72,9 @@ def search(
     those of halving and hyperband, which get ever more epochs as they prove good, do not.
     Every finished fit is remembered in DIR: after an interruption, --resume DIR repeats none.
     """
-    from kmedclf.search import folder
-
     if resume is not None:
+        from kmedclf.search import folder
+
         _check_alone(ctx)
         settings = folder.read_settings(resume)
         out = resume
@@ -104,9 +104,28 @@ def search(
         }
         if size is not None:
             del settings["parameters"]["image_size"]
-        folder.check_settings(settings)
+        _check_settings(settings)
     assert out is not None
     _search(ctx, settings, out, jobs, new=resume is None)
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Refuse, before TensorFlow starts, what would be set in two ways, and a space that is not."""
+    fixed, engine = settings["parameters"], settings["engine"]
+    if "epochs" in fixed:
+        raise ValueError(
+            "-p epochs must be left out: --epochs are those of the candidates, and --final-epochs "
+            "those of the winner."
+        )
+    if engine in (Engine.HALVING, Engine.HYPERBAND) and fixed.get("early_stopping", False):
+        raise ValueError(
+            f"-p early_stopping must be left out for --engine {engine}, which gives the epochs "
+            f"itself. Got {fixed['early_stopping']!r}."
+        )
+    from kmedclf.search import SearchSpace
+
+    if settings["space"] is not None:
+        SearchSpace.find(settings["space"])
 
 
 def _check_alone(ctx: typer.Context) -> None:

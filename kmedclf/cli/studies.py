@@ -49,14 +49,14 @@ def reproduce(
     ] = None,
 ) -> None:
     """Reproduce a whole study: every item of it into one folder and one page."""
-    from kmedclf import studies
-
-    chosen = studies.get(study).only(only)
     given = parameters(
         param, list(NETWORKS.values()), epochs=("--epochs", epochs), image_size=("--size", size)
     )
     if size is not None:
         del given["image_size"]
+    from kmedclf import studies
+
+    chosen = studies.get(study).only(only)
     wanted = {
         "study": study, "data": data, "quick": quick, "seed": seed, "size": size,
         "parameters": given or None,

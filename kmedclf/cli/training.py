@@ -169,7 +169,7 @@ def predict(
 
     runs.check_run(folder)
     if out is not None:
-        files.check_file(out, files.is_table)
+        files.prepare(out, files.is_table)
     paths = find_images(images)
     start_tensorflow(ctx)
     from kmedclf import members

@@ -137,24 +137,6 @@ def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> 
     return TunerSearchCV(candidate, space, tuner=engine, max_trials=trials, **shared)
 
 
-def check_settings(settings: dict[str, Any]) -> None:
-    """Refuse, before TensorFlow starts, what would be set in two ways, and a space that is not."""
-    from kmedclf.search import SearchSpace
-
-    fixed, engine = settings["parameters"], settings["engine"]
-    if "epochs" in fixed:
-        raise ValueError(
-            "-p epochs must be left out: --epochs are those of the candidates, and --final-epochs "
-            "those of the winner."
-        )
-    if engine in BY_RUNGS and fixed.get("early_stopping", False) is not False:
-        raise ValueError(
-            f"-p early_stopping must be left out for --engine {engine}, which gives the epochs "
-            f"itself. Got {fixed['early_stopping']!r}."
-        )
-    SearchSpace.find(_space_name(settings))
-
-
 def taken_out(settings: dict[str, Any], estimator: type) -> dict[str, Any]:
     """Give the fixed parameters that the space would search."""
     names = {name for stage in _space(settings, estimator).stages for name in stage.names}
