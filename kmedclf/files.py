@@ -205,7 +205,11 @@ def scratch(parent: Path, name: str) -> Iterator[Path]:
             folder.mkdir(mode=0o700, exist_ok=True)
             with suppress(FileNotFoundError):  # `sweep` takes an empty folder for a dead one
                 lock = _locked(folder / "lock")
-        (folder / "name").write_bytes(os.fsencode(name))
+        try:
+            (folder / "name").write_bytes(os.fsencode(name))
+        except OSError as error:
+            error.filename = os.fspath(parent / name)
+            raise
         yield folder
     finally:
         _discard(folder)

@@ -93,8 +93,9 @@ def _explain(error: Exception) -> tuple[str, int]:
             f"network need less ({' '.join(text.split())[:200] or kind}).",
             2,
         )
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}.", 2
+    if isinstance(error, OSError) and error.strerror:
+        named = isinstance(error.filename, str | bytes | os.PathLike)
+        return f"{os.fsdecode(error.filename) + ': ' if named else ''}{error.strerror}.", 2
     if isinstance(error, ValueError | OSError | ImportError) and text:
         return text, 2
     return (
