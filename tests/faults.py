@@ -180,7 +180,7 @@ def wrong(work, before, after):
     except Exception as error:
         return f"a file is not whole: {error!r}"
     for name, one in found.items():
-        known = before.get(name), after.get(name.replace("run-2", "run"))
+        known = before.get(name), after.get(name.replace("-2/", "/"))
         part = isinstance(one, dict) and isinstance(known[1], dict)
         # what is known of a run without all scores, of a study that goes on
         part = part and name.endswith(("metrics.json", "study/results.json"))
@@ -189,8 +189,8 @@ def wrong(work, before, after):
     return "".join(f"{name} is lost; " for name in before if name not in found)
 
 
-def sweep(work, data, images, names, step):
-    """Fail at every step-th point of each command, in each way."""
+def sweep(work, data, images, names, few):
+    """Fail at every point of each command, or at a few, in each way."""
     faults = Faults(work)
     for name in names:
         setup, command = scenarios(work, data, images)[name]
@@ -204,8 +204,8 @@ def sweep(work, data, images, names, step):
         before = visible(work)
         assert faults.run(command)[0] == 0
         after, points = visible(work), list(faults.points)
-        renames = [k for k, (event, _) in enumerate(points) if event == "os.rename"]
-        chosen = sorted({*range(0, len(points), step), *(renames if step < 99 else ())})
+        n = len(points)
+        chosen = sorted({0, n // 2, max(n - 3, 0), n - 1}) if few else range(n)
         for how in ("refused", "full", "killed"):
             for k in chosen:
                 restore(work, start)
@@ -222,8 +222,9 @@ def sweep(work, data, images, names, step):
                         complaint += f"not one sentence: {said[-300:]}; "
                     if hidden(work):
                         complaint += f"left: {hidden(work)}; "
-                for kept in ("run", "run-2"):  # finished, but not scored, or not in its place
-                    if name == "train" or kept == "run-2":
+                # finished, but not scored, or not in its place
+                for kept in ("run", "run-2", "study/net-2"):
+                    if name == "train" or kept != "run":
                         shutil.rmtree(work / kept, ignore_errors=True)
                 again = faults.run(command)
                 if again[0]:
@@ -258,4 +259,4 @@ if __name__ == "__main__":
     home = Path(sys.argv[1])
     home.mkdir(exist_ok=True)
     data, images = prepare(home)
-    sweep(home / "work", data, images, sys.argv[3:], int(sys.argv[2]))
+    sweep(home / "work", data, images, sys.argv[3:], sys.argv[2] == "few")
