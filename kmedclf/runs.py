@@ -125,7 +125,7 @@ def _scores(report: AnyReport) -> dict[str, Any]:
 
 def _complete_scores(folder: Path, split: str, report: AnyReport, data: Data) -> None:
     """Add to the scores of a run those on its own data that could not be written in its time."""
-    own = data.description["sha256"] == _data_of(folder).get("sha256")
+    own = data.description["source"] == _data_of(folder)["source"]
     path = folder / METRICS
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if own and split in ("test", "val") and split not in known:

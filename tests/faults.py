@@ -16,6 +16,7 @@ import errno
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import resource
@@ -256,6 +257,7 @@ def prepare(folder):
 
 
 if __name__ == "__main__":
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # that one process runs many commands
     home = Path(sys.argv[1])
     home.mkdir(exist_ok=True)
     data, images = prepare(home)

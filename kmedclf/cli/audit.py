@@ -24,9 +24,9 @@ def audit(
         str | None,
         typer.Option(
             metavar="KEY|REGEX|CSV",
-            help="Whom images are of. KEY: the file's arrays train_KEY, val_KEY, test_KEY. For a "
-            "folder: a regular expression that finds it in their paths, or a CSV file with the "
-            "columns path, below the folder, and group.",
+            help="Patients, or other groups. KEY: the file's arrays train_KEY, val_KEY, test_KEY. "
+            "For a folder: a regular expression that finds the patient in the path of an image, or "
+            "a CSV file with the columns path, below the folder, and group.",
         ),
     ] = None,
     size: SizeOption = None,

@@ -54,7 +54,7 @@ def search(
         int | None, typer.Option(help="Trials of random and bayesian (default: 20).")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Fits at the same time.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything (default: 0).")] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,11 +99,14 @@ def search(
             "first": first,
             "folds": folds,
             "trials": trials or 20,
-            "seed": seed,
-            "parameters": parameters(param, [cls_name], image_size=("--size", size)),
+            "seed": seed or 0,
+            "parameters": parameters(
+                param, [cls_name], image_size=("--size", size), random_state=("--seed", seed)
+            ),
         }
-        if size is not None:
-            del settings["parameters"]["image_size"]
+        for name, option in (("image_size", size), ("random_state", seed)):
+            if option is not None:  # has its own place
+                del settings["parameters"][name]
         _check_settings(settings)
     assert out is not None
     _search(ctx, settings, out, jobs, new=resume is None)

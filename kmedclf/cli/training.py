@@ -49,9 +49,9 @@ GroupsOption = Annotated[
     typer.Option(
         "--groups",
         metavar="REGEX|CSV",
-        help="Whom the images of a folder without splits are of: each is in one split then. A "
-        "regular expression that finds it in their paths, or a CSV file with the columns path, "
-        "below the folder, and group.",
+        help="Patients, or other groups, that stay together when a folder without splits is split. "
+        "A regular expression that finds the patient in the path of an image, or a CSV file with "
+        "the columns path, below the folder, and group.",
     ),
 ]
 SEPARATOR = "|"
