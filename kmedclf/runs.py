@@ -132,6 +132,17 @@ def _complete_scores(folder: Path, split: str, report: AnyReport, data: Data) ->
         write_json(path, {**known, split: _scores(report)})
 
 
+def complete(folder: Path, run: Run, data: Data) -> None:
+    """Score what could not be scored when a run was trained, and write what could not be then."""
+    for split in _scored(data):
+        if split not in run.reports:
+            run.reports[split] = evaluate(folder, data, split)
+    path = folder / METRICS
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if set(run.reports) - set(known):
+        write_json(path, {split: _scores(one) for split, one in run.reports.items()})
+
+
 def _scored(data: Data) -> list[str]:
     return [split for split in ("test", "val") if split in data.splits]
 
@@ -191,7 +202,7 @@ def _fitted(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) 
 def readable(model: Any, data: Data, splits: Sequence[str]) -> Data:
     """Leave out of splits the files that cannot be read, if the model's ``on_error`` is "skip".
 
-    They are named in a warning, and in the reports. Else a model refuses them.
+    They are named in a warning, and in the reports. Else a model, fitted or not, refuses them.
     """
     from kmedclf.file_array import as_paths
 
@@ -204,13 +215,13 @@ def readable(model: Any, data: Data, splits: Sequence[str]) -> Data:
         if paths is None or not broken:
             continue
         if len(broken) == len(paths):
-            raise ValueError(f"None of the {len(paths)} files to score on can be read.")
+            raise ValueError(f"None of the {len(paths)} files of the {split} split can be read.")
         rest = [i for i in range(len(paths)) if i not in broken]
         kept[split] = X[rest], y[rest]
         skipped[split] = [paths[i] for i in sorted(broken)]
         warnings.warn(
             f"{len(broken)} of the {len(paths)} files of the {split} split cannot be read and are "
-            f"left out of its scores, the first: {next(iter(broken.values()))}",
+            f"left out, the first: {next(iter(broken.values()))}",
             UserWarning,
             stacklevel=2,
         )
@@ -218,11 +229,15 @@ def readable(model: Any, data: Data, splits: Sequence[str]) -> Data:
 
 
 def unreadable(model: Any, paths: Sequence[str]) -> dict[int, Exception]:
-    """Find the files that a fitted model cannot read: their positions, and why."""
+    """Find the files that a model cannot read: their positions, and why."""
     from kmedclf.file_array import FileArray
     from kmedclf.image_files import Form
 
-    height, width, channels = model.image_shape_
+    if hasattr(model, "image_shape_"):
+        height, width, channels = model.image_shape_
+    else:
+        height, width = np.broadcast_to(model.image_size, 2).tolist()
+        channels = model.channels
     form = Form(height, width, channels, getattr(model, "resize", "stretch"))
     return dict(sorted(FileArray(paths, form, np.uint8, skip=True).broken.items()))
 

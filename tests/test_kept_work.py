@@ -109,6 +109,24 @@ def test_a_training_is_kept_where_a_test_file_is_damaged_and_none_is_to_be_skipp
     assert set(read(tmp_path / "run" / "metrics.json")) == {"val", "test"}
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot be read:UserWarning")
+def test_a_search_is_on_what_can_be_read(data, tmp_path):
+    for split in ("train", "val", "test"):
+        BAD["text"](some_of(data, split))
+    (tmp_path / "tiny.yaml").write_text("estimator: mlp\nparameters: {units: [2, 4]}\n")
+    small = ("--epochs", 1, "--final-epochs", 1, "--folds", 2, "--size", 8, "-p", "augment=false")
+    where = ("--data", data, "--space", tmp_path / "tiny.yaml")
+    done = invoke("search", "mlp", *where, "--out", tmp_path / "skip", *small, *SKIP)
+    assert done.exit_code == 0, done.output
+    for split in ("train", "val", "test"):
+        some_of(data, split).unlink()
+    assert invoke("search", "mlp", *where, "--out", tmp_path / "rest", *small).exit_code == 0
+    names = ("results.json", "best/metrics.json")
+    skipped, rest = ([read(tmp_path / out / name) for name in names] for out in ("skip", "rest"))
+    assert skipped[0]["mean_test_score"] == rest[0]["mean_test_score"]
+    assert skipped[1] == rest[1]
+
+
 # -- predict ---------------------------------------------------------------------------------------
 
 

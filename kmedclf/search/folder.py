@@ -23,7 +23,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from kmedclf import files
 from kmedclf.files import write_json, written_beside
-from kmedclf.runs import Data
+from kmedclf.runs import Data, readable
 
 if TYPE_CHECKING:
     from kmedclf.search import SearchSpace
@@ -157,6 +157,8 @@ def _space_name(settings: dict[str, Any]) -> str:
 
 def run(search: Any, data: Data) -> None:
     """Search on the "train" split; candidates stop early on "val", if there is one."""
+    # A fold would be scored on files that its fit may skip, and would fail.
+    data = readable(search.estimator, data, [s for s in ("train", "val") if s in data.splits])
     X_val, y_val = data.splits.get("val", (None, None))
     held_out = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
     with _room_for_workers(search.n_jobs):
