@@ -13,6 +13,7 @@ import pytest
 from cli_helpers import invoke, read, refused, train_mlp, write_npz
 
 from kmedclf import files, runs
+from kmedclf.search.folder import finished
 
 WRITTEN = {
     "environment.json", "evaluation-test.json", "evaluation-val.json", "history.json",
@@ -266,7 +267,7 @@ def test_a_stop_says_what_is_kept(command, number, npz, run, tmp_path):
         jobs = ["--jobs", 2] if "jobs" in command else []
         more = ["--space", space, "--out", out, "-p", "early_stopping=false", *jobs]
         process = start("search", "mlp", "--data", npz, "--folds", 2, *more)
-        wait_for(lambda: [p for p in (out / "memory").rglob("*.*") if p.is_file()], process)
+        wait_for(lambda: finished(out), process)
     time.sleep(0.5)
     # Ctrl-C goes to all processes of a terminal, SIGTERM to one
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)

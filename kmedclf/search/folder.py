@@ -61,7 +61,7 @@ def begun(out: Path, settings: dict[str, Any] | None, go_on: str) -> Iterator[No
     try:
         yield
     except BaseException as error:
-        if any(path.is_file() for path in (out / MEMORY).rglob("*.*")):
+        if finished(out):
             error.add_note(go_on)
         elif settings is not None:
             shutil.rmtree(out / MEMORY, ignore_errors=True)
@@ -70,6 +70,14 @@ def begun(out: Path, settings: dict[str, Any] | None, go_on: str) -> Iterator[No
                 if new:
                     out.rmdir()
         raise
+
+
+def finished(out: Path) -> int:
+    """Count what is remembered of finished fits; the store's own marks are nothing."""
+    return sum(
+        path.is_file() and path.suffix not in ("", ".TAG", ".py")
+        for path in (out / MEMORY).rglob("*")
+    )
 
 
 def read_settings(out: Path) -> dict[str, Any]:
