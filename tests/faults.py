@@ -224,7 +224,7 @@ def sweep(work, data, images, names, few):
                     if hidden(work):
                         complaint += f"left: {hidden(work)}; "
                 # finished, but not scored, or not in its place
-                for kept in ("run", "run-2", "study/net-2"):
+                for kept in ("run", "run-2", "study/net-2", "search/best-2"):
                     if name == "train" or kept != "run":
                         shutil.rmtree(work / kept, ignore_errors=True)
                 again = faults.run(command)
