@@ -3,7 +3,7 @@
 import argparse
 
 from kmedclf import studies
-from kmedclf.cli.training import parameter
+from kmedclf.cli.parameters import parameter
 
 
 def run(name: str, doc: str) -> None:

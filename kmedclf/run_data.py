@@ -55,12 +55,15 @@ class Data:
         Goes into ``environment.json``.
     parameters : dict
         What an estimator needs to know to read them.
+    skipped : dict of str to list of str
+        Files that could not be read and were left out of a split.
     """
 
     splits: dict[str, Split]
     class_names: tuple[str, ...]
     description: dict[str, Any]
     parameters: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
 
     def names_of(self, labels: Sequence[Any]) -> list[str]:
         """Give the name of each label; a set without names has its labels as names."""
@@ -229,4 +232,4 @@ def _sha256_of_all(root: Path, paths: Sequence[str]) -> str:
         f"{digest}  {Path(path).relative_to(root).as_posix()}\n"
         for path, digest in zip(paths, in_threads(_sha256, paths), strict=True)
     ]
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("".join(sorted(lines)))).hexdigest()

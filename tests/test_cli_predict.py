@@ -109,7 +109,8 @@ def test_wrong_files_are_one_sentence(run, npz, images, tmp_path):
     assert wrong.endswith("must be 'train', 'val' or 'test'. Got 'tests' instead.")
 
 
-def test_a_failed_prediction_writes_no_file(run, images, tmp_path):
-    (images / "broken.png").write_bytes(b"\x89PNG")
-    refused("predict", run[0], images, "--out", tmp_path / "preds.csv")
+def test_a_prediction_of_nothing_that_can_be_read_writes_no_file(run, images, tmp_path):
+    for path in (broken := [images / "broken.png", images / "other.png"]):
+        path.write_bytes(b"\x89PNG")
+    refused("predict", run[0], *broken, "--out", tmp_path / "preds.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["images"]

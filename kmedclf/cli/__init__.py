@@ -34,7 +34,12 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all logs.")] = False,
     version: Annotated[bool, VersionOption] = False,
 ) -> None:
-    """Medical image classifiers on Keras that behave like scikit-learn estimators."""
+    """Medical image classifiers on Keras that behave like scikit-learn estimators.
+
+    Exit codes: 0, all is done; 1, a fault of kmedclf, or what --strict looks for; 2, an input that
+    is wrong, and nothing was done; 3, what is finished is kept, and what is not is named; 130 and
+    143, interrupted.
+    """
     ctx.obj = debug
 
 

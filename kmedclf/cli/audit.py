@@ -24,9 +24,9 @@ def audit(
         str | None,
         typer.Option(
             metavar="KEY|REGEX|CSV",
-            help="Whom images are of. KEY: the file's arrays train_KEY, val_KEY, test_KEY. For a "
-            "folder: a regular expression that finds it in their paths, or a CSV file with the "
-            "columns path, below the folder, and group.",
+            help="Patients, or other groups. KEY: the file's arrays train_KEY, val_KEY, test_KEY. "
+            "For a folder: a regular expression that finds the patient in the path of an image, or "
+            "a CSV file with the columns path, below the folder, and group.",
         ),
     ] = None,
     size: SizeOption = None,
@@ -35,9 +35,11 @@ def audit(
 
     A folder without folders of splits is audited in the splits that 'kmedclf train' draws from it.
     """
-    from kmedclf import datasets
+    from kmedclf import datasets, files
     from kmedclf.datasets import _subjects
 
+    if out is not None:
+        files.prepare(out, files.is_page)
     subject = _subjects.read(data, size, groups)
     found = datasets.audit(
         subject.X,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -21,6 +24,20 @@ console = Console()
 errors = Console(stderr=True)
 
 
+NOT_WHOLE = 3
+"""Exit code of a command that kept what it finished, but did not finish all."""
+
+_KEPT = "kmedclf.kept"
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that asks the process to end, as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 class Commands(TyperGroup):
     """Says in one sentence what the library found wrong with the user's input."""
 
@@ -32,16 +49,90 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        _let_names_through()
         try:
-            return super().invoke(ctx)
-        except (ValueError, OSError, ImportError) as error:
-            if ctx.params["debug"] or isinstance(error, BrokenPipeError):  # of a reader who left
+            with _stoppable():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            _say(" ".join(["Interrupted.", *_notes(stop, ctx.meta.get(_KEPT, NOTHING))]))
+            raise typer.Exit(128 + getattr(stop, "number", signal.SIGINT)) from None
+        except (typer.Exit, typer.Abort, BrokenPipeError):  # the last of a reader who left
+            raise
+        except Exception as error:
+            if ctx.params["debug"] or hasattr(error, "show"):  # wrong usage, which Typer explains
                 raise
-            sentence = str(error)
-            if isinstance(error, OSError) and error.filename and error.strerror:
-                sentence = f"{error.filename}: {error.strerror}."
-            errors.print(Text(" ".join(sentence.split()), style="red"), soft_wrap=True)
-            raise typer.Exit(2) from None
+            sentence, code = _explain(error)
+            notes = _notes(error)
+            _say(" ".join([sentence, *notes]))
+            raise typer.Exit(NOT_WHOLE if notes else code) from None
+
+
+NOTHING = "Nothing was written."
+
+
+def keeps(ctx: typer.Context, sentence: str) -> None:
+    """Set what an interruption from now on is to say: what is kept, and how to go on."""
+    ctx.meta[_KEPT] = sentence
+
+
+def _say(sentence: str) -> None:
+    errors.print(Text(" ".join(sentence.split()), style="red"), soft_wrap=True)
+
+
+def _notes(error: BaseException, *otherwise: str) -> list[str]:
+    """Give what the library says it has kept."""
+    return list(getattr(error, "__notes__", otherwise))
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Say what went wrong, and with which code to exit: 2 for the user's fault, 1 for ours."""
+    kind, text = type(error).__name__, str(error)
+    if isinstance(error, MemoryError) or kind == "ResourceExhaustedError":  # TensorFlow's
+        return (
+            "There is not enough memory for this; smaller images, -p batch_size=8 or a smaller "
+            f"network need less ({' '.join(text.split())[:200] or kind}).",
+            2,
+        )
+    if isinstance(error, OSError) and error.strerror:
+        named = isinstance(error.filename, str | bytes | os.PathLike)
+        return f"{os.fsdecode(error.filename) + ': ' if named else ''}{error.strerror}.", 2
+    if isinstance(error, ValueError | OSError | ImportError) and text:
+        return text, 2
+    return (
+        f"kmedclf failed, which is its own fault, with {kind}: {' '.join(text.split())[:300]}. "
+        "With --debug it shows where.",
+        1,
+    )
+
+
+def _let_names_through() -> None:
+    """Let names of files that are no UTF-8 be printed, byte for byte as they are."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let a request to end the process end a command as Ctrl-C does: nothing half-made stays."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # nohup has a process ignore SIGHUP: so it stays
+    asked = [number for number in asked if signal.getsignal(number) is signal.SIG_DFL]
+    for number in asked:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in asked:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def meant(name: str, known: Any) -> str:

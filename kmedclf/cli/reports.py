@@ -32,8 +32,10 @@ def report(
     ] = True,
 ) -> None:
     """Write the report of a trained network as one page, with its mistakes to look at."""
-    from kmedclf.evaluation.run_page import read_report, write_run_page
+    from kmedclf import files
+    from kmedclf.evaluation.run_page import page_of, read_report, write_run_page
 
+    files.prepare(page_of(folder) if out is None else out, files.is_page)
     if not folder.is_file():
         read_report(folder, split)  # refuse before TensorFlow takes its time
     if explain or folder.is_file():
@@ -48,10 +50,12 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="HTML file to write as well.")] = None,
 ) -> None:
     """Compare trained networks on the same images: intervals, and paired tests."""
-    from kmedclf import datasets, evaluation
+    from kmedclf import datasets, evaluation, files
     from kmedclf.evaluation.published import protocol_of
     from kmedclf.evaluation.run_page import read_report
 
+    if out is not None:
+        files.prepare(out, files.is_page)
     names = _names(folders)
     reports = {n: read_report(folder, split) for n, folder in zip(names, folders, strict=True)}
     environments = {

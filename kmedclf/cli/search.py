@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 import kmedclf
-from kmedclf.cli.console import console, start_tensorflow
-from kmedclf.cli.training import SizeOption, make, network_class, parameter
+from kmedclf.cli.console import console, keeps, start_tensorflow
+from kmedclf.cli.parameters import make, network_class, parameters
+from kmedclf.cli.training import SizeOption
 
 
 class Engine(StrEnum):
@@ -49,12 +50,19 @@ def search(
     ] = None,
     first: Annotated[bool, typer.Option("--first", help="The first images, not random.")] = False,
     folds: Annotated[int, typer.Option(help="Folds.")] = 3,
-    trials: Annotated[int, typer.Option(help="Trials of random and bayesian.")] = 20,
+    trials: Annotated[
+        int | None, typer.Option(help="Trials of random and bayesian (default: 20).")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Fits at the same time.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything (default: 0).")] = None,
     param: Annotated[
         list[str] | None,
-        typer.Option("-p", "--param", metavar="NAME=VALUE", help="Fixed parameter; repeatable."),
+        typer.Option(
+            "-p",
+            "--param",
+            metavar="NAME=VALUE",
+            help="Fixed parameter, which is not searched even where the space has it; repeatable.",
+        ),
     ] = None,
     size: SizeOption = None,
 ) -> None:
@@ -64,9 +72,10 @@ def search(
     those of halving and hyperband, which get ever more epochs as they prove good, do not.
     Every finished fit is remembered in DIR: after an interruption, --resume DIR repeats none.
     """
-    from kmedclf.search import folder
-
     if resume is not None:
+        from kmedclf.search import folder
+
+        _check_alone(ctx)
         settings = folder.read_settings(resume)
         out = resume
     else:
@@ -75,8 +84,11 @@ def search(
             if value is None:
                 raise ValueError(f"kmedclf search must get {name}, or --resume DIR. Got none.")
         assert network is not None
+        if trials is not None and engine not in (Engine.RANDOM, Engine.BAYESIAN):
+            raise ValueError(f"--trials must go with --engine random or bayesian, not {engine}.")
+        cls_name = network_class(network)
         settings = {
-            "network": network_class(network),
+            "network": cls_name,
             "data": data,
             "size": size,
             "space": space,
@@ -86,12 +98,49 @@ def search(
             "subset": subset,
             "first": first,
             "folds": folds,
-            "trials": trials,
-            "seed": seed,
-            "parameters": dict(parameter(text) for text in param or []),
+            "trials": trials or 20,
+            "seed": seed or 0,
+            "parameters": parameters(
+                param, [cls_name], image_size=("--size", size), random_state=("--seed", seed)
+            ),
         }
+        for name, option in (("image_size", size), ("random_state", seed)):
+            if option is not None:  # has its own place
+                del settings["parameters"][name]
+        _check_settings(settings)
     assert out is not None
     _search(ctx, settings, out, jobs, new=resume is None)
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Refuse, before TensorFlow starts, what would be set in two ways, and a space that is not."""
+    fixed, engine = settings["parameters"], settings["engine"]
+    if "epochs" in fixed:
+        raise ValueError(
+            "-p epochs must be left out: --epochs are those of the candidates, and --final-epochs "
+            "those of the winner."
+        )
+    if engine in (Engine.HALVING, Engine.HYPERBAND) and fixed.get("early_stopping", False):
+        raise ValueError(
+            f"-p early_stopping must be left out for --engine {engine}, which gives the epochs "
+            f"itself. Got {fixed['early_stopping']!r}."
+        )
+    from kmedclf.search import SearchSpace
+
+    if settings["space"] is not None:
+        SearchSpace.find(settings["space"])
+
+
+def _check_alone(ctx: typer.Context) -> None:
+    """Refuse settings beside --resume, which has its own: they would go unheard."""
+    for name in ctx.params:
+        source = ctx.get_parameter_source(name)
+        if name not in ("resume", "jobs") and source is not None and source.name == "COMMANDLINE":
+            spelt = {"network": "NAME", "param": "-p"}.get(name, "--" + name.replace("_", "-"))
+            raise ValueError(
+                f"--resume DIR goes on with the settings in DIR; leave out {spelt}, or begin "
+                "another search with --out."
+            )
 
 
 def _search(
@@ -100,19 +149,30 @@ def _search(
     from kmedclf import runs
     from kmedclf.search import folder
 
+    if new:
+        folder.check_free(out)
+    runs.check_free(out / "best", True)  # now, not after hours
     content = runs.read_data(settings["data"], settings["size"])
     start_tensorflow(ctx)
     cls = getattr(kmedclf, settings["network"])
     given = {**content.parameters, **settings["parameters"]}
     estimator = make(cls, {"random_state": settings["seed"], **given})
     searcher = folder.searcher(estimator, settings, out, jobs)
-    if new:
-        folder.start(out, settings)
-    folder.run(searcher, content)
-    folder.write_results(out, searcher)
-    console.print("Training the winner on all images:", _listed(searcher.best_params_))
-    winner = folder.winner(estimator, searcher, settings)
-    run = runs.train(winner, content, out / "best", force=True)
+    if fixed := folder.taken_out(settings, cls):
+        console.print(
+            f"Fixed by -p and not searched, though the space has it: {_listed(fixed)}.",
+            markup=False,
+            soft_wrap=True,
+        )
+    go_on = f"What is finished is in {out}; 'kmedclf search --resume {out}' goes on."
+    if not new:
+        keeps(ctx, go_on)
+    with folder.begun(out, settings if new else None, go_on):
+        folder.run(searcher, content)
+        folder.write_results(out, searcher)
+        console.print("Training the winner on all images:", _listed(searcher.best_params_))
+        winner = folder.winner(estimator, searcher, settings)
+        run = runs.train(winner, content, out / "best", force=True)
     for split, report in run.reports.items():
         accuracy = report.scores["accuracy"]
         console.print(f"{split} accuracy {accuracy}, n = {report.n:,}", highlight=False)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kmedclf.cli.console import console, start_tensorflow
-from kmedclf.cli.training import SizeOption, parameter
+from kmedclf.cli.console import console, keeps, start_tensorflow
+from kmedclf.cli.parameters import NETWORKS, parameters
+from kmedclf.cli.training import SizeOption
 from kmedclf.studies import NAMES
 
 if TYPE_CHECKING:
@@ -48,10 +49,14 @@ def reproduce(
     ] = None,
 ) -> None:
     """Reproduce a whole study: every item of it into one folder and one page."""
+    given = parameters(
+        param, list(NETWORKS.values()), epochs=("--epochs", epochs), image_size=("--size", size)
+    )
+    if size is not None:
+        del given["image_size"]
     from kmedclf import studies
 
     chosen = studies.get(study).only(only)
-    given = dict(parameter(text) for text in param or []) | ({"epochs": epochs} if epochs else {})
     wanted = {
         "study": study, "data": data, "quick": quick, "seed": seed, "size": size,
         "parameters": given or None,
@@ -65,6 +70,10 @@ def reproduce(
         **{name: settings[name] for name in ("quick", "seed", "size", "parameters")},
     )
     studies.remember(out, settings)
+    keeps(
+        ctx,
+        f"What is finished is in {out}; 'kmedclf reproduce {study} --out {out} --resume' goes on.",
+    )
 
     def tell(section: Section) -> None:
         console.print(str(section), markup=False, highlight=False, soft_wrap=True)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 import kmedclf
-from kmedclf.cli.console import console, errors, meant, start_tensorflow
+from kmedclf.cli.console import NOT_WHOLE, NOTHING, console, errors, keeps, start_tensorflow
+from kmedclf.cli.parameters import NETWORKS, make, network_class, parameters
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kmedclf.base import ImageClassifier
     from kmedclf.evaluation.label_report import AnyReport
 
-NETWORKS = {name.removesuffix("Classifier").lower(): name for name in kmedclf.NETWORKS}
 DEMO: dict[str, dict[str, Any]] = {
     "MLPClassifier": {"epochs": 20},
     "CNNClassifier": {"epochs": 15, "filters": 16},
@@ -47,9 +49,9 @@ GroupsOption = Annotated[
     typer.Option(
         "--groups",
         metavar="REGEX|CSV",
-        help="Whom the images of a folder without splits are of: each is in one split then. A "
-        "regular expression that finds it in their paths, or a CSV file with the columns path, "
-        "below the folder, and group.",
+        help="Patients, or other groups, that stay together when a folder without splits is split. "
+        "A regular expression that finds the patient in the path of an image, or a CSV file with "
+        "the columns path, below the folder, and group.",
     ),
 ]
 SEPARATOR = "|"
@@ -69,9 +71,9 @@ def demo(ctx: typer.Context) -> None:
     console.print(f"{n['train']} to train on, {n['val']} to validate, {n['test']} to test.")
     table = Table("network", "parameters", "test accuracy", "seconds", "images/s", box=None)
     start_tensorflow(ctx)
-    for name, parameters in DEMO.items():
+    for name, given in DEMO.items():
         estimator = getattr(kmedclf, name)(
-            random_state=0, verbose=int(console.is_terminal), **parameters
+            random_state=0, verbose=int(console.is_terminal), **given
         )
         run = runs.fit(estimator, data)
         table.add_row(
@@ -88,10 +90,15 @@ def train(
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
     epochs: Annotated[int | None, typer.Option(help="Longest training.")] = None,
-    seed: Annotated[int, typer.Option(help="The network's random_state.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Its random_state (default: 0).")] = None,
     param: Annotated[
         list[str] | None,
-        typer.Option("-p", "--param", metavar="NAME=VALUE", help="Any parameter; repeatable."),
+        typer.Option(
+            "-p",
+            "--param",
+            metavar="NAME=VALUE",
+            help="Any parameter of the network, as -p recipe=fast or -p augment=false; repeatable.",
+        ),
     ] = None,
     size: SizeOption = None,
     groups: GroupsOption = None,
@@ -104,13 +111,18 @@ def train(
     from kmedclf import runs
 
     cls_name = network_class(network)
-    parameters: dict[str, Any] = {"random_state": seed, "verbose": int(console.is_terminal)}
-    parameters |= {} if epochs is None else {"epochs": epochs}
-    parameters |= dict(parameter(text) for text in param or [])
+    given = parameters(
+        param, [cls_name], epochs=("--epochs", epochs), random_state=("--seed", seed),
+        image_size=("--size", size),
+    )  # fmt: skip
+    given = {"random_state": 0, "verbose": int(console.is_terminal), **given}
     runs.check_free(out, force)
+    keeps(ctx, f"The earlier run in {out} is as it was." if out.is_dir() and force else NOTHING)
     content = runs.read_data(data, size, groups=groups)
     start_tensorflow(ctx)
-    estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **parameters})
+    if not content.parameters:  # arrays have their own size
+        given.pop("image_size", None)
+    estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **given})
     run = runs.train(estimator, content, out, force=force, calibrate=calibrate)
     _show(run.reports, f"{cls_name} on {content.description['name']}")
     if calibrate:
@@ -150,31 +162,55 @@ def predict(
     """Classify image files, and write path, class and probability as CSV.
 
     Of networks with several labels an image, those of a probability above 0.5, joined by "|".
+    Files that cannot be read are left out and named on the screen; the exit code is then 3.
     """
-    from kmedclf import runs
+    from kmedclf import files, runs
     from kmedclf.datasets.folder import find_images
 
     runs.check_run(folder)
-    if out is not None and not out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
+    if out is not None:
+        files.prepare(out, files.is_table)
     paths = find_images(images)
     start_tensorflow(ctx)
     from kmedclf import members
 
     estimator, names = runs.read(folder)
-    probabilities = estimator.predict_proba(paths)
-    _say_resized(estimator, paths)
+    readable, probabilities = _classified(estimator, paths)
+    _say_resized(estimator, readable)
     several = members.several(estimator)
     # a calibrated model may have a threshold of its own
     best = getattr(estimator, "decide", lambda proba: proba.argmax(axis=1))(probabilities)
     columns = ["prediction"] if several else ["prediction", "probability"]
     rows = [["path", *columns, *(names if proba else [])]]
-    for path, row, index in zip(paths, probabilities, best, strict=True):
+    for path, row, index in zip(readable, probabilities, best, strict=True):
         found = [name for name, p in zip(names, row, strict=True) if p > 0.5]
         label = SEPARATOR.join(found) if several else names[index]
         numbers = [*([] if several else [row[index]]), *(row if proba else [])]
         rows.append([str(path), label, *(f"{number:.6f}" for number in numbers)])
     _write_csv(rows, out)
+    if len(readable) < len(paths):
+        raise typer.Exit(NOT_WHOLE)
+
+
+def _classified(estimator: ImageClassifier, paths: list[Path]) -> tuple[list[Path], np.ndarray]:
+    """Classify the images that can be read, and say which cannot."""
+    from kmedclf import runs
+
+    try:
+        return paths, estimator.predict_proba(paths)
+    except (ValueError, OSError):  # looked for only now: reading every file twice takes its time
+        broken = runs.unreadable(estimator, list(map(str, paths)))
+        if not 0 < len(broken) < len(paths):
+            raise
+    readable = [path for i, path in enumerate(paths) if i not in broken]
+    probabilities = estimator.predict_proba(readable)
+    for error in broken.values():
+        errors.print(Text(str(error), style="red"), soft_wrap=True)
+    verb = "is" if len(broken) == 1 else "are"
+    errors.print(
+        f"{len(broken)} of {len(paths)} images {verb} left out of the predictions.", soft_wrap=True
+    )
+    return readable, probabilities
 
 
 def _say_resized(estimator: ImageClassifier, paths: list[Path]) -> None:
@@ -213,44 +249,11 @@ def _write_csv(rows: list[list[str]], out: Path | None) -> None:
     if out is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
         return
-    with written_beside(out) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    # Names of files that are no UTF-8 stay what they are, byte for byte: else they name nothing
+    options: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    with written_beside(out) as beside, beside.open("w", **options) as file:
         csv.writer(file).writerows(rows)
     console.print(f"{len(rows) - 1} predictions written to {out}", markup=False, soft_wrap=True)
-
-
-def network_class(name: str) -> str:
-    """Find the class of a network by its short name."""
-    if name.lower() in NETWORKS:
-        return NETWORKS[name.lower()]
-    known = ", ".join(NETWORKS)
-    raise ValueError(f"NAME must be one of {known}. Got {name!r} instead{meant(name, NETWORKS)}")
-
-
-def parameter(text: str) -> tuple[str, Any]:
-    """Read NAME=VALUE; values are those of YAML, and of JSON with it."""
-    import yaml
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ValueError(f"-p must be NAME=VALUE, as in -p batch_size=32. Got {text!r} instead.")
-    if re.fullmatch(r"[-+]?\d+(\.\d*)?e[-+]?\d+", value, re.I):  # YAML takes 1e-3 for a text
-        return name.strip(), float(value)
-    try:
-        return name.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"-p {text} must have a value that YAML can read ({error}).") from error
-
-
-def make(cls: type[Any], parameters: dict[str, Any]) -> ImageClassifier:
-    """Make an estimator, and say which parameters there are if one is unknown."""
-    valid = sorted(cls().get_params())
-    for name in parameters:
-        if name not in valid:
-            raise ValueError(
-                f"-p must name a parameter of {cls.__name__}, {', '.join(valid)}. "
-                f"Got {name!r} instead{meant(name, valid)}"
-            )
-    return cls(**parameters)
 
 
 def _show(reports: dict[str, AnyReport], title: str) -> None:

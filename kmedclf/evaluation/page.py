@@ -22,7 +22,7 @@ from kmedclf.evaluation.label_report import MultilabelReport
 from kmedclf.evaluation.pictures import thumbnail
 from kmedclf.evaluation.report import SCORES, Estimate, Report
 from kmedclf.evaluation.style import height, quiet_about_glyphs, styled
-from kmedclf.files import written_beside
+from kmedclf.files import write_text
 
 SIDE = 64
 """Largest height and width of the images in a page, in pixels."""
@@ -130,8 +130,7 @@ def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
     )  # fmt: skip
     environment.filters["estimate"] = _split
     text = environment.get_template(template).render(**values)
-    with written_beside(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _split(one: Estimate) -> tuple[str, str]:

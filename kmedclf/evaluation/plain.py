@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from kmedclf.files import written_beside
+from kmedclf.files import write_text
 
 
 def to_plain(value: Any) -> Any:
@@ -51,8 +51,7 @@ class Stored(ABC):
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file, beside it first and then in its place."""
         text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
-        with written_beside(path) as beside:
-            beside.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Self:

@@ -24,6 +24,12 @@ def read_report(folder: str | os.PathLike[str], split: str) -> AnyReport:
     return read_report_file(path)
 
 
+def page_of(folder: str | os.PathLike[str]) -> Path:
+    """Name the page of a run, or of a model's file, where nobody says otherwise."""
+    place = Path(folder)
+    return place.with_suffix(".html") if place.is_file() else place / "report.html"
+
+
 def write_run_page(
     folder: str | os.PathLike[str],
     *,
@@ -55,19 +61,22 @@ def write_run_page(
     if Path(folder).is_file():
         return _write_model_page(Path(folder), data, split, out, explain)
     report = read_report(folder, split)
+    skipped = set(_read(folder, f"evaluation-{split}").get("skipped", ()))
     parameters, history, environment = (
-        json.loads(Path(folder, f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("parameters", "history", "environment")
+        _read(folder, name) for name in ("parameters", "history", "environment")
     )
     if not isinstance(data, runs.Data):
         source = data or environment["data"]["source"]
         groups = runs.groups_of(folder, source, split)
         data = runs.read_data(source, environment["data"]["size"], split, groups)
-    target = Path(folder, "report.html") if out is None else Path(out)
+    target = page_of(folder) if out is None else Path(out)
+    X = data.splits[split][0]
+    if skipped:  # files that could not be read: the report is of the others
+        X = X[[str(path) not in skipped for path in X]]
     write_page(
         target,
         report,
-        X=data.splits[split][0],
+        X=X,
         model=runs.read(folder)[0] if explain else None,
         history=history["history"],
         best_epoch=history["best_epoch"],
@@ -85,7 +94,7 @@ def _write_model_page(
         raise ValueError(f"--data must say where the images are: {file} is a model and no run.")
     content = data if isinstance(data, runs.Data) else runs.read_data(data, only=split)
     model, _ = runs.read(file)
-    target = file.with_suffix(".html") if out is None else Path(out)
+    target = page_of(file) if out is None else Path(out)
     write_page(
         target,
         runs.evaluate(file, content, split),
@@ -94,3 +103,7 @@ def _write_model_page(
         title=f"{type(model).__name__} on {content.description['name']}, {split} split",
     )
     return target
+
+
+def _read(folder: str | os.PathLike[str], name: str) -> Any:
+    return json.loads(Path(folder, f"{name}.json").read_text(encoding="utf-8"))

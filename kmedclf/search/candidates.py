@@ -116,6 +116,23 @@ class Stage:
         """Names of the parameters, in order."""
         return list(dict.fromkeys(name for one in self.alternatives for name in one))
 
+    def fixed(self, parameters: Mapping[str, Any]) -> Stage:
+        """Take parameters out; an alternative that cannot have their values goes, if one can.
+
+        Returns
+        -------
+        Stage
+            Without alternatives, if they had nothing else.
+        """
+        left = list(self.alternatives)
+        for name, value in parameters.items():
+            fitting = [one for one in left if name not in one or _has(one[name], value)]
+            if any(name in one for one in fitting):
+                left = fitting
+            left = [{n: c for n, c in one.items() if n != name} for one in left]
+        unique = [one for i, one in enumerate(left) if one and one not in left[:i]]
+        return Stage(self.name, tuple(unique))
+
     def grids(self) -> list[dict[str, list[Any]]]:
         """Give the stage as parameter grids, one for each alternative.
 
@@ -160,6 +177,15 @@ class Stage:
                 found = {n: _choose(hp, f"{n} ({index})", one) for n, one in group.items()}
             values = found if index == chosen else values
         return values
+
+
+def _has(candidates: Candidates, value: Any) -> bool:
+    """Say whether a value is among candidates; 1 is not True."""
+    if isinstance(candidates, Range):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and candidates.low <= value <= candidates.high
+    value = tuple(value) if isinstance(value, list) else value
+    return any(type(one) is type(value) and one == value for one in listed("", candidates))
 
 
 def listed(name: str, candidates: Candidates) -> list[Any]:

@@ -5,6 +5,7 @@ scikit-learn's searches run the same fits, but hand out neither learning curves 
 
 from __future__ import annotations
 
+import errno
 import time
 import traceback
 import warnings
@@ -27,6 +28,8 @@ from kmedclf.search.progress import SearchProgress
 
 HELD_OUT = ("X_val", "y_val", "sample_weight_val")
 """Fit parameters that stay whole, however long they are; in a pipeline, ``step__X_val``."""
+
+_DISK = [getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EROFS", "EFBIG")]
 
 Params = Mapping[str, Any]
 Split = tuple[np.ndarray, np.ndarray]
@@ -204,8 +207,9 @@ def _fit_and_score(
         fitted = time.perf_counter()
         score_params = _check_method_params(data.X, data.score_params, test)
         score = float(scorer(estimator, X_test, y_test, **score_params))
-    except Exception:
-        if strict:
+    except Exception as error:
+        # of a full disk no candidate is the worse
+        if strict or (isinstance(error, OSError) and error.errno and error.errno in _DISK):
             raise
         seconds = time.perf_counter() - start
         return i, k, Fit(np.nan, seconds, 0.0, {}, traceback.format_exc())

@@ -9,28 +9,75 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 
+from kmedclf import files
 from kmedclf.files import write_json, written_beside
-from kmedclf.runs import Data
+from kmedclf.runs import Data, readable
+
+if TYPE_CHECKING:
+    from kmedclf.search import SearchSpace
 
 SETTINGS = "search.json"
+MEMORY = "memory"
+BY_RUNGS = ("halving", "hyperband")
+"""Engines that give the epochs themselves."""
 
 
-def start(out: Path, settings: dict[str, Any]) -> None:
-    """Make the folder of a new search."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+def check_free(out: Path) -> None:
+    """Refuse to begin a search in a folder that holds anything, or cannot be made."""
+    files.check_folder(out)
+    files.sweep(out)
+    if out.exists() and any(out.iterdir()):
         raise FileExistsError(
             f"{out} is not empty; choose another folder, or go on with --resume {out}."
         )
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / SETTINGS, settings)
+
+
+@contextmanager
+def begun(out: Path, settings: dict[str, Any] | None, go_on: str) -> Iterator[None]:
+    """Make the folder of a new search, and go on in that of an old one, whose settings are None.
+
+    To an error, or an interruption, it adds ``go_on`` as a note. Where nothing is finished yet,
+    nothing is left of a new search.
+    """
+    new = not out.exists()
+    if settings is not None:
+        check_free(out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / SETTINGS, settings)
+    files.sweep(out)
+    files.sweep(out / MEMORY, deep=True)
+    try:
+        yield
+    except BaseException as error:
+        if finished(out):
+            error.add_note(go_on)
+        elif settings is not None:
+            shutil.rmtree(out / MEMORY, ignore_errors=True)
+            with suppress(OSError):
+                (out / SETTINGS).unlink()
+                if new:
+                    out.rmdir()
+        raise
+
+
+def finished(out: Path) -> int:
+    """Count what is remembered of finished fits; the store's own marks are nothing."""
+    return sum(
+        path.is_file() and path.suffix not in ("", ".TAG", ".py")
+        for path in (out / MEMORY).rglob("*")
+    )
 
 
 def read_settings(out: Path) -> dict[str, Any]:
@@ -51,7 +98,8 @@ def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> 
     estimator : ImageClassifier
         With the parameters that are fixed.
     settings : dict
-        As in search.json.
+        As in search.json. Its "parameters" are fixed: the space's candidates for them, and what is
+        set here otherwise, give way.
     out : Path
         The folder of the search.
     jobs : int
@@ -64,19 +112,23 @@ def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> 
         10 epochs; those of "halving" and "hyperband", which give the epochs themselves, do not
         stop early.
     """
-    from kmedclf.search import SearchSpace, StagedSearchCV, TunerSearchCV  # load TensorFlow
+    from kmedclf.search import StagedSearchCV, TunerSearchCV  # load TensorFlow
 
-    candidate = clone(estimator).set_params(
-        epochs=settings["epochs"], n_iter_no_change=10, min_epochs=10, memory=str(out / "memory")
-    )
-    engine = settings["engine"]
-    if engine in ("halving", "hyperband"):
-        candidate.set_params(early_stopping=False)
+    fixed, engine = settings["parameters"], settings["engine"]
+    own = {"epochs": settings["epochs"], "n_iter_no_change": 10, "min_epochs": 10}
+    own["memory"] = str(out / MEMORY)
+    if engine in BY_RUNGS:
+        own["early_stopping"] = False
+    candidate = clone(estimator)
+    candidate.set_params(**{name: one for name, one in own.items() if name not in fixed})
     staged = engine in ("staged", "halving")
-    name = type(estimator).__name__.removesuffix("Classifier").lower()
-    space = SearchSpace.load(
-        settings["space"] or (name if staged else f"{name}_flat"), type(estimator)
-    )
+    whole = _space(settings, type(estimator))
+    space = whole.fixed(fixed)
+    if not space.stages:
+        raise ValueError(
+            f"The space {_space_name(settings)} must search more than what -p fixes, "
+            f"{', '.join(fixed)}. It searches nothing else."
+        )
     subset = settings["subset"] or space.subset
     shared: dict[str, Any] = {
         "cv": StratifiedKFold(settings["folds"]),
@@ -93,16 +145,58 @@ def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> 
     return TunerSearchCV(candidate, space, tuner=engine, max_trials=trials, **shared)
 
 
+def taken_out(settings: dict[str, Any], estimator: type) -> dict[str, Any]:
+    """Give the fixed parameters that the space would search."""
+    names = {name for stage in _space(settings, estimator).stages for name in stage.names}
+    return {name: value for name, value in settings["parameters"].items() if name in names}
+
+
+def _space(settings: dict[str, Any], estimator: type) -> SearchSpace:
+    from kmedclf.search import SearchSpace
+
+    return SearchSpace.load(_space_name(settings), estimator)
+
+
+def _space_name(settings: dict[str, Any]) -> str:
+    name = settings["network"].removesuffix("Classifier").lower()
+    flat = settings["engine"] not in ("staged", "halving")
+    return str(settings["space"] or (f"{name}_flat" if flat else name))
+
+
 def run(search: Any, data: Data) -> None:
     """Search on the "train" split; candidates stop early on "val", if there is one."""
+    # A fold would be scored on files that its fit may skip, and would fail.
+    data = readable(search.estimator, data, [s for s in ("train", "val") if s in data.splits])
     X_val, y_val = data.splits.get("val", (None, None))
     held_out = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
-    search.fit(*data.splits["train"], **held_out)
+    with _room_for_workers(search.n_jobs):
+        search.fit(*data.splits["train"], **held_out)
+
+
+@contextmanager
+def _room_for_workers(n_jobs: int) -> Iterator[None]:
+    """Let workers share arrays in a folder of ours: should all be killed, the next one removes it.
+
+    In memory, where joblib would have it, if there is as much as it wants.
+    """
+    known, shared = os.environ.get("JOBLIB_TEMP_FOLDER"), Path("/dev/shm")
+    if n_jobs == 1 or known:
+        yield
+        return
+    roomy = shared.is_dir() and shutil.disk_usage(shared).free > 2 * 2**30
+    parent = shared if roomy and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    with files.scratch(parent, "joblib") as folder:
+        os.environ["JOBLIB_TEMP_FOLDER"] = str(folder)
+        try:
+            yield
+        finally:
+            del os.environ["JOBLIB_TEMP_FOLDER"]
 
 
 def winner(estimator: Any, search: Any, settings: dict[str, Any]) -> Any:
-    """Give the winner, not fitted, with its longer training."""
-    return clone(estimator).set_params(**search.best_params_, epochs=settings["final_epochs"])
+    """Give the winner, not fitted, with its longer training, unless epochs were searched."""
+    longer = {"epochs": settings["final_epochs"]}
+    return clone(estimator).set_params(**{**longer, **search.best_params_})
 
 
 def write_results(out: Path, search: Any) -> None:
@@ -122,8 +216,6 @@ def write_results(out: Path, search: Any) -> None:
         for folds in search.curves_
     ]
     write_json(out / "curves.json", curves)
-    for old in out.glob("effect-*.png"):
-        old.unlink()
     for name, figure in effects(search).items():
         with written_beside(out / f"effect-{name}.png") as beside:
             figure.savefig(beside, format="png", dpi=200, bbox_inches="tight")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import product
 from pathlib import Path
@@ -65,22 +67,63 @@ class SearchSpace:
         FileNotFoundError
             If there is no such file or name.
         """
-        from kmedclf.search import reading  # loads TensorFlow; `names` need not
+        path = cls.find(name)
+        from kmedclf.search import reading  # loads TensorFlow; `names` and `find` need not
 
+        return cls(*reading.read(path, estimator))
+
+    @classmethod
+    def find(cls, name: str | Path) -> Path:
+        """Find the file of a space, by its name or path.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file or name.
+        """
         path = Path(name)
         if path.suffix not in (".yaml", ".yml") and not path.is_file():
             path = _shipped().get(str(name), path)
         if not path.is_file():
+            near = difflib.get_close_matches(str(name), cls.names(), n=2, cutoff=0.5)
+            meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
             raise FileNotFoundError(
                 f"A search space must be one of {', '.join(cls.names())} or the path of a YAML "
-                f"file. Got {str(name)!r} instead{reading.suggest(str(name), cls.names())}"
+                f"file. Got {str(name)!r} instead{meant}"
             )
-        return cls(*reading.read(path, estimator))
+        return path
 
     @staticmethod
     def names() -> list[str]:
         """List the spaces that come with the package."""
         return sorted(_shipped())
+
+    def fixed(self, parameters: Mapping[str, Any]) -> Self:
+        """Take parameters out of the space: they are what they are, and are not searched.
+
+        A search sets what its space has, whatever the estimator's own parameters are, as
+        scikit-learn's searches do. This is the way to let the estimator's own stand.
+
+        Parameters
+        ----------
+        parameters : mapping of str to object
+            Names and values; those that the space does not have change nothing.
+
+        Returns
+        -------
+        SearchSpace
+            Without them, and without stages that had nothing else. Of alternatives only those are
+            left that have the value among their candidates, if there are any.
+
+        Examples
+        --------
+        >>> from kmedclf.search import SearchSpace
+        >>> space = SearchSpace.load("cnn").fixed({"augment": False, "pooling": "max"})
+        >>> space.stage_grids()[0], space.stage_grids()[2]
+        ({'class_weight': [None, 'inverse']}, {'pool_size': [2, 3, 4, 5]})
+        """
+        stages = [stage.fixed(parameters) for stage in self.stages]
+        return replace(self, stages=tuple(stage for stage in stages if stage.alternatives))
 
     def flat(self) -> Stage:
         """Give all stages as one."""

@@ -88,6 +88,9 @@ class StagedSearchCV(CrossValidatedSearch):
 
     Notes
     -----
+    What is searched is set in every candidate, whatever the estimator's own parameter is;
+    `SearchSpace.fixed` takes a parameter out of a space, so that the estimator's stands.
+
     A candidate that an earlier stage has met is not fitted again if every ``random_state`` of the
     estimator is a number. A search that was killed goes on where it was if it is started again
     with the same seeds and the estimator's ``memory``. With ``memory``, and early stopping off,

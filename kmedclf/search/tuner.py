@@ -86,6 +86,9 @@ class TunerSearchCV(CrossValidatedSearch):
 
     Notes
     -----
+    What is searched is set in every candidate, whatever the estimator's own parameter is;
+    `SearchSpace.fixed` takes a parameter out of a space, so that the estimator's stands.
+
     The same seeds give the same trials, whatever ``n_jobs`` is. A search that was killed goes on
     where it was if it is started again with the same seeds and the estimator's ``memory``: its
     finished fits are loaded. "hyperband" trains each candidate from the start in every round, or,

@@ -130,6 +130,7 @@ class Lab:
         estimator = self.prepared(estimator).set_params(verbose=self.verbose)
         if _holds(folder, estimator, data):
             run = runs.read_run(folder)
+            runs.complete(folder, run, data)
         else:
             run = runs.train(estimator, data, folder, force=True)
         if page and not (folder / "report.html").is_file():
@@ -163,12 +164,13 @@ class Lab:
         if self.quick:
             stages = [{name: values[:2] for name, values in stage.items()} for stage in stages]
             options["subset"] = None
-        X_val, y_val = self.data.splits.get("val", (None, None))
+        data = runs.readable(estimator, self.data, list(self.data.splits))
+        X_val, y_val = data.splits.get("val", (None, None))
         held_out = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
         search = StagedSearchCV(
             estimator, stages, **{"refit": False, "verbose": self.verbose, **options}
         )
-        return search.fit(*self.data.splits["train"], **held_out)
+        return search.fit(*data.splits["train"], **held_out)
 
     def prepared(self, estimator: ImageClassifier) -> ImageClassifier:
         """Set what data and user want of an estimator, and make it small if the study is quick."""

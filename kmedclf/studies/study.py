@@ -14,7 +14,7 @@ from typing import Any
 from kmedclf import runs
 from kmedclf.datasets.audit import ORDER
 from kmedclf.evaluation.page import comparison_values, flat, render
-from kmedclf.files import write_json, written_beside
+from kmedclf.files import check_folder, sweep, write_json, write_text, written_beside
 from kmedclf.studies.lab import Lab
 from kmedclf.studies.section import Section
 
@@ -150,13 +150,12 @@ def _write_results(lab: Lab, title: str, sections: Sequence[Section]) -> None:
         "environment": runs.environment(),
     }
     text = json.dumps(content, indent=1, default=str, ensure_ascii=False)
-    with written_beside(lab.out / "results.json") as beside:
-        beside.write_text(text + "\n", encoding="utf-8")
+    write_text(lab.out / "results.json", text + "\n")
     rows = [{"run": name, **dict(flat(one))} for name, one in lab.results.items()]
     columns = dict.fromkeys(column for row in rows for column in row)
     with (
         written_beside(lab.out / "results.csv") as beside,
-        beside.open("w", newline="", encoding="utf-8") as file,
+        beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
@@ -186,6 +185,9 @@ def settings_of(
     ValueError
         If it holds another study, or one with other settings.
     """
+    check_folder(out)
+    sweep(out)
+    sweep(out / "memory", deep=True)
     path = out / SETTINGS
     begun = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -1,0 +1,213 @@
+"""Parameters on the command line, checked before TensorFlow takes its seconds to start.
+
+Importing a network imports TensorFlow. What its parameters are called, and most of what they may
+be, stands in the text of its module, and is read there; `fit` checks the rest.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import kmedclf
+from kmedclf.cli.console import meant
+
+if TYPE_CHECKING:
+    from kmedclf.base import ImageClassifier
+
+NETWORKS = {name.removesuffix("Classifier").lower(): name for name in kmedclf.NETWORKS}
+_LIGHT = frozenset({"collections", "numbers", "numpy", "os", "pathlib", "sklearn", "typing"})
+"""Packages out of which a type is taken; all others stay unknown, and so do types with them."""
+
+
+def network_class(name: str) -> str:
+    """Find the class of a network by its short name."""
+    if name.lower() in NETWORKS:
+        return NETWORKS[name.lower()]
+    known = ", ".join(NETWORKS)
+    raise ValueError(f"NAME must be one of {known}. Got {name!r} instead{meant(name, NETWORKS)}")
+
+
+def parameter(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE; values are those of YAML, and of JSON with it."""
+    import yaml
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"-p must be NAME=VALUE, as in -p batch_size=32. Got {text!r} instead.")
+    if re.fullmatch(r"[-+]?\d+(\.\d*)?e[-+]?\d+", value, re.I):  # YAML takes 1e-3 for a text
+        return name.strip(), float(value)
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"-p {text} must have a value that YAML can read ({error}).") from error
+
+
+def parameters(
+    texts: Sequence[str] | None, classes: Sequence[str], **options: tuple[str, Any]
+) -> dict[str, Any]:
+    """Read all of -p, and the options that stand for parameters; nothing may be given twice.
+
+    Parameters
+    ----------
+    texts : sequence of str or None
+        NAME=VALUE each.
+    classes : sequence of str
+        Names of classes of ours; each parameter must be one of theirs, of a value that it may have.
+    **options : tuple of (str, object)
+        By the name of a parameter, an option and its value; None is not given.
+    """
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        name, value = parameter(text)
+        if name in found:
+            raise ValueError(f"-p {name} must be given once. Got it also as {found[name]!r}.")
+        found[name] = value
+    check_names(found, classes)
+    for name, (option, value) in options.items():
+        if name in found and value is not None:
+            raise ValueError(f"{option} and -p {name} set the same; give one of them.")
+    found |= {name: value for name, (_, value) in options.items() if value is not None}
+    check_values(found, classes)
+    return found
+
+
+def check_names(given: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Refuse a name that no parameter of the classes has."""
+    known = {cls: _annotations(cls) for cls in classes}
+    if not all(known.values()):  # no sources here: `make` knows
+        return
+    names = sorted({name for one in known.values() for name in one})
+    owner = classes[0] if len(classes) == 1 else "some network"
+    for name in given:
+        if name not in names:
+            _refuse(name, names, owner)
+
+
+def check_values(given: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Refuse a value that every class refuses which has the parameter; in the words of ``fit``."""
+    for name, value in given.items():
+        refusals = [_refusal(cls, name, value) for cls in classes if name in _annotations(cls)]
+        if refusals and all(refusals):
+            assert refusals[0] is not None
+            raise refusals[0]
+
+
+def make(cls: type[Any], given: dict[str, Any]) -> ImageClassifier:
+    """Make an estimator, and say which parameters there are if one is unknown."""
+    valid = sorted(cls().get_params())
+    for name in given:
+        if name not in valid:
+            _refuse(name, valid, cls.__name__)
+    return cls(**given)
+
+
+def _refuse(name: str, valid: Sequence[str], owner: str) -> None:
+    near = meant(name, valid)
+    if not near.startswith(";"):  # with nothing near, all of them help more
+        near = f"; there are {', '.join(valid)}."
+    raise ValueError(f"-p must name a parameter of {owner}. Got {name!r} instead{near}")
+
+
+# -- the text of modules ---------------------------------------------------------------------------
+
+
+def _refusal(cls: str, name: str, value: Any) -> ValueError | None:
+    """Give the error with which a class would refuse a value; None if it takes it, or may do so."""
+    from sklearn.utils._param_validation import (
+        InvalidParameterError,
+        validate_parameter_constraints,
+    )
+
+    from kmedclf import annotated
+
+    expression, module = _annotations(cls)[name]
+    try:
+        known = annotated.constraints(_evaluated(expression, module))
+        validate_parameter_constraints({name: known}, {name: value}, caller_name=cls)
+        # an estimator may read "Adam" as "adam"
+    except InvalidParameterError as error:
+        lower = value.lower() if isinstance(value, str) else value
+        return None if lower != value and _refusal(cls, name, lower) is None else error
+    except (LookupError, NameError, TypeError, ValueError, AttributeError):
+        return None  # a type of TensorFlow or Keras, or one that scikit-learn cannot check
+    return None
+
+
+@cache
+def _annotations(cls: str) -> dict[str, tuple[ast.expr, str]]:
+    """Give annotation and module of each parameter of a class of ours; empty without sources."""
+    return dict(_collect(kmedclf._HOME[cls], cls))
+
+
+def _collect(module: str, cls: str) -> Iterator[tuple[str, tuple[ast.expr, str]]]:
+    names = _names(module)
+    node = names.get(cls)
+    if not isinstance(node, ast.ClassDef):
+        return
+    for base in reversed(node.bases):
+        origin = names.get(base.id) if isinstance(base, ast.Name) else None
+        if isinstance(base, ast.Name) and isinstance(origin, ast.ClassDef):
+            yield from _collect(module, base.id)
+        elif isinstance(origin, tuple) and origin[0].startswith("kmedclf."):
+            yield from _collect(*origin)
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            if line.value is not None and "ClassVar" not in ast.unparse(line.annotation):
+                yield line.target.id, (line.annotation, module)
+
+
+@cache
+def _names(module: str) -> dict[str, Any]:
+    """Give what a module of ours defines or imports, by name: a node, or (module, name)."""
+    path = Path(kmedclf.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = {}
+    for line in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(line, ast.ClassDef):
+            found[line.name] = line
+        elif isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            found[line.target.id] = line.value
+        elif isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+            found[line.targets[0].id] = line.value
+        elif isinstance(line, ast.ImportFrom):
+            for one in line.names:
+                found[one.asname or one.name] = (line.module or "", one.name)
+        elif isinstance(line, ast.Import):
+            for one in line.names:
+                found[one.asname or one.name] = (one.name, "")
+    return found
+
+
+class _Scope(dict[str, Any]):
+    """The names of a module, evaluated when they are asked for."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__()
+        self.module = module
+
+    def __missing__(self, name: str) -> Any:
+        """Find a name: a builtin is looked for elsewhere, what is not light is unknown."""
+        origin = _names(self.module)[name]
+        if isinstance(origin, tuple):
+            module, inner = origin
+            if module.startswith("kmedclf."):
+                return _Scope(module)[inner]
+            if module.partition(".")[0] not in _LIGHT:
+                raise LookupError(name)
+            found = importlib.import_module(module)
+            return getattr(found, inner) if inner else found
+        if not isinstance(origin, ast.expr):
+            raise LookupError(name)
+        return _evaluated(origin, self.module)
+
+
+def _evaluated(expression: ast.expr, module: str) -> Any:
+    code = compile(ast.fix_missing_locations(ast.Expression(expression)), module, "eval")
+    return eval(code, {}, _Scope(module))  # the text of this package, as an import would run it
