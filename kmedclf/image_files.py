@@ -120,7 +120,7 @@ def open_image(path: str | Path, mode: str = "RGB", max_pixels: int | None = Non
         image = _open(file, str(path), mode, bound)
         if image.mode == DEEP:
             image = Image.fromarray(to_depth(_array(image, 1)[..., 0], np.dtype(np.uint8)))
-        return image.convert(mode)
+        return image if image.mode == mode else image.convert(mode)
 
 
 def read_images(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> np.ndarray:
@@ -263,16 +263,16 @@ def _opaque(image: Any, mode: str) -> Any:
     from PIL import Image
 
     seen_through = "transparency" in image.info or image.mode[-1:] in "Aa"
-    if mode == "RGBA" or not seen_through:
-        if image.mode in ("La", "RGBa"):
-            image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
-        return image.convert("RGBA" if image.mode == "P" and seen_through else mode)
-    if image.mode in ("La", "RGBa"):
-        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
-    image = image.convert("RGBA")
-    black = Image.new("RGB", image.size)
-    black.paste(image, mask=image.getchannel("A"))
-    return black.convert(mode)
+    if image.mode in ("La", "RGBa"):  # Pillow converts these to nothing else
+        image = image.convert(f"{image.mode[:-1]}A")
+    if seen_through and image.mode != "LA":
+        image = image.convert("RGBA")
+    if seen_through and mode != "RGBA":
+        colours = "L" if image.mode == "LA" else "RGB"
+        black = Image.new(colours, image.size)
+        black.paste(image.getchannel("L") if colours == "L" else image, mask=image.getchannel("A"))
+        image = black
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _resized(image: Any, form: Form) -> Any:
