@@ -21,6 +21,9 @@ class Unfit(ValueError):
 
 
 _WORDS = ("WindowCenter", "WindowWidth", "VOILUTFunction", "RescaleSlope", "RescaleIntercept")
+HEADER = 1 << 24
+"""Most bytes of a deflated file before its pixels, and behind them."""
+
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
@@ -124,22 +127,28 @@ def _header(file: IO[bytes], path: str, bound: Bound) -> Any:
 
 
 def _inflated(packed: bytes, bound: Bound) -> bytes:
-    """Inflate as many bytes as an image of colour, of 16 bits, can have with its header."""
-    inflater, most, parts = zlib.decompressobj(-zlib.MAX_WBITS), 1 << 24, []
-    for number in range(1 << 30):
-        part = inflater.decompress(packed, most)
-        parts.append(part)
-        packed = inflater.unconsumed_tail
-        if not packed or not part:
-            break
-        bound((number + 1) * most // 6, 1)
-    return b"".join(parts)
+    """Inflate the elements before the pixels, and then as many bytes as these need."""
+    import pydicom
+
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    start = inflater.decompress(packed, HEADER)
+    header = pydicom.dcmread(io.BytesIO(start), force=True, stop_before_pixels=True)
+    bound(int(header.Columns), int(header.Rows))
+    samples = int(header.SamplesPerPixel) * (int(header.BitsAllocated) + 7) // 8
+    rest = inflater.decompress(
+        inflater.unconsumed_tail, int(header.Rows) * int(header.Columns) * samples + HEADER
+    )
+    if inflater.unconsumed_tail:
+        raise Unfit("must hold one image. It holds more than its header says.")
+    return start + rest
 
 
 def _check_compressed(header: Any, bound: Bound) -> None:
     """Check the size that a compressed picture has itself, whatever the header says of it."""
     from PIL import Image
     from pydicom.encaps import generate_frames
+
+    from kmedclf import jpeg2000
 
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
@@ -149,6 +158,8 @@ def _check_compressed(header: Any, bound: Bound) -> None:
     picture = next(generate_frames(header.PixelData, number_of_frames=1))
     with Image.open(io.BytesIO(picture), formats=("JPEG", "JPEG2000")) as image:
         bound(*image.size)
+        if image.format == "JPEG2000":
+            jpeg2000.check(io.BytesIO(picture), bound)
 
 
 def _straighten(header: Any) -> None:

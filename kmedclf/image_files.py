@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
+from kmedclf import jpeg2000
 from kmedclf.dicom import Bound, Unfit, begins_like_dicom, read_dicom
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -30,6 +31,9 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 MAX_PIXELS = 2**26
 """Most pixels of an image file: 8192 × 8192. A small file can claim any number of them."""
+
+STRIP = 1 << 22
+"""Pixels that are changed at a time."""
 
 # starts and tags of TIFF, and values of theirs
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -113,13 +117,11 @@ def open_image(path: str | Path, mode: str = "RGB", max_pixels: int | None = Non
     max_pixels : int, optional
         As of `Form`.
     """
-    from PIL import Image
-
     bound = _bound(max_pixels)
     with _file(path) as file:
         image = _open(file, str(path), mode, bound)
         if image.mode == DEEP:
-            image = Image.fromarray(to_depth(_array(image, 1)[..., 0], np.dtype(np.uint8)))
+            image = _by_strips(image, "L", _shallow)
         return image if image.mode == mode else image.convert(mode)
 
 
@@ -135,6 +137,11 @@ def refuse(path: str | Path, error: Exception | str) -> NoReturn:
         raise error
     if isinstance(error, FileNotFoundError):
         raise FileNotFoundError(f"There is no file {path}.") from None
+    if type(error).__name__ == "DecompressionBombError":  # without importing Pillow
+        error = Unfit(
+            "must have at most 178,956,970 pixels, Pillow's own bound, unless its "
+            "Image.MAX_IMAGE_PIXELS is another. It has more."
+        )
     if isinstance(error, Unfit):
         raise ValueError(f"{path} {error}") from None
     reason = " ".join(str(error).split()).rstrip(".")
@@ -206,6 +213,8 @@ def _open(file: IO[bytes], path: str, mode: str, bound: Bound, side: int | None 
     bound(*image.size)
     if image.format == "TIFF":
         _check_tiff(image, bound)
+    if image.format == "JPEG2000":
+        jpeg2000.check(file, bound)
     if side is not None:
         image.draft(None, (side, side))
     ImageOps.exif_transpose(image, in_place=True)
@@ -237,18 +246,34 @@ def _deep(image: Any) -> Any:
     if bits > 16:
         raise Unfit(f"must be of 8 or 16 bits. It has {bits}.")
     transparent = image.info.get("transparency")
-    values = np.asarray(image).astype(np.float32)
-    if _one(tags.get(SAMPLE_FORMAT), 1) == SIGNED:
-        values += 2 ** (bits - 1)
-    if _one(tags.get(PHOTOMETRIC), 1) == WHITE_IS_ZERO:
-        values = 2**bits - 1 - values
-    if values.min() < 0 or values.max() >= 2**bits:
-        raise ValueError(f"its values need more than {bits} bits")
-    if isinstance(transparent, int):
-        values[values == transparent] = 0
-    if bits < 16:
-        values = np.round(values * np.float32(65535 / (2**bits - 1)))
-    return Image.fromarray(values)
+    signed = _one(tags.get(SAMPLE_FORMAT), 1) == SIGNED
+    inverse = _one(tags.get(PHOTOMETRIC), 1) == WHITE_IS_ZERO
+
+    def scaled(part: Any) -> Any:
+        values = np.asarray(part).astype(np.float32)
+        if signed:
+            values += 2 ** (bits - 1)
+        if values.min() < 0 or values.max() >= 2**bits:
+            raise ValueError(f"its values need more than {bits} bits")
+        if inverse:
+            values = 2**bits - 1 - values
+        if isinstance(transparent, int):
+            values[values == transparent] = 0
+        return Image.fromarray(np.round(values * np.float32(65535 / (2**bits - 1))))
+
+    return _by_strips(image, DEEP, scaled)
+
+
+def _by_strips(image: Any, mode: str, change: Callable[[Any], Any]) -> Any:
+    """Change an image a few rows at a time: copies of large ones would take gigabytes."""
+    from PIL import Image
+
+    made = Image.new(mode, image.size)
+    rows = max(1, STRIP // max(1, image.width))
+    for top in range(0, image.height, rows):
+        part = image.crop((0, top, image.width, min(top + rows, image.height)))
+        made.paste(change(part), (0, top))
+    return made
 
 
 def _one(value: Any, default: int) -> int:
@@ -260,19 +285,28 @@ def _one(value: Any, default: int) -> int:
 
 def _opaque(image: Any, mode: str) -> Any:
     """Bring an image to a mode; where that has no transparency, what is transparent is black."""
-    from PIL import Image
-
     seen_through = "transparency" in image.info or image.mode[-1:] in "Aa"
     if image.mode in ("La", "RGBa"):  # Pillow converts these to nothing else
         image = image.convert(f"{image.mode[:-1]}A")
-    if seen_through and image.mode != "LA":
-        image = image.convert("RGBA")
     if seen_through and mode != "RGBA":
-        colours = "L" if image.mode == "LA" else "RGB"
-        black = Image.new(colours, image.size)
-        black.paste(image.getchannel("L") if colours == "L" else image, mask=image.getchannel("A"))
-        image = black
+        image = _by_strips(image, "L" if image.mode == "LA" else "RGB", _over_black)
+    elif image.mode == "P" and seen_through:
+        image = image.convert("RGBA")
     return image if image.mode == mode else image.convert(mode)
+
+
+def _over_black(image: Any) -> Any:
+    """Blend an image, transparent by a channel or by one of its colours, with black."""
+    from PIL import Image
+
+    if image.mode == "LA":
+        colours, alpha = image.split()
+    else:
+        colours = image.convert("RGBA")
+        alpha = colours.getchannel("A")
+    black = Image.new("L" if image.mode == "LA" else "RGB", image.size)
+    black.paste(colours, mask=alpha)
+    return black
 
 
 def _resized(image: Any, form: Form) -> Any:
@@ -298,6 +332,13 @@ def _array(image: Any, channels: int) -> np.ndarray:
     if channels == 4:
         pixels[..., 3] = 65535
     return pixels
+
+
+def _shallow(image: Any) -> Any:
+    """Turn 16 bits into 8."""
+    from PIL import Image
+
+    return Image.fromarray(to_depth(_array(image, 1)[..., 0], np.dtype(np.uint8)))
 
 
 def to_depth(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -70,7 +70,7 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a file; whatever is wrong with it is said in one sentence."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    with _explained(path), zipfile.ZipFile(path) as archive:
+    with explained(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if len(names) > MEMBERS:
             raise ValueError(f"it holds {len(names):,} members, and may hold {MEMBERS:,}")
@@ -183,7 +183,7 @@ def map_array(path: Path, key: str) -> NDArray[Any]:
                 with archive.open(info) as packed, part.open("wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked, 1 << 20)
             part.replace(target)
-    with _explained(target):
+    with explained(target):
         mapped: NDArray[Any] = np.load(target, mmap_mode="r", allow_pickle=False)
     expected = read_headers(path)[key]
     if (mapped.shape, mapped.dtype) != (expected.shape, expected.dtype):
@@ -254,7 +254,7 @@ def _check_pair(path: Path, split: str, headers: dict[str, Header]) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Say of which file it is that zipfile, zlib and numpy complain, each in its own way."""
     try:
         yield

@@ -206,7 +206,9 @@ def _classes(
         needed = int(values.max(initial=-1)) + 1
         found = [str(value) for value in values]
     if named:
-        found = [str(name) for name in _npz.read_array(path, "class_names").ravel()]
+        names = _npz.read_array(path, "class_names").ravel()
+        with _npz.explained(path):  # characters beyond Unicode
+            found = [str(name) for name in names]
         if len(found) < needed:
             raise ValueError(
                 f"'class_names' in {path} must name {needed} classes. Got {len(found)} instead."
