@@ -316,7 +316,7 @@ def child():
             path = folder / name
             path.write_bytes(mutant(content, job["seed"], number, others) if changed else content)
             faulthandler.dump_traceback_later(LONGEST, exit=True)
-            outcome = _try(function, path, Outcome(name, number), events)
+            outcome = attempt(function, path, Outcome(name, number), events)
             faulthandler.cancel_dump_traceback_later()
             report.write(json.dumps(asdict(outcome)) + "\n")
             report.flush()
@@ -325,7 +325,8 @@ def child():
             resource.setrlimit(resource.RLIMIT_AS, (soft, resource.RLIM_INFINITY))
 
 
-def _try(function, path, outcome, events):
+def attempt(function, path, outcome, events):
+    """Call a function, and fill in what came of it."""
     before = _reset_peak()
     del events[:]
     start = time.perf_counter()

@@ -13,6 +13,7 @@ from file_samples import GREY, RGB, dicom, pillow
 from helpers import data, make
 from image_samples import picture, save
 from raw_images import png, tiff
+from test_fuzz_files import read_space
 
 from kmedclf.image_files import MAX_PIXELS, Form, open_image, read
 
@@ -29,7 +30,7 @@ def patched(content, old, new):
 
 def zeros(n):
     """Deflate n bytes of 0: a thousandth of them is left."""
-    packer = zlib.compressobj(9)
+    packer = zlib.compressobj(1)
     parts = [packer.compress(bytes(1 << 20)) for _ in range(n >> 20)]
     return b"".join(parts) + packer.flush()
 
@@ -87,7 +88,7 @@ def webp_bomb():
     return b"RIFF" + struct.pack("<I", len(inner)) + inner
 
 
-def tiff_chain(n=200_000):
+def tiff_chain(n=30_000):
     """Many directories, one after the other: to count them takes a minute."""
     small = tiff(GREY)
     count = struct.unpack_from("<H", small, 8)[0]
@@ -119,7 +120,7 @@ def deflated_dicom(rows):
     meta = 132 + 12 + struct.unpack_from("<I", head, 140)[0]
     plain = zlib.decompress(head[meta:], -zlib.MAX_WBITS)
     start = plain.index(b"\xe0\x7f\x10\0")
-    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     made = [head[:meta], packer.compress(plain[:start])]
     made.append(packer.compress(b"\xe0\x7f\x10\0OB\0\0" + struct.pack("<I", rows * rows)))
     made += [packer.compress(bytes(1 << 20)) for _ in range(rows * rows >> 20)]
@@ -157,7 +158,6 @@ IMAGES = {
         TOO_LARGE,
     ),
     "deflated.dcm": (lambda: deflated_dicom(12_000), TOO_LARGE),
-    "deflated beyond all.dcm": (lambda: deflated_dicom(24_000), TOO_LARGE),
     "jpeg in it.dcm": (
         lambda: dicom_bomb("1.2.840.10008.1.2.4.50", 12, packed=encapsulated(jpeg_bomb())),
         TOO_LARGE,
@@ -226,12 +226,20 @@ SPACES = {
 KINDS = {"read_image": IMAGES, "read_npz": ARRAYS, "read_space": SPACES}
 
 
+def tried(function, path, content):
+    path.write_bytes(content)
+    return fuzzing.attempt(function, path, fuzzing.Outcome(path.name, -1), [])
+
+
 @pytest.mark.parametrize("function", KINDS)
 def test_bombs_are_refused_at_once(tmp_path, function):
     made = {name: make() for name, (make, _) in KINDS[function].items()}
     harmless = {"read_image": "x.png", "read_npz": "x.npz", "read_space": "x.yaml"}[function]
     samples = {harmless: b"?", **made}  # the first one loads modules
-    found = fuzzing.survey(f"test_fuzz_files:{function}", samples, 0, 0, tmp_path)
+    if function == "read_space":  # a child would import TensorFlow
+        found = [tried(read_space, tmp_path / name, made) for name, made in samples.items()]
+    else:
+        found = fuzzing.survey(f"test_fuzz_files:{function}", samples, 0, 0, tmp_path)
     for one in found[1:]:
         sentence = KINDS[function][one.sample][1]
         assert one.error == "ValueError", one
