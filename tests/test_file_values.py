@@ -9,7 +9,7 @@ from file_samples import EXACT, LOSSY, REFUSED, luma
 from helpers import make
 from PIL import Image
 
-from kmedclf import inputs
+from kmedclf import image_files, inputs
 from kmedclf.image_files import FORMATS, Form, open_image, read
 
 
@@ -74,3 +74,14 @@ def test_a_file_and_its_array_are_the_same_to_an_estimator(tmp_path, name, chann
     of_array = inputs.check(make("MLPClassifier"), array, reset=True)
     assert of_files.scale == of_array.scale == 1 / np.iinfo(array.dtype).max
     np.testing.assert_array_equal(of_files.rows(np.arange(1)), of_array.rows(np.arange(1)))
+
+
+@pytest.mark.parametrize("name", [name for name in EXACT if not dicom_name(name)])
+def test_large_images_are_changed_by_strips_to_the_same_values(tmp_path, name, monkeypatch):
+    path = write(tmp_path, name, EXACT[name][0])
+    whole = [read(path, Form(12, 10, channels)) for channels in (1, 3, 4)]
+    opened = np.asarray(open_image(path))
+    monkeypatch.setattr(image_files, "STRIP", 25)  # two rows and a bit
+    for channels, expected in zip((1, 3, 4), whole, strict=True):
+        np.testing.assert_array_equal(read(path, Form(12, 10, channels)), expected)
+    np.testing.assert_array_equal(np.asarray(open_image(path)), opened)
