@@ -7,8 +7,10 @@ import zipfile
 import zlib
 
 import fuzzing
+import numpy as np
 import pydicom
 import pytest
+from cli_helpers import refused
 from file_samples import GREY, RGB, dicom, pillow
 from helpers import data, make
 from image_samples import picture, save
@@ -288,3 +290,18 @@ def test_estimators_have_the_parameter(tmp_path):
     with pytest.warns(UserWarning, match="1 of the 49 files"):
         skipped.fit([*paths, large], [*y, 0])
     assert skipped.skipped_ == [large]
+
+
+@pytest.mark.parametrize(("option", "env"), [(["-p", "max_pixels=64"], ""), ([], "64")])
+def test_the_command_line_has_the_bound(tmp_path, monkeypatch, option, env):
+    X, y = data()
+    for i, (image, label) in enumerate(zip(X, y, strict=True)):
+        folder = tmp_path / "data" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        save(folder / f"{i}.png", np.pad(image, ((0, i == 7), (0, 0), (0, 0))))
+    monkeypatch.setenv("KMEDCLF_MAX_PIXELS", env)
+    said = refused(
+        "train", "mlp", "--data", tmp_path / "data", "--out", tmp_path / "run", *option
+    )  # fmt: skip
+    assert "7.png must have at most 64 pixels. It has 8 × 9" in said
+    assert not (tmp_path / "run").exists()
