@@ -145,7 +145,7 @@ def _inflated(packed: bytes, bound: Bound) -> bytes:
 
 def _check_compressed(header: Any, bound: Bound) -> None:
     """Check the size that a compressed picture has itself, whatever the header says of it."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
     from pydicom.encaps import generate_frames
 
     from kmedclf import jpeg2000
@@ -156,7 +156,11 @@ def _check_compressed(header: Any, bound: Bound) -> None:
     if syntax == "1.2.840.10008.1.2.5":  # RLE has no size of its own
         return
     picture = next(generate_frames(header.PixelData, number_of_frames=1))
-    with Image.open(io.BytesIO(picture), formats=("JPEG", "JPEG2000")) as image:
+    try:
+        image = Image.open(io.BytesIO(picture), formats=("JPEG", "JPEG2000"))
+    except UnidentifiedImageError:  # JPEG-LS, which pydicom reads where its plugins are installed
+        return
+    with image:
         bound(*image.size)
         if image.format == "JPEG2000":
             jpeg2000.check(io.BytesIO(picture), bound)

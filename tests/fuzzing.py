@@ -222,7 +222,7 @@ def survey(target, samples, n, seed, folder, *, limit=3 << 30, numbers=None):
     ----------
     target : str
         "module:function" of the tests. The function takes the path of a mutant, and returns how
-        many bytes of arrays the file declared, or None.
+        many bytes of arrays the file declared, or None; an error of it may have them as "declared".
     samples : dict of str to bytes
         Valid files, by the names under which mutants are written. Each is tried unchanged first.
     n, seed : int
@@ -336,6 +336,7 @@ def attempt(function, path, outcome, events):
             outcome.declared = int(function(path) or 0)
         except Exception as error:
             outcome.error, outcome.message = type(error).__name__, str(error)[:500]
+            outcome.declared = getattr(error, "declared", 0)
     outcome.seconds = time.perf_counter() - start
     outcome.growth = max(0, _status("VmHWM") - before)
     outcome.events = sorted(set(events))

@@ -11,7 +11,8 @@ from typing import Any
 MOST_BYTES = 1 << 28
 """Largest table; two million images take about half of it."""
 
-LONGEST_LINE = 1 << 20
+LONGEST_LINE, LONGEST_CELL = 1 << 20, 4096
+"""In characters: an array of text has room for its longest cell in every row."""
 
 ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """By the marks that files in them begin with."""
@@ -135,6 +136,11 @@ def _fill(cells: Cells, rows: Any, names: Sequence[str]) -> None:
                 raise ValueError(
                     f"Line {rows.line_num} of {cells.path} must hold a value in {name!r}. Got "
                     "none instead."
+                )
+            if len(cell) > LONGEST_CELL:
+                raise ValueError(
+                    f"Line {rows.line_num} of {cells.path} must have at most {LONGEST_CELL:,} "
+                    f"characters in {name!r}. It has {len(cell):,}."
                 )
             cells.columns[name].append(cell)
     if not cells.lines:
