@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -34,6 +34,9 @@ MAX_PIXELS = 2**26
 
 STRIP = 1 << 22
 """Pixels that are changed at a time."""
+
+STACK = 1000
+"""Images of a file that are counted: each takes time, and a few bytes of the file."""
 
 # starts and tags of TIFF, and values of theirs
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -227,12 +230,15 @@ def _check_tiff(image: Any, bound: Bound) -> None:
     """Refuse stacks, and tiles that are larger than an image may be."""
     tags = image.tag_v2
     bound(*(int(tags.get(tag, 1)) for tag in (TILE_WIDTH, TILE_LENGTH)))
-    try:
-        image.seek(1)
-    except EOFError:
-        image.seek(0)
-        return
-    raise Unfit("must hold one image. It holds several.")
+    number = 1
+    with suppress(EOFError):
+        while number <= STACK:
+            image.seek(number)
+            number += 1
+    if number > 1:
+        held = f"more than {STACK:,}" if number > STACK else number
+        raise Unfit(f"must hold one image. It holds {held}.")
+    image.seek(0)
 
 
 def _deep(image: Any) -> Any:

@@ -262,7 +262,7 @@ REFUSED = {
         tiff(DEEP, order=">", photometric=0),
         "TIFF of a kind that Pillow does not know",
     ),
-    "stack.tif": (frames("TIFF"), "must hold one image. It holds several."),
+    "stack.tif": (frames("TIFF"), "must hold one image. It holds 2."),
     "frames.dcm": (
         dicom(GREY, NumberOfFrames=2, PixelData=GREY.tobytes() * 2),
         "must hold one image. It holds 2.",

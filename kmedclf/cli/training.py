@@ -157,13 +157,16 @@ def predict(
     runs.check_run(folder)
     if out is not None and not out.absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
-    paths = find_images(images)
+    left: list[str] = []
+    paths = find_images(images, left.append)
     start_tensorflow(ctx)
     from kmedclf import members
 
     estimator, names = runs.read(folder)
     probabilities = estimator.predict_proba(paths)
     _say_resized(estimator, paths)
+    for sentence in left:
+        errors.print(sentence, markup=False, soft_wrap=True)
     several = members.several(estimator)
     # a calibrated model may have a threshold of its own
     best = getattr(estimator, "decide", lambda proba: proba.argmax(axis=1))(probabilities)

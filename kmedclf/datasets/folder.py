@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -165,8 +165,16 @@ def split_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
     return splits
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """List images: files as they are given, folders as the image files in them, sorted."""
+def find_images(paths: Sequence[Path], say: Callable[[str], object]) -> list[Path]:
+    """List images: files as they are given, folders as the image files in them, sorted.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files and folders.
+    say : callable
+        Called with a sentence on what is left out of a folder.
+    """
     found: list[Path] = []
     for path in paths:
         if not path.exists():
@@ -178,7 +186,8 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         images = Tree(left).images(path)
         if not images:
             raise FileNotFoundError(f"There is no image in the folder {path}. {left}".rstrip())
-        left.warn(stacklevel=2)
+        if text := str(left):
+            say(text)
         found += images
     return found
 
