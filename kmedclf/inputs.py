@@ -89,7 +89,8 @@ def _check_files(estimator: ImageClassifier, paths: list[str], *, fitted: bool) 
     Parameters
     ----------
     estimator : ImageClassifier
-        Whose ``image_size``, ``channels``, ``resize``, ``on_error``, ``cache`` and ``cache_limit``.
+        Whose ``image_size``, ``channels``, ``resize``, ``on_error``, ``max_pixels``, ``cache`` and
+        ``cache_limit``.
     paths : list of str
         The files.
     fitted : bool
@@ -122,7 +123,7 @@ def _check_files(estimator: ImageClassifier, paths: list[str], *, fitted: bool) 
     else:
         height, width = _size(estimator, name)
         channels = estimator.channels
-    form = Form(height, width, channels, estimator.resize)
+    form = Form(height, width, channels, estimator.resize, estimator.max_pixels)
     try:
         store = store_of(estimator.cache, estimator.cache_limit)
     except ValueError:

@@ -167,6 +167,10 @@ class TrainingParameters:
     on_error : {"raise", "skip"}, default="raise"
         Whether ``fit`` refuses files that cannot be read, or leaves them out with a warning and
         lists them in ``skipped_``. ``predict`` always refuses them.
+    max_pixels : int or None, default=None
+        Most pixels, height times width, of an image file; a larger one is refused before it is
+        decoded, since a small file can claim any size. None is the environment variable
+        ``KMEDCLF_MAX_PIXELS``, or else 67,108,864 (8192 × 8192).
     cache : "memory", path-like or None, default=None
         Where images of files are kept once they are decoded, for later epochs and fits: in the
         process' memory, or in a folder, for all processes. None decodes them for every epoch.
@@ -241,6 +245,7 @@ class TrainingParameters:
     channels: Literal[1, 3] = 3
     resize: Literal["stretch", "pad", "crop"] = "stretch"
     on_error: Literal["raise", "skip"] = "raise"
+    max_pixels: PositiveInt | None = None
     cache: str | os.PathLike | None = None
     cache_limit: PositiveInt | str = "4G"
     memory: str | os.PathLike | joblib.Memory | None = None

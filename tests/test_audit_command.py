@@ -228,7 +228,7 @@ def test_wrong_groups_are_one_sentence(cells, tmp_path):
         ((root, "--groups", "q(.)"), "does not match class|does not match p"),
         ((root, "--groups", short), r"must name the group of every image\. train/class <"),
         ((root, "--groups", other), "must have the columns path and group"),
-        ((root, "--groups", tmp_path / "no.csv"), "No such file"),
+        ((root, "--groups", tmp_path / "no.csv"), "There is no file"),
         ((tmp_path / "empty",), "There is no file"),
     ]:
         done = command(*arguments)

@@ -73,6 +73,31 @@ def test_eight_bits_are_eight_bits(tmp_path):
     np.testing.assert_array_equal(found, grey)
 
 
+def test_compression_that_needs_a_plugin_says_so(tmp_path):
+    from test_bombs import dicom_bomb, encapsulated
+
+    path = tmp_path / "a.dcm"
+    frame = b"\xff\xd8\xff\xf7" + bytes(20)  # JPEG-LS
+    path.write_bytes(dicom_bomb("1.2.840.10008.1.2.4.80", 12, packed=encapsulated(frame)))
+    with pytest.raises(ValueError, match=r"plugins are missing dependencies|JPEG-LS"):
+        read(path, FORM)
+
+
+def test_jpeg_in_dicom(tmp_path):
+    from file_samples import GREY, pillow
+    from test_bombs import dicom_bomb, encapsulated
+
+    for kind, syntax in (("JPEG", "50"), ("JPEG2000", "90")):
+        frame = pillow(kind, GREY, **({"quality": 100} if kind == "JPEG" else {"no_jp2": True}))
+        content = dicom_bomb(f"1.2.840.10008.1.2.4.{syntax}", 12, packed=encapsulated(frame))
+        path = tmp_path / f"{kind}.dcm"
+        path.write_bytes(
+            content.replace(b"\x28\0\x11\0US\x02\0\x0c\0", b"\x28\0\x11\0US\x02\0\x0a\0")
+        )
+        found = read(path, Form(12, 10, 1))
+        assert np.abs(found.astype(int) - GREY).max() <= 3
+
+
 def test_without_pydicom_the_sentence_says_what_to_install(tmp_path, monkeypatch):
     save_dicom(tmp_path / "a.dcm", RAMP)
     monkeypatch.setitem(sys.modules, "pydicom", None)

@@ -33,7 +33,14 @@ def test_classes_and_paths_are_sorted(tmp_path):
 def test_what_is_no_image_is_passed_over(tmp_path):
     lay(tmp_path, "a/1.png", "b/2.png", "b/notes.txt", "b/._2.png", "a/README", "none/x.csv",
         ".git/1.png", "b/dicom_without_suffix", "labels.csv")  # fmt: skip
-    found = datasets.load_folder(str(tmp_path))
+    with pytest.warns(UserWarning, match="^Left out of") as caught:
+        found = datasets.load_folder(str(tmp_path))
+    assert str(caught[0].message).partition(": ")[2] == (
+        "1 folder of a system or a tool (.git), "
+        "3 files of another kind than images by name (a/README), "
+        "1 file hidden by a dot (b/._2.png), "
+        "1 folder without images (none)."
+    )
     assert inside(found, tmp_path) == ["a/1.png", "b/2.png", "b/dicom_without_suffix"]
     assert found.class_names == ("a", "b")
 

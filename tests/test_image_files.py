@@ -88,12 +88,15 @@ def test_all_modes_become_the_channels_asked_for(tmp_path, mode, channels):
     assert np.abs(found[..., 0] - grey).max() <= 1
 
 
-def test_a_palette_with_transparency_keeps_its_colours(tmp_path):
+def test_a_palette_with_transparency_is_blended_with_black(tmp_path):
     pixels = picture()
     image = Image.fromarray(pixels).quantize(256)
     image.save(tmp_path / "scan.png", transparency=bytes(range(256)))
     found = read(tmp_path / "scan.png", form(pixels))
-    np.testing.assert_array_equal(found, np.asarray(image.convert("RGB")))
+    colours, alpha = np.asarray(image.convert("RGB")), np.asarray(image)[..., None]
+    np.testing.assert_array_equal(found, np.round(colours * (alpha / 255)).astype(np.uint8))
+    whole = read(tmp_path / "scan.png", Form(12, 9, 4))
+    np.testing.assert_array_equal(whole, np.concatenate([colours, alpha], axis=2))
 
 
 def test_resize_modes(tmp_path):

@@ -170,13 +170,16 @@ def predict(
     runs.check_run(folder)
     if out is not None:
         files.prepare(out, files.is_table)
-    paths = find_images(images)
+    left: list[str] = []
+    paths = find_images(images, left.append)
     start_tensorflow(ctx)
     from kmedclf import members
 
     estimator, names = runs.read(folder)
     readable, probabilities = _classified(estimator, paths)
     _say_resized(estimator, readable)
+    for sentence in left:
+        errors.print(sentence, markup=False, soft_wrap=True)
     several = members.several(estimator)
     # a calibrated model may have a threshold of its own
     best = getattr(estimator, "decide", lambda proba: proba.argmax(axis=1))(probabilities)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
+import math
 import os
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPLITS = ("train", "val", "test")
+
+MEMBERS = 1000
+"""Most arrays in a file: there are two or three of each split."""
+
+LONGEST_HEADER = 1 << 14
+"""Bytes read of an array to know it; NumPy refuses headers of more than 10,000."""
+
+FREE, DENSEST = 1 << 28, 200
+"""What is larger than the first when unpacked, must be packed at most that densely; images are not,
+and a small file could fill all memory with zeros."""
 
 
 class Header(NamedTuple):
@@ -46,21 +57,52 @@ def read_headers(path: Path) -> dict[str, Header]:
     ValueError
         If it is truncated or no ``.npz`` file.
     """
+    with _open(path) as archive:
+        return {
+            info.filename.removesuffix(".npy"): _header(archive, info)
+            for info in archive.infolist()
+            if info.filename.endswith(".npy")
+        }
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a file; whatever is wrong with it is said in one sentence."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    headers = {}
-    with _explained(path), zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            if not member.endswith(".npy"):
-                continue
-            with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0
-                if version != (1, 0):
-                    read = np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(file)
-                headers[member.removesuffix(".npy")] = Header(shape, dtype)
-    return headers
+    with explained(path), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if len(names) > MEMBERS:
+            raise ValueError(f"it holds {len(names):,} members, and may hold {MEMBERS:,}")
+        if len(set(names)) < len(names):
+            raise ValueError("it holds one name twice")
+        yield archive
+
+
+def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
+    """Read the header of an array, which must be as large as it says and as its member is."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{info.filename!r} is packed in a way that NumPy does not use")
+    if info.file_size > max(FREE, DENSEST * info.compress_size):
+        raise ValueError(
+            f"{info.filename!r} would unpack to {info.file_size:,} bytes, more than {DENSEST} "
+            "times its size"
+        )
+    with archive.open(info) as file:
+        start = io.BytesIO(file.read(LONGEST_HEADER))
+    version = np.lib.format.read_magic(start)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(start)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(start)
+    if min(shape, default=0) < 0 or (dtype.itemsize == 0 and 0 not in shape):
+        raise ValueError(f"{info.filename!r} has the shape {shape} of {dtype}")
+    expected = start.tell() + math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and expected != info.file_size:
+        raise ValueError(
+            f"{info.filename!r} says that it has {expected:,} bytes, and has {info.file_size:,}"
+        )
+    return Header(shape, dtype)
 
 
 def read_array(path: Path, key: str) -> NDArray[Any]:
@@ -83,8 +125,20 @@ def read_array(path: Path, key: str) -> NDArray[Any]:
     ValueError
         If its bytes are damaged.
     """
-    with _explained(path), np.load(path, allow_pickle=False) as archive:
-        return np.asarray(archive[key])
+    with _open(path) as archive:
+        info = _member(archive, key)
+        header = _header(archive, info)
+        if header.dtype.hasobject:
+            raise ValueError(f"{key!r} holds Python objects, which are not read")
+        with archive.open(info) as file:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _member(archive: zipfile.ZipFile, key: str) -> zipfile.ZipInfo:
+    try:
+        return archive.getinfo(f"{key}.npy")
+    except KeyError:
+        raise ValueError(f"it holds no {key!r}") from None
 
 
 def map_array(path: Path, key: str) -> NDArray[Any]:
@@ -123,11 +177,21 @@ def map_array(path: Path, key: str) -> NDArray[Any]:
         # Unpacked under another name first: a reader never meets half an array.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unpack-") as folder:
             part = Path(folder, target.name)
-            with _explained(path), zipfile.ZipFile(path) as archive:
-                with archive.open(f"{key}.npy") as packed, part.open("wb") as unpacked:
+            with _open(path) as archive:
+                info = _member(archive, key)
+                _header(archive, info)
+                with archive.open(info) as packed, part.open("wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked, 1 << 20)
             part.replace(target)
-    mapped: NDArray[Any] = np.load(target, mmap_mode="r", allow_pickle=False)
+    with explained(target):
+        mapped: NDArray[Any] = np.load(target, mmap_mode="r", allow_pickle=False)
+    expected = read_headers(path)[key]
+    if (mapped.shape, mapped.dtype) != (expected.shape, expected.dtype):
+        raise ValueError(
+            f"{target} must hold what {path.name} does, {expected.dtype} of shape "
+            f"{expected.shape}. It holds {mapped.dtype} of shape {mapped.shape}: remove or rename "
+            "it."
+        )
     return mapped
 
 
@@ -190,13 +254,13 @@ def _check_pair(path: Path, split: str, headers: dict[str, Header]) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Say of which file it is that zipfile, zlib and numpy complain, each in its own way."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # whatever damaged bytes make zipfile, zlib, ast and numpy raise
         # A damaged table of contents makes zipfile seek to nowhere; a full disk is no damage.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
         raise ValueError(f"{path} is truncated or not an .npz file ({reason}).") from error

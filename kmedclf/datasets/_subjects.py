@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kmedclf.datasets import _npz, folder
+from kmedclf.datasets import _npz, _table, folder
 
 
 class Subject(NamedTuple):
@@ -131,11 +130,20 @@ def load_grouped(root: Path, split: str | None, groups: str | None) -> folder.Im
 
 
 def _of_table(path: Path, root: Path, images: list[str]) -> NDArray[np.str_]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"path", "group"} <= set(rows[0]):
-        raise ValueError(f"{path} must have the columns path and group, and rows.")
-    group = {Path(row["path"]).as_posix(): row["group"] for row in rows}
+    def check(found: list[str]) -> list[str]:
+        if not {"path", "group"} <= set(found):
+            raise ValueError(f"{path} must have the columns path and group, and rows.")
+        return ["path", "group"]
+
+    cells = _table.read(path, check)
+    group: dict[str, str] = {}
+    rows = zip(cells.lines, cells.columns["path"], cells.columns["group"], strict=True)
+    for line, place, name in rows:
+        other = group.setdefault(Path(place).as_posix(), name)
+        if other != name:
+            raise ValueError(
+                f"{path} must give {place} one group. Got {other!r}, and {name!r} in line {line}."
+            )
     places = [Path(image).relative_to(root).as_posix() for image in images]
     for place in places:
         if place not in group:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import os
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kmedclf.datasets import _table
+from kmedclf.datasets._table import Cells
 from kmedclf.datasets.folder import ImageFiles
 
 
@@ -22,14 +24,15 @@ def load_csv(
     group: str | None = None,
     folder: str | os.PathLike[str] | None = None,
     suffix: str = "",
+    encoding: str = "utf-8",
 ) -> ImageFiles:
     """Read the paths, labels and groups of images from a CSV file.
 
     Parameters
     ----------
     path : str or path-like
-        The table, UTF-8, its first line the names of its columns; separated by commas, semicolons
-        or tabs.
+        The table, its first line the names of its columns; separated by commas, semicolons or
+        tabs.
     image : str, default="image"
         Column of the images' paths.
     label : str or sequence of str, default="label"
@@ -40,6 +43,9 @@ def load_csv(
         Where relative paths begin; by default the folder of the table.
     suffix : str, default=""
         What the paths lack, as ".jpg" where the column holds names of images only.
+    encoding : str, default="utf-8"
+        What the table is written in, such as "latin-1". Marks of UTF-8 and UTF-16 at its beginning
+        are recognised.
 
     Returns
     -------
@@ -52,7 +58,14 @@ def load_csv(
     FileNotFoundError
         If there is no such table. Whether the images are there is seen by the estimator.
     ValueError
-        If a column is missing, a cell is empty, or a multi-label cell is neither 0 nor 1.
+        If a column is missing, a cell is empty, or a multi-label cell is neither 0 nor 1; if a row
+        has too many cells, or an image has two labels or groups.
+
+    Warns
+    -----
+    UserWarning
+        If blanks around a label were cut off, labels differ by case only, or an image is listed
+        more than once.
 
     Examples
     --------
@@ -60,32 +73,10 @@ def load_csv(
     >>> scans = datasets.load_csv("scans.csv", group="patient")  # doctest: +SKIP
     """
     table = Path(path).expanduser()
-    if not table.is_file():
-        raise FileNotFoundError(f"There is no file {table}.")
     labels = [label] if isinstance(label, str) else list(label)
-    columns = _read(table, {"image": [image], "label": labels, "group": [group] if group else []})
-    root = table.parent if folder is None else Path(folder).expanduser()
-    y, names = (
-        _encode(columns[label])
-        if isinstance(label, str)
-        else (_zeros_and_ones(table, labels, columns), tuple(labels))
-    )
-    return ImageFiles(
-        np.array([os.fspath(root / f"{name}{suffix}") for name in columns[image]]),
-        y,
-        np.array(columns[group]) if group else None,
-        names,
-    )
+    wanted = {"image": [image], "label": labels, "group": [group] if group else []}
 
-
-def _read(table: Path, wanted: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Read columns of a table, no cell of which may be empty."""
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        first = file.readline()
-        file.seek(0)
-        separator = max(",;\t", key=first.count)
-        rows = csv.DictReader(file, delimiter=separator)
-        found = list(rows.fieldnames or ())
+    def check(found: list[str]) -> list[str]:
         for parameter, names in wanted.items():
             for name in names:
                 if name not in found:
@@ -93,36 +84,81 @@ def _read(table: Path, wanted: dict[str, list[str]]) -> dict[str, list[str]]:
                         f"The '{parameter}' parameter of load_csv must name a column of {table}, "
                         f"{', '.join(map(repr, found)) or 'which has none'}. Got {name!r} instead."
                     )
-        every = [name for names in wanted.values() for name in names]
-        columns: dict[str, list[str]] = {name: [] for name in every}
-        for row in rows:
-            for name in every:
-                if not row[name]:
-                    _refuse(table, rows.line_num, name, "a value", "none")
-                columns[name].append(row[name])
-    if not columns[every[0]]:
-        raise ValueError(f"{table} must hold a row for every image. It holds none.")
-    return columns
+        return [name for names in wanted.values() for name in names]
+
+    cells = _table.read(table, check, encoding)
+    root = table.parent if folder is None else Path(folder).expanduser()
+    paths = [os.fspath(root / f"{name}{suffix}") for name in cells.columns[image]]
+    y, names = (
+        _encode(cells.columns[label])
+        if isinstance(label, str)
+        else (_zeros_and_ones(cells, labels), tuple(labels))
+    )
+    _check_twice(cells, paths, [*labels, *wanted["group"]])
+    _warn(cells, names)
+    return ImageFiles(np.array(paths), y, np.array(cells.columns[group]) if group else None, names)
+
+
+def _check_twice(cells: Cells, paths: list[str], columns: list[str]) -> None:
+    """Refuse an image with two labels or groups, and warn of those that are listed twice."""
+    first: dict[str, int] = {}
+    twice = []
+    for i, path in enumerate(paths):
+        j = first.setdefault(os.path.normpath(path), i)
+        if j == i:
+            continue
+        twice.append(i)
+        for name in columns:
+            pair = cells.columns[name][j], cells.columns[name][i]
+            if pair[0] != pair[1]:
+                raise ValueError(
+                    f"{cells.path} must give {path} one value of {name!r}. Got {pair[0]!r} in line "
+                    f"{cells.lines[j]} and {pair[1]!r} in line {cells.lines[i]}."
+                )
+    if twice:
+        warnings.warn(
+            f"{cells.path} lists {len(twice)} of its {len(paths)} images more than once, such as "
+            f"{paths[twice[0]]} in line {cells.lines[twice[0]]}.",
+            stacklevel=3,
+        )
+
+
+def _warn(cells: Cells, classes: Sequence[str]) -> None:
+    """Say which blanks were cut off, and which classes may be the same."""
+    if cells.trimmed:
+        line, cell = cells.trimmed[0]
+        warnings.warn(
+            f"{len(cells.trimmed)} cells of {cells.path} begin or end with blanks, which were cut "
+            f"off, such as {cell!r} in line {line}.",
+            stacklevel=3,
+        )
+    spelt: dict[str, str] = {}
+    for name in classes:
+        other = spelt.setdefault(name.casefold(), name)
+        if other != name:
+            warnings.warn(
+                f"{cells.path} has the labels {other!r} and {name!r}, which differ by case only: "
+                "change one if they are the same.",
+                stacklevel=3,
+            )
 
 
 def _encode(labels: list[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Encode labels (n,) and name the classes, in the order of their numbers or names."""
-    whole = all(text.lstrip("-").isdecimal() for text in set(labels))
-    names = sorted(set(labels), key=int if whole else str)
+    whole = all(re.fullmatch("-?[0-9]{1,18}", text) for text in set(labels))
+    # "1" and "01" are as large, and a set has no order
+    names = sorted(set(labels), key=lambda text: (int(text) if whole else 0, text))
     code = {name: i for i, name in enumerate(names)}
     return np.array([code[text] for text in labels], np.int64), tuple(names)
 
 
-def _zeros_and_ones(
-    table: Path, names: list[str], columns: dict[str, list[str]]
-) -> NDArray[np.int64]:
+def _zeros_and_ones(cells: Cells, names: list[str]) -> NDArray[np.int64]:
     values = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
     for name in names:
-        for line, text in enumerate(columns[name], 2):
+        for line, text in zip(cells.lines, cells.columns[name], strict=True):
             if text not in values:
-                _refuse(table, line, name, "0 or 1", repr(text))
-    return np.array([[values[text] for text in columns[name]] for name in names], np.int64).T
-
-
-def _refuse(table: Path, line: int, column: str, what: str, got: str) -> NoReturn:
-    raise ValueError(f"Line {line} of {table} must hold {what} in {column!r}. Got {got} instead.")
+                raise ValueError(
+                    f"Line {line} of {cells.path} must hold 0 or 1 in {name!r}. Got {text!r} "
+                    "instead."
+                )
+    return np.array([[values[text] for text in cells.columns[name]] for name in names], np.int64).T

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import unicodedata
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kmedclf.datasets import _listing
+from kmedclf.datasets._listing import Left, Tree, is_image, is_of_tools
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -17,10 +22,6 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 """What the folders of each split are called, in any case."""
-
-SUFFIXES = frozenset(
-    ".bmp .dcm .dib .dicom .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()
-)
 
 
 class ImageFiles(NamedTuple):
@@ -72,12 +73,20 @@ def load_folder(
         If there is no such folder, or no image in it.
     ValueError
         If ``split`` does not fit the folder, images lie beside the folders of classes, or a path
-        has no group.
+        has no group; or if it cannot be known what the classes or splits are: two folders of one
+        split, one class that holds folders only, one folder in two classes, splits in a class.
+
+    Warns
+    -----
+    UserWarning
+        With a number and an example each, of what is passed over: files that are no images by
+        their name, hidden ones, folders that systems make, such as ``__MACOSX``, masks beside
+        images, links that lead nowhere or round.
 
     Notes
     -----
-    Files that are no images by their name are passed over, as are hidden ones. A file without
-    suffix is one if it begins like DICOM. No image is opened.
+    A file without suffix, or with a number for one, is an image if it begins like DICOM. Links are
+    followed. No image is opened.
 
     Examples
     --------
@@ -94,10 +103,20 @@ def load_folder(
             f"The 'split' parameter of load_folder must for {root} be {given}. Got {split!r} "
             "instead."
         )
-    class_names = sorted({name for one in folders.values() or [root] for name in _classes(one)})
-    found = _classes(folders[split] if split else root)
+    left = Left(root)
+    tree = Tree(left)
+    places: dict[str | None, Path] = dict(folders.items()) or {None: root}
+    classes = {name: _classes(place, tree, name) for name, place in places.items()}
+    if folders:
+        _note_what_is_beside(root, list(folders.values()), left)
+    class_names = sorted({name for one in classes.values() for name in one})
+    _check_names(root, places, classes, class_names)
+    found = classes[split]
     if not found:
-        raise FileNotFoundError(f"There is no folder of images, one a class, in {root}.")
+        raise FileNotFoundError(
+            f"There is no folder of images, one a class, in {places[split]}. {left}".rstrip()
+        )
+    left.warn(stacklevel=2)
     paths, y, groups = [], [], []
     for name in sorted(found):
         paths += [str(path) for path in found[name]]
@@ -129,54 +148,133 @@ def split_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}.")
-    inside = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
-    splits = {
-        split: inside[name]
+    inside = [path for path in sorted(root.iterdir()) if _is_open_folder(path)]
+    found = {
+        split: [path for path in inside if path.name.lower() in names]
         for split, names in SPLIT_NAMES.items()
-        for name in names
-        if name in inside
     }
-    return splits if "train" in splits or len(splits) > 1 else {}
+    splits = {split: paths[0] for split, paths in found.items() if paths}
+    if "train" not in splits and len(splits) < 2:
+        return {}
+    for split, paths in found.items():
+        if len(paths) > 1:
+            raise ValueError(
+                f"{root} must have one folder of the {split!r} split. It has "
+                f"{' and '.join(map(str, paths))}."
+            )
+    return splits
 
 
-def is_image(path: Path) -> bool:
-    """Say whether a file is an image by its name; without suffix, whether it begins like DICOM."""
-    if path.name.startswith(".") or not path.is_file():
-        return False
-    if path.suffix:
-        return path.suffix.lower() in SUFFIXES
-    with path.open("rb") as file:
-        return file.read(132).endswith(b"DICM")
+def find_images(paths: Sequence[Path], say: Callable[[str], object]) -> list[Path]:
+    """List images: files as they are given, folders as the image files in them, sorted.
 
-
-def images_in(folder: Path) -> list[Path]:
-    """List the image files of a folder and of those in it, sorted."""
-    return [path for path in sorted(folder.rglob("*")) if is_image(path)]
-
-
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """List images: files as they are given, folders as the image files in them, sorted."""
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files and folders.
+    say : callable
+        Called with a sentence on what is left out of a folder.
+    """
     found: list[Path] = []
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"There is no file or folder {path}.")
-        images = images_in(path) if path.is_dir() else [path]
+        if not path.is_dir():
+            found.append(path)
+            continue
+        left = Left(path)
+        images = Tree(left).images(path)
         if not images:
-            raise FileNotFoundError(f"There is no image in the folder {path}.")
+            raise FileNotFoundError(f"There is no image in the folder {path}. {left}".rstrip())
+        if text := str(left):
+            say(text)
         found += images
     return found
 
 
-def _classes(folder: Path) -> dict[str, list[Path]]:
+def _is_open_folder(path: Path) -> bool:
+    return path.is_dir() and not is_of_tools(path.name)
+
+
+def _classes(folder: Path, tree: Tree, split: str | None) -> dict[str, list[Path]]:
     """Find the images of each class."""
-    beside = [path for path in sorted(folder.iterdir()) if is_image(path)]
+    inside = sorted(folder.iterdir())
+    beside = [path for path in inside if is_image(path)]
     if beside:
         raise ValueError(
             f"Every image in {folder} must be in the folder of its class. {beside[0].name} is not."
         )
-    folders = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
-    found = {path.name: images_in(path) for path in folders}
-    return {name: images for name, images in found.items() if images}
+    found = {}
+    for path in inside:
+        if _is_open_folder(path):
+            if splits := split_folders(path):
+                raise ValueError(
+                    f"The folders in {folder} must be classes. {path.name} holds splits, "
+                    f"{' and '.join(map(str, splits.values()))}; give one such folder at a time."
+                )
+            images = tree.images(path, f"{split} {path.name}")
+            if images:
+                found[path.name] = images
+            else:
+                tree.left.add(_listing.EMPTY, path)
+        elif path.is_dir():
+            tree.left.add(_listing.HIDDEN_FOLDER, path)
+        elif path.is_symlink() and not path.exists():
+            tree.left.add(_listing.NOWHERE, path)
+    return found
+
+
+def _note_what_is_beside(root: Path, folders: list[Path], left: Left) -> None:
+    """Note folders and images that lie beside folders of splits."""
+    for path in sorted(root.iterdir()):
+        if path.is_dir() and path not in folders:
+            tools = is_of_tools(path.name)
+            left.add(_listing.HIDDEN_FOLDER if tools else _listing.BESIDE, path)
+        elif is_image(path):
+            left.add(_listing.BESIDE_FILE, path)
+
+
+def _check_names(
+    root: Path,
+    places: dict[str | None, Path],
+    classes: dict[str | None, dict[str, list[Path]]],
+    names: list[str],
+) -> None:
+    """Refuse folders that are no classes, and warn of classes that may be one."""
+    first = next(iter(places.values()))
+    lower = {name.lower(): name for name in names}
+    pictures, masks = set(lower) & _listing.IMAGES, set(lower) & _listing.MASKS
+    if pictures and masks:
+        pair = [first / lower[min(kind)] for kind in (pictures, masks)]
+        raise ValueError(
+            f"The folders in {first} must be classes. {pair[0]} and {pair[1]} are not: give a "
+            "folder that has a folder of images for every class."
+        )
+    if len(names) == 1:
+        split = next(split for split, one in classes.items() if one)
+        _check_only_class(root, places[split] / names[0], classes[split][names[0]])
+    spelt: dict[str, str] = {}
+    for name in names:
+        same = unicodedata.normalize("NFC", name).casefold().strip()
+        other = spelt.setdefault(same, name)
+        if other != name:
+            warnings.warn(
+                f"{root} has the classes {other!r} and {name!r}, which differ by case or blanks "
+                "only: rename one if they are the same.",
+                stacklevel=3,
+            )
+
+
+def _check_only_class(root: Path, place: Path, images: list[Path]) -> None:
+    """Refuse a single class all of whose images are in folders in it: one looked too high up."""
+    depth = len(place.parts)
+    within = sorted({path.parts[depth] for path in images if len(path.parts) > depth + 1})
+    if within and all(len(path.parts) > depth + 1 for path in images):
+        inside = " and ".join(str(place / one) for one in within[:2])
+        raise ValueError(
+            f"{root} must hold a folder of images for every class. It holds one, {place}, with "
+            f"{inside} in it: give {place} if these are the classes or splits."
+        )
 
 
 def _group(path: Path, below: Path, pattern: str) -> str:

@@ -192,6 +192,11 @@ def _classes(
     path: Path, labels: list[NDArray[np.int64]], named: bool
 ) -> tuple[Task, tuple[str, ...]]:
     """Tell the task and the class names of a file from its labels and its own list of names."""
+    if len({y.shape[1:] for y in labels}) > 1:
+        raise ValueError(
+            f"The labels in {path} must be of one kind in all splits. Got the shapes "
+            f"{', '.join(str(y.shape) for y in labels)} instead."
+        )
     if labels[0].ndim == 2:
         task: Task = "multilabel"
         needed = labels[0].shape[1]
@@ -201,7 +206,9 @@ def _classes(
         needed = int(values.max(initial=-1)) + 1
         found = [str(value) for value in values]
     if named:
-        found = [str(name) for name in _npz.read_array(path, "class_names")]
+        names = _npz.read_array(path, "class_names").ravel()
+        with _npz.explained(path):  # characters beyond Unicode
+            found = [str(name) for name in names]
         if len(found) < needed:
             raise ValueError(
                 f"'class_names' in {path} must name {needed} classes. Got {len(found)} instead."

@@ -22,6 +22,15 @@ _TOP = ("estimator", "subset", "stages", "parameters")
 _RANGE = ("low", "high", "type", "scale")
 
 
+MOST_BYTES = 1 << 20
+"""Largest file; the largest that comes with the package has a few kilobytes."""
+
+MOST_VALUES, DEEPEST = 20_000, 20
+"""Values of a file, each counted as often as aliases repeat it, and how deep they may be nested."""
+
+LONGEST_MESSAGE = 1000
+
+
 class _Loader(yaml.SafeLoader):
     """YAML's safe loader, but ``1e-3`` is a number as in YAML 1.2, not a string."""
 
@@ -93,28 +102,89 @@ class _Reader:
         self.cls: type = object
         self.known: list[str] = []
         self.seen: dict[str, tuple[int, yaml.Node]] = {}  # line and stage, by parameter
+        text = self.text()
         try:
-            self.loader = _Loader(path.read_text(encoding="utf-8"))
+            self.check_size(text)
+            self.loader = _Loader(text)
             self.root = self.loader.get_single_node()
-        except yaml.MarkedYAMLError as error:
+        except yaml.YAMLError as error:
             self.refuse(error)
 
-    def refuse(self, error: yaml.MarkedYAMLError) -> NoReturn:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+    def text(self) -> str:
+        """Read the file, if it is one and not too large."""
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError(f"{self.path} must be a file. It is none.")
+        with self.path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"{self.path} must have at most {MOST_BYTES:,} bytes. It has more.")
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError(f"{self.path} must be text in UTF-8. It is not.") from None
+
+    def check_size(self, text: str) -> None:
+        """Count values, without making any: a few lines of aliases stand for billions."""
+        anchors: dict[str, int] = {}
+        open_ones: list[tuple[str | None, int]] = []
+        total = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            line = event.start_mark.line + 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_ones.append((event.anchor, total))
+                total += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                anchor, before = open_ones.pop()
+                if anchor:
+                    anchors[anchor] = total - before
+            elif isinstance(event, yaml.ScalarEvent):
+                total += 1
+                if event.anchor:
+                    anchors[event.anchor] = 1
+            elif isinstance(event, yaml.AliasEvent):
+                if event.anchor in {anchor for anchor, _ in open_ones}:
+                    raise ValueError(
+                        f"{self.path}, line {line}: a value must not hold itself. "
+                        f"Got *{event.anchor} in it."
+                    )
+                total += anchors.get(event.anchor, 1)
+            if total > MOST_VALUES or len(open_ones) > DEEPEST:
+                raise ValueError(
+                    f"{self.path}, line {line}: the file must hold at most {MOST_VALUES:,} values, "
+                    f"nested at most {DEEPEST} deep. It holds more."
+                )
+
+    def refuse(self, error: yaml.YAMLError) -> NoReturn:
+        mark = getattr(error, "problem_mark", None)
+        reason = getattr(error, "problem", None) or getattr(error, "reason", None)
+        reason = str(reason or type(error).__name__)[:LONGEST_MESSAGE]
         raise ValueError(
-            f"{self.path}, line {line}: the file must be YAML. Got a part that is not: "
-            f"{error.problem}."
+            f"{self.path}, line {mark.line + 1 if mark else 1}: the file must be YAML. Got a part "
+            f"that is not: {' '.join(reason.split())}."
         ) from error
 
     def fail(self, node: yaml.Node | None, text: str) -> NoReturn:
         line = node.start_mark.line + 1 if node else 1
+        text = " ".join(text.split())
+        if len(text) > LONGEST_MESSAGE:
+            text = f"{text[:LONGEST_MESSAGE]} ..."
         raise ValueError(f"{self.path}, line {line}: {text}")
 
     def value(self, node: yaml.Node) -> Any:
         try:
-            return _tuples(self.loader.construct_object(node, deep=True))
-        except yaml.MarkedYAMLError as error:
+            value = _tuples(self.loader.construct_object(node, deep=True))
+        except yaml.YAMLError as error:
             self.refuse(error)
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            # a date of month 13, a number of 5,000 digits
+            self.fail(node, f"the value must be one that YAML knows. Got one that is not: {error}.")
+        if not _is_plain(value):
+            self.fail(
+                node,
+                "the value must be made of numbers of up to 64 bits, text, lists and mappings. Got "
+                f"{type(value).__name__} instead.",
+            )
+        return value
 
     def mapping(
         self, node: yaml.Node | None, what: str, keys: tuple[str, ...] = ()
@@ -165,7 +235,7 @@ class _Reader:
             self.fail(self.root, f"'estimator' must name one of {names}. Got none.")
         node = top["estimator"][1]
         name = self.value(node)
-        if name not in classes:
+        if not isinstance(name, str) or name not in classes:
             near = suggest(str(name), classes)
             self.fail(node, f"'estimator' must be one of {names}. Got {name!r} instead{near}")
         return classes[name]
@@ -244,6 +314,17 @@ class _Reader:
             self.fail(node, str(error))
         if isinstance(value, float) and not math.isfinite(value):
             self.fail(node, f"{name!r} must be finite. Got {value} instead.")
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether a value is none of YAML's sets, bytes, dates and huge numbers."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return -(2**63) <= value < 2**63
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, [*value, *value.values()]))
+    return value is None or isinstance(value, bool | float | str)
 
 
 def _tuples(value: Any) -> Any:
