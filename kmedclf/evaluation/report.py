@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from kmedclf.evaluation.curves import curve_of
+from kmedclf.evaluation.honesty import warnings_of
 from kmedclf.evaluation.plain import Stored, from_plain, to_plain
 
 FORMAT = 1
@@ -189,6 +190,11 @@ class Report(Stored):
         """Rank of each image's true class among its probabilities (n,), from 1."""
         return true_ranks(self.proba, self.true_index)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before the scores: one class predicted always, few images."""
+        return warnings_of(self)
+
     def truth(self, index: int) -> np.ndarray:
         """Say which images are of a class, bool (n,)."""
         return np.asarray(self.true_index == index)
@@ -270,8 +276,34 @@ def restored(
 
 def score_lines(report: Any) -> list[str]:
     """Write the number of images and the headline numbers of a report of either kind."""
-    lines = [f"{report.n} images; {report.confidence:.0%} bootstrap intervals", ""]
-    return lines + [f"{SCORES[name]:27} {value}" for name, value in report.scores.items()]
+    lines = ["; ".join(filter(None, (_images(report.n), interval_words(report)))), ""]
+    lines += [f"{SCORES[name]:27} {value}" for name, value in report.scores.items()]
+    return lines + ["", *report.warnings] if report.warnings else lines
+
+
+def interval_words(report: Any) -> str:
+    """Say what the intervals of a report, or of a comparison, are; nothing where it has none."""
+    if not any(one.low is not None for one in estimates_of(report)):
+        return ""
+    return f"{percent(report.confidence)} bootstrap intervals"
+
+
+def estimates_of(found: Any) -> list[Estimate]:
+    """List every estimate of a report of either kind, or of a comparison."""
+    if hasattr(found, "models"):
+        listed = [score for one in found.models for score in one.scores.values()]
+        return listed + [one.difference for one in found.pairs]
+    of_classes = [value for one in found.per_class for value in one if isinstance(value, Estimate)]
+    return [*found.scores.values(), *of_classes]
+
+
+def percent(share: float) -> str:
+    """Write a share as per cent, with as many digits as it has: "95 %", "97.5 %", "99.9 %"."""
+    return f"{100 * share:.6g} %"
+
+
+def _images(n: int) -> str:
+    return "1 image" if n == 1 else f"{n} images"
 
 
 def true_ranks(proba: np.ndarray, true_index: np.ndarray) -> np.ndarray:
