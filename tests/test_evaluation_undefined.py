@@ -1,5 +1,6 @@
 """Scores of small and awkward sets: as scikit-learn has them, or undefined and said to be so."""
 
+import itertools
 import json
 import warnings
 
@@ -105,7 +106,7 @@ def expected_of_classes(y, proba, pred, weight, positive):
             )
     edges = np.linspace(0, 1, 16)
     sure = shares[np.arange(len(y)), pred]
-    inside = [(sure > low) & (sure <= high) for low, high in zip(edges, edges[1:], strict=False)]
+    inside = [(sure > low) & (sure <= high) for low, high in itertools.pairwise(edges)]
     gaps = [abs(np.sum((given * (sure - (y == pred)))[one])) for one in inside]
     found["ece"] = sum(gaps) / given.sum()
     if positive is not None:
@@ -206,7 +207,6 @@ def test_every_score_is_scikit_learns_or_undefined_and_said_to_be(several):
 
 def test_every_registered_score_is_of_one_kind_of_report():
     """The property above compares all scores of a report; together they are all there are."""
-    y, proba, _ = awkward(1, False)
     two = evaluate_predictions([0, 1], [[0.9, 0.1], [0.2, 0.8]], pos_label=1, n_bootstrap=0)
     labels = evaluate_predictions([[0, 1]], [[0.9, 0.1]], n_bootstrap=0)
     assert {*two.scores, *labels.scores} == set(SCORES)

@@ -59,8 +59,7 @@ class Outcome:
         """Sort by true class, then predicted class, then everything else."""
         given = proba if given is None else given
         order = np.lexsort((weight, *given.T, pred, true))
-        sorted_by_content = (one[order] for one in (true, pred, proba, weight, given))
-        return cls(*sorted_by_content, positive)
+        return cls(true[order], pred[order], proba[order], weight[order], given[order], positive)
 
     @property
     def k(self) -> int:

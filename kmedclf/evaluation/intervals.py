@@ -8,7 +8,6 @@ import numpy as np
 
 from kmedclf.evaluation.report import SCORES, Estimate
 
-
 MOST_UNDEFINED = 0.5
 """Share of the resamples that may leave a score undefined that is to have an interval."""
 

@@ -146,8 +146,8 @@ class _Label:
         total, support = every[-1], having[-1]
         predicted, hits = total - every[self.cut], support - having[self.own_cut]
         rejected = every[self.cut] - having[self.own_cut]
-        # Pairs of an image with it and a less probable one without, ties counting half. The sums run
-        # in one order, so that what no image is left in is exactly 0, and 0 / 0 is NaN
+        # Pairs of an image with it and a less probable one without, ties counting half. The sums
+        # run in one order, so that what no image is left in is exactly 0, and 0 / 0 is NaN
         below = every[self.lower] - having[self.own_lower]
         below += every[self.not_higher] - having[self.own_not_higher]
         wins = np.einsum("ij,ij->j", own, below) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,7 +23,9 @@ from kmedclf.evaluation.compare import Comparison, amount, p_text
 from kmedclf.evaluation.label_report import MultilabelReport
 from kmedclf.evaluation.pictures import thumbnail
 from kmedclf.evaluation.report import SCORES, Estimate, Report
+from kmedclf.evaluation.sharing import file_names, without_folders
 from kmedclf.evaluation.style import height, quiet_about_glyphs, styled
+from kmedclf.evaluation.wording import brackets, count
 from kmedclf.files import written_beside
 
 SIDE = 64
@@ -30,6 +34,8 @@ RIGHT = 20
 """Right predictions shown of each class: those it was least sure of."""
 TOP = 5
 """Probabilities shown of an image, besides that of its true class."""
+SHADES = 50
+"""Shades of the confusion matrix."""
 EXPLAINED = 4
 """Right, and wrong, predictions that Grad-CAM explains."""
 
@@ -82,7 +88,7 @@ def write_page(
             f"The 'X' parameter of write_page must hold the {report.n} images of the report. "
             f"Got {len(X)} instead."
         )
-    lists = [("Parameters", flat(parameters)), ("Environment", flat(environment))]
+    lists = [("Parameters", _shown(parameters)), ("Environment", _shown(environment))]
     if isinstance(report, MultilabelReport):
         from kmedclf.evaluation.page_of_labels import values
 
@@ -101,6 +107,7 @@ def write_page(
         lists=lists,
         browser=None if X is None else _browser(report, X, image_shape),
         right=RIGHT,
+        shades=SHADES,
     )
 
 
@@ -129,9 +136,49 @@ def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["estimate"] = _split
-    text = environment.get_template(template).render(**values)
+    environment.globals.update(brackets=brackets, count=count, without_folders=without_folders)
+    parts = {
+        "style": _asset("page.css") + _shades(),
+        "script": _asset("page.js"),
+    }
+    policy = _policy(**parts)
+    safe = {name: Markup(text) for name, text in parts.items()}
+    text = environment.get_template(template).render(
+        page=template.removesuffix(".html"), policy=policy, **safe, **values
+    )
     with written_beside(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        # Names of files need not be text: what is none becomes a question mark
+        beside.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _asset(name: str) -> str:
+    """Read a file of ours that goes into every page."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _shades() -> str:
+    """Write the style of the confusion matrix' cells: as rules, for a policy without attributes."""
+    alphas = [0.06 + 0.69 * i / SHADES for i in range(SHADES + 1)]
+    rules = [
+        f".matrix .shade{i} {{ background: rgba(0,114,178,{a:.3f}); }}"
+        for i, a in enumerate(alphas)
+    ]
+    return "\n".join(rules)
+
+
+def _policy(style: str, script: str) -> Markup:
+    """Write the policy of a page: our style and our script run, known by hash, and nothing else.
+
+    An element or attribute that a name smuggled in would be another text, and have another hash.
+    """
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(one.encode()).digest()).decode("ascii")
+        for one in (style, script)
+    )
+    return Markup(
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style_hash}'; "
+        f"script-src 'sha256-{script_hash}'; base-uri 'none'; form-action 'none'"
+    )
 
 
 def _split(one: Estimate) -> tuple[str, str]:
@@ -140,17 +187,24 @@ def _split(one: Estimate) -> tuple[str, str]:
     return number, interval
 
 
-def flat(values: Mapping[str, Any] | None, prefix: str = "") -> list[tuple[str, str]]:
+def flat(
+    values: Mapping[str, Any] | None, prefix: str = "", text: Callable[[Any], str] = str
+) -> list[tuple[str, str]]:
     """List nested values as pairs of a dotted name and text."""
     pairs: list[tuple[str, str]] = []
     for name, value in (values or {}).items():
         if isinstance(value, Mapping):
-            pairs += flat(value, f"{prefix}{name}.")
+            pairs += flat(value, f"{prefix}{name}.", text)
         elif isinstance(value, list | tuple):
-            pairs.append((f"{prefix}{name}", ", ".join(map(str, value))))
+            pairs.append((f"{prefix}{name}", ", ".join(map(text, value))))
         else:
-            pairs.append((f"{prefix}{name}", str(value)))
+            pairs.append((f"{prefix}{name}", text(value)))
     return pairs
+
+
+def _shown(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """List nested values as a page may show them: without the folders of this machine."""
+    return flat(values, text=without_folders)
 
 
 def _rates(report: Report) -> np.ndarray:
@@ -246,15 +300,20 @@ def _browser(
     -------
     dict
         "names" of the classes, and "cells": for each "true,predicted" a list of images, each as
-        its number, its picture as base64 of WebP, and pairs of class and probability.
+        its number, its picture as base64 of WebP, pairs of class and probability, and the name of
+        its file, if it is one.
     """
+    files = file_names(X)
     sure = report.proba[np.arange(report.n), report.pred_index]
     cells: dict[str, list[Any]] = {}
     for i, j in zip(*np.nonzero(report.confusion), strict=True):
         inside = np.flatnonzero((report.true_index == i) & (report.pred_index == j))
         order = np.argsort(sure[inside], kind="stable")
         shown = inside[order][:RIGHT] if i == j else inside[order[::-1]]  # surest mistakes first
-        cells[f"{i},{j}"] = [_entry(report, X, int(index), image_shape) for index in shown]
+        cells[f"{i},{j}"] = [
+            [*_entry(report, X, int(index), image_shape), *([files[index]] if files else [])]
+            for index in shown
+        ]
     return {"names": list(report.class_names), "cells": cells}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from kmedclf.evaluation.curves import curve_of
 from kmedclf.evaluation.honesty import warnings_of
 from kmedclf.evaluation.plain import Stored, from_plain, to_plain
+from kmedclf.evaluation.wording import count, interval_words
 
 FORMAT = 1
 
@@ -276,34 +277,9 @@ def restored(
 
 def score_lines(report: Any) -> list[str]:
     """Write the number of images and the headline numbers of a report of either kind."""
-    lines = ["; ".join(filter(None, (_images(report.n), interval_words(report)))), ""]
-    lines += [f"{SCORES[name]:27} {value}" for name, value in report.scores.items()]
-    return lines + ["", *report.warnings] if report.warnings else lines
-
-
-def interval_words(report: Any) -> str:
-    """Say what the intervals of a report, or of a comparison, are; nothing where it has none."""
-    if not any(one.low is not None for one in estimates_of(report)):
-        return ""
-    return f"{percent(report.confidence)} bootstrap intervals"
-
-
-def estimates_of(found: Any) -> list[Estimate]:
-    """List every estimate of a report of either kind, or of a comparison."""
-    if hasattr(found, "models"):
-        listed = [score for one in found.models for score in one.scores.values()]
-        return listed + [one.difference for one in found.pairs]
-    of_classes = [value for one in found.per_class for value in one if isinstance(value, Estimate)]
-    return [*found.scores.values(), *of_classes]
-
-
-def percent(share: float) -> str:
-    """Write a share as per cent, with as many digits as it has: "95 %", "97.5 %", "99.9 %"."""
-    return f"{100 * share:.6g} %"
-
-
-def _images(n: int) -> str:
-    return "1 image" if n == 1 else f"{n} images"
+    title = "; ".join(filter(None, (count(report.n, "image"), interval_words(report))))
+    lines = [title, "", *(f"{SCORES[name]:27} {value}" for name, value in report.scores.items())]
+    return [*lines, "", *report.warnings] if report.warnings else lines
 
 
 def true_ranks(proba: np.ndarray, true_index: np.ndarray) -> np.ndarray:

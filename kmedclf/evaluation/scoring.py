@@ -18,7 +18,6 @@ from kmedclf.evaluation.bootstrap import BINS, Outcome, bin_index
 from kmedclf.evaluation.intervals import Intervals
 from kmedclf.evaluation.report import SCORES, Bin, Certainty, ClassScores, Estimate
 
-
 WEIGHTED = (
     "Scores are weighted by sample_weight; counts, curves, ranks and confidences are of images."
 )
