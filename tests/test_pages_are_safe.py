@@ -61,25 +61,32 @@ class Parsed(html.parser.HTMLParser):
         return {name: values for name, *values in parts}
 
 
-@pytest.fixture(scope="module", params=pages.PAGES)
-def hostile(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def every(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "NAMES", HOSTILE)
-        yield Parsed(pages.PAGES[request.param](tmp_path_factory.mktemp("page")))
+        made = {
+            name: Parsed(make(tmp_path_factory.mktemp("page")))
+            for name, make in pages.PAGES.items()
+        }
+    return made
 
 
-def test_every_template_is_among_the_pages(tmp_path):
+@pytest.fixture(params=pages.PAGES)
+def hostile(request, every):
+    return every[request.param]
+
+
+def test_every_template_is_among_the_pages(every):
     folder = Path(page_module.__file__).parent
     templates = {
         path.stem
         for path in folder.glob("*.html")
         if 'extends "base.html"' in path.read_text(encoding="utf-8")
     }
-    found = set()
-    for name, make in pages.PAGES.items():
-        (tmp_path / name).mkdir()
-        elements = Parsed(make(tmp_path / name)).elements
-        found |= {attrs["class"] for tag, attrs in elements if tag == "main"}
+    found = {
+        attrs["class"] for one in every.values() for tag, attrs in one.elements if tag == "main"
+    }
     assert found == templates
 
 

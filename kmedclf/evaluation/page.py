@@ -23,9 +23,10 @@ from kmedclf.evaluation.compare import Comparison, amount, p_text
 from kmedclf.evaluation.label_report import MultilabelReport
 from kmedclf.evaluation.pictures import thumbnail
 from kmedclf.evaluation.report import SCORES, Estimate, Report
+from kmedclf.evaluation.scoring import WEIGHTED
 from kmedclf.evaluation.sharing import file_names, without_folders
 from kmedclf.evaluation.style import height, quiet_about_glyphs, styled
-from kmedclf.evaluation.wording import brackets, count
+from kmedclf.evaluation.wording import brackets, count, epochs_of
 from kmedclf.files import written_beside
 
 SIDE = 64
@@ -51,6 +52,7 @@ def write_page(
     parameters: Mapping[str, Any] | None = None,
     environment: Mapping[str, Any] | None = None,
     title: str = "Report",
+    note: str = "",
     image_shape: Sequence[int] | None = None,
 ) -> None:
     """Write a report as one HTML file.
@@ -72,9 +74,12 @@ def write_page(
     best_epoch : int, optional
         ``best_epoch_`` of the estimator.
     parameters, environment : mapping, optional
-        To be listed; nested ones as "outer.inner".
+        To be listed; nested ones as "outer.inner", and paths as names of files. Parameters as
+        `kmedclf.recipes.parameters` gives them also say whether the best epoch's weights were kept.
     title : str, default="Report"
         Heading.
+    note : str, default=""
+        What to know of the images, below the heading.
     image_shape : sequence of int, optional
         Shape of flat images.
 
@@ -92,18 +97,22 @@ def write_page(
     if isinstance(report, MultilabelReport):
         from kmedclf.evaluation.page_of_labels import values
 
-        shown = values(report, X, model, history, best_epoch)
-        render(path, "labels.html", title=title, lists=lists, **shown)
+        curves = training(history, best_epoch, parameters)
+        shown = values(report, X, model, curves)
+        render(path, "labels.html", title=title, note=note, lists=lists, **shown)
         return
     render(
         path,
         "report.html",
         title=title,
+        note=note,
         report=report,
         headline=[(SCORES[name], report.scores[name]) for name in report.headline],
         scores=[(SCORES[name], one) for name, one in report.scores.items()],
         rates=_rates(report),
-        figures=training(history, best_epoch) + _figures(report) + _explained(model, report, X),
+        figures=training(history, best_epoch, parameters)
+        + _figures(report)
+        + _explained(model, report, X),
         lists=lists,
         browser=None if X is None else _browser(report, X, image_shape),
         right=RIGHT,
@@ -118,12 +127,20 @@ def render_comparison(path: str | os.PathLike[str], comparison: Comparison, titl
 
 def comparison_values(comparison: Comparison) -> dict[str, Any]:
     """Give what the tables and the chart of a comparison need in a template."""
-    rows = len(comparison.models) + len(comparison.published)
+    models = comparison.models
+    rows = len(models) + len(comparison.published)
     return {
         "comparison": comparison,
-        "titles": SCORES,
         "amount": amount,
         "p_text": p_text,
+        "titles": SCORES,
+        "alt": "Accuracy of each model"
+        + (
+            " with its interval"
+            if any(o.scores["accuracy"].low is not None for o in models)
+            else ""
+        )
+        + (", and published accuracies." if comparison.published else "."),
         "image": png(lambda fig: accuracies(comparison, ax=fig.add_subplot()), (7, height(rows))),
     }
 
@@ -214,13 +231,27 @@ def _rates(report: Report) -> np.ndarray:
 
 
 def training(
-    history: Mapping[str, Sequence[float]] | None, best_epoch: int | None
+    history: Mapping[str, Sequence[float]] | None,
+    best_epoch: int | None,
+    used: Mapping[str, Any] | None,
 ) -> list[tuple[str, str, str]]:
-    """Draw the curves of a training, if there are any."""
+    """Draw the curves of a training, if there are any, and say what they are of."""
     if not history:
         return []
+    known = {"early_stopping", "restore_best", "monitor"} <= (used or {}).keys()
+    epochs = epochs_of(history, best_epoch, used if known else None)
+    where = "training and validation" if epochs.validated else "training"
+    words = f"Accuracy and loss in {where}, epoch by epoch: {epochs}."
+    if not epochs.validated and any(name.startswith("val_") for name in history):
+        words += " Validation is left out: it does not have all epochs."
     image = png(lambda fig: charts.history(history, best_epoch=best_epoch, fig=fig), (8, 3))
-    return [("Training", "Accuracy and loss in training and validation, epoch by epoch.", image)]
+    return [("Training", words, image)]
+
+
+def with_intervals(report: Report | MultilabelReport, words: str, score: str) -> str:
+    """End a sentence about a chart of one score of each class."""
+    several = any(getattr(one, score).low is not None for one in report.per_class)
+    return f"{words}, with intervals." if several else f"{words}."
 
 
 def _figures(report: Report) -> list[tuple[str, str, str]]:
@@ -228,7 +259,8 @@ def _figures(report: Report) -> list[tuple[str, str, str]]:
     figures = []
     wanted: list[tuple[str, str, Callable[..., Axes], tuple[float, float]]] = [
         (
-            "Recall of each class", "Share of each class that was recognised, with intervals.",
+            "Recall of each class",
+            with_intervals(report, "Share of each class that was recognised", "recall"),
             charts_of_report.per_class, (6, height(len(report.classes), 0.28)),
         ),
         (
@@ -242,14 +274,25 @@ def _figures(report: Report) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
     if report.scores["auc_macro"].value is not None:
         curves = charts_of_report.roc, charts_of_report.precision_recall
+        of = curves_of(report, "class")
         wanted += [
-            ("ROC", "Sensitivity against false alarms, class by class.", curves[0], (6.2, 3.6)),
-            ("Precision and recall", "Precision against recall, class by class.", curves[1],
-             (6.2, 3.6)),
+            ("ROC", f"Sensitivity against false alarms, {of}.", curves[0], (6.2, 3.6)),
+            ("Precision and recall", f"Precision against recall, {of}.", curves[1], (6.2, 3.6)),
         ]  # fmt: skip
     for title, words, draw, size in wanted:
         figures.append((title, words, png(partial(alone, draw, report), size)))
     return figures
+
+
+def curves_of(report: Report | MultilabelReport, kind: str) -> str:
+    """Say which classes, or labels, the curves of a report are of."""
+    n = sum(one.auc.value is not None for one in report.per_class)
+    weightless = ", every image counting once" if WEIGHTED in report.notes else ""
+    if isinstance(report, Report) and len(report.classes) == 2:
+        column = 1 if report.pos_label is None else report.classes.index(report.pos_label)
+        return f"of {report.class_names[column]}{weightless}"
+    coloured = f", the four of lowest AUC in colour and all {n} in grey" if n > 8 else ""
+    return f"{kind} by {kind}{coloured}{weightless}"
 
 
 def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]:
@@ -263,16 +306,29 @@ def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]
     firsts = np.sort(np.unique(report.true_index[sure], return_index=True)[1])  # one of a class
     figures = []
     for kind, words, indices in (
-        ("right", "in the surest of some classes", sure[firsts][:EXPLAINED].tolist()),
-        ("wrong", "in the surest ones", report.surest_mistakes(EXPLAINED)),
+        ("right", "the surest of each of these classes", sure[firsts][:EXPLAINED].tolist()),
+        ("wrong", "the surest of all", report.surest_mistakes(EXPLAINED)),
     ):
         if indices:
             size = (1.5 * len(indices), 3.3 if kind == "right" else 4.95)
             draw = partial(explanations, model, report, X, indices=indices)
             image = png(lambda fig, draw=draw: draw(fig=fig), size)  # type: ignore[misc]
-            words = f"What speaks for a class is bright, {words}; without colour nothing does."
+            words = f"{words.capitalize()}. {cam_words(model, 'class')}"
             figures.append((f"Grad-CAM, {kind} predictions", words, image))
     return figures
+
+
+def cam_words(model: Any, kind: str) -> str:
+    """Say what the maps of a network show, and what they do not."""
+    from kmedclf.evaluation.gradcam import n_convolutions
+
+    words = (
+        f"Bright is where features lie that raise the score of the {kind}, each map up to its own "
+        "maximum. This is no proof of what the prediction rests on."
+    )
+    if n_convolutions(model) > 1:
+        return words
+    return f"{words} Features of a single convolution are edges and areas, the background's too."
 
 
 def alone(draw: Callable[..., Axes], report: Any, fig: Figure) -> None:
