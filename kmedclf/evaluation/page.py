@@ -127,19 +127,15 @@ def render_comparison(path: str | os.PathLike[str], comparison: Comparison, titl
 
 def comparison_values(comparison: Comparison) -> dict[str, Any]:
     """Give what the tables and the chart of a comparison need in a template."""
-    models = comparison.models
-    rows = len(models) + len(comparison.published)
+    rows = len(comparison.models) + len(comparison.published)
+    has_interval = any(one.scores["accuracy"].low is not None for one in comparison.models)
     return {
         "comparison": comparison,
         "amount": amount,
         "p_text": p_text,
         "titles": SCORES,
         "alt": "Accuracy of each model"
-        + (
-            " with its interval"
-            if any(o.scores["accuracy"].low is not None for o in models)
-            else ""
-        )
+        + (" with its interval" if has_interval else "")
         + (", and published accuracies." if comparison.published else "."),
         "image": png(lambda fig: accuracies(comparison, ax=fig.add_subplot()), (7, height(rows))),
     }

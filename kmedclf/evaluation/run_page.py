@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kmedclf import runs
 from kmedclf.evaluation.label_report import AnyReport, read_report_file
 from kmedclf.evaluation.page import write_page
@@ -24,6 +26,48 @@ def read_report(folder: str | os.PathLike[str], split: str) -> AnyReport:
     return read_report_file(path)
 
 
+def scored_data(folder: str | os.PathLike[str], split: str) -> dict[str, Any]:
+    """Read what the data were that a report is of: after 'kmedclf evaluate', others than trained.
+
+    Empty of a report that does not say it.
+    """
+    path = Path(folder, f"evaluation-{split}.json")
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("data") or {}
+    return data
+
+
+def _check_same(
+    folder: Any, split: str, report: AnyReport, scored: dict[str, Any], data: runs.Data
+) -> str:
+    """Refuse images that a report is not of; of those that may be, give the words to say so."""
+    y = np.asarray(data.splits[split][1])
+    if len(y) != report.n or not _same_labels(report, data, y):
+        raise ValueError(
+            f"--data must be the {report.n:,} images that evaluation-{split}.json in {folder} is "
+            f"of, {scored['name']}. Got {len(y):,} of {data.description['name']} with other labels."
+        )
+    own, shown = scored.get("sha256"), data.description.get("sha256")
+    if own == shown or data.description == scored:
+        return ""
+    return (
+        "The images shown have the labels of those that were scored, in their order, but come "
+        f"from other files ({data.description['name']}): they may not be the same."
+    )
+
+
+def _same_labels(report: AnyReport, data: runs.Data, y: np.ndarray) -> bool:
+    if y.ndim > 1:
+        names = list(data.class_names)
+        if set(names) == set(report.class_names):
+            y = y[:, [names.index(name) for name in report.class_names]]
+        return np.array_equal(y, report.y_true)
+    found, code = np.unique(y, return_inverse=True)
+    names = data.names_of(found.tolist())
+    own = [report.class_names[i] for i in report.true_index]
+    labels = list(map(str, report.y_true.tolist()))
+    return [names[i] for i in code] == own or list(map(str, y.tolist())) == labels
+
+
 def write_run_page(
     folder: str | os.PathLike[str],
     *,
@@ -39,7 +83,7 @@ def write_run_page(
     folder : path-like
         What `kmedclf.runs.train` wrote, or a model's file, which needs ``data``.
     data : Data or str, optional
-        The images, or where they are; where they were in training by default.
+        The images, or where they are; where they were when they were scored by default.
     split : {"train", "val", "test"}, default="test"
         On which images; the run must hold an evaluation on them.
     out : path-like, optional
@@ -54,15 +98,20 @@ def write_run_page(
     """
     if Path(folder).is_file():
         return _write_model_page(Path(folder), data, split, out, explain)
-    report = read_report(folder, split)
+    report, scored = read_report(folder, split), scored_data(folder, split)
     parameters, history, environment = (
         json.loads(Path(folder, f"{name}.json").read_text(encoding="utf-8"))
         for name in ("parameters", "history", "environment")
     )
+    trained = environment["data"]
+    scored = scored or trained
     if not isinstance(data, runs.Data):
-        source = data or environment["data"]["source"]
+        source = data or scored["source"]
         groups = runs.groups_of(folder, source, split)
-        data = runs.read_data(source, environment["data"]["size"], split, groups)
+        data = runs.read_data(source, scored["size"], split, groups)
+    note = _check_same(folder, split, report, scored, data)
+    if scored.get("sha256") != trained.get("sha256") or scored["name"] != trained["name"]:
+        environment = {**environment, "scored_on": scored}
     target = Path(folder, "report.html") if out is None else Path(out)
     write_page(
         target,
@@ -73,7 +122,8 @@ def write_run_page(
         best_epoch=history["best_epoch"],
         parameters=parameters["used"],
         environment=environment,
-        title=f"{parameters['estimator']} on {environment['data']['name']}, {split} split",
+        title=f"{parameters['estimator']} on {scored['name']}, {split} split",
+        note=note,
     )
     return target
 
