@@ -140,20 +140,13 @@ def _section(
     return Section(
         title=title,
         method=(
-            " ".join(
-                filter(
-                    None,
-                    (
-                        _capital(words_of.each(words_of.loss, ests)) + ";",
-                        words_of.each(lambda one: _optimizer(one), ests) + ";",
-                        words_of.each(words_of.batches, ests) + ".",
-                        words_of.each(words_of.augmentation, ests),
-                        words_of.each(words_of.stopping, ests),
-                        words_of.each(lambda one: words_of.validation(one, lab.data), ests),
-                        choices if own else "",
-                        f"{named}'s start: {words_of.start(run.estimator)}.",
-                    ),
-                )
+            words_of.sentences(
+                "; ".join(words_of.each(one, ests) for one in (words_of.loss, _optimizer))
+                + f"; {words_of.each(words_of.batches, ests)}.",
+                words_of.each(words_of.augmentation, ests),
+                words_of.each(lambda one: words_of.stopping(one, lab.data), ests),
+                choices if own else "",
+                f"{named}'s start: {words_of.start(run.estimator)}.",
             )
         ),
         findings=[
@@ -176,10 +169,14 @@ def _chosen(made: dict[str, tuple[dict[str, Any], runs.Run]], best: str) -> str:
     found = [_worth(one)[0] for _, one in made.values()]
     first = ", the first of equals" if found.count(max(found)) > 1 else ""
     most = max(one.reports["test"].accuracy for _, one in made.values())
-    return (
-        f"Best of {len(made)} rows by {by}{first}: {best}, test accuracy {accuracy}. Chosen on the "
-        f"test images the best would be {most:.3f}, too good by what is luck."
-    )
+    words = f"Best of {len(made)} rows by {by}{first}: {best}, test accuracy {accuracy}. "
+    if most > made[best][1].reports["test"].accuracy:
+        words += (
+            f"Chosen on the test images the best would be {most:.3f}, too good by what is luck."
+        )
+    else:
+        words += "No other row is better on the test images."
+    return words
 
 
 def _worth(run: runs.Run) -> tuple[float, str]:
@@ -200,10 +197,6 @@ def _best(made: dict[str, tuple[dict[str, Any], runs.Run]]) -> str:
 def _optimizer(est: Any) -> str:
     """Name the optimizer alone: learning rates are in the table."""
     return str(recipes.parameters(est)["optimizer"])
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _confidence(run: runs.Run) -> list[str]:

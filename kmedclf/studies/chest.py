@@ -70,18 +70,9 @@ def approaches(lab: Lab) -> Section:
         title="Three approaches",
         method=(
             f"{_networks(made)}\n\n"
-            + " ".join(
-                filter(
-                    None,
-                    (
-                        f"{_capital(words_of.each(words_of.loss, ests))};",
-                        f"{words_of.each(lambda one: words_of.optimizer(one, lab.data), ests)};",
-                        f"{words_of.each(words_of.batches, ests)}.",
-                        words_of.each(words_of.augmentation, ests),
-                        words_of.each(words_of.stopping, ests),
-                        words_of.each(lambda one: words_of.validation(one, lab.data), ests),
-                    ),
-                )
+            + words_of.sentences(
+                words_of.shared(ests, lab.data),
+                words_of.each(lambda one: words_of.stopping(one, lab.data), ests),
             )
             + " In the report the transformer was pretrained."
         ),
@@ -108,10 +99,6 @@ def _networks(made: dict[str, runs.Run]) -> str:
         f"{baseline.global_pooling} over the image; resnet: ResNet-{resnet.depth}; vit: a vision "
         f"transformer of {vit.num_layers} layers; {', '.join(starts)}."
     )
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def leak(lab: Lab) -> Section:

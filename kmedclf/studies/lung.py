@@ -94,16 +94,7 @@ def ablation(lab: Lab) -> Section:
             "Layers of convolution, batch normalisation (where there is any), activation, pooling "
             "and dropout (where there is any); the head; softmax. "
             f"Experiment 1 has {_layers(ests[0])}; the others have {_layers(ests[1])}.\n\n"
-            + " ".join(
-                [
-                    f"{_capital(words_of.each(words_of.loss, ests))};",
-                    f"{words_of.each(lambda one: words_of.optimizer(one, lab.data), ests)};",
-                    f"{words_of.each(words_of.batches, ests)}.",
-                    words_of.each(words_of.augmentation, ests),
-                    *_stops(made),
-                    *dict.fromkeys(words_of.validation(one, lab.data) for one in ests),
-                ]
-            ).strip()
+            + words_of.sentences(words_of.shared(ests, lab.data), *_stops(lab, made))
             + "\n\nThe report that is reproduced leaves open the optimizer, the size of images and "
             "pooling windows, the head, where batch norm stands, and the tolerance"
             + (": what is said above of these is a choice made here. " if own else ". ")
@@ -134,18 +125,14 @@ def _layers(est: kmedclf.ConvNetClassifier) -> str:
     )
 
 
-def _stops(made: dict[int, runs.Run]) -> list[str]:
+def _stops(lab: Lab, made: dict[int, runs.Run]) -> list[str]:
     """Say of each way to stop which experiments went it."""
     ways: dict[str, list[str]] = {}
     for number, run in made.items():
-        ways.setdefault(words_of.stopping(run.estimator), []).append(str(number))
+        ways.setdefault(words_of.stopping(run.estimator, lab.data), []).append(str(number))
     if len(ways) == 1:
         return list(ways)
     return [f"Experiments {', '.join(numbers)}: {way}" for way, numbers in ways.items()]
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _verdicts(made: dict[int, runs.Run]) -> list[str]:

@@ -15,7 +15,7 @@ from kmedclf.evaluation.wording import Epochs, count, epochs_of, percent
 
 SETS = {
     "flip_rotate": "flipped and turned", "flips": "flipped in both directions",
-    "mirror": "mirrored with probability 1/2", "rotate": "turned by up to 15 degrees",
+    "mirror": "mirrored", "rotate": "turned by up to 15 degrees",
 }  # fmt: skip
 DESCRIBED = {
     "basic": "flips in both directions, rotation by up to 15 degrees",
@@ -47,7 +47,7 @@ def optimizer(est: Any, data: runs.Data) -> str:
     words = [str(used["optimizer"])]
     if rate is not None:
         words.append(f"learning rate {rate:g}")
-    if used["momentum"]:
+    if used["momentum"] and used["optimizer"] == "sgd":  # others do not take it
         words.append(f"momentum {used['momentum']:g}")
     if used["lr_schedule"] == "plateau":
         watched = _watched(used, "val" in data.splits or used["early_stopping"])
@@ -63,10 +63,8 @@ def optimizer(est: Any, data: runs.Data) -> str:
 
 
 def batches(est: Any) -> str:
-    """Say how large batches are, and how many epochs there may be."""
-    used = recipes.parameters(est)
-    most = "at most " if used["early_stopping"] else ""
-    return f"batches of {used['batch_size']}, {most}{count(used['epochs'], 'epoch')}"
+    """Say how large batches are."""
+    return f"batches of {recipes.parameters(est)['batch_size']}"
 
 
 def augmentation(est: Any) -> str:
@@ -81,42 +79,47 @@ def augmentation(est: Any) -> str:
     return f"Training images are {', '.join(known)} at random, anew in every epoch."
 
 
-def stopping(est: Any) -> str:
-    """Say when a training stops and whose weights it keeps, in sentences."""
+def stopping(est: Any, data: runs.Data) -> str:
+    """Say how long a training runs, what validates, and whose weights it keeps; in sentences."""
     used = recipes.parameters(est)
+    n, missing = count(used["epochs"], "epoch"), "The data have no validation split"
     if not used["early_stopping"]:
-        return "Training does not stop early, and the last epoch's weights stand."
+        kept = f"Training runs for {n}, and the last one's weights stand."
+        return kept if "val" in data.splits else f"{kept} {missing}, and nothing validates."
     rise = "risen" if used["monitor"] == "accuracy" else "fallen"
     by = ""
     if used["tol"]:
         relative = used["tol_mode"] == "relative"
         by = f" by {percent(used['tol']) if relative else format(used['tol'], 'g')}"
     least = min(used["min_epochs"], used["epochs"])
-    earliest = f", not before epoch {least}" if least > 1 else ""
-    kept = "best" if used["restore_best"] else "last"
+    said = (
+        f"Training runs for at most {n}, stops when the {_watched(used, True)} has not {rise}{by} "
+        f"for {count(used['n_iter_no_change'], 'epoch')}"
+        + (f", not before epoch {least}" if least > 1 else "")
+        + f", and ends with the weights of the {'best' if used['restore_best'] else 'last'} epoch."
+    )
+    if "val" in data.splits:
+        return said
     return (
-        f"Training stops when the {_watched(used, True)} has not {rise}{by} for "
-        f"{count(used['n_iter_no_change'], 'epoch')}{earliest}, and ends with the weights of the "
-        f"{kept} epoch."
+        f"{said} {missing}: {percent(used['validation_fraction'])} of what is trained on validates."
     )
 
 
-def validation(est: Any, data: runs.Data) -> str:
-    """Say what validates, where that is not a split of the data; in a sentence."""
-    used = recipes.parameters(est)
-    if "val" in data.splits:
-        return ""
-    if used["early_stopping"]:
-        share = percent(used["validation_fraction"])
-        return f"The data have no validation split: {share} of the training images validate."
-    return "The data have no validation split, and nothing validates."
+def sentences(*parts: str) -> str:
+    """Join what is not empty, with a capital at its beginning."""
+    text = " ".join(filter(None, parts))
+    return text[:1].upper() + text[1:]
+
+
+def shared(ests: Sequence[Any], data: runs.Data) -> str:
+    """Say how several networks were trained, all but how long."""
+    said = each(loss, ests), each(lambda one: optimizer(one, data), ests), each(batches, ests)
+    return sentences(f"{'; '.join(said)}.", each(augmentation, ests))
 
 
 def training(est: Any, data: runs.Data) -> str:
     """Say how a network was trained, in sentences."""
-    first = f"{loss(est)}; {optimizer(est, data)}; {batches(est)}."
-    said = (first[0].upper() + first[1:], augmentation(est), stopping(est), validation(est, data))
-    return " ".join(filter(None, said))
+    return sentences(shared([est], data), stopping(est, data))
 
 
 def epochs(est: Any) -> Epochs:
@@ -154,8 +157,9 @@ def collapsed(made: Mapping[str, runs.Run], kind: str = "") -> list[str]:
         return []
     several = len(names) > 1
     which = f"{kind}{'s' if several else ''} " if kind else ""
-    text = f"{which}{', '.join(names)} take{'' if several else 's'} all test images for one class."
-    return [text[0].upper() + text[1:]]
+    which = which[:1].upper() + which[1:]
+    take = "take" if several else "takes"
+    return [f"{which}{', '.join(names)} {take} all test images for one class."]
 
 
 def one_class_only(run: runs.Run) -> str | None:
