@@ -16,6 +16,7 @@ from kmedclf.datasets import audit, make_blood_cells, make_chest_findings
 from kmedclf.evaluation import (
     compare,
     evaluate_predictions,
+    mean_std,
     plots,
     write_comparison_page,
     write_page,
@@ -203,6 +204,30 @@ def test_coverage_is_not_rounded(share, text):
         assert text in words_
     plain = evaluate_predictions(y, proba, confidence=share, n_bootstrap=0)
     assert "interval" not in f"{plain} {brackets(plain)} {interval_words(plain)}"
+
+
+def test_a_mean_over_fewer_reports_says_so():
+    whole = evaluate_predictions([0, 1], [[0.9, 0.1], [0.2, 0.8]], n_bootstrap=0)
+    part = evaluate_predictions([0], [[0.9, 0.1]], n_bootstrap=0)
+    lines = {line[:27].strip(): line for line in str(mean_std([whole, part])).splitlines()}
+    assert lines["AUC, macro"].endswith("of the 1 that define it")
+    assert "that define it" not in lines["Accuracy"]
+    assert "that define it" not in str(mean_std([part, part]))
+
+
+def test_other_decisions_than_the_most_probable_class_are_said():
+    y, proba = [0, 1, 0], [[0.6, 0.4], [0.55, 0.45], [0.9, 0.1]]
+    given = evaluate_predictions(y, proba, y_pred=[0, 1, 0], n_bootstrap=0)
+    assert "1 of 3 predictions are not of the most probable class" in " ".join(given.notes)
+    own = evaluate_predictions(y, proba, n_bootstrap=0)
+    limit = evaluate_predictions(y, proba, pos_label=1, threshold=0.42, n_bootstrap=0)
+    assert "most probable" not in " ".join([*own.notes, *limit.notes])
+
+
+def test_studies_refuse_data_of_several_labels(tmp_path):
+    with pytest.raises(ValueError, match="must have one label an image.*findings has several"):
+        studies.get("lung").open("synthetic-findings", tmp_path / "out", quick=True)
+    assert not list(tmp_path.iterdir())
 
 
 # -- console ---------------------------------------------------------------------------------

@@ -219,7 +219,11 @@ def evaluate_predictions(
         reliability=scoring.reliability(outcome),
         certainty=scoring.certainty(outcome),
         never_predicted=tuple(one.name for one in per_class if not one.predicted),
-        notes=(*scoring.notes(per_class, sample_weight is not None), *intervals.notes),
+        notes=(
+            *scoring.notes(per_class, sample_weight is not None),
+            *scoring.decisions(pred, given, threshold),
+            *intervals.notes,
+        ),
         confidence=float(confidence),
         n_bootstrap=int(n_bootstrap),
         true_index=true.astype(small),

@@ -181,6 +181,21 @@ def notes(classes: tuple[ClassScores, ...], weighted: bool) -> list[str]:
     return said
 
 
+def decisions(pred: np.ndarray, proba: np.ndarray, threshold: float | None) -> list[str]:
+    """Say how often the class predicted is not the most probable one, where no threshold says it.
+
+    Ranks and curves are of probabilities, and then do not tell what was predicted.
+    """
+    most = proba.max(axis=1)
+    others = int(np.sum(proba[np.arange(len(pred)), pred] < most))
+    if threshold is not None or not others:
+        return []
+    return [
+        f"{others:,} of {len(pred):,} predictions are not of the most probable class: the "
+        "classifier decides in another way. Ranks and curves are of probabilities."
+    ]
+
+
 def listed_names(names: Sequence[str]) -> str:
     """Name the first ten, and count the others."""
     shown = ", ".join(names[:10])

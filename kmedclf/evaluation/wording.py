@@ -37,7 +37,7 @@ def brackets(found: Any) -> str:
     n = getattr(found, "n_bootstrap", 0)
     several = f"{n:,} bootstrap resamples" if n else "bootstrap resamples"
     if resampled:
-        also = ", of proportions that are 0 or 1 exact binomial ones" if exact else ""
+        also = ", and exact binomial ones where a proportion is 0 or 1" if exact else ""
         return f"Brackets hold {whole} from {several} of the images{also}."
     return f"Brackets hold exact binomial {whole}." if exact else ""
 

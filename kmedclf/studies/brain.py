@@ -244,8 +244,8 @@ def _compared(lab: Lab, title: str, name: str, choices: Choices) -> Section:
     return Section(
         title=title,
         method=(
-            f"On fold {number}, of the {several} trained {lowest} with the lowest test accuracy, as "
-            "in the report; all else as for that fold. One run each."
+            f"On fold {number}, of the {several} trained {lowest} with the lowest test accuracy, "
+            "as in the report; all else as for that fold. One run each."
         ),
         findings=words_of.collapsed(made),
         tables=[Table(title, ["Choice", *HEAD, "Reported"], rows)],
