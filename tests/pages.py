@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+from PIL import Image
 
 from kmedclf import runs, studies
 from kmedclf.datasets import audit
@@ -68,6 +69,26 @@ def write_hundred_classes(folder):
     return folder / "report.html"
 
 
+def write_labels(folder):
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 2, (60, 5))
+    proba = np.clip(0.5 * y + generator.uniform(0, 0.5, y.shape), 0, 1)
+    report = evaluate_predictions(y, proba, class_names=NAMES, n_bootstrap=50)
+    write_page(folder / "labels.html", report, history=HISTORY, best_epoch=2, title=NAMES[1])
+    return folder / "labels.html"
+
+
+def write_files(folder):
+    """Write a report whose images are files with names as bad as those of the classes."""
+    paths = []
+    for i, image in enumerate(images(30)):
+        paths.append(folder / "images" / f"<b>bold {i % 3}" / f"<script>alert({i}).png")
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(paths[-1])
+    write_page(folder / "report.html", report_of(n=30, class_names=NAMES), X=paths)
+    return folder / "report.html"
+
+
 def comparison():
     reports = {"<b>bold</b>": report_of(seed=0), "two": report_of(seed=1, skill=3)}
     return compare(
@@ -109,6 +130,8 @@ def write_study(folder):
 PAGES = {
     "report": write_report,
     "100 classes": write_hundred_classes,
+    "files": write_files,
+    "labels": write_labels,
     "comparison": write_comparison,
     "audit": write_audit,
     "study": write_study,

@@ -49,7 +49,7 @@ def made(tmp_path_factory):
 def test_page_holds_all_items_in_their_order(made):
     output, out, _ = made
     text = text_of(out)
-    titles = ["(a) A multilayer", "(b) Number and size", "(c) The best simple", "(d) A deeper"]
+    titles = ["(a) A multilayer", "(b) Number and size", "(c) A simple", "(d) A deeper"]
     for where in (output, text[text.index("</nav>") :]):
         places = [where.index(title) for title in titles]
         assert places == sorted(places)
@@ -98,7 +98,7 @@ def test_synthetic_cells_are_not_compared_with_published_figures(made):
 def test_five_mistakes_have_their_expected_classes_and_probabilities(made):
     output, out, _ = made
     report = Report.from_json(out / "cnn" / "evaluation-test.json")
-    part = output[output.index("(c) The best") : output.index("(d) A deeper")]
+    part = output[output.index("(c) A simple") : output.index("(d) A deeper")]
     lines = part[part.index("Five mistakes") :].splitlines()[2:]
     assert len(report.surest_mistakes(5)) == 5
     for line, i in zip(lines, report.surest_mistakes(5), strict=False):

@@ -52,7 +52,7 @@ def compare(
     """Compare trained networks on the same images: intervals, and paired tests."""
     from kmedclf import datasets, evaluation, files
     from kmedclf.evaluation.published import protocol_of
-    from kmedclf.evaluation.run_page import read_report
+    from kmedclf.evaluation.run_page import read_report, scored_data
 
     if out is not None:
         files.prepare(out, files.is_page)
@@ -61,28 +61,42 @@ def compare(
     environments = {
         n: _read(folder, "environment") for n, folder in zip(names, folders, strict=True)
     }
-    data = next(iter(environments.values()))["data"]
-    name = data["name"]
-    dataset = name if name in datasets.names() else None
-    protocol, caveat = protocol_of(data, split, dataset)
+    trained = {n: one["data"] for n, one in environments.items()}
+    scored = {
+        n: scored_data(folder, split) or trained[n]
+        for n, folder in zip(names, folders, strict=True)
+    }
+    sets = list(dict.fromkeys(one["name"] for one in scored.values()))
+    dataset = sets[0] if len(sets) == 1 and sets[0] in datasets.names() else None
+    found = {n: protocol_of(trained[n], split, dataset, scored[n]) for n in names}
+    several = len({one.get("sha256") for one in scored.values()}) > 1
+    unsure = (
+        "The networks were scored on different files, whose labels are the same in the same order. "
+        "If the images are not, the paired tests mean nothing."
+    )
     comparison = evaluation.compare(
         reports,
         parameters={key: one["n_params"] for key, one in environments.items()},
         seconds={key: one["seconds"] for key, one in environments.items()},
         images_per_second={key: one["images_per_second"] for key, one in environments.items()},
         dataset=dataset,
-        protocol=protocol,
-        caveat=caveat,
+        protocol={n: protocol for n, (protocol, _) in found.items()},
+        caveat=" ".join(dict.fromkeys(filter(None, (caveat for _, caveat in found.values())))),
+        notes=[unsure] if several else [],
     )
     _show(comparison)
     if out is not None:
-        evaluation.write_comparison_page(out, comparison, title=f"Comparison on {name}")
+        evaluation.write_comparison_page(out, comparison, title=f"Comparison on {', '.join(sets)}")
         console.print(f"Comparison written to {out}", markup=False, soft_wrap=True)
 
 
 def _names(folders: list[Path]) -> list[str]:
     """Name runs by as many of the last parts of their paths as tell them apart."""
     parts = [folder.absolute().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        twice = next(folder for folder, one in zip(folders, parts, strict=True)
+                     if parts.count(one) > 1)  # fmt: skip
+        raise ValueError(f"DIR must be different folders. Got {twice} twice.")
     for n in range(1, max(map(len, parts)) + 1):
         names = ["/".join(one[-n:]) for one in parts]
         if len(set(names)) == len(names):
@@ -94,6 +108,7 @@ def _show(comparison: Comparison) -> None:
     """Print the comparison in tables that fit 80 columns; the page has more of it."""
     from kmedclf.evaluation.compare import amount, p_text
     from kmedclf.evaluation.report import SCORES
+    from kmedclf.evaluation.wording import count, interval_words
 
     shown = [n for n in ("accuracy", "auc_macro") if n in comparison.models[0].scores]
     name = Column("model", overflow="fold")
@@ -110,13 +125,16 @@ def _show(comparison: Comparison) -> None:
     others = Table("published", "Accuracy", "", box=None)
     for known in comparison.published:
         others.add_row(known.model, f"{known.accuracy:.3f}", known.words)
-    title = f"{comparison.n:,} images; {comparison.protocol}; 95 % bootstrap intervals"
-    console.print(title, markup=False, style="bold")
+    title = (count(comparison.n, "image"), comparison.protocol, interval_words(comparison))
+    console.print("; ".join(filter(None, title)), markup=False, style="bold")
+    if not comparison.protocol:
+        for one in comparison.models:
+            console.print(f"{one.name}: {one.protocol}", markup=False, highlight=False)
     for table in (models, pairs, others):
         if table.row_count:
             console.print(table, "", sep="\n")
-    if comparison.caveat:
-        console.print(comparison.caveat, markup=False)
+    for sentence in filter(None, (*comparison.notes, comparison.caveat)):
+        console.print(sentence, markup=False)
 
 
 def _read(folder: Path, name: str) -> Any:

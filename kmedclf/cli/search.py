@@ -68,8 +68,9 @@ def search(
 ) -> None:
     """Search hyperparameters, and train the winner.
 
-    Candidates stop early on the val split, with a patience of 10 epochs and not before epoch 10;
-    those of halving and hyperband, which get ever more epochs as they prove good, do not.
+    Unless told otherwise, candidates stop early on the val split, or on a part of the training
+    images where there is none, with a patience of 10 epochs and not before epoch 10; those of
+    halving and hyperband, which get ever more epochs as they prove good, do not.
     Every finished fit is remembered in DIR: after an interruption, --resume DIR repeats none.
     """
     if resume is not None:
@@ -170,13 +171,19 @@ def _search(
     with folder.begun(out, settings if new else None, go_on):
         folder.run(searcher, content)
         folder.write_results(out, searcher)
-        console.print("Training the winner on all images:", _listed(searcher.best_params_))
+        words = "Training the winner on all training images:"
+        console.print(words, _listed(searcher.best_params_), markup=False)
         winner = folder.winner(estimator, searcher, settings)
         run = runs.train(winner, content, out / "best", force=True)
     for split, report in run.reports.items():
         accuracy = report.scores["accuracy"]
-        console.print(f"{split} accuracy {accuracy}, n = {report.n:,}", highlight=False)
-    console.print(f"Results, plots and the trained winner are in {out}", soft_wrap=True)
+        line = f"{split} accuracy {accuracy}, n = {report.n:,}"
+        console.print(line, markup=False, highlight=False)
+        for warning in report.warnings:
+            console.print(f"{split}: {warning}", markup=False, highlight=False)
+    plots = ", plots" if any(out.glob("effect-*.png")) else ""
+    where = f"Results{plots} and the trained winner are in {out}"
+    console.print(where, markup=False, soft_wrap=True)
 
 
 def _listed(parameters: dict[str, Any]) -> str:

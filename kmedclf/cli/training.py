@@ -64,6 +64,7 @@ RunFolder = Annotated[
 def demo(ctx: typer.Context) -> None:
     """Train three networks on synthetic blood cells, and compare them."""
     from kmedclf import runs
+    from kmedclf.evaluation.wording import interval_words
 
     data = runs.read_data("synthetic")
     n = data.description["n"]
@@ -80,7 +81,8 @@ def demo(ctx: typer.Context) -> None:
             name, f"{estimator.n_params_:,}", str(run.reports["test"].scores["accuracy"]),
             f"{run.seconds:.1f}", f"{run.images_per_second:,.0f}",
         )  # fmt: skip
-    console.print("\nOn the synthetic test images, with 95 % bootstrap intervals:", table, sep="\n")
+    words = interval_words(run.reports["test"])
+    console.print(f"\nOn the synthetic test images, with {words}:", table, sep="\n")
     console.print("Real cells next: kmedclf train cnn --data bloodmnist --out runs/cnn")
 
 
@@ -108,7 +110,8 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run.")] = False,
 ) -> None:
     """Train a network, score it, and write it all to a folder."""
-    from kmedclf import runs
+    from kmedclf import recipes, runs
+    from kmedclf.evaluation.wording import epochs_of
 
     cls_name = network_class(network)
     given = parameters(
@@ -127,8 +130,9 @@ def train(
     _show(run.reports, f"{cls_name} on {content.description['name']}")
     if calibrate:
         console.print(next(iter(run.reports.values())).notes[-1], markup=False)
-    epochs_run = f"epoch {estimator.best_epoch_} of {len(estimator.history_['loss'])}"
-    facts = f"{estimator.n_params_:,} parameters, {epochs_run}, {run.seconds:.1f} s"
+    used = recipes.parameters(estimator)
+    trained = epochs_of(estimator.history_, estimator.best_epoch_, used)
+    facts = f"{estimator.n_params_:,} parameters; {trained}; {run.seconds:.1f} s"
     console.print(f"{facts}; written to {out}", markup=False, soft_wrap=True)
 
 
@@ -262,6 +266,7 @@ def _write_csv(rows: list[list[str]], out: Path | None) -> None:
 def _show(reports: dict[str, AnyReport], title: str) -> None:
     """Print the scores, one column a split."""
     from kmedclf.evaluation.report import SCORES
+    from kmedclf.evaluation.wording import interval_words
 
     if not reports:
         return  # data without "val" and "test"
@@ -269,5 +274,10 @@ def _show(reports: dict[str, AnyReport], title: str) -> None:
     table = Table("", *columns, box=None)
     for score in next(iter(reports.values())).headline:
         table.add_row(SCORES[score], *(str(report.scores[score]) for report in reports.values()))
-    console.print(f"{title}, with 95 % bootstrap intervals", markup=False, style="bold")
+    words = dict.fromkeys(filter(None, map(interval_words, reports.values())))
+    title = ", with ".join([title, *list(words)[:1]])
+    console.print(title, markup=False, style="bold")
     console.print(table)
+    for split, report in reports.items():
+        for warning in report.warnings:
+            console.print(f"{split}: {warning}", markup=False, highlight=False)

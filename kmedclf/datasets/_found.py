@@ -50,6 +50,8 @@ class Audit:
         Images that also stand, exactly or nearly, in an earlier split. Without them, the scores of
         a split are those of images that the network has not seen; see ``exclude`` of
         `kmedclf.evaluation.evaluate`.
+    looked_near, grouped : bool
+        Whether nearly identical images were looked for, and whether groups were given.
     """
 
     splits: tuple[str, ...]
@@ -64,6 +66,8 @@ class Audit:
     odd: tuple[int, ...]
     straddling: tuple[str, ...]
     leaked: NDArray[np.bool_]
+    looked_near: bool = True
+    grouped: bool = True
 
     @property
     def n(self) -> int:
@@ -81,20 +85,33 @@ class Audit:
         rows = [row for i in images for row in groups.get(i, (i,))]
         return len(set(self.split_index[rows].tolist())) > 1
 
-    def findings(self) -> list[tuple[str, int, int | None, int | None]]:
-        """List what was looked for: its name, how often it is there, across splits, two labels."""
+    def findings(self) -> list[tuple[str, int | None, int | None, int | None]]:
+        """List what there may be: its name, how often it is there, across splits, two labels.
+
+        None stands where nobody looked.
+        """
         double = {pair[:2] for pair in self.two_labels}
         exact_double = sum(pair.similarity == 1 for pair in self.two_labels)
         across = sum(map(self.crosses, self.identical))
         near_across = sum(self.crosses(pair[:2]) for pair in self.near)
         near_double = sum(pair[:2] in double for pair in self.near)
+        nearly = (len(self.near), near_across, near_double)
+        straddling = len(self.straddling) if self.grouped else None
         return [
             ("Groups of identical images", len(self.identical), across, exact_double),
-            ("Pairs of nearly identical images", len(self.near), near_across, near_double),
+            ("Pairs of nearly identical images", *(nearly if self.looked_near else (None,) * 3)),
             ("Blank images", len(self.blank), None, None),
             ("Images of another shape", len(self.odd), None, None),
-            ("Groups in several splits", len(self.straddling), len(self.straddling), None),
+            ("Groups in several splits", straddling, straddling, None),
         ]
+
+    @property
+    def not_looked_for(self) -> tuple[str, ...]:
+        """What was not looked for, in sentences."""
+        near = "Nearly identical images were not looked for."
+        groups = "Groups, such as patients, were not given: they may be in several splits."
+        said = [] if self.looked_near else [near]
+        return tuple(said if self.grouped or len(self.splits) == 1 else [*said, groups])
 
     def leaks(self) -> list[tuple[str, int, int]]:
         """Count each later split's images, and those that also stand in an earlier one."""
@@ -113,6 +130,7 @@ class Audit:
             f"{leaked:,} of {n:,} images of {name} also stand in an earlier split."
             for name, n, leaked in self.leaks()
         ]
+        leaks += self.not_looked_for
         balance: list[tuple[str, ...]] = [("Images of class", *self.splits)]
         for name, row in zip(self.classes, self.balance.T, strict=True):
             balance.append((name, *map(str, row)))
@@ -134,6 +152,8 @@ class Audit:
             "blank": list(self.blank),
             "odd": list(self.odd),
             "straddling": list(self.straddling),
+            "looked_near": self.looked_near,
+            "grouped": self.grouped,
             "leaked": np.flatnonzero(self.leaked).tolist(),
         }
 

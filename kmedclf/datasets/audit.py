@@ -125,6 +125,8 @@ def audit(
         odd=tuple(np.flatnonzero(shape_index != counts.argmax()).tolist()),
         straddling=_straddling(_of_length(groups, n, "groups"), split_index),
         leaked=_leaked(numbers, numbers[pairs], split_index),
+        looked_near=near,
+        grouped=groups is not None,
     )
 
 

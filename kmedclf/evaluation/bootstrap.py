@@ -32,6 +32,9 @@ class Outcome:
         Class probabilities, rows summing to 1.
     weight : ndarray of shape (n,), float64
         Sample weights.
+    given : ndarray of shape (n, k), float64
+        The same as they came: where rows are made to sum to 1, equal numbers become different
+        ones, which AUC and average precision would rank.
     positive : int or None
         Position of the positive class, where there is one.
     """
@@ -40,6 +43,7 @@ class Outcome:
     pred: np.ndarray
     proba: np.ndarray
     weight: np.ndarray
+    given: np.ndarray
     positive: int | None = None
 
     @classmethod
@@ -50,10 +54,12 @@ class Outcome:
         proba: np.ndarray,
         weight: np.ndarray,
         positive: int | None = None,
+        given: np.ndarray | None = None,
     ) -> Outcome:
         """Sort by true class, then predicted class, then everything else."""
-        order = np.lexsort((weight, *proba.T, pred, true))
-        return cls(true[order], pred[order], proba[order], weight[order], positive)
+        given = proba if given is None else given
+        order = np.lexsort((weight, *given.T, pred, true))
+        return cls(true[order], pred[order], proba[order], weight[order], given[order], positive)
 
     @property
     def k(self) -> int:
@@ -163,9 +169,12 @@ def _from_confusion(outcome: Outcome, weights: np.ndarray) -> dict[str, np.ndarr
     mass = np.add.reduceat(weights, starts, axis=0)  # (cells, b)
     true, pred = np.divmod(cells, outcome.k)
     column = np.arange(outcome.k)[:, None]
-    support = ((true == column).astype(float) @ mass).T  # (b, k)
-    predicted = ((pred == column).astype(float) @ mass).T
-    hits = (((true == column) & (pred == column)).astype(float) @ mass).T
+    own, taken = true == column, pred == column
+    # Sums of their own, not differences: what has no image must be exactly 0, or 0 / 0 is a number
+    support, predicted, hits, others, rejected = (
+        (chosen.astype(float) @ mass).T  # (b, k)
+        for chosen in (own, taken, own & taken, ~own, ~own & ~taken)
+    )
     total = mass.sum(axis=0)[:, None]
     recall, precision = hits / support, hits / predicted
     f1 = 2 * hits / (support + predicted)
@@ -173,7 +182,7 @@ def _from_confusion(outcome: Outcome, weights: np.ndarray) -> dict[str, np.ndarr
         "recall": recall,
         "precision": precision,
         "f1": f1,
-        "specificity_of_class": (total - support - predicted + hits) / (total - support),
+        "specificity_of_class": rejected / others,
         "accuracy": hits.sum(axis=1) / total[:, 0],
         "balanced_accuracy": mean_of_defined(recall),
     }
@@ -202,19 +211,19 @@ def _aucs(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
 
 
 def _auc(outcome: Outcome, column: int, weights: np.ndarray) -> np.ndarray:
-    score, is_positive = outcome.proba[:, column], outcome.true == column
+    score, is_positive = outcome.given[:, column], outcome.true == column
     if not is_positive.any() or is_positive.all():
         return np.full(weights.shape[1], np.nan)
     order = np.argsort(score, kind="stable")
-    below = np.zeros((len(score) + 1, weights.shape[1]))
-    np.cumsum(weights[order], axis=0, out=below[1:])  # weight of the i lowest scores
+    order = order[~is_positive[order]]
+    below = np.zeros((len(order) + 1, weights.shape[1]))
+    np.cumsum(weights[order], axis=0, out=below[1:])  # weight of the i lowest negatives
     ranked, own = score[order], weights[is_positive]
     left = below[np.searchsorted(ranked, score[is_positive], "left")]
-    right = below[np.searchsorted(ranked, score[is_positive], "right")]
-    positives = own.sum(axis=0)
-    # Positives over positives and ties among them make exactly half of their square
-    wins = np.einsum("ij,ij->j", own, left + right) / 2 - positives**2 / 2
-    return wins / (positives * (below[-1] - positives))
+    right = below[np.searchsorted(ranked, score[is_positive], "right")]  # ties count half
+    wins = np.einsum("ij,ij->j", own, left + right) / 2
+    # 0 / 0, which is NaN, in a resample that lacks either
+    return np.minimum(wins / (own.sum(axis=0) * below[-1]), 1.0)
 
 
 def _binary(
@@ -233,7 +242,7 @@ def _binary(
 
 
 def _average_precision(outcome: Outcome, positive: int, weights: np.ndarray) -> np.ndarray:
-    score, is_positive = outcome.proba[:, positive], outcome.true == positive
+    score, is_positive = outcome.given[:, positive], outcome.true == positive
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.diff(score[order], append=np.nan))  # last of equal scores
     hits = np.cumsum(weights[order] * is_positive[order][:, None], axis=0)[ends]

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
+from kmedclf.evaluation.panels import named
 from kmedclf.evaluation.style import (
     BLUE,
     COLOURS,
@@ -24,6 +25,7 @@ from kmedclf.evaluation.style import (
     styled,
     subplots,
 )
+from kmedclf.evaluation.wording import epochs_of
 
 History = Mapping[str, Sequence[float]]
 
@@ -49,7 +51,7 @@ def class_counts(
         The chart.
     """
     labels = np.unique(np.concatenate([np.ravel(y) for y in splits.values()]))
-    names = list(map(str, labels)) if class_names is None else list(class_names)
+    names = named(labels, class_names, "class_counts")
     ax = axes(ax, (5.5, height(len(labels), 0.16 + 0.13 * len(splits))))
     thick = 0.8 / len(splits)
     for i, (split, y) in enumerate(splits.items()):
@@ -93,7 +95,7 @@ def class_weights(
     """
     labels, counts = np.unique(np.ravel(y), return_counts=True)
     listed = [weights[label] for label in labels] if isinstance(weights, Mapping) else list(weights)
-    names = list(map(str, labels)) if class_names is None else list(class_names)
+    names = named(labels, class_names, "class_weights")
     fig = panel(fig, (6.5, height(len(labels), 0.26)))
     left, right = subplots(fig, 1, 2, sharey=True)
     for ax, values, title, colour, form in (
@@ -112,14 +114,14 @@ def class_weights(
 def history(
     history: History, *, best_epoch: int | None = None, fig: Figure | SubFigure | None = None
 ) -> Figure | SubFigure:
-    """Draw accuracy and loss over the epochs, in training and in validation.
+    """Draw accuracy and loss over the epochs, in training and, where there is any, in validation.
 
     Parameters
     ----------
     history : mapping of str to sequence of float
         ``history_`` of a fitted estimator.
     best_epoch : int, optional
-        Epoch, from 1, to mark: ``best_epoch_``.
+        Epoch, from 1, to mark: ``best_epoch_``. Without validation there is none to mark.
     fig : Figure or SubFigure, optional
         Where to draw; a new figure by default.
 
@@ -129,21 +131,23 @@ def history(
         The panel.
     """
     fig = panel(fig, (7.0, 2.8))
+    epochs = epochs_of(history, best_epoch)
     for ax, name in zip(subplots(fig, 1, 2), ("accuracy", "loss"), strict=True):
         for key, label, colour, dashes in (
             (name, "training", ORANGE, "--"),
             (f"val_{name}", "validation", BLUE, "-"),
         ):
-            if key in history:
+            # Which epochs a shorter curve is of, nobody knows
+            if len(history.get(key, ())) == epochs.n:
                 _curve(ax, history[key], label=label, color=colour, linestyle=dashes)
-        key = f"val_{name}" if f"val_{name}" in history else name
-        if best_epoch is not None:
-            ax.axvline(best_epoch, color=GREY, linewidth=0.8, linestyle=":")
-            value = history[key][best_epoch - 1]
-            label = f"best epoch {best_epoch}: {value:.3f}"
-            ax.plot(best_epoch, value, "o", color=VERMILION, label=label, zorder=3)
+        if epochs.best is not None:
+            ax.axvline(epochs.best, color=GREY, linewidth=0.8, linestyle=":")
+            value = history[f"val_{name}"][epochs.best - 1]
+            label = f"best epoch {epochs.best}: {value:.3f}"
+            ax.plot(epochs.best, value, "o", color=VERMILION, label=label, zorder=3)
         _epochs(ax, name)
-        ax.legend()
+        if ax.lines:
+            ax.legend()
     return fig
 
 
@@ -154,7 +158,7 @@ def folds(
     names: Sequence[str] | None = None,
     fig: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """Draw the curves of every fold: training dashed, validation solid.
+    """Draw the curves of every fold: training dashed, validation, where there is any, solid.
 
     Parameters
     ----------
@@ -172,18 +176,20 @@ def folds(
     """
     fig = panel(fig, (7.0, 3.0))
     names = names or [f"fold {i}" for i in range(1, len(histories) + 1)]
-    both = subplots(fig, 1, 2)
+    both, validated = subplots(fig, 1, 2), False
     for ax, name in zip(both, ("accuracy", "loss"), strict=True):
         for i, one in enumerate(histories):
             colour = COLOURS[i % len(COLOURS)]
             width = 1.5 * (1 + i // len(COLOURS))  # no two look the same
             _curve(ax, one[name], color=colour, linestyle="--", linewidth=0.9, alpha=0.7)
-            if f"val_{name}" in one:
+            if len(one.get(f"val_{name}", ())) == len(one[name]):
                 _curve(ax, one[f"val_{name}"], color=colour, linewidth=width)
+                validated = True
             ax.plot([], color=colour, linewidth=width, label=shorten(names[i]))
         _epochs(ax, name)
     both[0].plot([], color=GREY, linestyle="--", linewidth=0.9, label="training")
-    both[0].plot([], color=GREY, label="validation")
+    if validated:
+        both[0].plot([], color=GREY, label="validation")
     handles, labels = both[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 7))
     return fig

@@ -26,6 +26,7 @@ from kmedclf.evaluation.style import (
     styled,
     ticked,
 )
+from kmedclf.evaluation.wording import percent
 
 
 @styled
@@ -114,7 +115,8 @@ def per_class(
         ax.text(1.02, i, f"{value:.3f}", va="center", size=7.5)
     rows(ax, [f"{one.name[:24]} ({one.support})" for one in report.per_class])
     ax.set_xlim(0, 1)
-    around = f" with {report.confidence:.0%} interval" if report.n_bootstrap else ""
+    several = any(getattr(one, score).low is not None for one in report.per_class)
+    around = f" with {percent(report.confidence)} interval" if several else ""
     ax.set_xlabel({"auc": "AUC", "f1": "F1"}.get(score, score) + around)
     return ax
 
@@ -234,7 +236,11 @@ def precision_recall(report: Report | MultilabelReport, *, ax: Axes | None = Non
     ax = axes(ax, (6.2, 3.6))
     for i, look in _shown(report):
         x, y, _ = report.curve(i, "pr")
-        precision = average_precision_score(report.truth(i), report.proba[:, i])
+        known: Any = report.per_class[i]
+        if hasattr(known, "average_precision"):
+            precision = known.average_precision.value
+        else:
+            precision = average_precision_score(report.truth(i), report.proba[:, i])
         ax.step(x, y, where="post", label=f"{look.pop('label')} {precision:.3f}", **look)
     ax.set(xlabel="recall", ylabel="precision", aspect="equal")
     _unit_square(ax, "average precision")

@@ -50,7 +50,8 @@ def check_indicators(y: Any) -> np.ndarray:
 
 def check_shares(proba: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Check probabilities of labels; float64 of the shape of y."""
-    if isinstance(proba, list):  # as scikit-learn's forests give: (n, 2) for each label
+    if isinstance(proba, list) and all(np.shape(one)[1:] == (2,) for one in proba):
+        # as scikit-learn's forests give: (n, 2) for each label
         proba = np.stack([np.asarray(one)[:, 1] for one in proba], axis=1)
     proba = np.asarray(proba, dtype=np.float64)
     if proba.shape != shape:

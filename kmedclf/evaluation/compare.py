@@ -14,6 +14,8 @@ from kmedclf.evaluation.label_report import MultilabelReport
 from kmedclf.evaluation.paired import Pair, holm, pair_of
 from kmedclf.evaluation.published import Published, published
 from kmedclf.evaluation.report import SCORES, Estimate, Report
+from kmedclf.evaluation.scoring import WEIGHTED
+from kmedclf.evaluation.wording import brackets, count, percent
 
 
 class Model(NamedTuple):
@@ -24,6 +26,7 @@ class Model(NamedTuple):
     parameters: int | None = None
     seconds: float | None = None
     images_per_second: float | None = None
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ class Comparison:
     published : tuple of Published
         Others' results on the same data set.
     protocol : str
-        How the models compared were made, size of the images included.
+        How all of the models were made, size of the images included; empty if they differ in it.
     caveat : str
         Why published results cannot be compared with these; empty if they can.
     multilabel : bool
         Whether images may have several labels.
+    notes : tuple of str
+        What a reader must know besides.
     """
 
     n: int
@@ -58,6 +63,7 @@ class Comparison:
     protocol: str
     caveat: str = ""
     multilabel: bool = False
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Turn the comparison into plain values."""
@@ -71,6 +77,7 @@ class Comparison:
             "confidence": self.confidence,
             "protocol": self.protocol,
             "caveat": self.caveat,
+            "notes": list(self.notes),
             "models": models,
             "pairs": pairs,
             "published": [one._asdict() for one in self.published],
@@ -106,7 +113,7 @@ class Comparison:
         names = list(self.models[0].scores)
         head = ["Model", "Protocol", *(SCORES[name] for name in names), *self.extras.values()]
         rows = [
-            [one.name, self.protocol, *map(str, one.scores.values())]
+            [one.name, one.protocol, *map(str, one.scores.values())]
             + [amount(getattr(one, name)) for name in self.extras]
             for one in self.models
         ]
@@ -116,7 +123,8 @@ class Comparison:
             for one in self.published
         ]
         parts = [
-            f"{self.n} images; brackets hold {self.confidence:.0%} bootstrap intervals.",
+            " ".join(filter(None, (f"{count(self.n, 'image')}.", brackets(self)))),
+            *self.notes,
             *([self.caveat] if self.caveat else []),
             _table(head, rows),
         ]
@@ -139,8 +147,9 @@ def compare(
     seconds: Mapping[str, float] | None = None,
     images_per_second: Mapping[str, float] | None = None,
     dataset: str | None = None,
-    protocol: str = "",
+    protocol: str | Mapping[str, str] = "",
     caveat: str = "",
+    notes: Sequence[str] = (),
     n_bootstrap: int = 1000,
     random_state: int | None = 0,
 ) -> Comparison:
@@ -156,11 +165,13 @@ def compare(
         Trainable parameters, training time and speed, by name of the model.
     dataset : str, optional
         Name of a MedMNIST set, such as "bloodmnist", whose published accuracies to show too.
-    protocol : str, optional
-        How the models were made, such as "28 px, official splits".
+    protocol : str or mapping of str to str, optional
+        How the models were made, such as "28 px, official splits"; each its own way by its name.
     caveat : str, optional
         Why published results cannot be compared with these, if they cannot; see
         `kmedclf.evaluation.published.protocol_of`.
+    notes : sequence of str
+        What a reader must know besides.
     n_bootstrap : int, default=1000
         Resamples behind the intervals of differences.
     random_state : int or None, default=0
@@ -193,6 +204,7 @@ def compare(
             (parameters or {}).get(name),
             (seconds or {}).get(name),
             (images_per_second or {}).get(name),
+            protocol if isinstance(protocol, str) else protocol.get(name, ""),
         )
         for name in order
     )
@@ -206,9 +218,22 @@ def compare(
     others = tuple(published(dataset)) if dataset else ()
     several = isinstance(first, MultilabelReport)
     caveat = caveat if others else ""
+    ways = {one.protocol for one in models}
     return Comparison(
-        first.n, first.confidence, models, tuple(pairs), others, protocol, caveat, several
-    )
+        first.n, first.confidence, models, tuple(pairs), others,
+        ways.pop() if len(ways) == 1 else "", caveat, several, (*notes, *_notes(reports)),
+    )  # fmt: skip
+
+
+def _notes(reports: Mapping[str, Any]) -> list[str]:
+    """Say where scores and tests of the same page are not of the same kind."""
+    said = []
+    if any(WEIGHTED in one.notes for one in reports.values()):
+        said.append("Scores are weighted; differences and tests count every image once.")
+    if len({one.confidence for one in reports.values()}) > 1:
+        covered = ", ".join(f"{name} {percent(one.confidence)}" for name, one in reports.items())
+        said.append(f"Intervals do not cover alike: {covered}.")
+    return said
 
 
 def write_comparison_page(

@@ -234,11 +234,23 @@ def explained_labels(
 
 def has_convolutions(model: Any) -> bool:
     """Say whether Grad-CAM can explain a fitted estimator, or a keras.Model."""
+    network = getattr(model, "model_", model)
+    if not hasattr(network, "layers"):  # an ensemble has several
+        return False
     try:
-        _features(getattr(model, "model_", model), type(model).__name__)
+        _features(network, type(model).__name__)
     except ValueError:
         return False
     return True
+
+
+def n_convolutions(model: Any) -> int:
+    """Count the convolutions of a network, those of layers made of layers included."""
+    import keras
+
+    layers = getattr(model, "model_", model)._flatten_layers(include_self=False)
+    return sum(isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
+               for layer in layers)  # fmt: skip
 
 
 def _overlay(ax: Axes, shown: np.ndarray, heat: np.ndarray) -> None:

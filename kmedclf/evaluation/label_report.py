@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 
 from kmedclf.evaluation.curves import curve_of
+from kmedclf.evaluation.honesty import warnings_of
 from kmedclf.evaluation.plain import Stored, to_plain
 from kmedclf.evaluation.report import FORMAT, Estimate, Report, restored, score_lines
 
@@ -104,6 +105,11 @@ class MultilabelReport(Stored):
     def right(self) -> np.ndarray:
         """Share of the labels of each image that are right, (n,)."""
         return np.asarray((self.y_true == self.y_pred).mean(axis=1))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before the scores: nothing predicted at all, few images."""
+        return warnings_of(self)
 
     def truth(self, index: int) -> np.ndarray:
         """Say which images have a label, bool (n,)."""

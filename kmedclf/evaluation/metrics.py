@@ -190,7 +190,7 @@ def evaluate_predictions(
             random_state=random_state,
         )
     threshold = checks.check_one_threshold(threshold)
-    proba = checks.check_proba(proba)
+    given, proba = np.asarray(proba, dtype=np.float64), checks.check_proba(proba)
     labels = checks.check_classes(classes, proba)
     names = checks.check_names(class_names, labels)
     positive = checks.check_positive(pos_label, threshold, labels)
@@ -200,12 +200,12 @@ def evaluate_predictions(
     if y_pred is not None:
         pred = checks.encode(column_or_1d(y_pred), labels, "y_pred")
     elif threshold is None or positive is None:
-        pred = proba.argmax(axis=1)
+        pred = given.argmax(axis=1)
     else:
-        pred = np.where(proba[:, positive] >= threshold, positive, 1 - positive)
+        pred = np.where(given[:, positive] >= threshold, positive, 1 - positive)
     weight = checks.check_weight(sample_weight, len(true))
 
-    outcome = Outcome.of(true, pred, proba, weight, positive)
+    outcome = Outcome.of(true, pred, proba, weight, positive, given)
     samples = resample(outcome, n_bootstrap, random_state) if n_bootstrap else {}
     intervals = Intervals(samples, confidence)
     confusion = confusion_matrix(true, pred, labels=np.arange(len(labels)))
@@ -221,16 +221,20 @@ def evaluate_predictions(
         scores=scores,
         per_class=per_class,
         confusion=confusion,
-        rank_counts=np.bincount(true_ranks(proba, true) - 1, minlength=len(labels)),
+        rank_counts=np.bincount(true_ranks(given, true) - 1, minlength=len(labels)),
         reliability=scoring.reliability(outcome),
         certainty=scoring.certainty(outcome),
         never_predicted=tuple(one.name for one in per_class if not one.predicted),
-        notes=(*scoring.notes(per_class, sample_weight is not None), *intervals.notes),
+        notes=(
+            *scoring.notes(per_class, sample_weight is not None),
+            *scoring.decisions(pred, given, threshold),
+            *intervals.notes,
+        ),
         confidence=float(confidence),
         n_bootstrap=int(n_bootstrap),
         true_index=true.astype(small),
         pred_index=pred.astype(small),
-        proba=proba.astype(np.float32),
+        proba=given.astype(np.float32),
     )
 
 

@@ -15,6 +15,7 @@ from kmedclf.evaluation.bootstrap import draws, mean_of_defined
 from kmedclf.evaluation.intervals import Intervals
 from kmedclf.evaluation.label_report import LabelScores, MultilabelReport
 from kmedclf.evaluation.report import SCORES, Estimate
+from kmedclf.evaluation.scoring import WEIGHTED, effective_size, listed_names
 
 Samples = dict[str, np.ndarray]
 _OF_LABEL = ("recall", "specificity", "precision", "f1", "auc", "average_precision")
@@ -72,8 +73,8 @@ def evaluate_labels(
     samples = {name: np.concatenate([block[name] for block in blocks]) for name in found if blocks}
     intervals = Intervals(samples, confidence)
     confusion = multilabel_confusion_matrix(true, pred)
-    per_class = _per_class(found, intervals, names, confusion)
-    trials = dict.fromkeys(("accuracy", "subset_accuracy"), len(true))
+    per_class = _per_class(found, intervals, names, (true == 1, pred == 1, weight))
+    trials = dict.fromkeys(("accuracy", "subset_accuracy"), effective_size(weight))
     return MultilabelReport(
         n=len(true),
         classes=tuple(range(true.shape[1])),
@@ -86,7 +87,7 @@ def evaluate_labels(
         },
         per_class=per_class,
         confusion=confusion,
-        notes=(*_notes(per_class, len(true), sample_weight is not None), *intervals.notes),
+        notes=(*_notes(per_class, found, sample_weight is not None), *intervals.notes),
         confidence=float(confidence),
         n_bootstrap=int(n_bootstrap),
         y_true=true,
@@ -107,8 +108,8 @@ class _Label:
         Places of those that have it.
     lower, not_higher : ndarray of shape (m,)
         Numbers of images less probable than each of these, and not more probable.
-    own_lower : ndarray of shape (m,)
-        How many of the former have it.
+    own_lower, own_not_higher : ndarray of shape (m,)
+        How many of these have it.
     cut, own_cut : int
         Numbers of images it is not predicted of, and of those among them that have it.
     """
@@ -118,6 +119,7 @@ class _Label:
     lower: np.ndarray
     not_higher: np.ndarray
     own_lower: np.ndarray
+    own_not_higher: np.ndarray
     cut: int
     own_cut: int
 
@@ -131,6 +133,7 @@ class _Label:
             np.searchsorted(ranked, ranked[own], "left"),
             np.searchsorted(ranked, ranked[own], "right"),
             np.searchsorted(ranked[own], ranked[own], "left"),
+            np.searchsorted(ranked[own], ranked[own], "right"),
             int(np.sum(pred == 0)),
             int(np.sum((pred == 0) & (true == 1))),
         )
@@ -142,20 +145,21 @@ class _Label:
         every, having = _sums(weights), _sums(own)  # of the i first ones
         total, support = every[-1], having[-1]
         predicted, hits = total - every[self.cut], support - having[self.own_cut]
-        # Pairs of an image with it and a less probable one, ties counting half; the former among
-        # themselves make exactly half of their square
-        pairs = np.einsum("ij,ij->j", own, every[self.lower] + every[self.not_higher])
-        wins = pairs / 2 - support**2 / 2
+        rejected = every[self.cut] - having[self.own_cut]
+        # Pairs of an image with it and a less probable one without, ties counting half. The sums
+        # run in one order, so that what no image is left in is exactly 0, and 0 / 0 is NaN
+        below = every[self.lower] - having[self.own_lower]
+        below += every[self.not_higher] - having[self.own_not_higher]
+        wins = np.einsum("ij,ij->j", own, below) / 2
         taken = total - every[self.lower]
         found = support - having[self.own_lower]
         precisions = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
-        one_sided = len(self.own) in (0, len(weights))
         return {
             "recall": hits / support,
-            "specificity": (total - support - predicted + hits) / (total - support),
+            "specificity": np.minimum(rejected / (total - support), 1.0),
             "precision": hits / predicted,
             "f1": 2 * hits / (support + predicted),
-            "auc": wins / (np.nan if one_sided else support * (total - support)),
+            "auc": np.minimum(wins / (support * (total - support)), 1.0),
             "average_precision": np.einsum("ij,ij->j", own, precisions) / support,
         }
 
@@ -227,41 +231,53 @@ def _sums(weights: np.ndarray) -> np.ndarray:
 
 
 def _per_class(
-    found: Samples, intervals: Intervals, names: Sequence[str], confusion: np.ndarray
+    found: Samples,
+    intervals: Intervals,
+    names: Sequence[str],
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> tuple[LabelScores, ...]:
+    true, pred, weight = data
     listed = []
-    for i, ((right, alarms), (missed, hits)) in enumerate(confusion.tolist()):
-        trials = {
-            "recall": missed + hits,
-            "specificity": right + alarms,
-            "precision": alarms + hits,
-        }
+    for i, (has, found_in) in enumerate(zip(true.T, pred.T, strict=True)):
+        chosen = {"recall": has, "specificity": ~has, "precision": found_in}
+        trials = {name: effective_size(weight[rows]) for name, rows in chosen.items()}
         scores: list[Estimate] = [
             intervals.of(of, found[of][0, i], trials=trials.get(name, 0), column=i)
             for name in _OF_LABEL
             for of in [f"{name}_of_label"]
         ]
-        listed.append(LabelScores(names[i], missed + hits, alarms + hits, *scores))
+        listed.append(LabelScores(names[i], int(has.sum()), int(found_in.sum()), *scores))
     return tuple(listed)
 
 
-def _notes(classes: Sequence[LabelScores], n: int, weighted: bool) -> list[str]:
+def _notes(classes: Sequence[LabelScores], found: Samples, weighted: bool) -> list[str]:
     """Say what a reader of the numbers must know."""
+    which = "image with a weight" if weighted else "image"
     said = []
     for names, what in (
-        ([one.name for one in classes if not one.support], "No image has"),
-        ([one.name for one in classes if one.support == n], "Every image has"),
-    ):
+        ([one.name for one in classes if one.recall.value is None],
+         f"No {which} has {{}}: sensitivity and average precision are undefined there, precision "
+         "and F1 too unless it is predicted"),
+        ([one.name for one in classes if one.specificity.value is None],
+         f"Every {which} has {{}}: specificity is undefined there"),
+    ):  # fmt: skip
         if names:
             said.append(
-                f"{what} {', '.join(names)}: AUC is not defined there, and macro averages run over "
-                "the labels that define a score."
+                f"{what.format(listed_names(names))}; AUC is not defined there, and macro averages "
+                "run over the labels that define a score."
             )
-    if ignored := [one.name for one in classes if one.support and not one.predicted]:
+    if ignored := [one.name for one in classes if _never_found(one)]:
         said.append(
-            f"Never predicted: {', '.join(ignored)}; precision is undefined there and counts as 0 "
-            "in the averages."
+            f"Never predicted: {listed_names(ignored)}; precision is undefined there and counts "
+            "as 0 in the averages."
         )
+    for name, what in (("recall_micro", "has"), ("precision_micro", "is given")):
+        if np.isnan(found[name][0]):
+            said.append(f"No {which} {what} any label: {SCORES[name]}, is undefined.")
     if weighted:
-        said.append("Scores are weighted by sample_weight; counts are of images.")
+        said.append(WEIGHTED)
     return said
+
+
+def _never_found(one: LabelScores) -> bool:
+    return one.recall.value is not None and one.precision.value is None

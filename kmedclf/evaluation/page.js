@@ -46,7 +46,7 @@
     return item;
   };
 
-  const card = ([number, picture, shares], i, j) => {
+  const card = ([number, picture, shares, file], i, j) => {
     const figure = make("figure", undefined, "image");
     const image = make("img");
     image.src = `data:image/webp;base64,${picture}`;
@@ -54,6 +54,11 @@
     const caption = make("figcaption", `Image ${number}`);
     const list = make("ul");
     list.append(...shares.map((pair) => probability(pair, i, j)));
+    if (file !== undefined) {
+      const name = make("div", undefined, "file");
+      name.append(make("bdi", file));
+      caption.append(name);
+    }
     caption.append(list);
     figure.append(image, caption);
     return figure;

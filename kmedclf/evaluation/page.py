@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,7 +23,10 @@ from kmedclf.evaluation.compare import Comparison, amount, p_text
 from kmedclf.evaluation.label_report import MultilabelReport
 from kmedclf.evaluation.pictures import thumbnail
 from kmedclf.evaluation.report import SCORES, Estimate, Report
+from kmedclf.evaluation.scoring import WEIGHTED
+from kmedclf.evaluation.sharing import file_names, without_folders
 from kmedclf.evaluation.style import height, quiet_about_glyphs, styled
+from kmedclf.evaluation.wording import brackets, count, epochs_of
 from kmedclf.files import write_text
 
 SIDE = 64
@@ -30,6 +35,8 @@ RIGHT = 20
 """Right predictions shown of each class: those it was least sure of."""
 TOP = 5
 """Probabilities shown of an image, besides that of its true class."""
+SHADES = 50
+"""Shades of the confusion matrix."""
 EXPLAINED = 4
 """Right, and wrong, predictions that Grad-CAM explains."""
 
@@ -45,6 +52,7 @@ def write_page(
     parameters: Mapping[str, Any] | None = None,
     environment: Mapping[str, Any] | None = None,
     title: str = "Report",
+    note: str = "",
     image_shape: Sequence[int] | None = None,
 ) -> None:
     """Write a report as one HTML file.
@@ -66,9 +74,12 @@ def write_page(
     best_epoch : int, optional
         ``best_epoch_`` of the estimator.
     parameters, environment : mapping, optional
-        To be listed; nested ones as "outer.inner".
+        To be listed; nested ones as "outer.inner", and paths as names of files. Parameters as
+        `kmedclf.recipes.parameters` gives them also say whether the best epoch's weights were kept.
     title : str, default="Report"
         Heading.
+    note : str, default=""
+        What to know of the images, below the heading.
     image_shape : sequence of int, optional
         Shape of flat images.
 
@@ -82,25 +93,30 @@ def write_page(
             f"The 'X' parameter of write_page must hold the {report.n} images of the report. "
             f"Got {len(X)} instead."
         )
-    lists = [("Parameters", flat(parameters)), ("Environment", flat(environment))]
+    lists = [("Parameters", _shown(parameters)), ("Environment", _shown(environment))]
     if isinstance(report, MultilabelReport):
         from kmedclf.evaluation.page_of_labels import values
 
-        shown = values(report, X, model, history, best_epoch)
-        render(path, "labels.html", title=title, lists=lists, **shown)
+        curves = training(history, best_epoch, parameters)
+        shown = values(report, X, model, curves)
+        render(path, "labels.html", title=title, note=note, lists=lists, **shown)
         return
     render(
         path,
         "report.html",
         title=title,
+        note=note,
         report=report,
         headline=[(SCORES[name], report.scores[name]) for name in report.headline],
         scores=[(SCORES[name], one) for name, one in report.scores.items()],
         rates=_rates(report),
-        figures=training(history, best_epoch) + _figures(report) + _explained(model, report, X),
+        figures=training(history, best_epoch, parameters)
+        + _figures(report)
+        + _explained(model, report, X),
         lists=lists,
         browser=None if X is None else _browser(report, X, image_shape),
         right=RIGHT,
+        shades=SHADES,
     )
 
 
@@ -112,11 +128,15 @@ def render_comparison(path: str | os.PathLike[str], comparison: Comparison, titl
 def comparison_values(comparison: Comparison) -> dict[str, Any]:
     """Give what the tables and the chart of a comparison need in a template."""
     rows = len(comparison.models) + len(comparison.published)
+    has_interval = any(one.scores["accuracy"].low is not None for one in comparison.models)
     return {
         "comparison": comparison,
-        "titles": SCORES,
         "amount": amount,
         "p_text": p_text,
+        "titles": SCORES,
+        "alt": "Accuracy of each model"
+        + (" with its interval" if has_interval else "")
+        + (", and published accuracies." if comparison.published else "."),
         "image": png(lambda fig: accuracies(comparison, ax=fig.add_subplot()), (7, height(rows))),
     }
 
@@ -129,8 +149,47 @@ def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["estimate"] = _split
-    text = environment.get_template(template).render(**values)
+    environment.globals.update(brackets=brackets, count=count, without_folders=without_folders)
+    parts = {
+        "style": _asset("page.css") + _shades(),
+        "script": _asset("page.js"),
+    }
+    policy = _policy(**parts)
+    safe = {name: Markup(text) for name, text in parts.items()}
+    text = environment.get_template(template).render(
+        page=template.removesuffix(".html"), policy=policy, **safe, **values
+    )
     write_text(path, text)
+
+
+def _asset(name: str) -> str:
+    """Read a file of ours that goes into every page."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _shades() -> str:
+    """Write the style of the confusion matrix' cells: as rules, for a policy without attributes."""
+    alphas = [0.06 + 0.69 * i / SHADES for i in range(SHADES + 1)]
+    rules = [
+        f".matrix .shade{i} {{ background: rgba(0,114,178,{a:.3f}); }}"
+        for i, a in enumerate(alphas)
+    ]
+    return "\n".join(rules)
+
+
+def _policy(style: str, script: str) -> Markup:
+    """Write the policy of a page: our style and our script run, known by hash, and nothing else.
+
+    An element or attribute that a name smuggled in would be another text, and have another hash.
+    """
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(one.encode()).digest()).decode("ascii")
+        for one in (style, script)
+    )
+    return Markup(
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style_hash}'; "
+        f"script-src 'sha256-{script_hash}'; base-uri 'none'; form-action 'none'"
+    )
 
 
 def _split(one: Estimate) -> tuple[str, str]:
@@ -139,17 +198,24 @@ def _split(one: Estimate) -> tuple[str, str]:
     return number, interval
 
 
-def flat(values: Mapping[str, Any] | None, prefix: str = "") -> list[tuple[str, str]]:
+def flat(
+    values: Mapping[str, Any] | None, prefix: str = "", text: Callable[[Any], str] = str
+) -> list[tuple[str, str]]:
     """List nested values as pairs of a dotted name and text."""
     pairs: list[tuple[str, str]] = []
     for name, value in (values or {}).items():
         if isinstance(value, Mapping):
-            pairs += flat(value, f"{prefix}{name}.")
+            pairs += flat(value, f"{prefix}{name}.", text)
         elif isinstance(value, list | tuple):
-            pairs.append((f"{prefix}{name}", ", ".join(map(str, value))))
+            pairs.append((f"{prefix}{name}", ", ".join(map(text, value))))
         else:
-            pairs.append((f"{prefix}{name}", str(value)))
+            pairs.append((f"{prefix}{name}", text(value)))
     return pairs
+
+
+def _shown(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """List nested values as a page may show them: without the folders of this machine."""
+    return flat(values, text=without_folders)
 
 
 def _rates(report: Report) -> np.ndarray:
@@ -159,13 +225,27 @@ def _rates(report: Report) -> np.ndarray:
 
 
 def training(
-    history: Mapping[str, Sequence[float]] | None, best_epoch: int | None
+    history: Mapping[str, Sequence[float]] | None,
+    best_epoch: int | None,
+    used: Mapping[str, Any] | None,
 ) -> list[tuple[str, str, str]]:
-    """Draw the curves of a training, if there are any."""
+    """Draw the curves of a training, if there are any, and say what they are of."""
     if not history:
         return []
+    known = {"early_stopping", "restore_best", "monitor"} <= (used or {}).keys()
+    epochs = epochs_of(history, best_epoch, used if known else None)
+    where = "training and validation" if epochs.validated else "training"
+    words = f"Accuracy and loss in {where}, epoch by epoch: {epochs}."
+    if not epochs.validated and any(name.startswith("val_") for name in history):
+        words += " Validation is left out: it does not have all epochs."
     image = png(lambda fig: charts.history(history, best_epoch=best_epoch, fig=fig), (8, 3))
-    return [("Training", "Accuracy and loss in training and validation, epoch by epoch.", image)]
+    return [("Training", words, image)]
+
+
+def with_intervals(report: Report | MultilabelReport, words: str, score: str) -> str:
+    """End a sentence about a chart of one score of each class."""
+    several = any(getattr(one, score).low is not None for one in report.per_class)
+    return f"{words}, with intervals." if several else f"{words}."
 
 
 def _figures(report: Report) -> list[tuple[str, str, str]]:
@@ -173,7 +253,8 @@ def _figures(report: Report) -> list[tuple[str, str, str]]:
     figures = []
     wanted: list[tuple[str, str, Callable[..., Axes], tuple[float, float]]] = [
         (
-            "Recall of each class", "Share of each class that was recognised, with intervals.",
+            "Recall of each class",
+            with_intervals(report, "Share of each class that was recognised", "recall"),
             charts_of_report.per_class, (6, height(len(report.classes), 0.28)),
         ),
         (
@@ -187,14 +268,25 @@ def _figures(report: Report) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
     if report.scores["auc_macro"].value is not None:
         curves = charts_of_report.roc, charts_of_report.precision_recall
+        of = curves_of(report, "class")
         wanted += [
-            ("ROC", "Sensitivity against false alarms, class by class.", curves[0], (6.2, 3.6)),
-            ("Precision and recall", "Precision against recall, class by class.", curves[1],
-             (6.2, 3.6)),
+            ("ROC", f"Sensitivity against false alarms, {of}.", curves[0], (6.2, 3.6)),
+            ("Precision and recall", f"Precision against recall, {of}.", curves[1], (6.2, 3.6)),
         ]  # fmt: skip
     for title, words, draw, size in wanted:
         figures.append((title, words, png(partial(alone, draw, report), size)))
     return figures
+
+
+def curves_of(report: Report | MultilabelReport, kind: str) -> str:
+    """Say which classes, or labels, the curves of a report are of."""
+    n = sum(one.auc.value is not None for one in report.per_class)
+    weightless = ", every image counting once" if WEIGHTED in report.notes else ""
+    if isinstance(report, Report) and len(report.classes) == 2:
+        column = 1 if report.pos_label is None else report.classes.index(report.pos_label)
+        return f"of {report.class_names[column]}{weightless}"
+    coloured = f", the four of lowest AUC in colour and all {n} in grey" if n > 8 else ""
+    return f"{kind} by {kind}{coloured}{weightless}"
 
 
 def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]:
@@ -208,16 +300,29 @@ def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]
     firsts = np.sort(np.unique(report.true_index[sure], return_index=True)[1])  # one of a class
     figures = []
     for kind, words, indices in (
-        ("right", "in the surest of some classes", sure[firsts][:EXPLAINED].tolist()),
-        ("wrong", "in the surest ones", report.surest_mistakes(EXPLAINED)),
+        ("right", "the surest of each of these classes", sure[firsts][:EXPLAINED].tolist()),
+        ("wrong", "the surest of all", report.surest_mistakes(EXPLAINED)),
     ):
         if indices:
             size = (1.5 * len(indices), 3.3 if kind == "right" else 4.95)
             draw = partial(explanations, model, report, X, indices=indices)
             image = png(lambda fig, draw=draw: draw(fig=fig), size)  # type: ignore[misc]
-            words = f"What speaks for a class is bright, {words}; without colour nothing does."
+            words = f"{words.capitalize()}. {cam_words(model, 'class')}"
             figures.append((f"Grad-CAM, {kind} predictions", words, image))
     return figures
+
+
+def cam_words(model: Any, kind: str) -> str:
+    """Say what the maps of a network show, and what they do not."""
+    from kmedclf.evaluation.gradcam import n_convolutions
+
+    words = (
+        f"Bright is where features lie that raise the score of the {kind}, each map up to its own "
+        "maximum. This is no proof of what the prediction rests on."
+    )
+    if n_convolutions(model) > 1:
+        return words
+    return f"{words} Features of a single convolution are edges and areas, the background's too."
 
 
 def alone(draw: Callable[..., Axes], report: Any, fig: Figure) -> None:
@@ -245,15 +350,20 @@ def _browser(
     -------
     dict
         "names" of the classes, and "cells": for each "true,predicted" a list of images, each as
-        its number, its picture as base64 of WebP, and pairs of class and probability.
+        its number, its picture as base64 of WebP, pairs of class and probability, and the name of
+        its file, if it is one.
     """
+    files = file_names(X)
     sure = report.proba[np.arange(report.n), report.pred_index]
     cells: dict[str, list[Any]] = {}
     for i, j in zip(*np.nonzero(report.confusion), strict=True):
         inside = np.flatnonzero((report.true_index == i) & (report.pred_index == j))
         order = np.argsort(sure[inside], kind="stable")
         shown = inside[order][:RIGHT] if i == j else inside[order[::-1]]  # surest mistakes first
-        cells[f"{i},{j}"] = [_entry(report, X, int(index), image_shape) for index in shown]
+        cells[f"{i},{j}"] = [
+            [*_entry(report, X, int(index), image_shape), *([files[index]] if files else [])]
+            for index in shown
+        ]
     return {"names": list(report.class_names), "cells": cells}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,8 +17,7 @@ def values(
     report: MultilabelReport,
     X: Any,
     model: Any,
-    history: Mapping[str, Sequence[float]] | None,
-    best_epoch: int | None,
+    curves: list[tuple[str, str, str]],
 ) -> dict[str, Any]:
     """Give what the template ``labels.html`` needs besides title and lists.
 
@@ -27,14 +25,16 @@ def values(
     ----------
     report : MultilabelReport
         What was found.
-    X, model, history, best_epoch
+    X, model
         As of `kmedclf.evaluation.write_page`.
+    curves : list of (title, description, PNG)
+        Of the training.
     """
     return {
         "report": report,
         "headline": [(SCORES[name], report.scores[name]) for name in report.headline],
         "scores": [(SCORES[name], one) for name, one in report.scores.items()],
-        "figures": page.training(history, best_epoch) + _figures(report) + _seen(model, report, X),
+        "figures": curves + _figures(report) + _seen(model, report, X),
     }
 
 
@@ -43,17 +43,19 @@ def _figures(report: MultilabelReport) -> list[tuple[str, str, str]]:
     tall = (6.0, height(len(report.classes), 0.28))
     auc = partial(charts_of_report.per_class, score="auc")
     wanted: list[tuple[str, str, Any, tuple[float, float]]] = [
-        ("AUC of each label", "How well each label is told from its absence, with intervals.",
-         auc, tall),
-        ("Sensitivity of each label", "Share of the images with a label that were found.",
+        ("AUC of each label",
+         page.with_intervals(report, "How well each label is told from its absence", "auc"), auc,
+         tall),
+        ("Sensitivity of each label",
+         page.with_intervals(report, "Share of the images with a label that were found", "recall"),
          charts_of_report.per_class, tall),
     ]  # fmt: skip
     if report.scores["auc_macro"].value is not None:
         curves = charts_of_report.roc, charts_of_report.precision_recall
+        of = page.curves_of(report, "label")
         wanted += [
-            ("ROC", "Sensitivity against false alarms, label by label.", curves[0], (6.2, 3.6)),
-            ("Precision and recall", "Precision against recall, label by label.", curves[1],
-             (6.2, 3.6)),
+            ("ROC", f"Sensitivity against false alarms, {of}.", curves[0], (6.2, 3.6)),
+            ("Precision and recall", f"Precision against recall, {of}.", curves[1], (6.2, 3.6)),
         ]  # fmt: skip
     return [
         (title, words, page.png(partial(page.alone, draw, report), size))
@@ -70,5 +72,5 @@ def _seen(model: Any, report: MultilabelReport, X: Any) -> list[tuple[str, str, 
     rows = report.proba.argmax(axis=0)[labels].tolist()
     draw = partial(gradcam.explained_labels, model, report, X, labels=labels, indices=rows)
     image = page.png(lambda fig: draw(fig=fig), (1.7 * len(labels), 3.5))
-    words = "What speaks for a label is bright, in the image where it is most probable of all."
+    words = f"The image where each of these is most probable. {page.cam_words(model, 'label')}"
     return [("Grad-CAM", words, image)]

@@ -43,7 +43,7 @@ def samples(
         The panel.
     """
     labels, first = np.unique(np.ravel(y), return_index=True)
-    names = list(map(str, labels)) if class_names is None else list(class_names)
+    names = named(labels, class_names, "samples")
     columns = min(len(labels), 4 if len(labels) in (4, 7, 8) else 6)
     lines = -(-len(labels) // columns)
     fig = panel(fig, (1.55 * columns, 1.75 * lines))
@@ -54,6 +54,17 @@ def samples(
     for ax in grid:
         ax.axis("off")
     return fig
+
+
+def named(labels: Any, class_names: Sequence[str] | None, chart: str) -> list[str]:
+    """Name the sorted labels; other names than theirs would stand at the wrong ones."""
+    names = list(map(str, labels)) if class_names is None else list(class_names)
+    if len(names) != len(labels):
+        raise ValueError(
+            f"The 'class_names' parameter of {chart} must hold {len(labels)} names, one for each "
+            f"label of y. Got {len(names)} instead."
+        )
+    return names
 
 
 @styled

@@ -34,17 +34,24 @@ def published(dataset: str) -> list[Published]:
     return [Published(**{**content["common"], **one}) for one in rows]
 
 
-def protocol_of(data: Mapping[str, Any], split: str, dataset: str | None) -> tuple[str, str]:
+def protocol_of(
+    data: Mapping[str, Any],
+    split: str,
+    dataset: str | None,
+    scored: Mapping[str, Any] | None = None,
+) -> tuple[str, str]:
     """Say how models were made, and what keeps published figures from being comparable.
 
     Parameters
     ----------
     data : mapping
-        Description of the data, as in the environment.json of a run.
+        Description of the data trained on, as in the environment.json of a run.
     split : str
         What the models were scored on.
     dataset : str or None
         The MedMNIST set whose published figures are to stand beside.
+    scored : mapping, optional
+        Description of the data scored on, if they are not known to be the same.
 
     Returns
     -------
@@ -54,12 +61,19 @@ def protocol_of(data: Mapping[str, Any], split: str, dataset: str | None) -> tup
         Empty if the figures are comparable: the whole official test split of that set, after
         training on its whole official training split.
     """
+    own = scored is None or (
+        scored.get("sha256") == data.get("sha256") and scored["name"] == data["name"]
+    )
     shape, n = data.get("image_shape") or [], data["n"]
     pixels = " × ".join(str(side) for side in dict.fromkeys(shape[:2]))
     protocol = f"{pixels} px; " if pixels else ""
     official = datasets.info(dataset).n_samples if dataset else {}
-    if dataset and data["name"] == dataset and split == "test" and n == official:
+    if own and dataset and data["name"] == dataset and split == "test" and n == official:
         return f"{protocol}official splits", ""
+    if not own:
+        assert scored is not None
+        protocol += f"trained on {data['name']}; scored on "
+        data, n = scored, scored["n"]
     protocol += f"{data['name']}, {split} split"
     if not dataset:
         return protocol, ""

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from kmedclf.evaluation.curves import curve_of
+from kmedclf.evaluation.honesty import warnings_of
 from kmedclf.evaluation.plain import Stored, from_plain, to_plain
+from kmedclf.evaluation.wording import count, interval_words
 
 FORMAT = 1
 
@@ -189,6 +191,11 @@ class Report(Stored):
         """Rank of each image's true class among its probabilities (n,), from 1."""
         return true_ranks(self.proba, self.true_index)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before the scores: one class predicted always, few images."""
+        return warnings_of(self)
+
     def truth(self, index: int) -> np.ndarray:
         """Say which images are of a class, bool (n,)."""
         return np.asarray(self.true_index == index)
@@ -270,8 +277,9 @@ def restored(
 
 def score_lines(report: Any) -> list[str]:
     """Write the number of images and the headline numbers of a report of either kind."""
-    lines = [f"{report.n} images; {report.confidence:.0%} bootstrap intervals", ""]
-    return lines + [f"{SCORES[name]:27} {value}" for name, value in report.scores.items()]
+    title = "; ".join(filter(None, (count(report.n, "image"), interval_words(report))))
+    lines = [title, "", *(f"{SCORES[name]:27} {value}" for name, value in report.scores.items())]
+    return [*lines, "", *report.warnings] if report.warnings else lines
 
 
 def true_ranks(proba: np.ndarray, true_index: np.ndarray) -> np.ndarray:

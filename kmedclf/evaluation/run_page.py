@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kmedclf import runs
 from kmedclf.evaluation.label_report import AnyReport, read_report_file
 from kmedclf.evaluation.page import write_page
@@ -30,6 +32,52 @@ def page_of(folder: str | os.PathLike[str]) -> Path:
     return place.with_suffix(".html") if place.is_file() else place / "report.html"
 
 
+def scored_data(folder: str | os.PathLike[str], split: str) -> dict[str, Any]:
+    """Read what the data were that a report is of: after 'kmedclf evaluate', others than trained.
+
+    Empty of a report that does not say it.
+    """
+    path = Path(folder, f"evaluation-{split}.json")
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("data") or {}
+    return data
+
+
+def _check_same(
+    folder: Any,
+    split: str,
+    report: AnyReport,
+    scored: dict[str, Any],
+    data: runs.Data,
+    y: np.ndarray,
+) -> str:
+    """Refuse images that a report is not of; of those that may be, give the words to say so."""
+    if len(y) != report.n or not _same_labels(report, data, y):
+        raise ValueError(
+            f"--data must be the {report.n:,} images that evaluation-{split}.json in {folder} is "
+            f"of, {scored['name']}. Got {len(y):,} of {data.description['name']} with other labels."
+        )
+    own, shown = scored.get("sha256"), data.description.get("sha256")
+    if own == shown or data.description == scored:
+        return ""
+    return (
+        "The images shown have the labels of those that were scored, in their order, but come "
+        f"from other files ({data.description['name']}): they may not be the same."
+    )
+
+
+def _same_labels(report: AnyReport, data: runs.Data, y: np.ndarray) -> bool:
+    if y.ndim > 1:
+        names = list(data.class_names)
+        if set(names) == set(report.class_names):
+            y = y[:, [names.index(name) for name in report.class_names]]
+        return np.array_equal(y, report.y_true)
+    found, code = np.unique(y, return_inverse=True)
+    names = data.names_of(found.tolist())
+    own = [report.class_names[i] for i in report.true_index]
+    labels = list(map(str, report.y_true.tolist()))
+    return [names[i] for i in code] == own or list(map(str, y.tolist())) == labels
+
+
 def write_run_page(
     folder: str | os.PathLike[str],
     *,
@@ -45,7 +93,7 @@ def write_run_page(
     folder : path-like
         What `kmedclf.runs.train` wrote, or a model's file, which needs ``data``.
     data : Data or str, optional
-        The images, or where they are; where they were in training by default.
+        The images, or where they are; where they were when they were scored by default.
     split : {"train", "val", "test"}, default="test"
         On which images; the run must hold an evaluation on them.
     out : path-like, optional
@@ -60,19 +108,25 @@ def write_run_page(
     """
     if Path(folder).is_file():
         return _write_model_page(Path(folder), data, split, out, explain)
-    report = read_report(folder, split)
+    report, scored = read_report(folder, split), scored_data(folder, split)
     skipped = set(_read(folder, f"evaluation-{split}").get("skipped", ()))
     parameters, history, environment = (
         _read(folder, name) for name in ("parameters", "history", "environment")
     )
+    trained = environment["data"]
+    scored = scored or trained
     if not isinstance(data, runs.Data):
-        source = data or environment["data"]["source"]
+        source = data or scored["source"]
         groups = runs.groups_of(folder, source, split)
-        data = runs.read_data(source, environment["data"]["size"], split, groups)
-    target = page_of(folder) if out is None else Path(out)
-    X = data.splits[split][0]
+        data = runs.read_data(source, scored["size"], split, groups)
+    X, y = data.splits[split][:2]
     if skipped:  # files that could not be read: the report is of the others
-        X = X[[str(path) not in skipped for path in X]]
+        read = np.array([str(path) not in skipped for path in X])
+        X, y = X[read], np.asarray(y)[read]
+    note = _check_same(folder, split, report, scored, data, np.asarray(y))
+    if scored.get("sha256") != trained.get("sha256") or scored["name"] != trained["name"]:
+        environment = {**environment, "scored_on": scored}
+    target = page_of(folder) if out is None else Path(out)
     write_page(
         target,
         report,
@@ -82,7 +136,8 @@ def write_run_page(
         best_epoch=history["best_epoch"],
         parameters=parameters["used"],
         environment=environment,
-        title=f"{parameters['estimator']} on {environment['data']['name']}, {split} split",
+        title=f"{parameters['estimator']} on {scored['name']}, {split} split",
+        note=note,
     )
     return target
 

@@ -18,6 +18,11 @@ from kmedclf.evaluation.bootstrap import BINS, Outcome, bin_index
 from kmedclf.evaluation.intervals import Intervals
 from kmedclf.evaluation.report import SCORES, Bin, Certainty, ClassScores, Estimate
 
+WEIGHTED = (
+    "Scores are weighted by sample_weight; counts, curves, ranks and confidences are of images."
+)
+"""Note of a report whose images have weights."""
+
 
 def per_class(
     outcome: Outcome, confusion: np.ndarray, names: Sequence[str], intervals: Intervals
@@ -49,22 +54,34 @@ def per_class(
         zero_division=np.nan,
     )
     aucs = _aucs(outcome)
-    n, support, predicted = confusion.sum(), confusion.sum(axis=1), confusion.sum(axis=0)
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+
+    def trials(chosen: np.ndarray) -> float:
+        return effective_size(outcome.weight[chosen])
+
     return tuple(
         ClassScores(
             name=names[i],
             support=int(support[i]),
             predicted=int(predicted[i]),
-            recall=intervals.of("recall", recall[i], trials=support[i], column=i),
+            recall=intervals.of("recall", recall[i], trials=trials(outcome.true == i), column=i),
             specificity=intervals.of(
-                "specificity_of_class", _specificity(outcome, i), trials=n - support[i], column=i
+                "specificity_of_class", _specificity(outcome, i), trials=trials(outcome.true != i),
+                column=i,
             ),
-            precision=intervals.of("precision", precision[i], trials=predicted[i], column=i),
+            precision=intervals.of(
+                "precision", precision[i], trials=trials(outcome.pred == i), column=i
+            ),
             f1=intervals.of("f1", f1[i], column=i),
             auc=intervals.of("auc", aucs[i], column=i),
         )
         for i in range(outcome.k)
-    )
+    )  # fmt: skip
+
+
+def effective_size(weight: np.ndarray) -> float:
+    """Count how many equal weights would say as much: L. Kish, "Survey sampling", 1965."""
+    return float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0
 
 
 def headline(
@@ -103,7 +120,7 @@ def headline(
         names = [f"{name}_{average}" for name in ("precision", "recall", "f1")]
         values.update(zip(names, three, strict=True))
     values["balanced_accuracy"] = values["recall_macro"]
-    trials = dict.fromkeys(("accuracy", "recall_weighted"), len(true))
+    trials = dict.fromkeys(("accuracy", "recall_weighted"), effective_size(weight))
     found = {
         name: intervals.of(name, value, trials=trials.get(name, 0))
         for name, value in values.items()
@@ -142,26 +159,51 @@ def certainty(outcome: Outcome) -> dict[str, Certainty]:
 
 
 def notes(classes: tuple[ClassScores, ...], weighted: bool) -> list[str]:
-    """Say what a reader of the numbers must know."""
-    said = []
-    if absent := [one.name for one in classes if not one.support]:
+    """Say what a reader of the numbers must know: every score that is undefined, and why."""
+    which, said = "image with a weight" if weighted else "image", []
+    if absent := [one.name for one in classes if one.recall.value is None]:
         said.append(
-            f"No image is of {_listed(absent)}: recall and AUC are undefined there, and macro "
-            f"averages run over the classes that occur, {len(classes) - len(absent)}."
+            f"No {which} is of {listed_names(absent)}: recall and AUC are undefined there, "
+            "precision and F1 too unless it is predicted, and macro averages run over the classes "
+            f"that occur, {len(classes) - len(absent)}."
         )
-    if ignored := [one.name for one in classes if one.support and not one.predicted]:
+    if alone := [one.name for one in classes if one.specificity.value is None]:
         said.append(
-            f"No image was taken for {_listed(ignored)}: precision is undefined there and "
+            f"Every {which} is of {alone[0]}: its specificity is undefined, as is every AUC."
+        )
+    if ignored := [one.name for one in classes if _never_found(one)]:
+        said.append(
+            f"No {which} was taken for {listed_names(ignored)}: precision is undefined there and "
             "counts as 0 in the averages."
         )
     if weighted:
-        said.append("Scores are weighted by sample_weight; counts are of images.")
+        said.append(WEIGHTED)
     return said
 
 
-def _listed(names: Sequence[str]) -> str:
+def decisions(pred: np.ndarray, proba: np.ndarray, threshold: float | None) -> list[str]:
+    """Say how often the class predicted is not the most probable one, where no threshold says it.
+
+    Ranks and curves are of probabilities, and then do not tell what was predicted.
+    """
+    most = proba.max(axis=1)
+    others = int(np.sum(proba[np.arange(len(pred)), pred] < most))
+    if threshold is not None or not others:
+        return []
+    return [
+        f"{others:,} of {len(pred):,} predictions are not of the most probable class: the "
+        "classifier decides in another way. Ranks and curves are of probabilities."
+    ]
+
+
+def listed_names(names: Sequence[str]) -> str:
+    """Name the first ten, and count the others."""
     shown = ", ".join(names[:10])
     return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
+
+
+def _never_found(one: ClassScores) -> bool:
+    return one.recall.value is not None and one.precision.value is None
 
 
 def _specificity(outcome: Outcome, column: int) -> float:
@@ -181,7 +223,7 @@ def _aucs(outcome: Outcome) -> list[float]:
     for column in columns:
         truth = outcome.true == column
         defined = outcome.weight[truth].any() and outcome.weight[~truth].any()
-        score = outcome.proba[:, column]
+        score = outcome.given[:, column]
         auc = roc_auc_score(truth, score, sample_weight=outcome.weight) if defined else np.nan
         values.append(float(auc))
     return values
@@ -201,7 +243,7 @@ def _binary(
     truth, weight = outcome.true == positive, outcome.weight
     precision = np.nan
     if weight[truth].any():
-        score = outcome.proba[:, positive]
+        score = outcome.given[:, positive]
         precision = average_precision_score(truth, score, sample_weight=weight)
     return {
         "sensitivity": hit.recall,

@@ -123,6 +123,7 @@ def height(n: int, each: float = 0.3) -> float:
 
 
 def shorten(name: str, limit: int = 24) -> str:
-    """Cut a long name; dollar signs are no formulas."""
+    """Cut a long name; dollar signs are no formulas, and a name that begins with _ is shown."""
+    name = name.encode("utf-8", "replace").decode("utf-8")  # names of files need not be text
     short = name if len(name) <= limit else name[: limit - 1] + "…"
-    return short.replace("$", r"\$")
+    return (" " if short.startswith("_") else "") + short.replace("$", r"\$")

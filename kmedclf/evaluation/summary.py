@@ -64,8 +64,16 @@ class Summary:
     def __str__(self) -> str:
         """Write the headline numbers as text."""
         title = f"{self.n_reports} reports; mean ± standard deviation (ddof {self.ddof})"
-        rows = [f"{SCORES[name]:27} {value}" for name, value in self.scores.items()]
+        rows = [
+            f"{SCORES[name]:27} {value}{_defined(value, self.n_reports)}"
+            for name, value in self.scores.items()
+        ]
         return "\n".join([title, "", *rows])
+
+
+def _defined(value: MeanStd, n_reports: int) -> str:
+    """Say how many reports define a score, if some but not all do."""
+    return f", of the {value.n} that define it" if 0 < value.n < n_reports else ""
 
 
 def mean_std(reports: Iterable[Report], *, ddof: int = 1) -> Summary:

@@ -5,8 +5,6 @@ Set-up, search winners and earlier figures are those of one report on it; see `R
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
@@ -15,6 +13,8 @@ from kmedclf import datasets, evaluation, recipes, runs
 from kmedclf.evaluation import plots
 from kmedclf.evaluation.compare import p_text
 from kmedclf.evaluation.published import protocol_of
+from kmedclf.evaluation.wording import count, percent
+from kmedclf.studies import words as words_of
 from kmedclf.studies.lab import Lab
 from kmedclf.studies.section import Figure, Section, Table
 from kmedclf.studies.study import Study
@@ -40,28 +40,39 @@ REPORTED_KERNELS = {
 
 def perceptron(lab: Lab, mlp: kmedclf.MLPClassifier | None = None) -> Section:
     """Item (a): a multilayer perceptron with one hidden layer."""
-    mlp = mlp or kmedclf.MLPClassifier(random_state=lab.seed)
-    run = lab.train("mlp", mlp)
+    run = lab.train("mlp", mlp or kmedclf.MLPClassifier(random_state=lab.seed))
     X, y = lab.data.splits["train"]
-    names = lab.data.class_names
     labels = {split: one for split, (_, one) in lab.data.splits.items()}
+    occurring, anywhere = (
+        lab.data.names_of(np.unique(one).tolist())
+        for one in (y, np.concatenate(list(labels.values())))
+    )
+    used = recipes.parameters(run.estimator)
+    pixels = "in [0, 1]" if X.dtype.kind in "uU" else "as they are"
+    more = [
+        words
+        for name, words in (("batch_norm", "batch norm"), ("dropout", f"dropout {used['dropout']}"))
+        if used[name]
+    ]
+    own = lab.results["mlp"]["parameters"].keys() <= {"random_state", "verbose", "image_size"}
+    won = "These choices won a staged search on BloodMNIST; 'kmedclf search mlp' is one."
     return Section(
         title="(a) A multilayer perceptron",
         method=(
-            f"Pixels in [0, 1], flattened; one hidden layer of {mlp.units} neurons "
-            f"({mlp.activation}); softmax. {_training(mlp)}\n\n"
-            "These choices won a staged search on BloodMNIST; 'kmedclf search mlp' is one."
+            f"Pixels {pixels}, flattened; one hidden layer of {used['units']} neurons "
+            f"({', '.join([used['activation'], *more])}); softmax. "
+            f"{words_of.training(run.estimator, lab.data)}" + (f"\n\n{won}" if own else "")
         ),
         findings=_findings(run, "mlp", lab),
         tables=[_classes(run)],
         figures=[
             Figure.of(
-                "samples", "One image of each class.", plots.samples(X, y, class_names=names)
+                "samples", "One image of each class.", plots.samples(X, y, class_names=occurring)
             ),
             Figure.of(
                 "counts",
                 "Images of each class and split.",
-                plots.class_counts(labels, class_names=names),
+                plots.class_counts(labels, class_names=anywhere),
             ),
             *_figures(run, "mlp"),
         ],
@@ -78,15 +89,17 @@ def kernels(lab: Lab, grid: dict[str, list[int]] = KERNELS) -> Section:
     results = search.cv_results_
     means, stds = results["mean_test_score"], results["std_test_score"]
     found = {
-        (one["kernel_size"], one["filters"]): f"{mean:.4f} ± {std:.4f}"
+        (one["kernel_size"], one["filters"]): _mean(mean, std)
         for one, mean, std in zip(results["params"], means, stds, strict=True)
     }
     sizes, numbers = (sorted({key[i] for key in found}) for i in (0, 1))
-    best = int(np.argmax(means))
+    best = search.best_index_
     words = "{filters} kernels of {kernel_size} pixels".format(**results["params"][best])
+    equal = int(np.sum(means == means[best]))
+    folds = f"{search.n_splits_} folds"
     tables = [
         Table(
-            "Accuracy over three folds, mean ± standard deviation",
+            f"Accuracy over {folds}, mean ± standard deviation (ddof 0)",
             ["Kernel size", *(f"{n} kernels" for n in numbers)],
             [[f"{size} px", *(found[size, n] for n in numbers)] for size in sizes],
         )
@@ -103,37 +116,44 @@ def kernels(lab: Lab, grid: dict[str, list[int]] = KERNELS) -> Section:
             )
         )
     chart = plots.effect(results, "filters", by="kernel_size", log_x=True)
-    share = "all" if search.subset is None else "the first 40 %"
+    share = "all" if search.subset is None else f"the first {percent(search.subset[1])}"
+    used = recipes.parameters(search.estimator)
+    split = f"The validation images are {share} of the validation split; the folds are only scored."
     return Section(
         title="(b) Number and size of kernels",
         method=(
-            "One convolution, ReLU, max-pooling of 2, softmax: every combination of kernel size "
-            f"and number of kernels, each in three stratified folds of {share} of the training "
-            f"images. {_training(search.estimator)} That validation set is {share} of the "
-            "validation split; the folds are only scored."
-        ),
+            f"One convolution, {used['activation']}, {used['pooling']}-pooling of "
+            f"{used['pool_size']}, softmax: every combination of kernel size and number of "
+            f"kernels, each in {folds}, stratified, of {share} of the training images. "
+            f"{words_of.training(search.estimator, lab.data)} "
+            + (split if "val" in lab.data.splits else "")
+        ).strip(),
         findings=[
-            f"The highest mean accuracy, {means[best]:.4f} ± {stds[best]:.4f}, is that of {words}."
+            f"The highest mean accuracy, {means[best]:.4f} ± {stds[best]:.4f}, is that of {words}"
+            + (f" and of {count(equal - 1, 'other')}." if equal > 1 else ".")
         ],
         tables=tables,
         figures=[
-            Figure.of("kernels", "Mean and standard deviation of the accuracy over folds.", chart)
+            Figure.of(
+                "kernels", f"Mean and standard deviation of the accuracy over {folds}.", chart
+            )
         ],
     )
 
 
 def convolutions(lab: Lab, cnn: kmedclf.CNNClassifier | None = None) -> Section:
-    """Item (c): the best simple convolutional network, and five images that it gets wrong."""
-    cnn = cnn or kmedclf.CNNClassifier(random_state=lab.seed)
-    run = lab.train("cnn", cnn)
+    """Item (c): a simple convolutional network, and five images that it gets wrong."""
+    run = lab.train("cnn", cnn or kmedclf.CNNClassifier(random_state=lab.seed))
+    used = recipes.parameters(run.estimator)
     return Section(
-        title="(c) The best simple convolutional network",
+        title="(c) A simple convolutional network",
         method=(
-            f"{cnn.filters} kernels of {cnn.kernel_size} pixels, {cnn.activation}, "
-            f"{cnn.pooling}-pooling of {cnn.pool_size}, softmax. {_training(cnn)}"
+            f"{used['filters']} kernels of {used['kernel_size']} pixels, {used['activation']}, "
+            f"{used['pooling']}-pooling of {used['pool_size']}, softmax. "
+            f"{words_of.training(run.estimator, lab.data)}"
         ),
         findings=_findings(run, "cnn", lab),
-        tables=[_classes(run), _mistakes(run)],
+        tables=[_classes(run), *_mistakes(run)],
         figures=[*_figures(run, "cnn"), *_wrong(run, "cnn", lab)],
         pages=_page("cnn"),
     )
@@ -141,8 +161,8 @@ def convolutions(lab: Lab, cnn: kmedclf.CNNClassifier | None = None) -> Section:
 
 def residual(lab: Lab, resnet: kmedclf.ResNetClassifier | None = None) -> Section:
     """Item (d): a deeper network, and all three compared."""
-    resnet = resnet or kmedclf.ResNetClassifier(random_state=lab.seed)
-    run = lab.train("resnet", resnet)
+    run = lab.train("resnet", resnet or kmedclf.ResNetClassifier(random_state=lab.seed))
+    used = recipes.applied(run.estimator)
     found = {
         "mlp": lab.train("mlp", kmedclf.MLPClassifier(random_state=lab.seed)),
         "cnn": lab.train("cnn", kmedclf.CNNClassifier(random_state=lab.seed)),
@@ -158,23 +178,23 @@ def residual(lab: Lab, resnet: kmedclf.ResNetClassifier | None = None) -> Sectio
         protocol=protocol,
         caveat=caveat,
     )
-    order = " < ".join(one.name for one in reversed(comparison.models))
+    order = _order([(one.name, one.scores["accuracy"].value) for one in comparison.models])
     return Section(
         title="(d) A deeper network, and the comparison",
         method=(
-            f"Zero padding of one pixel; {resnet.stem_filters} kernels of "
-            f"{resnet.stem_kernel_size} pixels, batch normalisation, ReLU; {resnet.blocks} "
-            f"residual blocks of {resnet.layers_per_block} convolutions of 3 × 3, each block "
+            f"Zero padding of one pixel; {used.stem_filters} kernels of "
+            f"{used.stem_kernel_size} pixels, batch normalisation, ReLU; {used.blocks} "
+            f"residual blocks of {used.layers_per_block} convolutions of 3 × 3, each block "
             "halving the image and doubling the kernels, with a 1 × 1 convolution as shortcut; "
-            f"global average pooling; {resnet.dense_units} neurons (ReLU); softmax. "
-            f"{_training(resnet)}"
+            f"global average pooling; {used.dense_units} neurons (ReLU); softmax. "
+            f"{words_of.training(run.estimator, lab.data)}"
         ),
         findings=[
             *_findings(run, "resnet", lab),
             f"In order of test accuracy: {order}.",
             *_verdicts(comparison),
         ],
-        tables=[_classes(run), _mistakes(run)],
+        tables=[_classes(run), *_mistakes(run)],
         figures=[*_figures(run, "resnet"), *_wrong(run, "resnet", lab)],
         comparison=comparison,
         pages=_page("resnet"),
@@ -192,16 +212,17 @@ def _verdicts(comparison: evaluation.Comparison) -> list[str]:
     ]
 
 
-def _training(est: Any) -> str:
-    """Say how a network is trained, from its parameters."""
-    est = recipes.applied(est)
-    turns = "Training images are flipped and turned at random. " if est.augment is not False else ""
-    return (
-        f"Cross entropy; {est.optimizer} in batches of {est.batch_size}, at most {est.epochs} "
-        f"epochs. {turns}Training stops when the validation accuracy has not risen for "
-        f"{est.n_iter_no_change} epochs, not before epoch {est.min_epochs}, and ends with the "
-        "weights of the best epoch."
-    )
+def _mean(mean: float, std: float) -> str:
+    return f"{mean:.4f} ± {std:.4f}" if np.isfinite(mean) else "failed"
+
+
+def _order(found: list[tuple[str, float | None]]) -> str:
+    """Write names with "<" between them, and "=" where two are as good; the best one last."""
+    text, before = "", None
+    for name, value in reversed(found):
+        text += f" {'=' if value == before else '<'} {name}" if text else name
+        before = value
+    return text
 
 
 def _findings(run: runs.Run, name: str, lab: Lab) -> list[str]:
@@ -209,9 +230,11 @@ def _findings(run: runs.Run, name: str, lab: Lab) -> list[str]:
     accuracy = report.scores["accuracy"]
     rank = f"{report.rank_counts[:2].sum() / report.n:.3f}"
     lines = [
-        f"Test accuracy {accuracy} (95 % bootstrap interval), n = {report.n:,}.",
-        f"{est.n_params_:,} trainable parameters; best epoch {est.best_epoch_} of "
-        f"{len(est.history_['loss'])}; {run.seconds:.0f} s.",
+        f"Test accuracy {accuracy}"
+        + ("" if accuracy.low is None else f" ({percent(report.confidence)} interval)")
+        + f", n = {report.n:,}.",
+        *report.warnings,
+        f"{est.n_params_:,} trainable parameters; {words_of.epochs(est)}; {run.seconds:.0f} s.",
         f"The true class is the first or second choice for {rank} of the test images.",
     ]
     if lab.data.description["name"] == DATASET:
@@ -231,7 +254,7 @@ def _figures(run: runs.Run, name: str) -> list[Figure]:
         Figure.of(f"{name}-network", "The network.", plots.network(est)),
         Figure.of(
             f"{name}-history",
-            "Training, with the epoch that was kept.",
+            f"Training: {words_of.epochs(est)}.",
             plots.history(est.history_, best_epoch=est.best_epoch_),
         ),
         Figure.of(
@@ -242,23 +265,32 @@ def _figures(run: runs.Run, name: str) -> list[Figure]:
 
 def _wrong(run: runs.Run, name: str, lab: Lab) -> list[Figure]:
     report = run.reports["test"]
+    ranks = Figure.of(f"{name}-ranks", "Rank of the true class.", plots.ranks(report))
+    if report.right.all():
+        return [ranks]
     panel = plots.mistakes(report, lab.data.splits["test"][0], n=5)
-    return [
-        Figure.of(f"{name}-mistakes", "Five mistakes, the surest first.", panel),
-        Figure.of(f"{name}-ranks", "Rank of the true class.", plots.ranks(report)),
-    ]
+    return [Figure.of(f"{name}-mistakes", f"{_how_many(report)}.", panel), ranks]
 
 
-def _mistakes(run: runs.Run) -> Table:
-    """List five mistakes, the surest first: expected class and estimated probabilities."""
+def _how_many(report: evaluation.Report) -> str:
+    """Say which mistakes are shown."""
+    wrong = int(np.sum(~report.right))
+    numbers = ("The one mistake", "Both mistakes", "All three mistakes", "All four mistakes")
+    return f"{(*numbers, 'Five mistakes')[min(wrong, 5) - 1]}, the surest first"
+
+
+def _mistakes(run: runs.Run) -> list[Table]:
+    """List five mistakes, if there are any: expected class and estimated probabilities."""
     report = run.reports["test"]
+    if report.right.all():
+        return []
     rows = []
     for i in report.surest_mistakes(5):
         likely = np.argsort(-report.proba[i], kind="stable")[:3]
         chances = ", ".join(f"{report.class_names[k]} {report.proba[i, k]:.3f}" for k in likely)
         rows.append([i, report.class_names[report.true_index[i]], chances, report.ranks[i]])
     head = ["Test image", "Expected", "Estimated probabilities", "Rank of the expected class"]
-    return Table("Five mistakes, the surest first", head, rows)
+    return [Table(_how_many(report), head, rows)]
 
 
 def _page(name: str) -> dict[str, str]:

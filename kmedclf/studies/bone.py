@@ -12,6 +12,8 @@ import kmedclf
 from kmedclf import recipes, runs
 from kmedclf.evaluation import plots
 from kmedclf.evaluation.compare import amount
+from kmedclf.evaluation.wording import kept_value
+from kmedclf.studies import words as words_of
 from kmedclf.studies.lab import Lab
 from kmedclf.studies.section import Figure, Section, Table
 from kmedclf.studies.study import Study
@@ -118,7 +120,16 @@ def _section(
 ) -> Section:
     best = _best(made)
     run = made[best][1]
-    start = "random" if run.estimator.weights is None else "pretrained"
+    ests = [one.estimator for _, one in made.values()]
+    named = "The row" if len(made) == 1 else "Best row"
+    own = not lab.parameters and not lab.quick
+    choices = (
+        "Optimizer and, but for blocks and variants, the rows are choices made here, within the "
+        "report's lists."
+    )
+    reported = REPORTED[name]
+    if len(made) < len(rows) or not own:
+        reported = reported.replace("rows as here", "its own rows")
     head = [*(one.replace("_", " ").capitalize() for one in rows[0] if one != "epochs"),
             "Parameters", *HEAD]  # fmt: skip
     body = [
@@ -129,34 +140,63 @@ def _section(
     return Section(
         title=title,
         method=(
-            f"{recipes.parameters(run.estimator)['optimizer']}, batches of 32 and 10 epochs unless "
-            "told otherwise; no augmentation; the last epoch's weights. Optimizer and, but for "
-            "blocks and variants, the rows are choices made here, within the report's lists. Best "
-            f"row's start: {start} weights."
+            words_of.sentences(
+                "; ".join(words_of.each(one, ests) for one in (words_of.loss, _optimizer))
+                + f"; {words_of.each(words_of.batches, ests)}.",
+                words_of.each(words_of.augmentation, ests),
+                words_of.each(lambda one: words_of.stopping(one, lab.data), ests),
+                choices if own else "",
+                f"{named}'s start: {words_of.start(run.estimator)}.",
+            )
         ),
         findings=[
-            f"Best of {len(made)} rows by validation accuracy: {best}, test accuracy "
-            f"{run.reports['test'].scores['accuracy']}. Chosen on the test images the best would "
-            f"be {max(one.reports['test'].accuracy for _, one in made.values()):.3f}, too good by "
-            "what is luck.",
+            _chosen(made, best),
+            *words_of.collapsed({folder: one for folder, (_, one) in made.items()}),
             *_confidence(run),
-            f"In the report that is reproduced: {REPORTED[name]}.",
+            f"In the report that is reproduced: {reported}.",
         ],
         tables=[Table(title, head, body)],
         figures=_figures(name, run),
     )
 
 
+def _chosen(made: dict[str, tuple[dict[str, Any], runs.Run]], best: str) -> str:
+    """Say which row was chosen by what, and what choosing on the test images would have given."""
+    accuracy = made[best][1].reports["test"].scores["accuracy"]
+    if len(made) == 1:
+        return f"The only row, {best}: test accuracy {accuracy}."
+    _, by = _worth(made[best][1])
+    found = [_worth(one)[0] for _, one in made.values()]
+    first = ", the first of equals" if found.count(max(found)) > 1 else ""
+    most = max(one.reports["test"].accuracy for _, one in made.values())
+    words = f"Best of {len(made)} rows by {by}{first}: {best}, test accuracy {accuracy}. "
+    if most > made[best][1].reports["test"].accuracy:
+        words += (
+            f"Chosen on the test images the best would be {most:.3f}, too good by what is luck."
+        )
+    else:
+        words += "No other row is better on the test images."
+    return words
+
+
+def _worth(run: runs.Run) -> tuple[float, str]:
+    """Give what a row is chosen by, and its name: the best that the images allow."""
+    if "val" in run.reports:
+        return run.reports["val"].accuracy, "validation accuracy"
+    history, epochs = run.estimator.history_, words_of.epochs(run.estimator)
+    if epochs.validated:
+        part = "validation accuracy, on a part of the training images"
+        return kept_value(history["val_accuracy"], epochs), part
+    return kept_value(history["accuracy"], epochs), "training accuracy, as nothing validates"
+
+
 def _best(made: dict[str, tuple[dict[str, Any], runs.Run]]) -> str:
-    """Choose by validation accuracy, or by that of training where nothing validates."""
+    return max(made, key=lambda folder: _worth(made[folder][1])[0])
 
-    def worth(folder: str) -> float:
-        run = made[folder][1]
-        return run.reports["val"].accuracy if "val" in run.reports else run.estimator.history_[
-            "accuracy"
-        ][-1]  # fmt: skip
 
-    return max(made, key=worth)
+def _optimizer(est: Any) -> str:
+    """Name the optimizer alone: learning rates are in the table."""
+    return str(recipes.parameters(est)["optimizer"])
 
 
 def _confidence(run: runs.Run) -> list[str]:
@@ -197,7 +237,10 @@ def _with_repeats(
             f"{best} trained {len(again)} times, nothing but the seed changed: test accuracy "
             f"{spread(accuracy)}.",
         ],
-        tables=[*section.tables, Table("The best row again", ["Seed", *HEAD], body)],
+        tables=[
+            *section.tables,
+            Table(f"{best} again, standard deviation with ddof 0", ["Seed", *HEAD], body),
+        ],
         figures=section.figures,
     )
 
@@ -205,7 +248,11 @@ def _with_repeats(
 def _figures(name: str, run: runs.Run) -> list[Figure]:
     report, est = run.reports["test"], run.estimator
     return [
-        Figure.of(f"{name}-history", "Training of the best row.", plots.history(est.history_)),
+        Figure.of(
+            f"{name}-history",
+            f"Training of that row: {words_of.epochs(est)}.",
+            plots.history(est.history_, best_epoch=est.best_epoch_),
+        ),
         Figure.of(
             f"{name}-confusion", "Confusion matrix, test images.", plots.confusion_matrix(report)
         ),

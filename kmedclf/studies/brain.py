@@ -9,6 +9,7 @@ import kmedclf
 from kmedclf import recipes, runs
 from kmedclf.evaluation import plots
 from kmedclf.studies import pools
+from kmedclf.studies import words as words_of
 from kmedclf.studies.lab import Lab
 from kmedclf.studies.section import Figure, Section, Table
 from kmedclf.studies.study import Study
@@ -111,15 +112,19 @@ def folds(lab: Lab) -> Section:
     return Section(
         title="Folds",
         method=(
-            f"All images but the test images, in {len(made)} stratified folds: each validates one "
-            f"training. {_words(est)} Every fold's network is scored on the same "
+            f"All images but the test images, in {N_FOLDS} stratified folds{_of_all(made)}: each "
+            f"validates one training. {_words(est, _folds(lab)[0])} Every fold's network is scored "
+            "on the same "
             f"{n['n']['test']:,} test images. Standard deviations are those of the folds, ddof 0: "
             "how far the networks differ, not how far the test images are chance.\n\n"
             f"{n.get('copies_left_out', 0):,} images were left out before, as they are pixel for "
             "pixel in an earlier split or earlier in their own. The report that is reproduced "
             "started from weights of ImageNet and left its copies in."
         ),
-        findings=[f"Test accuracy {spread(found['accuracy'])} over {len(made)} folds."],
+        findings=[
+            f"Test accuracy {spread(found['accuracy'])} over {len(made)} folds.",
+            *words_of.collapsed({str(number): run for number, run in made.items()}, "fold"),
+        ],
         tables=[Table("Every fold on the test images", ["", *SCORES.values(), "Validation, "
                 "accuracy", "min:s"], rows)],
         figures=[Figure.of("folds", "Training of every fold.", curves)],
@@ -133,24 +138,36 @@ def imbalance(lab: Lab) -> Section:
 
 def augmentation(lab: Lab) -> Section:
     """Augment each fold in its own way, and give the AUC of every class."""
-    rows, several = [], _folds(lab)
+    rows, several, ests = [], _folds(lab), []
     for number, data in enumerate(several):
         name = f"augment-{number + 1}-{SETS[number]}"
         run = lab.train(name, network(lab, augment=SETS[number]), data, page=False)
+        ests.append(run.estimator)
+        words = words_of.as_named(SETS[number], {"augment": SETS[number]}, run.estimator)
         each = [str(one.auc).partition(" ")[0] for one in run.reports["test"].per_class]
-        rows.append([SETS[number], str(number + 1), *cells(run), *each,
+        rows.append([words, str(number + 1), *cells(run), *each,
                      f"{SETS_REPORTED[number]:.4f}"])  # fmt: skip
     names = [f"AUC, {one.name}" for one in run.reports["test"].per_class]
     return Section(
         title="Augmentation",
         method=(
             "Each set on a fold of its own, as in the report, so that sets and folds cannot be "
-            "told apart; the same set on two folds shows how much is the folds'. basic: flips in "
-            "both directions, rotation by up to 15 degrees; intensity: colour jitter; distortion: "
-            "perspective, affine map, resized crop; blur: Gaussian on 5 × 5 pixels."
-        ),
+            f"told apart{_twice(ests)}. {_sets(ests)}"
+        ).strip(),
         tables=[Table("Augmentation sets", ["Set", "Fold", *HEAD, *names, "Reported"], rows)],
     )
+
+
+def _twice(ests: list[Any]) -> str:
+    names = [str(est.augment) for est in ests]
+    again = len(set(names)) < len(names)
+    return "; the same set on two folds shows how much is the folds'" if again else ""
+
+
+def _sets(ests: list[Any]) -> str:
+    names = dict.fromkeys(str(est.augment) for est in ests)
+    known = [f"{one}: {words_of.DESCRIBED[one]}" for one in names if one in words_of.DESCRIBED]
+    return f"{'; '.join(known)}." if known else ""
 
 
 def stopping(lab: Lab) -> Section:
@@ -190,10 +207,14 @@ def transfer(lab: Lab) -> Section:
         est = kmedclf.EfficientNetClassifier(**{**BASE, **changes})
         run = lab.train(f"efficientnet-{trainable}", est, data, page=False)
         rows.append([trainable, *cells(run), f"{reported:.2f}"])
-    random = run.estimator.weights is None
+    est = run.estimator
+    random = est.weights is None
+    wanted = {"variant": "b0", "width": None, "depth": None, "class_weight": "balanced",
+              "augment": ["flips", "rotate"]}  # fmt: skip
+    words = "EfficientNet-B0, loss weighted by class, flips and rotation"
     return Section(
         title="Head alone against the whole network",
-        method="EfficientNet-B0, loss weighted by class, flips and rotation. " + _start(random),
+        method=f"{words_of.as_named(words, _those_of(wanted), est)}. {_start(random)}",
         findings=["A head alone on random weights says little of transfer."] if random else [],
         tables=[Table("What is trained", ["Trained", *HEAD, "Reported"], rows)],
     )
@@ -206,19 +227,27 @@ def _stem(lab: Lab) -> str:
 
 def _compared(lab: Lab, title: str, name: str, choices: Choices) -> Section:
     """Train on the weakest fold with one choice changed at a time."""
-    rows = []
+    rows, made = [], {}
     number, data = _weakest(lab)
+    scores = [one.reports["test"].accuracy for one in _trained(lab).values()]
+    lowest = "the one" if scores.count(min(scores)) == 1 else "the first of those"
+    keys = {key for changes, _ in choices.values() for key in changes}
     for words, (changes, reported) in lab.some(list(choices.items())):
+        planned = recipes.parameters(network(lab, **changes))
         # What is the base's is not trained twice
         folder = _plain_name(f"{name}-{words}") if changes else f"fold-{number}"
         run = lab.train(folder, network(lab, **changes), data, page=False)
-        rows.append([words, *cells(run), f"{reported:.4g}"])
+        named = words_of.as_named(words, {key: planned[key] for key in sorted(keys)}, run.estimator)
+        rows.append([named, *cells(run), f"{reported:.4g}"])
+        made[words] = run
+    several = len(_folds(lab))
     return Section(
         title=title,
         method=(
-            f"On fold {number}, the one with the lowest test accuracy above, as in "
-            "the report; all else as there. One run each."
+            f"On fold {number}, of the {several} trained {lowest} with the lowest test accuracy, "
+            "as in the report; all else as for that fold. One run each."
         ),
+        findings=words_of.collapsed(made),
         tables=[Table(title, ["Choice", *HEAD, "Reported"], rows)],
     )
 
@@ -245,13 +274,22 @@ def _plain_name(words: str) -> str:
     return words.replace(",", "").replace(" ", "-")
 
 
-def _words(est: kmedclf.DeepResNetClassifier) -> str:
-    est = recipes.applied(est)
+def _words(est: kmedclf.DeepResNetClassifier, data: runs.Data) -> str:
     return (
-        f"ResNet-{est.depth}, {est.n_params_:,} parameters; cross entropy; {est.optimizer}, "
-        f"learning rate {est.learning_rate}, momentum {est.momentum}, batches of "
-        f"{est.batch_size}, {est.epochs} epochs. {_start(est.weights is None)}"
+        f"ResNet-{est.depth}, {est.n_params_:,} parameters. {words_of.training(est, data)} "
+        f"{_start(est.weights is None)}"
     )
+
+
+def _of_all(made: Mapping[int, runs.Run]) -> str:
+    """Say that not all folds were trained, if so."""
+    return "" if len(made) == N_FOLDS else f", of which the first {len(made)} are trained"
+
+
+def _those_of(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Take the usual value of what has none here."""
+    usual = kmedclf.EfficientNetClassifier().get_params()
+    return {name: usual[name] if value is None else value for name, value in wanted.items()}
 
 
 def _start(random: bool) -> str:

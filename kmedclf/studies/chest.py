@@ -10,6 +10,7 @@ import kmedclf
 from kmedclf import evaluation, runs
 from kmedclf.evaluation import plots
 from kmedclf.studies import pools
+from kmedclf.studies import words as words_of
 from kmedclf.studies.lab import Lab
 from kmedclf.studies.section import Figure, Section, Table
 from kmedclf.studies.study import Study
@@ -53,11 +54,12 @@ def approaches(lab: Lab) -> Section:
         seconds={name: run.seconds for name, run in made.items()},
     )
     figures = []
+    ests = [run.estimator for run in made.values()]
     for name, run in made.items():
         est = run.estimator
         curves = plots.history(est.history_, best_epoch=est.best_epoch_)
         figures += [
-            Figure.of(f"{name}-history", f"Training of {name}.", curves),
+            Figure.of(f"{name}-history", f"Training of {name}: {words_of.epochs(est)}.", curves),
             Figure.of(
                 f"{name}-confusion",
                 f"Confusion matrix of {name}, test images.",
@@ -67,13 +69,14 @@ def approaches(lab: Lab) -> Section:
     return Section(
         title="Three approaches",
         method=(
-            "baseline: two convolutions of 8 and 16 kernels, each with batch norm, ReLU and "
-            "max-pooling of 2, then the maximum over the image; resnet: ResNet-18; vit: a vision "
-            "transformer, for 10 epochs. Adam at 0.001, a tenth of it after 3 epochs without a "
-            "better validation accuracy; the best epoch's weights are kept. Each training image "
-            "is mirrored with probability 1/2, anew in every epoch. Weights are random unless "
-            "'weights' says otherwise; in the report the transformer was pretrained."
+            f"{_networks(made)}\n\n"
+            + words_of.sentences(
+                words_of.shared(ests, lab.data),
+                words_of.each(lambda one: words_of.stopping(one, lab.data), ests),
+            )
+            + " In the report the transformer was pretrained."
         ),
+        findings=words_of.collapsed(made),
         tables=[
             Table("Test images", ["Network", *HEAD, "Reported"], rows),
             *(_classes(name, run) for name, run in made.items()),
@@ -82,6 +85,19 @@ def approaches(lab: Lab) -> Section:
         figures=figures,
         comparison=comparison,
         pages={f"Report page of {name}": f"{name}/report.html" for name in made},
+    )
+
+
+def _networks(made: dict[str, runs.Run]) -> str:
+    """Describe the three networks, from their parameters."""
+    baseline, resnet, vit = (made[name].estimator for name in ("baseline", "resnet", "vit"))
+    kernels = words_of.shown(baseline.filters)
+    starts = [f"{name} from {words_of.start(run.estimator)}" for name, run in made.items()]
+    return (
+        f"baseline: convolutions of {kernels} kernels, batch norm {baseline.batch_norm}, "
+        f"{baseline.activation}, pooling of {words_of.shown(baseline.pool_size)}, then "
+        f"{baseline.global_pooling} over the image; resnet: ResNet-{resnet.depth}; vit: a vision "
+        f"transformer of {vit.num_layers} layers; {', '.join(starts)}."
     )
 
 
@@ -108,11 +124,17 @@ def leak(lab: Lab) -> Section:
         findings=[
             f"{twins.sum():,} of {len(twins):,} test images have their mirror image in training.",
             f"Test accuracy {report.scores['accuracy']} with the leak, "
-            f"{honest.reports['test'].scores['accuracy']} mirrored in training only; the test "
-            "images are not the same.",
+            f"{honest.reports['test'].scores['accuracy']} without it; the test images are not the "
+            f"same. {_augmented('With the leak', run)} {_augmented('Without', honest)}",
+            *words_of.collapsed({"baseline-leak": run}),
         ],
         tables=[Table("With the leak", ["Test images", "Number", "Accuracy"], parts)],
     )
+
+
+def _augmented(which: str, run: runs.Run) -> str:
+    words = words_of.augmentation(run.estimator)
+    return f"{which}: {words[0].lower()}{words[1:]}"
 
 
 def mirrored_before_split(data: runs.Data, seed: int) -> tuple[runs.Data, np.ndarray]:

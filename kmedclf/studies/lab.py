@@ -90,6 +90,11 @@ class Lab:
         """
         _check_known(parameters or {})
         data = pools.read(source, size, shares, seed)
+        if any(y.ndim > 1 for _, y in data.splits.values()):
+            raise ValueError(
+                "The data of a study must have one label an image. "
+                f"{data.description['name']} has several."
+            )
         if data.class_names == tuple(map(str, range(len(class_names)))):
             data = replace(data, class_names=tuple(class_names))
         data = pools.without_copies(data) if unique else data

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import kmedclf
 from kmedclf import runs
 from kmedclf.evaluation import plots
+from kmedclf.studies import words as words_of
 from kmedclf.studies.lab import Lab
 from kmedclf.studies.section import Figure, Section, Table
 from kmedclf.studies.study import Study
-from kmedclf.studies.tables import clock, one_class_only, score, verdict
+from kmedclf.studies.tables import clock, score, verdict
 
 
 class Experiment(NamedTuple):
@@ -77,42 +78,61 @@ def ablation(lab: Lab) -> Section:
         run = lab.train(f"experiment-{number}", network(one.parameters, lab.seed), page=False)
         train = run.estimator.score(*lab.data.splits["train"])
         made[number] = run
+        words = words_of.as_named(one.words, one.parameters, run.estimator)
         rows.append(
-            [str(number), one.words, str(run.reports["test"].scores["accuracy"]),
+            [str(number), words, str(run.reports["test"].scores["accuracy"]),
              score(run, split="val"), f"{train:.4f}", str(len(run.estimator.history_["loss"])),
              clock(run.seconds)]
         )  # fmt: skip
     head = ["#", "Change", "Test, 95 % interval", "Validation", "Training", "Epochs", "min:s"]
     curves = plots.folds([run.estimator.history_ for run in made.values()], names=list("123456789"))
+    ests = [run.estimator for run in made.values()]
+    own = not lab.parameters and not lab.quick
     return Section(
         title="Nine experiments",
         method=(
-            "Four layers of convolution, batch normalisation (where there is any), ReLU, "
-            "max-pooling of 2 and dropout (where there is any); flattened; softmax. Cross entropy, "
-            "learning rate 0.01, 20 epochs unless told otherwise, batches of 32. Experiment 1 "
-            "has 128, 64, 32, 32 kernels of 8, 4, 3, 3 pixels; the others 16, 32, 64, 128 of 10, "
-            "6, 3, 3, the first layer without ReLU and pooling. Early stopping waits 3 epochs for "
-            "a validation accuracy 0.001 higher, and keeps the best epoch; without it the last "
-            "epoch's weights stand.\n\n"
-            "The report that is reproduced leaves open the optimizer, the size of images and "
-            "pooling windows, the head, where batch norm stands, and the tolerance: Adam, the size "
-            "of these images and what is said above are choices made here. Four of its nine "
-            "networks had about the accuracy of naming the largest class always."
+            "Layers of convolution, batch normalisation (where there is any), activation, pooling "
+            "and dropout (where there is any); the head; softmax. "
+            f"Experiment 1 has {_layers(ests[0])}; the others have {_layers(ests[1])}.\n\n"
+            + words_of.sentences(words_of.shared(ests, lab.data), *_stops(lab, made))
+            + "\n\nThe report that is reproduced leaves open the optimizer, the size of images and "
+            "pooling windows, the head, where batch norm stands, and the tolerance"
+            + (": what is said above of these is a choice made here. " if own else ". ")
+            + "Four of its nine networks had about the accuracy of naming the largest class always."
         ),
-        findings=[*_collapsed(made), *_verdicts(made)],
+        findings=[
+            *(_collapsed(made) or ["No network takes all test images for one class."]),
+            *_verdicts(made),
+        ],
         tables=[Table("Accuracy of one run each", head, rows), _reported()],
         figures=[Figure.of("curves", "Training of all nine.", curves)],
     )
 
 
 def _collapsed(made: dict[int, runs.Run]) -> list[str]:
-    found = {number: one_class_only(run) for number, run in made.items()}
-    numbers = [str(number) for number, name in found.items() if name is not None]
-    if not numbers:
-        return ["No network takes all test images for one class."]
-    which = f"Experiment{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
-    several = "s" if len(numbers) == 1 else ""
-    return [f"{which} take{several} all test images for one class."]
+    return words_of.collapsed({str(number): run for number, run in made.items()}, "experiment")
+
+
+def _layers(est: kmedclf.ConvNetClassifier) -> str:
+    """Describe the layers of a network, from its parameters."""
+    several = len(est.filters) if isinstance(est.filters, tuple | list) else 1
+    named = {"activation": est.activation, "pooling windows": est.pool_size,
+             "padding": est.padding}  # fmt: skip
+    more = ", ".join(f"{name} {words_of.shown(value)}" for name, value in named.items())
+    return (
+        f"{several} layers of {words_of.shown(est.filters)} kernels of "
+        f"{words_of.shown(est.kernel_size)} pixels, {more}"
+    )
+
+
+def _stops(lab: Lab, made: dict[int, runs.Run]) -> list[str]:
+    """Say of each way to stop which experiments went it."""
+    ways: dict[str, list[str]] = {}
+    for number, run in made.items():
+        ways.setdefault(words_of.stopping(run.estimator, lab.data), []).append(str(number))
+    if len(ways) == 1:
+        return list(ways)
+    return [f"Experiments {', '.join(numbers)}: {way}" for way, numbers in ways.items()]
 
 
 def _verdicts(made: dict[int, runs.Run]) -> list[str]:

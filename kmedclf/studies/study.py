@@ -14,6 +14,7 @@ from typing import Any
 from kmedclf import runs
 from kmedclf.datasets.audit import ORDER
 from kmedclf.evaluation.page import comparison_values, flat, render
+from kmedclf.evaluation.sharing import without_folders
 from kmedclf.files import check_folder, sweep, write_json, write_text, written_beside
 from kmedclf.studies.lab import Lab
 from kmedclf.studies.section import Section
@@ -124,7 +125,10 @@ def write(lab: Lab, title: str, sections: Sequence[Section]) -> None:
             )
             for section in sections
         ],
-        environment=flat({"seed": lab.seed, "data": lab.data.description, **runs.environment()}),
+        environment=flat(
+            {"seed": lab.seed, "data": lab.data.description, **runs.environment()},
+            text=without_folders,
+        ),
     )
 
 

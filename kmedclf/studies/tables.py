@@ -54,10 +54,3 @@ def verdict(first: str, a: runs.Run, second: str, b: runs.Run) -> str:
         f"{b.reports['test'].accuracy:.3f}, {ahead} (McNemar's p, not "
         f"corrected: {p_text(pair.p)})."
     )
-
-
-def one_class_only(run: runs.Run) -> str | None:
-    """Name the one class that a network took all test images for, if there is but one."""
-    report = run.reports["test"]
-    found = np.unique(report.pred_index)
-    return report.class_names[found[0]] if len(found) == 1 else None

@@ -1,0 +1,177 @@
+"""What a study says of trainings, made from the trainings: parameters may be given, data may lack.
+
+Of an estimator with a recipe, what the recipe stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kmedclf import recipes, runs
+from kmedclf.evaluation.wording import Epochs, count, epochs_of, percent
+
+SETS = {
+    "flip_rotate": "flipped and turned", "flips": "flipped in both directions",
+    "mirror": "mirrored", "rotate": "turned by up to 15 degrees",
+}  # fmt: skip
+DESCRIBED = {
+    "basic": "flips in both directions, rotation by up to 15 degrees",
+    "intensity": "colour jitter",
+    "distortion": "perspective, affine map, resized crop",
+    "blur": "Gaussian on 5 × 5 pixels",
+}
+
+
+def each(say: Callable[[Any], str], estimators: Sequence[Any]) -> str:
+    """Say something of several estimators once, or what is different of them."""
+    return " or ".join(dict.fromkeys(say(one) for one in estimators))
+
+
+def loss(est: Any) -> str:
+    """Name the loss."""
+    used = recipes.parameters(est)
+    smoothing = used["label_smoothing"]
+    smoothed = f", labels smoothed by {smoothing:g}" if smoothing else ""
+    if used["loss"] == "focal":
+        return f"focal loss, alpha {used['focal_alpha']:g}, gamma {used['focal_gamma']:g}{smoothed}"
+    return f"cross entropy{smoothed}"
+
+
+def optimizer(est: Any, data: runs.Data) -> str:
+    """Name the optimizer with its learning rate, and the schedule of it."""
+    used = recipes.parameters(est)
+    rate = used["learning_rate"]
+    words = [str(used["optimizer"])]
+    if rate is not None:
+        words.append(f"learning rate {rate:g}")
+    if used["momentum"] and used["optimizer"] == "sgd":  # others do not take it
+        words.append(f"momentum {used['momentum']:g}")
+    if used["lr_schedule"] == "plateau":
+        watched = _watched(used, "val" in data.splits or used["early_stopping"])
+        words.append(
+            f"times {used['lr_factor']:g} after {count(used['lr_patience'], 'epoch')} without a "
+            f"better {watched}"
+        )
+    elif used["lr_schedule"] == "step":
+        words.append(f"times {used['lr_factor']:g} every {count(used['lr_step'], 'epoch')}")
+    elif used["lr_schedule"] is not None:
+        words.append(f"schedule {used['lr_schedule']}")
+    return ", ".join(words)
+
+
+def batches(est: Any) -> str:
+    """Say how large batches are."""
+    return f"batches of {recipes.parameters(est)['batch_size']}"
+
+
+def augmentation(est: Any) -> str:
+    """Say what happens to training images, in a sentence; nothing if nothing does."""
+    augment = recipes.parameters(est)["augment"]
+    if augment is False or augment == ():
+        return "No augmentation."
+    several = ["flip_rotate"] if augment is True else augment
+    several = several if isinstance(several, list | tuple) else [several]
+    names = [one if isinstance(one, str) else type(one).__name__ for one in several]
+    known = [SETS.get(name, f'changed by "{name}"') for name in names]
+    return f"Training images are {', '.join(known)} at random, anew in every epoch."
+
+
+def stopping(est: Any, data: runs.Data) -> str:
+    """Say how long a training runs, what validates, and whose weights it keeps; in sentences."""
+    used = recipes.parameters(est)
+    n, missing = count(used["epochs"], "epoch"), "The data have no validation split"
+    if not used["early_stopping"]:
+        kept = f"Training runs for {n}, and the last one's weights stand."
+        return kept if "val" in data.splits else f"{kept} {missing}, and nothing validates."
+    rise = "risen" if used["monitor"] == "accuracy" else "fallen"
+    by = ""
+    if used["tol"]:
+        relative = used["tol_mode"] == "relative"
+        by = f" by {percent(used['tol']) if relative else format(used['tol'], 'g')}"
+    least = min(used["min_epochs"], used["epochs"])
+    said = (
+        f"Training runs for at most {n}, stops when the {_watched(used, True)} has not {rise}{by} "
+        f"for {count(used['n_iter_no_change'], 'epoch')}"
+        + (f", not before epoch {least}" if least > 1 else "")
+        + f", and ends with the weights of the {'best' if used['restore_best'] else 'last'} epoch."
+    )
+    if "val" in data.splits:
+        return said
+    return (
+        f"{said} {missing}: {percent(used['validation_fraction'])} of what is trained on validates."
+    )
+
+
+def sentences(*parts: str) -> str:
+    """Join what is not empty, with a capital at its beginning."""
+    text = " ".join(filter(None, parts))
+    return text[:1].upper() + text[1:]
+
+
+def shared(ests: Sequence[Any], data: runs.Data) -> str:
+    """Say how several networks were trained, all but how long."""
+    said = each(loss, ests), each(lambda one: optimizer(one, data), ests), each(batches, ests)
+    return sentences(f"{'; '.join(said)}.", each(augmentation, ests))
+
+
+def training(est: Any, data: runs.Data) -> str:
+    """Say how a network was trained, in sentences."""
+    return sentences(shared([est], data), stopping(est, data))
+
+
+def epochs(est: Any) -> Epochs:
+    """Give the epochs of an estimator, and whose weights it has; see `evaluation.wording`."""
+    return epochs_of(est.history_, est.best_epoch_, recipes.parameters(est))
+
+
+def start(est: Any) -> str:
+    """Say what weights a network started from."""
+    random = getattr(est, "weights", None) is None
+    return "random weights" if random else "weights trained elsewhere"
+
+
+def as_named(words: str, wanted: Mapping[str, Any], est: Any) -> str:
+    """Name a choice; where something given, or a quick study, made another of it, say which."""
+    used = recipes.parameters(est)
+    other = [
+        f"{name} {shown(used[name])}" for name, value in wanted.items()
+        if _plain(used[name]) != _plain(value)
+    ]  # fmt: skip
+    return f"{words}, but {', '.join(other)}" if other else words
+
+
+def shown(value: Any) -> str:
+    """Write a parameter's value: lists with commas, numbers short."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def collapsed(made: Mapping[str, runs.Run], kind: str = "") -> list[str]:
+    """Say which networks took all test images for one class, in a sentence; nothing if none did."""
+    names = [name for name, run in made.items() if one_class_only(run)]
+    if not names:
+        return []
+    several = len(names) > 1
+    which = f"{kind}{'s' if several else ''} " if kind else ""
+    which = which[:1].upper() + which[1:]
+    take = "take" if several else "takes"
+    return [f"{which}{', '.join(names)} {take} all test images for one class."]
+
+
+def one_class_only(run: runs.Run) -> str | None:
+    """Name the one class that a network took all test images for, if there is but one."""
+    report = run.reports["test"]
+    found = np.unique(report.pred_index)
+    return report.class_names[found[0]] if len(found) == 1 else None
+
+
+def _watched(used: Mapping[str, Any], validated: bool) -> str:
+    return f"{'validation' if validated else 'training'} {used['monitor']}"
+
+
+def _plain(value: Any) -> Any:
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
