@@ -101,8 +101,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
                 x = keras.layers.Flatten(name="flatten")(x)  # (b, f)
             x = keras.layers.Dense(spec.n_classes, dtype="float32", name="logits")(x)  # (b, k)
             if activated:
-                last = keras.layers.Activation(spec.head, dtype="float32", name="probabilities")
-                x = last(x)
+                x = _probabilities(spec)(x)
             model = keras.Model(image, x, name=spec.estimator.__name__.lower())
             drawn = _default_seeds(1_000 + 20 * len(model.variables))
             initializers = [
@@ -111,6 +110,19 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
                 for variable in model.variables
             ]
     return model, initializers
+
+
+def activated(spec: Spec, model: keras.Model, **compiled: Any) -> keras.Model:
+    """Give a model of the same variables and the same optimizer that ends in probabilities."""
+    with _building, python_random_kept(), _dtype_policy(spec.precision):
+        outputs = _probabilities(spec)(model.output)
+        whole = keras.Model(model.input, outputs, name=model.name)
+    whole.compile(optimizer=model.optimizer, **compiled)
+    return whole
+
+
+def _probabilities(spec: Spec) -> keras.layers.Layer:
+    return keras.layers.Activation(spec.head, dtype="float32", name="probabilities")
 
 
 def initialize(initializers: list[tuple[Any, Any]], seed: np.random.SeedSequence) -> None:

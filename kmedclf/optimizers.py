@@ -14,6 +14,30 @@ from kmedclf.muon import Muon
 from kmedclf.network import Spec
 
 
+def check_name(optimizer: Any, name: str) -> None:
+    """Refuse an optimizer of Keras in place of its name, and say how to write it.
+
+    Every fit starts with an optimizer of its own: an object would carry its state from one to the
+    next, and is no value that a grid or a file can hold.
+    """
+    cls = optimizer if isinstance(optimizer, type) else type(optimizer)
+    if not issubclass(cls, keras.optimizers.Optimizer):
+        return
+    given: dict[str, Any] = {"optimizer": cls.__name__.lower()}
+    if not isinstance(optimizer, type):
+        config = optimizer.get_config()
+        config["clipnorm"] = config.get("global_clipnorm") or config.get("clipnorm")
+        known = ("learning_rate", "weight_decay", "clipnorm", "momentum", "nesterov")
+        given |= {key: config[key] for key in known if isinstance(config.get(key), int | float)}
+    given["learning_rate"] = round(given.get("learning_rate") or 0.0, 12) or None  # from float32
+    text = ", ".join(f"{key}={value!r}" for key, value in given.items() if value)
+    kind = "class" if optimizer is cls else "object"
+    raise ValueError(
+        f"The 'optimizer' parameter of {name} must be the name of an optimizer, with its numbers "
+        f"as parameters: {text}. Got the {kind} {cls.__name__} instead."
+    )
+
+
 def make(spec: Spec) -> keras.optimizers.Optimizer:
     """Make the optimizer of a spec."""
     chosen = dict(spec.options)

@@ -7,13 +7,14 @@ Every public parameter of an estimator either is in the program's `Spec`, or is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from kmedclf import devices, feeds, loops, network, optimizers, passes, step, views
+from kmedclf import devices, divergence, feeds, loops, network, optimizers, passes, step, views
 from kmedclf.counting import count
 from kmedclf.feeds import Gathered, Streamed
 from kmedclf.heads import HEADS
@@ -47,7 +48,7 @@ class Program:
         self.spec = spec
         self.model, self._initializers = network.build(spec)
         self.head = HEADS[spec.head]
-        self.model.compile(optimizer=optimizers.make(spec), **self.head.compiled())
+        self.model.compile(optimizer=optimizers.make(spec))
         self.loss = step.make_loss(spec)
         self._options = dict(spec.options)
         self._knobs = {name: tf.Variable(0.0, trainable=False) for name in step.KNOBS}
@@ -62,6 +63,11 @@ class Program:
         self._jit_compile = bool(jit) and "accumulate_steps" not in self._options
         self._graphs: dict[tuple[Any, ...], Any] = {}
         count("builds")
+
+    @cached_property
+    def activated(self) -> keras.Model:
+        """The model as callbacks see and save it: the same variables, but probabilities."""
+        return network.activated(self.spec, self.model, **self.head.compiled())
 
     # -- state ------------------------------------------------------------------------------
 
@@ -97,7 +103,6 @@ class Program:
         for name, knob in self._knobs.items():
             knob.assign(knobs.get(name, 0.0))
         network.initialize(self._initializers, seed)
-        self.model.stop_training = False
 
     def _check_memory(self) -> None:
         copies = 2 + optimizers.slots(self.spec)  # gradients, and the weights that are the result
@@ -116,6 +121,7 @@ class Program:
     def load(self, weights: Weights) -> None:
         """Put a fitted estimator's weights into the model, unless they are there already."""
         if self._loaded is not weights:
+            divergence.check_weights(weights, self.spec.estimator.__name__)
             self.model.set_weights(weights)
             self._loaded = weights
 
@@ -128,11 +134,11 @@ class Program:
 
     def weights(self) -> Weights:
         """Copy the model's weights out, trainable or not, in Keras' order."""
-        return [np.array(variable) for variable in self.model.weights]
+        return [variable.numpy() for variable in self.model.weights]
 
     def optimizer_state(self) -> Weights:
         """Copy the optimizer's variables out."""
-        return [np.array(variable) for variable in self.model.optimizer.variables]
+        return [variable.numpy() for variable in self.model.optimizer.variables]
 
     def load_optimizer(self, state: Sequence[np.ndarray]) -> None:
         """Continue with the optimizer's variables of an earlier fit, its learning rate excepted."""
