@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import keras
 import numpy as np
+import tensorflow as tf
 from scikeras.wrappers import KerasClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
@@ -186,6 +187,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         *,
         keep_optimizer: bool,
     ) -> Self:
+        network.check_surroundings(type(self).__name__)
         before = self.__dict__.copy()
         try:
             task = fitting.task(self, schedule, data, start, keep_optimizer=keep_optimizer)
@@ -266,9 +268,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return HEADS[self._spec.head]
 
     def _logits(self, X: Any) -> np.ndarray:
+        network.check_surroundings(type(self).__name__)
         images = inputs.check(self, X, reset=False)
         tta = resolve(self.tta, images.shape, type(self).__name__)
-        with images.explained(), programs.borrow(self._spec) as program:
+        with images.explained(), tf.device(None), programs.borrow(self._spec) as program:
             program.load(self.weights_)
             found = program.logits(Rows.of(images), tta)
         divergence.check_outputs(found, type(self).__name__)

@@ -22,7 +22,8 @@ ABSURD = 1e8
 def largest(weights: list[np.ndarray]) -> float:
     """Give the largest magnitude among arrays; NaN or infinity if any number is not finite."""
     # The extremes, not `isfinite`: a tenth of the time, and no array of truth values.
-    ends = [float(end(one)) for one in weights if one.size for end in (np.min, np.max)]
+    numbers = [one for one in weights if one.size and one.dtype.kind == "f"]
+    ends = [float(end(one)) for one in numbers for end in (np.min, np.max)]
     return float(np.max(np.abs(ends))) if ends else 0.0
 
 

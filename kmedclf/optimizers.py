@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kmedclf.muon import Muon
-from kmedclf.network import Spec
+from kmedclf.network import Spec, settings
 
 
 def check_name(optimizer: Any, name: str) -> None:
@@ -93,14 +93,16 @@ def decay_kernels(model: keras.Model, weight_decay: tf.Variable) -> None:
 
 def start(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> list[Any]:
     """Build an optimizer for variables, and give the initial values of its own."""
-    optimizer.build(variables)
+    with settings():
+        optimizer.build(variables)
     return [_compact(variable.numpy()) for variable in optimizer.variables]
 
 
 def slots(spec: Spec) -> int:
     """Count the variables that the optimizer of a spec keeps beside each of the network's."""
-    optimizer, variable = make(spec), keras.Variable(np.zeros(2, np.float32))
-    optimizer.build([variable])
+    with settings():
+        optimizer, variable = make(spec), keras.Variable(np.zeros(2, np.float32))
+        optimizer.build([variable])
     return sum(one.shape == variable.shape for one in optimizer.variables)
 
 

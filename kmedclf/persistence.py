@@ -114,7 +114,8 @@ def _decode_estimator(content: dict[str, Any], arrays: dict[str, np.ndarray], pa
 def _check_finite(estimator: Any) -> None:
     weights = vars(estimator).get("weights_")
     if isinstance(weights, list):  # of a network; those of an ensemble are shares
-        check_weights(weights, type(estimator).__name__)
+        arrays = [one for one in weights if isinstance(one, np.ndarray)]
+        check_weights(arrays, type(estimator).__name__)
 
 
 def _roots() -> tuple[type, ...]:

@@ -7,6 +7,7 @@ Every public parameter of an estimator either is in the program's `Spec`, or is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -48,8 +49,9 @@ class Program:
         self.spec = spec
         self.model, self._initializers = network.build(spec)
         self.head = HEADS[spec.head]
-        self.model.compile(optimizer=optimizers.make(spec))
-        self.loss = step.make_loss(spec)
+        with network.settings(spec.precision):
+            self.model.compile(optimizer=optimizers.make(spec))
+            self.loss = step.make_loss(spec)
         self._options = dict(spec.options)
         self._knobs = {name: tf.Variable(0.0, trainable=False) for name in step.KNOBS}
         if "weight_decay" in self._options:
@@ -181,7 +183,8 @@ class Program:
         static = chunks.read, chunks.ahead, chunks.late, rates is not None
         graph = self._graph(self._train_epoch, (*static, *chunks.signature), given, static)
         rates = NO_RATES if rates is None else rates
-        loss, hits = graph(chunks.n_rows, batch_size, rates, *chunks.arguments(epoch))
+        with network.alone():
+            loss, hits = graph(chunks.n_rows, batch_size, rates, *chunks.arguments(epoch))
         return float(loss) / chunks.n_rows, float(hits) / chunks.n_rows
 
     def logits(self, rows: Rows, tta: tuple[str, ...] = ()) -> np.ndarray:
@@ -192,7 +195,8 @@ class Program:
         given = (*signature(images, index), _INDEX, _INDEX)
         graph = self._graph(self._all_logits, (images.dtype, *static), given, static)
         size = max(1, passes.inference_batch_size(self.spec.image_shape) // views.count(tta))
-        return graph(images, index, number, size).numpy()
+        with network.alone():
+            return graph(images, index, number, size).numpy()
 
     def train_step(
         self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor, *, whole: bool = True
@@ -223,7 +227,8 @@ class Program:
             tf.TensorSpec([None, *weight.shape[1:]], tf.float32),
         )
         graph = self._graph(self._train_step, (*given, jit), given, jit_compile=jit)
-        return graph(x, y, weight)
+        with network.alone() if tf.executing_eagerly() else nullcontext():
+            return graph(x, y, weight)
 
     def _graph(
         self,
@@ -239,7 +244,8 @@ class Program:
             bound = partial(body, *static)
             graph = tf.function(bound, input_signature=given, autograph=False, **options)
             # The one there is: choosing it in every call takes half a millisecond.
-            self._graphs[key] = graph.get_concrete_function()
+            found = network.traced(graph.get_concrete_function, self.spec.precision)
+            self._graphs[key] = found
         self._graphs[key] = self._graphs.pop(key)  # the last one used
         while len(self._graphs) > feeds.MAX_GRAPHS:  # every augmentation has one of its own
             del self._graphs[next(iter(self._graphs))]

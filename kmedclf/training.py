@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kmedclf import devices, divergence, feeds, hooks, network, programs
 from kmedclf.feeds import Feed, Gathered, Streamed
@@ -100,7 +101,8 @@ def train(task: Task, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Sta
     """
     if task.start is not None:
         divergence.check_weights(task.start.weights, task.spec.estimator.__name__)
-    with programs.borrow(task.spec) as program, feeds.borrow() as feed:
+    # Where a user's device scope is around it, other fits would find their variables there.
+    with tf.device(None), programs.borrow(task.spec) as program, feeds.borrow() as feed:
         schedule = task.schedule
         fresh = np.random.SeedSequence([task.seed, 0])
         program.reset(fresh, schedule.learning_rate, schedule.knobs)
@@ -241,6 +243,7 @@ class _Run:
         task = self.task
         self.program.reseed(int(np.random.default_rng([task.seed, 2, number]).integers(2**31)))
         if calls.watch_batches:
+            chunks.ahead  # noqa: B018  (traces what reads them, as for whole epochs)
             loss, accuracy = self._epoch_by_batches(calls, rates, chunks.chunks(number))
         else:
             loss, accuracy = self.program.train_epoch(chunks, number, self.batch_size, rates)

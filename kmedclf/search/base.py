@@ -18,6 +18,7 @@ from sklearn.utils import _safe_indexing, check_random_state, indexable
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import has_fit_parameter
 
+from kmedclf import annotated
 from kmedclf.search import objectives
 from kmedclf.search.evaluation import Data, Evaluator, Fit, Params, cut, is_held_out
 from kmedclf.search.progress import SearchProgress
@@ -140,6 +141,10 @@ class CrossValidatedSearch(BaseSearchCV):
             If a parameter, the space, the scorer or the data are not as they must be; before the
             first fit.
         """
+        with annotated.plain_parameters(self, deep=False):
+            return self._fit(X, y, params)
+
+    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         self._validate_params()
         X, y = indexable(X, y)
         whole, split_params = self._route(X, y, params)
