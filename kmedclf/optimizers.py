@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kmedclf.annotated import plain
 from kmedclf.muon import Muon
 from kmedclf.network import Spec, settings
 
@@ -29,7 +30,8 @@ def check_name(optimizer: Any, name: str) -> None:
         config["clipnorm"] = config.get("global_clipnorm") or config.get("clipnorm")
         known = ("learning_rate", "weight_decay", "clipnorm", "momentum", "nesterov")
         given |= {key: config[key] for key in known if isinstance(config.get(key), int | float)}
-    given["learning_rate"] = round(given.get("learning_rate") or 0.0, 12) or None  # from float32
+    if "learning_rate" in given:  # a variable in float32
+        given["learning_rate"] = plain(np.float32(given["learning_rate"]))
     text = ", ".join(f"{key}={value!r}" for key, value in given.items() if value)
     kind = "class" if optimizer is cls else "object"
     raise ValueError(
