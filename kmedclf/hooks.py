@@ -93,6 +93,11 @@ def calling(callbacks: Callbacks, program: Program, epochs: int, steps: int) -> 
     before = [dict(vars(callback)) for callback in callbacks]
     try:
         yield Hooks(callbacks, program, epochs, steps)
+    except BaseException:
+        for callback in callbacks:
+            if isinstance(callback, keras.callbacks.TensorBoard):
+                callback.on_train_end()  # else its writer would stay that of the process
+        raise
     finally:
         for callback, state in zip(callbacks, before, strict=True):
             _detach(callback, state)
