@@ -7,7 +7,7 @@ from numbers import Integral
 
 import numpy as np
 import pytest
-from helpers import PUBLIC, data, get, make, same
+from helpers import ALL, PUBLIC, data, get, make, same
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils._param_validation import Interval
 
@@ -29,7 +29,7 @@ def _message(action):
     return message
 
 
-@pytest.mark.parametrize("name", ["MLPClassifier", "CNNClassifier", "ResNetClassifier", "TinyNet"])
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("batch_size", [8, 40])
 def test_a_diverged_fit_raises(name, optimizer, batch_size):
@@ -232,15 +232,15 @@ def _ends(one):
 def _cases():
     shared = set(annotated.parameter_constraints(ImageClassifier))
     for cls in map(get, PUBLIC):
-        if cls.__name__ not in ("MLPClassifier", "CNNClassifier", "ViTClassifier"):
-            continue
         for name, allowed in annotated.parameter_constraints(cls).items():
             if name in shared and cls.__name__ != "MLPClassifier":
                 continue
             for value in [v for one in allowed if isinstance(one, Interval) for v in _ends(one)]:
                 # So long a training, or so large a network, nobody waits for
                 if value != HUGE or (name in shared and name != "epochs"):
-                    yield cls.__name__, name, value
+                    quick = cls.__name__ in ("MLPClassifier", "CNNClassifier")
+                    marks = [] if quick else [pytest.mark.slow]
+                    yield pytest.param(cls.__name__, name, value, marks=marks)
 
 
 @pytest.mark.parametrize(("name", "parameter", "value"), list(_cases()))

@@ -9,7 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from helpers import data, make, same
+from helpers import NAMES, data, make, same
 from keras import callbacks as kc
 from sklearn.base import clone
 
@@ -18,7 +18,13 @@ HELD = {"X_val": X[:20], "y_val": y[:20]}
 Y2 = np.stack([y == 0, y > 0], axis=1).astype(int)  # several labels
 
 
-@pytest.mark.parametrize("name", ["MLPClassifier", "CNNClassifier", "ResNetClassifier", "TinyNet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CNNClassifier",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name != "CNNClassifier"),
+    ],
+)
 @pytest.mark.parametrize("labels", [y, Y2], ids=["one class", "several labels"])
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_saved_models_predict_probabilities(name, labels, precision, tmp_path):
