@@ -149,7 +149,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         Raises
         ------
         ValueError
-            If a parameter or the data are not as described here.
+            If a parameter or the data are not as described here, or the training diverges and no
+            earlier epoch is restored.
+        RuntimeError
+            Inside a ``tf.function`` or the scope of a distribution strategy.
         """
         data = fitting.Data(X, y, sample_weight, X_val, y_val, sample_weight_val, groups)
         with annotated.plain_parameters(self):

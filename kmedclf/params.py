@@ -181,7 +181,8 @@ class TrainingParameters:
         Largest size of that folder in bytes, or with K, M or G; what was not used for longest
         goes first.
     callbacks : list of keras.callbacks.Callback or None, default=None
-        Called during training as by Keras.
+        Called during training as by Keras, with a model that gives probabilities; numbers that
+        they add to the logs reach ``history_``. They can be copied and pickled afterwards.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit's weights and optimizer. With ``memory``, and
         neither early stopping nor ``lr_schedule``, a first fit goes on from the longest remembered
