@@ -1,12 +1,14 @@
 """Medical image classifiers on Keras that behave like scikit-learn estimators.
 
 Names are imported when they are first used: ``import kmedclf`` alone loads neither TensorFlow nor
-matplotlib.
+matplotlib. Where Keras is loaded already, the networks are loaded too, so that
+``keras.models.load_model`` knows their layers; where it is not, ``import kmedclf.models`` does it.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from kmedclf import forks as _forks  # noqa: F401  watches for forks from now on
@@ -91,3 +93,7 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List public names, imported or not."""
     return sorted([*globals(), *__all__])
+
+
+if "keras" in sys.modules:
+    importlib.import_module("kmedclf.models")

@@ -10,11 +10,14 @@ from __future__ import annotations
 import inspect
 import re
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 
@@ -58,6 +61,71 @@ def parameter_constraints(cls: type) -> dict[str, list[Any]]:
         hints = get_type_hints(cls, include_extras=True)
         _known[cls] = {field.name: constraints(hints[field.name]) for field in fields(cls)}
     return _known[cls]
+
+
+def check_float32(cls: type, values: dict[str, Any]) -> None:
+    """Refuse numbers that leave the bounds of their parameter once they are float32.
+
+    Networks compute in it: 1e-300 is 0 there, 1e300 is infinite, and 1 - 1e-9 is 1.
+    """
+    for name, allowed in parameter_constraints(cls).items():
+        value = values[name]
+        if not isinstance(value, Real) or isinstance(value, Integral):
+            continue
+        with np.errstate(over="ignore", under="ignore"):
+            low = float(np.float32(value))
+        # Of huge numbers, for those that never reach a network.
+        if not any(one.is_satisfied_by(low) for one in allowed if isinstance(one, Interval)):
+            bounds = " or ".join(str(one) for one in allowed if isinstance(one, Interval))
+            raise ValueError(
+                f"The {name!r} parameter of {cls.__name__} must be {bounds} in float32, too. "
+                f"Got {value!r} instead, which is {low:g} there."
+            )
+
+
+def plain(value: Any, *, deep: bool = True) -> Any:
+    """Turn NumPy's scalars into Python's, in short lists, tuples and dicts as well.
+
+    A float32 becomes the number that is written like it: 0.2, not 0.20000000298.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, np.floating) and not isinstance(value, float):
+        return float(str(value))
+    if isinstance(value, np.generic):
+        return value.item()
+    if deep and type(value) in (list, tuple):
+        made = type(value)(map(plain, value))
+        return made if any(a is not b for a, b in zip(made, value, strict=True)) else value
+    if deep and type(value) is dict:
+        whole = {key: plain(one) for key, one in value.items()}
+        return whole if any(whole[key] is not one for key, one in value.items()) else value
+    return value
+
+
+@contextmanager
+def plain_parameters(estimator: Any, *, deep: bool = True) -> Iterator[None]:
+    """Let an estimator have `plain` parameters for the time of a fit, and then its own again.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose parameters.
+    deep : bool, default=True
+        Whether to look into lists, tuples and dicts.
+    """
+    given, used = {}, {}
+    for name, value in estimator.get_params(deep=False).items():
+        made = plain(value, deep=deep)
+        if name == "optimizer" and isinstance(made, str):
+            made = made.lower()  # as Keras does
+        if made is not value:
+            given[name], used[name] = value, made
+    vars(estimator).update(used)
+    try:
+        yield
+    finally:
+        vars(estimator).update(given)
 
 
 def check_defaults(cls: type) -> None:

@@ -36,6 +36,8 @@ def describe(layer: keras.layers.Layer, name: str) -> Layer:
     """
     try:
         config = keras.saving.serialize_keras_object(layer)["config"]
+        if "data_format" in config:  # keras.json may say otherwise; ours are channels last
+            config["data_format"] = "channels_last"
         text = json.dumps({**config, "name": None}, sort_keys=True)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(

@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import keras
 import numpy as np
+import tensorflow as tf
 from scikeras.wrappers import KerasClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 from sklearn.utils.validation import check_is_fitted
 
-from kmedclf import annotated, fitting, inputs, memory, network, persistence, programs, training
+from kmedclf import (
+    annotated,
+    divergence,
+    fitting,
+    inputs,
+    memory,
+    network,
+    persistence,
+    programs,
+    training,
+)
 from kmedclf.heads import HEADS, Head
 from kmedclf.params import TrainingParameters
 from kmedclf.pipeline import Rows
@@ -151,11 +162,15 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         Raises
         ------
         ValueError
-            If a parameter or the data are not as described here.
+            If a parameter or the data are not as described here, or the training diverges and no
+            earlier epoch is restored.
+        RuntimeError
+            Inside a ``tf.function`` or the scope of a distribution strategy.
         """
-        start = fitting.state(self) if self.warm_start else None
         data = fitting.Data(X, y, sample_weight, X_val, y_val, sample_weight_val, groups)
-        return self._fit(fitting.schedule(self), data, start, keep_optimizer=self.warm_start)
+        with annotated.plain_parameters(self):
+            start = fitting.state(self) if self.warm_start else None
+            return self._fit(fitting.schedule(self), data, start, keep_optimizer=self.warm_start)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch more, keeping weights and history, and the optimizer of a partial fit.
@@ -174,10 +189,11 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         self
             The fitted estimator.
         """
-        whole = fitting.schedule(self)
-        schedule = replace(whole, epochs=1, early_stopping=False, cycle=whole.epochs)
         data = fitting.Data(X, y, sample_weight, classes=classes)
-        return self._fit(schedule, data, fitting.state(self), keep_optimizer=True)
+        with annotated.plain_parameters(self):
+            whole = fitting.schedule(self)
+            schedule = replace(whole, epochs=1, early_stopping=False, cycle=whole.epochs)
+            return self._fit(schedule, data, fitting.state(self), keep_optimizer=True)
 
     def _fit(
         self,
@@ -187,6 +203,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         *,
         keep_optimizer: bool,
     ) -> Self:
+        network.check_surroundings(type(self).__name__)
         before = self.__dict__.copy()
         try:
             task = fitting.task(self, schedule, data, start, keep_optimizer=keep_optimizer)
@@ -274,11 +291,14 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return HEADS[self._spec.head]
 
     def _logits(self, X: Any) -> np.ndarray:
+        network.check_surroundings(type(self).__name__)
         images = inputs.check(self, X, reset=False)
         tta = resolve(self.tta, images.shape, type(self).__name__)
-        with images.explained(), programs.borrow(self._spec) as program:
+        with images.explained(), tf.device(None), programs.borrow(self._spec) as program:
             program.load(self.weights_)
-            return pool(program.logits(Rows.of(images), tta), multilabel=program.head.several)
+            found = program.logits(Rows.of(images), tta)
+        divergence.check_outputs(found, type(self).__name__)
+        return pool(found, multilabel=HEADS[self._spec.head].several)
 
     @property
     def model_(self) -> keras.Model:

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import log_loss
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
-from kmedclf import persistence
+from kmedclf import annotated, persistence
 from kmedclf.array_likes import labels
 from kmedclf.evaluation import Report, choose_threshold, evaluate_predictions
 from kmedclf.label_kinds import check_y, is_multilabel
@@ -131,7 +131,8 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         before = vars(self).copy()
         try:
             y_val = labels(y_val, f"y_val of {type(self).__name__}.fit")
-            self._choose(X_val, column_or_1d(y_val), sample_weight)
+            with annotated.plain_parameters(self):
+                self._choose(X_val, column_or_1d(y_val), sample_weight)
         except BaseException:  # what was chosen before stays
             self.__dict__ = before
             raise

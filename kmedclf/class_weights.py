@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from kmedclf.validation import listed
+
+LEAST, MOST = 1e-19, 1e19
+"""What may multiply a gradient: optimizers square it, and float32 ends at 1e-38 and 3e38."""
+
+FACTORS = {"clipnorm": LEAST, "focal_alpha": LEAST, "l2": 0.0}
+"""Parameters that do so, and how small they may be."""
+
+
+def check_factors(parameters: Mapping[str, Any], name: str) -> None:
+    """Refuse parameters that make gradients so large or small that nothing would be learnt."""
+    for key, least in FACTORS.items():
+        value = parameters[key]
+        if value is not None and not least <= value <= MOST:
+            raise ValueError(
+                f"The {key!r} parameter of {name} must be between {least:g} and {MOST:g}, so that "
+                f"float32 holds the squares of gradients. Got {value!r} instead."
+            )
+
+
+def check(weight: np.ndarray, what: str) -> None:
+    """Refuse weights of rows with which, all in all, nothing would be learnt."""
+    largest = float(weight.max(initial=0.0))
+    if not LEAST <= largest <= MOST:
+        raise ValueError(
+            f"{what} must reach {LEAST:g} and not exceed {MOST:g}, those of classes included, so "
+            f"that float32 holds the squares of gradients. Got {largest:g} as the largest."
+        )
 
 
 def given(class_weight: str | dict[Any, float] | None, labels: list[Any], name: str) -> np.ndarray:
@@ -19,10 +47,10 @@ def given(class_weight: str | dict[Any, float] | None, labels: list[Any], name: 
                 f"The 'class_weight' parameter of {name} must name only labels of y, "
                 f"{listed(labels)}. Got the label {label!r} instead."
             )
-        if not isinstance(value, Real) or not 0 <= float(value) <= float(np.finfo(np.float32).max):
+        if not isinstance(value, Real) or not 0 <= value <= MOST:
             raise ValueError(
-                f"The 'class_weight' parameter of {name} must hold finite weights of at "
-                f"least 0. Got {value!r} for {label!r} instead."
+                f"The 'class_weight' parameter of {name} must hold weights of at least 0 and at "
+                f"most {MOST:g}. Got {value!r} for {label!r} instead."
             )
         weights[labels.index(label)] = value
     if not np.any(weights.astype(np.float32)):

@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from kmedclf import members, persistence
+from kmedclf import annotated, members, persistence
 from kmedclf.label_kinds import check_y, is_multilabel
 
 
@@ -197,6 +197,10 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         ValueError
             If a parameter or the data are not as described here.
         """
+        with annotated.plain_parameters(self, deep=False):
+            return self._fit(X, y, sample_weight, groups, params)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, params: dict[str, Any]) -> Self:
         self._validate_params()
         self._check(self.weights, greedy=self.cv is not None)
         share = np.repeat(members.shares(self, self.weights), self.n_seeds) / self.n_seeds

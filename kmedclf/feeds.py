@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from kmedclf import devices, forks, passes
+from kmedclf import devices, forks, network, passes
 from kmedclf.counting import count
 from kmedclf.open_images import OpenImages, signature
 from kmedclf.pipeline import Rows
@@ -58,7 +58,7 @@ class Gathered:
         """Describe a chunk."""
         if self.late:
             return ()
-        columns = self.read.get_concrete_function().outputs
+        columns = network.traced(self.read.get_concrete_function).outputs
         return tuple(tf.TensorSpec(column.shape, column.dtype) for column in columns)
 
     @cached_property
@@ -169,6 +169,7 @@ class Feed:
             return Gathered(read, given, len(rows), size, seed, late)
         graph = self._graph(signature(*given), images.on_disk, how)
         numbers = self._images.number(images), len(rows), size, seed, epochs
+        network.traced(graph.get_concrete_function)  # unless it is
         return Streamed(graph(*given, *numbers), len(rows))
 
     def release(self) -> None:

@@ -12,8 +12,10 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from kmedclf import (
     annotated,
     augment,
+    class_weights,
     inputs,
     network,
+    optimizers,
     params,
     recipes,
     step,
@@ -52,11 +54,15 @@ class Data:
 
 def schedule(estimator: ImageClassifier) -> Schedule:
     """Check all parameters of an estimator, and collect those of the training loop."""
+    given = estimator.get_params(deep=False)
+    optimizers.check_name(estimator.optimizer, type(estimator).__name__)
     validate_parameter_constraints(
         annotated.parameter_constraints(type(estimator)),
-        estimator.get_params(deep=False),
+        given,
         caller_name=type(estimator).__name__,
     )
+    annotated.check_float32(type(estimator), given)
+    class_weights.check_factors(given, type(estimator).__name__)
     for callback in estimator.callbacks or ():
         if not isinstance(callback, keras.callbacks.Callback):
             raise TypeError(
@@ -113,6 +119,7 @@ def task(
     labels, weight = validation.check_y(data.y, data.sample_weight, images, name)
     if data.groups is not None:  # wrong ones are wrong where nothing is split off, too
         number_groups(data.groups, name, len(images.array))
+    class_weights.check(weight, f"'sample_weight' of {name}.fit")
     head = head_of(labels) if start is None else HEADS[estimator._spec.head]
     if start is None:
         if head.several:
@@ -143,6 +150,9 @@ def task(
         oversample=_oversample(estimator, head, bool(sets)),
         name=name,
     )
+    for part, what in ((rows, "X"), (held, "the validation data")):
+        if part is not None:
+            class_weights.check(part.weight, f"The weights of {what} of {name}.fit")
     return training.Task(spec, schedule, rows, held, sets, estimator._seed, start, keep_optimizer)
 
 
@@ -169,6 +179,7 @@ def _held_out(estimator: ImageClassifier, data: Data) -> Labelled | None:
         return None
     images = inputs.check(estimator, data.X_val, reset=False)
     checked = validation.check_y(data.y_val, data.sample_weight_val, images, name, suffix="_val")
+    class_weights.check(checked[1], f"'sample_weight_val' of {name}.fit")
     return images, *checked
 
 

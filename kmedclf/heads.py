@@ -82,7 +82,7 @@ class Head(ABC):
 
     @abstractmethod
     def compiled(self) -> dict[str, Any]:
-        """Give the loss and the metrics that callbacks find in the Keras model."""
+        """Give the loss and the metrics of probabilities that callbacks find in their model."""
 
     @abstractmethod
     def right(self, y: Any, logits: Any) -> Any:
@@ -156,8 +156,7 @@ class OneClass(Head):
 
     def compiled(self) -> dict[str, Any]:
         """Give sparse cross entropy and accuracy."""
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        return {"loss": loss, "metrics": ["accuracy"]}
+        return {"loss": keras.losses.SparseCategoricalCrossentropy(), "metrics": ["accuracy"]}
 
     def right(self, y: Any, logits: Any) -> Any:
         """Say whether the largest logit is that of the class, or of the larger share."""
@@ -252,8 +251,8 @@ class ManyLabels(Head):
     def compiled(self) -> dict[str, Any]:
         """Give binary cross entropy and accuracy."""
         return {
-            "loss": keras.losses.BinaryCrossentropy(from_logits=True),
-            "metrics": [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)],
+            "loss": keras.losses.BinaryCrossentropy(),
+            "metrics": [keras.metrics.BinaryAccuracy("accuracy")],
         }
 
     def right(self, y: Any, logits: Any) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kmedclf import devices, forks, recipes
 
@@ -92,7 +94,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
     # Inside the scope no variable is given a value, so that initialisers can be kept and run
     # again for every seed instead of being run once and forgotten. Leaving it gives the values:
     # Keras would hold on to variables that are given theirs in any other way.
-    with _building, python_random_kept(), _dtype_policy(spec.precision):
+    with python_random_kept(), settings(spec.precision):
         random.seed(0)  # so that seeds drawn by Keras are told from those fixed in the network
         with keras.StatelessScope():
             image = keras.Input(spec.image_shape, dtype="float32", name="image")  # (b, h, w, c)
@@ -102,8 +104,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
                 x = keras.layers.Flatten(name="flatten")(x)  # (b, f)
             x = keras.layers.Dense(spec.n_classes, dtype="float32", name="logits")(x)  # (b, k)
             if activated:
-                last = keras.layers.Activation(spec.head, dtype="float32", name="probabilities")
-                x = last(x)
+                x = _probabilities(spec)(x)
             model = keras.Model(image, x, name=spec.estimator.__name__.lower())
             drawn = _default_seeds(1_000 + 20 * len(model.variables))
             initializers = [
@@ -112,6 +113,19 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
                 for variable in model.variables
             ]
     return model, initializers
+
+
+def activated(spec: Spec, model: keras.Model, **compiled: Any) -> keras.Model:
+    """Give a model of the same variables and the same optimizer that ends in probabilities."""
+    with python_random_kept(), settings(spec.precision):
+        outputs = _probabilities(spec)(model.output)
+        whole = keras.Model(model.input, outputs, name=model.name)
+    whole.compile(optimizer=model.optimizer, **compiled)
+    return whole
+
+
+def _probabilities(spec: Spec) -> keras.layers.Layer:
+    return keras.layers.Activation(spec.head, dtype="float32", name="probabilities")
 
 
 def initialize(initializers: list[tuple[Any, Any]], seed: np.random.SeedSequence) -> None:
@@ -189,10 +203,66 @@ def python_random_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _dtype_policy(name: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
+def settings(precision: str = "float32") -> Iterator[None]:
+    """Build or trace under Keras' own defaults, whatever keras.json or the user has set.
+
+    They are those of the process, so that nothing else happens under them: a network of the same
+    parameters must be the same network, and the user's own layers the user's.
+    """
+    config = keras.config
+    wanted: tuple[tuple[Any, Any, Any], ...] = (
+        (config.floatx, config.set_floatx, "float32"),
+        (config.image_data_format, config.set_image_data_format, "channels_last"),
+        (config.epsilon, config.set_epsilon, 1e-7),
+        (config.dtype_policy, config.set_dtype_policy, precision),
+    )
+    with _building:
+        before = [(put, get()) for get, put, _ in wanted]
+        try:
+            for _, put, value in wanted:
+                put(value)
+            yield
+        finally:
+            for put, value in before:
+                put(value)
+
+
+def traced(make: Callable[[], Any], precision: str = "float32") -> Any:
+    """Make a graph under Keras' defaults, and away from the scopes around the caller.
+
+    In a thread of its own, as those belong to threads: a gradient tape would change the graph, also
+    for later fits, and in ``tf.init_scope`` it would have no gradients.
+    """
+    if not tf.executing_eagerly():  # a graph within a graph
+        return make()
+
+    def run() -> Any:
+        with settings(precision):
+            return make()
+
+    with ThreadPoolExecutor(1) as pool:  # which waits for it, even if the caller is interrupted
+        return pool.submit(run).result()
+
+
+def check_surroundings(name: str) -> None:
+    """Refuse to train or predict where TensorFlow would record it instead of doing it.
+
+    Raises
+    ------
+    RuntimeError
+        Inside a graph, or in the scope of a distribution strategy.
+    """
+    if tf.executing_eagerly() and not tf.distribute.has_strategy():
+        return
+    where = "the scope of a tf.distribute strategy" if tf.executing_eagerly() else "a tf.function"
+    raise RuntimeError(
+        f"{name} must be fitted and used outside of {where}, as it makes graphs of its own; call "
+        "it before or after."
+    )
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Call a graph so that no gradient tape around it records all its steps."""
+    with tf.init_scope(), tf.device(None):
         yield
-    finally:
-        keras.config.set_dtype_policy(before)

@@ -10,8 +10,34 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kmedclf.annotated import plain
 from kmedclf.muon import Muon
-from kmedclf.network import Spec
+from kmedclf.network import Spec, settings
+
+
+def check_name(optimizer: Any, name: str) -> None:
+    """Refuse an optimizer of Keras in place of its name, and say how to write it.
+
+    Every fit starts with an optimizer of its own: an object would carry its state from one to the
+    next, and is no value that a grid or a file can hold.
+    """
+    cls = optimizer if isinstance(optimizer, type) else type(optimizer)
+    if not issubclass(cls, keras.optimizers.Optimizer):
+        return
+    given: dict[str, Any] = {"optimizer": cls.__name__.lower()}
+    if not isinstance(optimizer, type):
+        config = optimizer.get_config()
+        config["clipnorm"] = config.get("global_clipnorm") or config.get("clipnorm")
+        known = ("learning_rate", "weight_decay", "clipnorm", "momentum", "nesterov")
+        given |= {key: config[key] for key in known if isinstance(config.get(key), int | float)}
+    if "learning_rate" in given:  # a variable in float32
+        given["learning_rate"] = plain(np.float32(given["learning_rate"]))
+    text = ", ".join(f"{key}={value!r}" for key, value in given.items() if value)
+    kind = "class" if optimizer is cls else "object"
+    raise ValueError(
+        f"The 'optimizer' parameter of {name} must be the name of an optimizer, with its numbers "
+        f"as parameters: {text}. Got the {kind} {cls.__name__} instead."
+    )
 
 
 def make(spec: Spec) -> keras.optimizers.Optimizer:
@@ -69,14 +95,16 @@ def decay_kernels(model: keras.Model, weight_decay: tf.Variable) -> None:
 
 def start(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> list[Any]:
     """Build an optimizer for variables, and give the initial values of its own."""
-    optimizer.build(variables)
+    with settings():
+        optimizer.build(variables)
     return [_compact(variable.numpy()) for variable in optimizer.variables]
 
 
 def slots(spec: Spec) -> int:
     """Count the variables that the optimizer of a spec keeps beside each of the network's."""
-    optimizer, variable = make(spec), keras.Variable(np.zeros(2, np.float32))
-    optimizer.build([variable])
+    with settings():
+        optimizer, variable = make(spec), keras.Variable(np.zeros(2, np.float32))
+        optimizer.build([variable])
     return sum(one.shape == variable.shape for one in optimizer.variables)
 
 

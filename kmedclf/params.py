@@ -55,7 +55,8 @@ class TrainingParameters:
         Images in a gradient step; 16 or 32 in the reference.
     optimizer : str, default="auto"
         Name of a Keras optimizer; "adam" in the reference, "sgd" for the MLP. "muon" takes
-        the kernels of convolutions too, as matrices, and leaves the last layer to AdamW.
+        the kernels of convolutions too, as matrices, and leaves the last layer to AdamW. As in
+        Keras, "Adam" is "adam".
     learning_rate : float, "auto" or None, default="auto"
         Learning rate; None, as in the reference, is Keras' default of the chosen optimizer, so
         that a search over optimizers is fair.
@@ -98,7 +99,7 @@ class TrainingParameters:
     focal_alpha : float, default=0.25
         Factor of the focal loss; ``class_weight`` sets one per class.
     focal_gamma : float, default=2.0
-        Exponent of the focal loss; 0 makes it cross entropy.
+        Exponent of the focal loss, up to 20; 0 makes it cross entropy.
     label_smoothing : float or "auto", default="auto"
         Share of a label that goes to all classes alike, or of several labels to either side of
         each; of ``loss`` and the validation loss. 0 in the reference.
@@ -184,7 +185,8 @@ class TrainingParameters:
         Largest size of that folder in bytes, or with K, M or G; what was not used for longest
         goes first.
     callbacks : list of keras.callbacks.Callback or None, default=None
-        Called during training as by Keras.
+        Called during training as by Keras, with a model that gives probabilities; numbers that
+        they add to the logs reach ``history_``. They can be copied and pickled afterwards.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit's weights and optimizer. With ``memory``, and
         neither early stopping nor ``lr_schedule``, a first fit goes on from the longest remembered
@@ -215,7 +217,7 @@ class TrainingParameters:
     lr_warmup: FractionOrZero | None = None
     loss: Literal["crossentropy", "focal"] = "crossentropy"
     focal_alpha: PositiveFloat = 0.25
-    focal_gamma: NonNegativeFloat = 2.0
+    focal_gamma: Annotated[float, Interval(Real, 0, 20, closed="both")] = 2.0
     label_smoothing: FractionOrZero | Auto = AUTO
     early_stopping: bool | Auto = AUTO
     monitor: Literal["accuracy", "loss"] = "accuracy"

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 from sklearn import model_selection
 
+from kmedclf.divergence import check_weights
 from kmedclf.files import written_beside
 from kmedclf.network import Spec, python_random_kept
 
@@ -96,6 +97,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 def _encode_estimator(estimator: Any, arrays: list[np.ndarray]) -> dict[str, Any]:
     state = {name: value for name, value in vars(estimator).items() if name != "callbacks"}
+    _check_finite(estimator)
     encoded = {name: _encode(value, arrays, name) for name, value in state.items()}
     return {"class": _name(type(estimator)), "state": encoded}
 
@@ -105,7 +107,15 @@ def _decode_estimator(content: dict[str, Any], arrays: dict[str, np.ndarray], pa
     estimator = object.__new__(cls)
     for name, value in content["state"].items():
         setattr(estimator, name, _decode(value, arrays, cls, path))
+    _check_finite(estimator)
     return estimator
+
+
+def _check_finite(estimator: Any) -> None:
+    weights = vars(estimator).get("weights_")
+    if isinstance(weights, list):  # of a network; those of an ensemble are shares
+        arrays = [one for one in weights if isinstance(one, np.ndarray)]
+        check_weights(arrays, type(estimator).__name__)
 
 
 def _roots() -> tuple[type, ...]:

@@ -7,15 +7,16 @@ Every public parameter of an estimator either is in the program's `Spec`, or is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
+from functools import cached_property, partial
 from operator import is_
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from kmedclf import devices, feeds, loops, network, optimizers, passes, step, views
+from kmedclf import devices, divergence, feeds, loops, network, optimizers, passes, step, views
 from kmedclf.counting import count
 from kmedclf.feeds import Gathered, Streamed
 from kmedclf.heads import HEADS
@@ -52,8 +53,9 @@ class Program:
         self.spec = spec
         self.model, self._initializers = network.build(spec)
         self.head = HEADS[spec.head]
-        self.model.compile(optimizer=optimizers.make(spec), **self.head.compiled())
-        self.loss = step.make_loss(spec)
+        with network.settings(spec.precision):
+            self.model.compile(optimizer=optimizers.make(spec))
+            self.loss = step.make_loss(spec)
         self._options = dict(spec.options)
         self._knobs = {name: tf.Variable(0.0, trainable=False) for name in step.KNOBS}
         if "weight_decay" in self._options:
@@ -68,6 +70,11 @@ class Program:
         self._jit_compile = bool(jit) and "accumulate_steps" not in self._options
         self._graphs: dict[tuple[Any, ...], Any] = {}
         count("builds")
+
+    @cached_property
+    def activated(self) -> keras.Model:
+        """The model as callbacks see and save it: the same variables, but probabilities."""
+        return network.activated(self.spec, self.model, **self.head.compiled())
 
     # -- state ------------------------------------------------------------------------------
 
@@ -104,7 +111,6 @@ class Program:
         for name, knob in self._knobs.items():
             knob.assign(knobs.get(name, 0.0))
         network.initialize(self._initializers, seed)
-        self.model.stop_training = False
 
     def _check_memory(self) -> None:
         copies = 2 + optimizers.slots(self.spec)  # gradients, and the weights that are the result
@@ -128,6 +134,7 @@ class Program:
         """
         if len(weights) == len(self._loaded) and all(map(is_, weights, self._loaded)):
             return
+        divergence.check_weights(weights, self.spec.estimator.__name__)
         self._loaded = ()  # while some are set and others not, they are nobody's
         self.model.set_weights(weights)
         if not any(one.flags.writeable for one in weights):
@@ -135,6 +142,7 @@ class Program:
 
     @contextmanager
     def _grows(self) -> Iterator[None]:
+        """Mark the program as not whole until what is done within is complete."""
         self.growing += 1
         yield
         self.growing -= 1  # not after an error: the program is not whole then
@@ -148,11 +156,11 @@ class Program:
 
     def weights(self) -> Weights:
         """Copy the model's weights out, trainable or not, in Keras' order."""
-        return [np.array(variable) for variable in self.model.weights]
+        return [variable.numpy() for variable in self.model.weights]
 
     def optimizer_state(self) -> Weights:
         """Copy the optimizer's variables out."""
-        return [np.array(variable) for variable in self.model.optimizer.variables]
+        return [variable.numpy() for variable in self.model.optimizer.variables]
 
     def load_optimizer(self, state: Sequence[np.ndarray]) -> None:
         """Continue with the optimizer's variables of an earlier fit, its learning rate excepted."""
@@ -195,7 +203,8 @@ class Program:
         static = chunks.read, chunks.ahead, chunks.late, rates is not None
         graph = self._graph(self._train_epoch, (*static, *chunks.signature), given, static)
         rates = NO_RATES if rates is None else rates
-        loss, hits = graph(chunks.n_rows, batch_size, rates, *chunks.arguments(epoch))
+        with network.alone():
+            loss, hits = graph(chunks.n_rows, batch_size, rates, *chunks.arguments(epoch))
         return float(loss) / chunks.n_rows, float(hits) / chunks.n_rows
 
     def logits(self, rows: Rows, tta: tuple[str, ...] = ()) -> np.ndarray:
@@ -206,7 +215,8 @@ class Program:
         given = (*signature(images, index), _INDEX, _INDEX)
         graph = self._graph(self._all_logits, (images.dtype, *static), given, static)
         size = max(1, passes.inference_batch_size(self.spec.image_shape) // views.count(tta))
-        return graph(images, index, number, size).numpy()
+        with network.alone():
+            return graph(images, index, number, size).numpy()
 
     def train_step(
         self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor, *, whole: bool = True
@@ -237,7 +247,8 @@ class Program:
             tf.TensorSpec([None, *weight.shape[1:]], tf.float32),
         )
         graph = self._graph(self._train_step, (*given, jit), given, jit_compile=jit)
-        return graph(x, y, weight)
+        with network.alone() if tf.executing_eagerly() else nullcontext():
+            return graph(x, y, weight)
 
     def _graph(
         self,
@@ -254,7 +265,8 @@ class Program:
             graph = tf.function(bound, input_signature=given, autograph=False, **options)
             with self._grows():  # Keras layers build things when they are first called
                 # The one there is: choosing it in every call takes half a millisecond.
-                self._graphs[key] = graph.get_concrete_function()
+                found = network.traced(graph.get_concrete_function, self.spec.precision)
+                self._graphs[key] = found
         self._graphs[key] = self._graphs.pop(key)  # the last one used
         while len(self._graphs) > feeds.MAX_GRAPHS:  # every augmentation has one of its own
             del self._graphs[next(iter(self._graphs))]

@@ -42,6 +42,10 @@ class EpochProgress(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Leave the bar as it stands."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it stands, also where training fails: the terminal is the user's."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -71,16 +71,17 @@ class EarlyStopping:
     _mark: float = field(default=-np.inf, init=False)
     _mark_epoch: int = field(default=0, init=False)
 
-    def update(self, epoch: int, logs: Mapping[str, float]) -> bool:
-        """Take in the epoch's numbers; True if the epoch is the best so far."""
+    def update(self, epoch: int, logs: Mapping[str, float], *, sound: bool = True) -> bool:
+        """Take in the epoch's numbers; True if the epoch is the best so far, and is ``sound``."""
         value = logs[f"val_{self.schedule.monitor}"]
         value = value if self.schedule.monitor == "accuracy" else -value
+        if not sound:  # an accuracy can be counted, but means nothing
+            value = np.nan
         if value > self._mark + self._margin():
             self._mark, self._mark_epoch = value, epoch
         if value > self.best or not self.best_epoch:
             self.best, self.best_epoch = -np.inf if np.isnan(value) else value, epoch
-            return True
-        return False
+        return self.best_epoch == epoch and np.isfinite(self.best)
 
     def _margin(self) -> float:
         if not np.isfinite(self._mark):

@@ -44,7 +44,8 @@ def options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
     if estimator.clipnorm is not None:
         chosen["clipnorm"] = estimator.clipnorm
     if estimator.accumulate_steps > 1:
-        chosen["accumulate_steps"] = estimator.accumulate_steps
+        # More parts than rows are one row each.
+        chosen["accumulate_steps"] = min(estimator.accumulate_steps, 2**30)
     if estimator.loss == "focal":
         chosen |= {"focal_alpha": estimator.focal_alpha, "focal_gamma": estimator.focal_gamma}
     if estimator.label_smoothing:

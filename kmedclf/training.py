@@ -9,9 +9,11 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from kmedclf import devices, feeds, network, programs
+from kmedclf import devices, divergence, feeds, hooks, network, programs
 from kmedclf.feeds import Feed, Gathered, Streamed
+from kmedclf.hooks import Hooks
 from kmedclf.network import Spec
 from kmedclf.pipeline import Rows
 from kmedclf.program import Program, Weights
@@ -91,8 +93,16 @@ def train(task: Task, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Sta
     -------
     State
         The result; its history includes that of ``task.start``.
+
+    Raises
+    ------
+    ValueError
+        If the training diverges, and no earlier epoch is to be restored.
     """
-    with programs.borrow(task.spec) as program, feeds.borrow() as feed:
+    if task.start is not None:
+        divergence.check_weights(task.start.weights, task.spec.estimator.__name__)
+    # Where a user's device scope is around it, other fits would find their variables there.
+    with tf.device(None), programs.borrow(task.spec) as program, feeds.borrow() as feed:
         schedule = task.schedule
         fresh = np.random.SeedSequence([task.seed, 0])
         program.reset(fresh, schedule.learning_rate, schedule.knobs)
@@ -125,54 +135,84 @@ class _Run:
     def epochs(
         self, history: dict[str, list[float]], callbacks: Sequence[keras.callbacks.Callback]
     ) -> State:
+        first = len(history.get("loss", ()))
+        last = first + self.task.schedule.epochs
+        with hooks.calling(callbacks, self.program, last, self.steps) as calls:
+            return self._epochs(history, calls, first, last)
+
+    def _epochs(
+        self, history: dict[str, list[float]], calls: Hooks, first: int, last: int
+    ) -> State:
         schedule = self.task.schedule
         watch = EarlyStopping(schedule) if self.task.held is not None else None
         restores = schedule.early_stopping and schedule.restore_best
-        first = len(history.get("loss", ()))
-        last = first + schedule.epochs
-        hooks = keras.callbacks.CallbackList(
-            list(callbacks),
-            model=self.program.model,
-            epochs=last,
-            verbose=0,
-            steps=self.steps,
-        )
         best = None
         chunks = self.feed.open(
             self.task.rows,
-            schedule.batch_size,
+            self.batch_size,
             self.task.augment,
             self.task.seed,
             (first + 1, last + 1),
             schedule.mixes,
             self.task.spec.n_classes,
         )
-        hooks.on_train_begin()
+        weight = max(_mean_weight(rows) for rows in (self.task.rows, self.task.held) if rows)
+        ill: tuple[int, Logs] | None = None  # since when, if the last epochs were not sound
+        calls("on_train_begin")
         for epoch in range(first + 1, last + 1):
             rates = self.rates(history, first)
-            hooks.on_epoch_begin(epoch - 1)
-            logs = self.epoch(epoch, chunks, rates, hooks if _watch_batches(callbacks) else None)
-            for name, value in logs.items():
-                history.setdefault(name, []).append(value)
-            if watch and watch.update(epoch - first, logs) and restores:
+            calls("on_epoch_begin", epoch - 1)
+            logs = self.epoch(epoch, chunks, rates, calls)
+            sound = divergence.is_sound(logs, weight)
+            ill = None if sound else ill or (epoch, logs)
+            if watch and watch.update(epoch - first, logs, sound=sound) and restores:
                 best = self.program.weights()
-            hooks.on_epoch_end(epoch - 1, logs)
+            for name, value in calls.end_epoch(epoch - 1, logs).items():
+                history.setdefault(name, []).append(value)
             stopping = watch and schedule.early_stopping and watch.exhausted(epoch - first)
-            if stopping or self.program.model.stop_training:
+            if stopping or calls.stop or (not sound and self._beyond_help()):
                 break
-        hooks.on_train_end()
-        for callback in callbacks:
-            callback.set_model(None)  # the model goes back to the cache
+        calls("on_train_end", logs)
+        weights = self.program.weights() if best is None else best
+        if best is None and not ill and self._useless(weights):
+            ill = epoch, {"largest weight": divergence.largest(weights)}
+        if best is None and ill:
+            raise ValueError(self._diverged(ill))
+        if ill and watch:
+            kept = f" and epoch {first + watch.best_epoch} is restored"
+            warnings.warn(self._diverged(ill, kept), RuntimeWarning, stacklevel=2)
         return State(
-            weights=best if best is not None else self.program.weights(),
+            weights=weights,
             history=history,
             best_epoch=first + watch.best_epoch if watch else epoch,
         )
 
+    def _beyond_help(self) -> bool:
+        """Say whether no further step can help; one in float16 that overflows is left out."""
+        return not np.isfinite(divergence.largest(self.program.weights()))
+
+    def _useless(self, weights: Weights) -> bool:
+        """Say whether weights are those of a step that diverged, as losses are those before it."""
+        size = divergence.largest(weights)
+        if size < divergence.SUSPECT:
+            return False
+        few = self.task.rows.take(np.arange(min(len(self.task.rows), 32)))
+        logs = self._scores(few, self.program.logits(few))
+        return not (np.isfinite(size) and divergence.is_sound(logs, _mean_weight(few)))
+
+    def _diverged(self, when: tuple[int, Logs], then: str = "") -> str:
+        found = divergence.explain(self.task, *when)
+        return f"{found}{then}: {divergence.advice(self.task)}."
+
+    @property
+    def batch_size(self) -> int:
+        """Rows in a gradient step; a chunk is as large, so not far more than there are."""
+        return min(self.task.schedule.batch_size, max(len(self.task.rows), 4096))
+
     @property
     def steps(self) -> int:
         """Gradient steps in an epoch."""
-        return -(-len(self.task.rows) // self.task.schedule.batch_size)
+        return -(-len(self.task.rows) // self.batch_size)
 
     def rates(self, history: dict[str, list[float]], first: int) -> np.ndarray | None:
         """Set the learning rate of the next epoch, or give those of its steps.
@@ -197,71 +237,75 @@ class _Run:
         return None
 
     def epoch(
-        self,
-        number: int,
-        chunks: Gathered | Streamed,
-        rates: np.ndarray | None,
-        hooks: keras.callbacks.CallbackList | None,
+        self, number: int, chunks: Gathered | Streamed, rates: np.ndarray | None, calls: Hooks
     ) -> Logs:
         """Train one epoch and validate; the numbers of both."""
         task = self.task
         self.program.reseed(int(np.random.default_rng([task.seed, 2, number]).integers(2**31)))
-        if hooks is None:
-            size = task.schedule.batch_size
-            loss, accuracy = self.program.train_epoch(chunks, number, size, rates)
+        if calls.watch_batches:
+            chunks.ahead  # noqa: B018  (traces what reads them, as for whole epochs)
+            loss, accuracy = self._epoch_by_batches(calls, rates, chunks.chunks(number))
         else:
-            loss, accuracy = self._epoch_by_batches(hooks, rates, chunks.chunks(number))
+            loss, accuracy = self.program.train_epoch(chunks, number, self.batch_size, rates)
         logs = {"accuracy": accuracy, "loss": loss}
         if task.schedule.lr_schedule is not None:
             logs["learning_rate"] = float(self.program.model.optimizer.learning_rate)
-        if not np.isfinite(loss):
-            warnings.warn(
-                f"The training loss of {self.program.spec.estimator.__name__} became {loss} in "
-                f"epoch {number}; lower 'learning_rate' or the weights.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
         if task.held is not None:
-            logs |= self.validate(task.held)
+            held = self.validate(task.held, calls)
+            logs |= {f"val_{name}": value for name, value in held.items()}
         return logs
 
     def _epoch_by_batches(
-        self, hooks: keras.callbacks.CallbackList, rates: np.ndarray | None, chunks: Iterator[Any]
+        self, calls: Hooks, rates: np.ndarray | None, chunks: Iterator[Any]
     ) -> tuple[float, float]:
         loss, hits, seen = 0.0, 0.0, 0
         for step, batch in enumerate(self._batches(chunks)):
             if rates is not None:
                 self.program.set_rate(rates[step])
-            hooks.on_train_batch_begin(step)
+            calls("on_train_batch_begin", step)
             n = len(batch[1])
-            whole = n == self.task.schedule.batch_size
+            whole = n == self.batch_size
             step_loss, step_hits = self.program.train_step(*batch, whole=whole)
             loss, hits, seen = loss + step_loss, hits + step_hits, seen + n
-            hooks.on_train_batch_end(step, {"loss": float(loss) / seen})
+            so_far = {"accuracy": float(hits) / seen, "loss": float(loss) / seen}
+            calls("on_train_batch_end", step, so_far)
         return float(loss) / seen, float(hits) / seen
 
     def _batches(self, chunks: Iterator[Any]) -> Iterator[Any]:
-        size = self.task.schedule.batch_size
+        size = self.batch_size
         for chunk in chunks:
             for start in range(0, len(chunk[1]), size):
                 yield tuple(column[start : start + size] for column in chunk)
 
-    def validate(self, rows: Rows) -> Logs:
-        """Score rows: mean weighted loss and plain accuracy."""
-        logits = self.program.logits(rows)
+    def validate(self, rows: Rows, calls: Hooks) -> Logs:
+        """Score rows: plain accuracy and mean weighted loss."""
+        calls("on_test_begin")
+        if calls.watch_validation:
+            logits = self._logits_by_batches(rows, calls)
+        else:
+            logits = self.program.logits(rows)
+        logs = self._scores(rows, logits)
+        calls("on_test_end", logs)
+        return logs
+
+    def _logits_by_batches(self, rows: Rows, calls: Hooks) -> np.ndarray:
+        found, size = np.zeros((0, self.task.spec.n_classes), np.float32), len(rows)
+        for step, start in enumerate(range(0, size, self.batch_size)):
+            calls("on_test_batch_begin", step)
+            end = min(start + self.batch_size, size)
+            more = self.program.logits(rows.take(np.arange(start, end)))
+            found = np.concatenate([found, more])
+            so_far = self._scores(rows.take(np.arange(end)), found)  # as Keras: not of the batch
+            calls("on_test_batch_end", step, so_far)
+        return found
+
+    def _scores(self, rows: Rows, logits: np.ndarray) -> Logs:
         loss = np.asarray(self.program.loss(rows.y, logits)) * rows.weight
         return {
-            "val_accuracy": self.program.head.accuracy(rows.y, logits),
-            "val_loss": float(loss.mean(dtype=np.float64)),
+            "accuracy": self.program.head.accuracy(rows.y, logits),
+            "loss": float(loss.mean(dtype=np.float64)),
         }
 
 
-def _watch_batches(callbacks: Sequence[keras.callbacks.Callback]) -> bool:
-    base = keras.callbacks.Callback
-    names = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
-    return any(
-        # The bound methods: a LambdaCallback has its functions in the instance.
-        getattr(getattr(one, name), "__func__", None) is not getattr(base, name)
-        for one in callbacks
-        for name in names
-    )
+def _mean_weight(rows: Rows) -> float:
+    return float(rows.weight.mean(dtype=np.float64))

@@ -18,10 +18,12 @@ from sklearn.utils import _safe_indexing, check_random_state, indexable
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import has_fit_parameter
 
+from kmedclf import annotated
 from kmedclf.search import objectives
 from kmedclf.search.evaluation import Data, Evaluator, Fit, Params, cut, is_held_out
 from kmedclf.search.progress import SearchProgress
 from kmedclf.search.stages import on_rungs, stages_for
+from kmedclf.search.tasks import Task, Tasks, with_callbacks
 from kmedclf.validation import unwrap
 
 
@@ -114,6 +116,7 @@ class CrossValidatedSearch(BaseSearchCV):
     def _run(self, evaluate: Evaluator, table: Table) -> tuple[int, dict[str, Any]]:
         """Fill the table; give the winner's row and its parameters."""
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, **params: Any) -> Self:
         """Search, then fit the winner on all rows.
 
@@ -140,6 +143,10 @@ class CrossValidatedSearch(BaseSearchCV):
             If a parameter, the space, the scorer or the data are not as they must be; before the
             first fit.
         """
+        with annotated.plain_parameters(self, deep=False):
+            return self._fit(X, y, params)
+
+    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         self._validate_params()
         X, y = indexable(X, y)
         whole, split_params = self._route(X, y, params)
@@ -150,12 +157,16 @@ class CrossValidatedSearch(BaseSearchCV):
         objectives.check_comparable(self.scorer_, self._searched, type(self).__name__)
         total = self._prepare(self.n_splits_)
         table = Table()
+        # Halving and Hyperband fit again what goes on, so nobody counts their fits beforehand.
+        known = None if self._by_rungs or total is None else int(total)
+        tasks = Tasks(self, X, y, known)
         with SearchProgress(type(self).__name__, total, int(self.verbose)) as progress:
             estimator = on_rungs(self.estimator) if self._by_rungs else clone(self.estimator)
             evaluate = Evaluator(
-                estimator, part, self.scorer_, progress, self.n_jobs, self.error_score
+                estimator, part, self.scorer_, progress, self.n_jobs, self.error_score, tasks
             )
             self.best_index_, self.best_params_ = self._run(evaluate, table)
+        tasks.end_search()
         del self._stages
         self.multimetric_ = False
         self.cv_results_ = self._format(table)
@@ -163,7 +174,8 @@ class CrossValidatedSearch(BaseSearchCV):
         self.curves_ = [[dict(fit.curves) for fit in fits] for fits in table.fits]
         self.scorer_ = objectives.for_new_data(self.scorer_, self.estimator)
         if self.refit:
-            self._refit(whole)
+            self._refit(whole, tasks.refit())
+        tasks.end()
         return self
 
     @property
@@ -242,11 +254,12 @@ class CrossValidatedSearch(BaseSearchCV):
             warnings.filterwarnings("ignore", "One or more of the test scores are non-finite")
             return self._format_results(table.params, self.n_splits_, out, table.more)
 
-    def _refit(self, whole: Data) -> None:
+    def _refit(self, whole: Data, task: Task) -> None:
         best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
         best.set_params(**(self.refit_params or {}))
         start = time.perf_counter()
-        best.fit(whole.X, whole.y, **whole.fit_params)
+        with task.around(best, whole.X, whole.y):
+            best.fit(whole.X, whole.y, **whole.fit_params)
         self.refit_time_ = time.perf_counter() - start
         self.best_estimator_ = best
         if hasattr(best, "feature_names_in_"):

@@ -25,6 +25,7 @@ from sklearn.utils.validation import _check_method_params
 
 from kmedclf.search.objectives import Scorer, curves_of
 from kmedclf.search.progress import SearchProgress
+from kmedclf.search.tasks import Task, Tasks
 
 HELD_OUT = ("X_val", "y_val", "sample_weight_val")
 """Fit parameters that stay whole, however long they are; in a pipeline, ``step__X_val``."""
@@ -102,6 +103,8 @@ class Evaluator:
         Fits at the same time.
     error_score : float or "raise"
         Score of a fit that fails.
+    tasks : Tasks, optional
+        Tells scikit-learn's callbacks.
     """
 
     estimator: Any
@@ -110,6 +113,7 @@ class Evaluator:
     progress: SearchProgress
     n_jobs: int | None = None
     error_score: float | str = np.nan
+    tasks: Tasks | None = None
     _known: dict[str, list[Fit]] = field(default_factory=dict)
 
     def __call__(
@@ -151,7 +155,13 @@ class Evaluator:
         )
         tasks = (
             delayed(_fit_and_score)(
-                task, clone(self.estimator), candidates[task[0]], self.data, self.scorer, strict
+                task,
+                clone(self.estimator),
+                candidates[task[0]],
+                self.data,
+                self.scorer,
+                strict,
+                self.tasks.one() if self.tasks else Task(),
             )
             for task in todo
         )
@@ -194,16 +204,23 @@ def _key(params: Params) -> str:
 
 
 def _fit_and_score(
-    task: tuple[int, int], estimator: Any, params: Params, data: Data, scorer: Scorer, strict: bool
+    which: tuple[int, int],
+    estimator: Any,
+    params: Params,
+    data: Data,
+    scorer: Scorer,
+    strict: bool,
+    task: Task,
 ) -> tuple[int, int, Fit]:
-    i, k = task
+    i, k = which
     train, test = data.splits[k]
     start = time.perf_counter()
     try:
         estimator.set_params(**clone(dict(params), safe=False))
         X_train, y_train = _safe_split(estimator, data.X, data.y, train)
         X_test, y_test = _safe_split(estimator, data.X, data.y, test, train)
-        estimator.fit(X_train, y_train, **cut(data.X, data.fit_params, train))
+        with task.around(estimator, X_train, y_train):
+            estimator.fit(X_train, y_train, **cut(data.X, data.fit_params, train))
         fitted = time.perf_counter()
         score_params = _check_method_params(data.X, data.score_params, test)
         score = float(scorer(estimator, X_test, y_test, **score_params))
