@@ -1,0 +1,324 @@
+"""What a fitted estimator consists of: what is saved of it, and what a file may set.
+
+Names and kinds are checked alike before writing and after reading, so that what was saved can be
+loaded, and what was loaded can be used.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from numbers import Integral, Real
+from typing import Any, get_args
+
+import joblib
+import numpy as np
+from sklearn.utils._param_validation import validate_parameter_constraints
+
+from kmedclf import annotated, params
+from kmedclf.heads import HEADS
+from kmedclf.network import Spec
+
+LOCAL = {"cache", "callbacks", "memory"}
+"""Parameters that stay on the machine: files, folders and code."""
+
+MOST_TEXTS = 1_000_000
+"""Most entries of an array of texts, which take ten times their room as Python strings."""
+
+Test = Callable[[Any], bool]
+
+
+def local_parameters(cls: type) -> set[str]:
+    """Find the parameters of a network that name files or hold code: by their types."""
+    paths = {os.PathLike, joblib.Memory}
+    known = annotated.parameter_constraints(cls)
+    return LOCAL & set(known) | {name for name, one in known.items() if paths & set(_hashable(one))}
+
+
+def _hashable(constraints: list[Any]) -> list[Any]:
+    return [one for one in constraints if isinstance(one, type)]
+
+
+def portable(cls: type, name: str, value: Any) -> bool:
+    """Say whether a parameter's value may be in a file; "imagenet" is the name of no path."""
+    from kmedclf.base import ImageClassifier
+
+    if not issubclass(cls, ImageClassifier) or name not in local_parameters(cls):
+        return True
+    return name == "weights" and isinstance(value, str) and value == "imagenet"
+
+
+def portable_spec(spec: Spec) -> dict[str, Any]:
+    """Give the fields of a spec, without its class and without paths."""
+    plain = {field.name: getattr(spec, field.name) for field in fields(Spec)}
+    architecture = tuple(
+        (name, value if portable(spec.estimator, name, value) else None)
+        for name, value in spec.architecture
+    )
+    return {**plain, "estimator": None, "architecture": architecture}
+
+
+# -- kinds of values -----------------------------------------------------------------------------
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _positive(value: Any) -> bool:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value > 0
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _shape(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 3 and all(_count(n) and n for n in value)
+
+
+def _labels(value: Any) -> bool:
+    if not isinstance(value, np.ndarray) or value.ndim != 1 or not len(value):
+        return False
+    return bool(np.array_equal(np.unique(value), value))
+
+
+def _texts(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        value = value.tolist() if value.ndim == 1 else [None]
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, Real) and not isinstance(one, bool) for one in value
+    )
+
+
+def _curves(value: Any) -> bool:
+    known = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+    return known and bool(value.get("loss")) and all(map(_numbers, value.values()))
+
+
+def _arrays(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, np.ndarray) and one.dtype.kind in "biuf" for one in value
+    )
+
+
+def _finite_arrays(value: Any) -> bool:
+    return _arrays(value) and bool(value) and all(map(is_finite, value))
+
+
+def _matrix(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2
+
+
+def _shares(value: Any) -> bool:
+    array = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 1
+    return array and bool(np.isfinite(value).all()) and value.min(initial=0) >= 0
+
+
+def _scores(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(one, Real) for name, one in value.items()
+    )
+
+
+def _or_none(test: Test) -> Test:
+    return lambda value: value is None or test(value)
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Say whether all numbers are finite; a finite sum says so in a fraction of the time."""
+    if array.dtype.kind != "f":
+        return True
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
+
+
+_OF_DATA: dict[str, Test] = {
+    "n_features_in_": _count,
+    "feature_names_in_": _texts,
+    "image_shape_": _shape,
+    "skipped_": _or_none(_texts),
+}
+_NETWORK: dict[str, Test] = {
+    **_OF_DATA,
+    "_optimizer_state": _or_none(_arrays),
+    "_scale": _positive,
+    "_seed": _count,
+    "_spec": lambda value: isinstance(value, Spec),
+    "best_epoch_": _count,
+    "classes_": _labels,
+    "history_": _curves,
+    "n_non_trainable_params_": _count,
+    "n_params_": _count,
+    "weights_": _finite_arrays,
+}
+_ENSEMBLE: dict[str, Test] = {
+    **_OF_DATA,
+    "_several": _flag,
+    "classes_": _labels,
+    "estimators_": lambda value: isinstance(value, list) and bool(value),
+    "names_": _texts,
+    "oof_log_loss_": _scores,
+    "oof_proba_": _matrix,
+    "weights_": _shares,
+}
+_CALIBRATED: dict[str, Test] = {
+    "classes_": _labels,
+    "n_val_": _count,
+    "temperature_": _positive,
+    "threshold_": _or_none(lambda value: isinstance(value, Real) and math.isfinite(value)),
+    "validation_priors_": _shares,
+}
+_OPTIONAL = {"feature_names_in_", "oof_log_loss_", "oof_proba_", "_optimizer_state", *_OF_DATA}
+"""What fit does not always set."""
+
+
+def kinds(cls: type) -> dict[str, Test]:
+    """Give what a fitted estimator of a class has, and of which kind each is."""
+    from kmedclf.base import ImageClassifier
+    from kmedclf.calibration import CalibratedClassifier
+
+    if issubclass(cls, ImageClassifier):
+        return _NETWORK
+    return _CALIBRATED if issubclass(cls, CalibratedClassifier) else _ENSEMBLE
+
+
+def check_names(cls: type, names: Any) -> tuple[list[str], list[str]]:
+    """Tell an estimator's parameters and what it has learnt apart, and refuse all other names.
+
+    A user's class may have learnt more: what ends in an underscore and is nothing of its class.
+    """
+    parameters, learnt = set(inspect.signature(cls).parameters), []
+    for name in names:
+        if name not in parameters:
+            own = re.fullmatch(r"[a-z]\w*[a-z0-9]_", name) and not cls.__module__.startswith("kmedclf.")
+            if name not in kinds(cls) and (not own or hasattr(cls, name)):
+                raise ValueError(f"a {cls.__name__} has no {name!r:.60}")
+            learnt.append(name)
+    return [name for name in names if name in parameters], learnt
+
+
+def check(estimator: Any) -> None:
+    """Refuse an estimator whose parameters or learnt attributes are not of their kinds.
+
+    Raises
+    ------
+    ValueError
+        With the name of what is wrong.
+    """
+    cls = type(estimator)
+    state = vars(estimator)
+    _, learnt = check_names(cls, list(state))
+    if learnt:
+        for name, test in kinds(cls).items():
+            if name not in state and name not in _OPTIONAL:
+                raise ValueError(f"the {cls.__name__} in it has no {name!r}")
+    for name in learnt:
+        test = kinds(cls).get(name)
+        if test is not None and not test(state[name]):
+            what = "finite weights" if name == "weights_" else f"a {name!r} of its kind"
+            raise ValueError(f"the {cls.__name__} in it must have {what}")
+    if kinds(cls) is _NETWORK:
+        _check_network(estimator, learnt)
+    elif learnt:
+        _check_others(estimator)
+
+
+def _check_network(estimator: Any, learnt: list[str]) -> None:
+    cls = type(estimator)
+    validate_parameter_constraints(
+        annotated.parameter_constraints(cls),
+        estimator.get_params(deep=False),
+        caller_name=cls.__name__,
+    )
+    if not learnt:
+        return
+    spec, weights = estimator._spec, estimator.weights_
+    check_spec(spec, cls)
+    agree = (
+        estimator.image_shape_ == spec.image_shape
+        and len(estimator.classes_) == spec.n_classes
+        and estimator._scale == spec.scale
+        and estimator.best_epoch_ <= len(estimator.history_["loss"])
+    )
+    size = sum(weight.size for weight in weights)
+    if not agree or size != estimator.n_params_ + estimator.n_non_trainable_params_:
+        raise ValueError(f"what the {cls.__name__} in it has learnt does not go together")
+
+
+def check_spec(spec: Spec, cls: type) -> None:
+    """Refuse a spec that no estimator of the class can have."""
+    known = annotated.parameter_constraints(cls)
+    given = dict(spec.architecture)
+    options = dict(spec.options)
+    shared = {field.name for field in fields(params.TrainingParameters)}
+    own = set(known) - shared - cls.outside_graph  # type: ignore[attr-defined]
+    if set(given) - own or not set(options) <= shared or len(given) != len(spec.architecture):
+        raise ValueError(f"the network in it has parameters that a {cls.__name__} has not")
+    for name, value in (*given.items(), *options.items()):
+        if name not in local_parameters(cls):
+            _check_parameter(cls, name, value, known[name])
+    whole = (
+        _shape(spec.image_shape)
+        and _positive(spec.scale)
+        and _count(spec.n_classes)
+        and spec.n_classes > 0
+        and spec.optimizer in get_args(params.Optimizer)
+        and spec.precision in ("float32", "mixed_bfloat16", "mixed_float16")
+        and (isinstance(spec.jit_compile, bool) or spec.jit_compile == "auto")
+        and isinstance(spec.start, str)
+        and isinstance(spec.head, str)
+        and spec.head in HEADS
+    )
+    if not whole:
+        raise ValueError(f"the network of the {cls.__name__} in it is not described as it must be")
+
+
+def _check_parameter(cls: type, name: str, value: Any, constraints: list[Any]) -> None:
+    try:
+        validate_parameter_constraints({name: constraints}, {name: value}, cls.__name__)
+    except ValueError:
+        if not isinstance(value, tuple):
+            raise
+        # A spec has tuples, where a user's class may want lists
+        validate_parameter_constraints({name: constraints}, {name: list(value)}, cls.__name__)
+
+
+def _check_others(estimator: Any) -> None:
+    name, classes = type(estimator).__name__, estimator.classes_
+    members = getattr(estimator, "estimators_", None)
+    if members is None:
+        members = [estimator.estimator]
+        agree = estimator.validation_priors_.shape == classes.shape
+    else:
+        agree = len(estimator.names_) == len(members) == len(estimator.weights_)
+    for member in members:
+        fitted = isinstance(getattr(member, "classes_", None), np.ndarray)
+        if not fitted or not np.isin(member.classes_, classes).all():
+            raise ValueError(f"the members of the {name} in it must be fitted, on its classes")
+    if not agree:
+        raise ValueError(f"what the {name} in it has learnt does not go together")
+
+
+def check_shapes(cls: type, expected: list[tuple[tuple[int, ...], str]], found: list[Any]) -> None:
+    """Refuse weights, as (shape, dtype), that are not those of a network."""
+    if len(found) != len(expected):
+        raise ValueError(
+            f"the {cls.__name__} in it must have {len(expected)} weights, not {len(found)}"
+        )
+    for number, ((shape, dtype), (other, kind)) in enumerate(zip(expected, found, strict=True)):
+        if shape != other or np.dtype(dtype) != kind:
+            raise ValueError(
+                f"weight {number} of the {cls.__name__} in it must be {dtype} of shape {shape}, "
+                f"not {kind} of shape {other}"
+            )
+
