@@ -94,6 +94,10 @@ class Archive:
         self._entries = [self._entry(number) for number in range(arrays)]
         self._left = set(range(arrays))
 
+    def __len__(self) -> int:
+        """Return the number of arrays."""
+        return len(self._entries)
+
     def entry(self, number: Any) -> Entry:
         """Tell type and shape of an array, and read nothing."""
         if type(number) is not int or not 0 <= number < len(self._entries):
@@ -160,7 +164,14 @@ def parse(text: bytes) -> Any:
         raise ValueError("its JSON is nested too deeply") from None
 
 
-def write(path: str | os.PathLike[str], name: str, content: Any, arrays: Sequence[Any]) -> None:
+def write(
+    path: str | os.PathLike[str],
+    name: str,
+    content: Any,
+    arrays: Sequence[Any],
+    *,
+    comment: bytes = b"",
+) -> None:
     """Write an archive beside its place first; what `reading` would refuse is refused here.
 
     Parameters
@@ -173,6 +184,8 @@ def write(path: str | os.PathLike[str], name: str, content: Any, arrays: Sequenc
         Becomes JSON.
     arrays : sequence of ndarray
         Become numbered entries.
+    comment : bytes, default=b""
+        What the file ends with.
     """
     text = json.dumps(content).encode()
     if len(text) > MAX_JSON or len(arrays) >= MAX_ENTRIES:
@@ -183,10 +196,11 @@ def write(path: str | os.PathLike[str], name: str, content: Any, arrays: Sequenc
         )
     parse(text)
     with written_beside(path) as beside, zipfile.ZipFile(beside, "w") as archive:
+        archive.comment = comment
         archive.writestr(name, text)
         for number, array in enumerate(arrays):
             buffer = io.BytesIO()
-            np.save(buffer, array, allow_pickle=False)
+            np.save(buffer, np.asarray(array), allow_pickle=False)
             archive.writestr(f"{number}.npy", buffer.getvalue())
 
 

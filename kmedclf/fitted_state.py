@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, get_args
+from weakref import WeakKeyDictionary
 
 import joblib
 import numpy as np
@@ -31,16 +32,16 @@ MOST_TEXTS = 1_000_000
 
 Test = Callable[[Any], bool]
 
+_local: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
+
 
 def local_parameters(cls: type) -> set[str]:
     """Find the parameters of a network that name files or hold code: by their types."""
-    paths = {os.PathLike, joblib.Memory}
-    known = annotated.parameter_constraints(cls)
-    return LOCAL & set(known) | {name for name, one in known.items() if paths & set(_hashable(one))}
-
-
-def _hashable(constraints: list[Any]) -> list[Any]:
-    return [one for one in constraints if isinstance(one, type)]
+    if cls not in _local:
+        known = annotated.parameter_constraints(cls)
+        paths = {name for name, one in known.items() if os.PathLike in one or joblib.Memory in one}
+        _local[cls] = LOCAL & set(known) | paths
+    return _local[cls]
 
 
 def portable(cls: type, name: str, value: Any) -> bool:
@@ -100,7 +101,8 @@ def _numbers(value: Any) -> bool:
     )
 
 
-def _curves(value: Any) -> bool:
+def are_curves(value: Any) -> bool:
+    """Say whether a value is a history: numbers of epochs by name, the loss among them."""
     known = isinstance(value, dict) and all(isinstance(name, str) for name in value)
     return known and bool(value.get("loss")) and all(map(_numbers, value.values()))
 
@@ -156,7 +158,7 @@ _NETWORK: dict[str, Test] = {
     "_spec": lambda value: isinstance(value, Spec),
     "best_epoch_": _count,
     "classes_": _labels,
-    "history_": _curves,
+    "history_": are_curves,
     "n_non_trainable_params_": _count,
     "n_params_": _count,
     "weights_": _finite_arrays,
@@ -202,7 +204,7 @@ def check_names(cls: type, names: Any) -> tuple[list[str], list[str]]:
         if name not in parameters:
             own = re.fullmatch(r"[a-z]\w*[a-z0-9]_", name) and not cls.__module__.startswith("kmedclf.")
             if name not in kinds(cls) and (not own or hasattr(cls, name)):
-                raise ValueError(f"a {cls.__name__} has no {name!r:.60}")
+                raise ValueError(f"{cls.__name__} has no {name!r:.60}")
             learnt.append(name)
     return [name for name in names if name in parameters], learnt
 
@@ -221,12 +223,12 @@ def check(estimator: Any) -> None:
     if learnt:
         for name, test in kinds(cls).items():
             if name not in state and name not in _OPTIONAL:
-                raise ValueError(f"the {cls.__name__} in it has no {name!r}")
+                raise ValueError(f"{cls.__name__} must have {name!r}")
     for name in learnt:
         test = kinds(cls).get(name)
         if test is not None and not test(state[name]):
             what = "finite weights" if name == "weights_" else f"a {name!r} of its kind"
-            raise ValueError(f"the {cls.__name__} in it must have {what}")
+            raise ValueError(f"{cls.__name__} must have {what}")
     if kinds(cls) is _NETWORK:
         _check_network(estimator, learnt)
     elif learnt:
@@ -252,7 +254,7 @@ def _check_network(estimator: Any, learnt: list[str]) -> None:
     )
     size = sum(weight.size for weight in weights)
     if not agree or size != estimator.n_params_ + estimator.n_non_trainable_params_:
-        raise ValueError(f"what the {cls.__name__} in it has learnt does not go together")
+        raise ValueError(f"what {cls.__name__} has learnt does not go together")
 
 
 def check_spec(spec: Spec, cls: type) -> None:
@@ -263,7 +265,7 @@ def check_spec(spec: Spec, cls: type) -> None:
     shared = {field.name for field in fields(params.TrainingParameters)}
     own = set(known) - shared - cls.outside_graph  # type: ignore[attr-defined]
     if set(given) - own or not set(options) <= shared or len(given) != len(spec.architecture):
-        raise ValueError(f"the network in it has parameters that a {cls.__name__} has not")
+        raise ValueError(f"the network must have parameters of {cls.__name__} only")
     for name, value in (*given.items(), *options.items()):
         if name not in local_parameters(cls):
             _check_parameter(cls, name, value, known[name])
@@ -280,7 +282,7 @@ def check_spec(spec: Spec, cls: type) -> None:
         and spec.head in HEADS
     )
     if not whole:
-        raise ValueError(f"the network of the {cls.__name__} in it is not described as it must be")
+        raise ValueError(f"the network of {cls.__name__} is not described as it must be")
 
 
 def _check_parameter(cls: type, name: str, value: Any, constraints: list[Any]) -> None:
@@ -304,21 +306,21 @@ def _check_others(estimator: Any) -> None:
     for member in members:
         fitted = isinstance(getattr(member, "classes_", None), np.ndarray)
         if not fitted or not np.isin(member.classes_, classes).all():
-            raise ValueError(f"the members of the {name} in it must be fitted, on its classes")
+            raise ValueError(f"the members of {name} must be fitted, on its classes")
     if not agree:
-        raise ValueError(f"what the {name} in it has learnt does not go together")
+        raise ValueError(f"what {name} has learnt does not go together")
 
 
 def check_shapes(cls: type, expected: list[tuple[tuple[int, ...], str]], found: list[Any]) -> None:
     """Refuse weights, as (shape, dtype), that are not those of a network."""
     if len(found) != len(expected):
         raise ValueError(
-            f"the {cls.__name__} in it must have {len(expected)} weights, not {len(found)}"
+            f"{cls.__name__} must have {len(expected)} weights, not {len(found)}"
         )
     for number, ((shape, dtype), (other, kind)) in enumerate(zip(expected, found, strict=True)):
         if shape != other or np.dtype(dtype) != kind:
             raise ValueError(
-                f"weight {number} of the {cls.__name__} in it must be {dtype} of shape {shape}, "
+                f"weight {number} of {cls.__name__} must be {dtype} of shape {shape}, "
                 f"not {kind} of shape {other}"
             )
 

@@ -107,7 +107,7 @@ def _encode_estimator(estimator: Any, arrays: list[np.ndarray]) -> dict[str, Any
         fitted_state.check(estimator)
     except ValueError as error:
         raise ValueError(
-            f"A {cls.__name__} can only be saved as `fit` leaves it: {error}"
+            f"{cls.__name__} can only be saved as 'fit' leaves it ({str(error).rstrip('.')})."
         ) from error
     encoded = {
         name: _encode(value, arrays, name)

@@ -79,7 +79,8 @@ def check_model(config: Any, variables: int, elements: int) -> None:
         Most variables, and most numbers in all of them: what the file holds.
     """
     check(config, MODELS)
-    with network.python_random_kept(), network.without_values(variables, elements):
+    room = 2 * variables + 16, elements + 4 * variables + 64  # states of seed generators, too
+    with network.python_random_kept(), network.without_values(*room):
         if not isinstance(_deserialized({**config, "compile_config": None}), keras.layers.Layer):
             raise ValueError("it describes no model")
 
