@@ -111,13 +111,13 @@ class Archive:
             raise ValueError(f"two places want its array {number}")
         self._left.remove(number)
         array = np.empty(entry.shape, entry.dtype, order="F" if entry.fortran else "C")
-        flat = array.reshape(-1, order="A").view(np.uint8) if array.size else array.reshape(-1)
+        # In the order of the file, which is that of the memory
+        view = array.reshape(-1, order="A").view(np.uint8) if array.size else np.empty(0, np.uint8)
         with self._zip.open(f"{number}.npy") as file:
             file.read(entry.offset)
-            view = memoryview(flat).cast("B") if array.size else memoryview(b"")
             for start in range(0, len(view), _CHUNK):
-                if file.readinto(view[start : start + _CHUNK]) != len(view[start : start + _CHUNK]):
-                    raise ValueError(f"its array {number} is cut")
+                part = view[start : start + _CHUNK]
+                part[:] = np.frombuffer(file.read(len(part)), np.uint8)
             file.read(1)  # the end, where the checksum is compared
         return array
 

@@ -67,7 +67,7 @@ def portable_spec(spec: Spec) -> dict[str, Any]:
 
 
 def _count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= value < 2**63
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**63
 
 
 def _positive(value: Any) -> bool:
@@ -202,7 +202,9 @@ def check_names(cls: type, names: Any) -> tuple[list[str], list[str]]:
     parameters, learnt = set(inspect.signature(cls).parameters), []
     for name in names:
         if name not in parameters:
-            own = re.fullmatch(r"[a-z]\w*[a-z0-9]_", name) and not cls.__module__.startswith("kmedclf.")
+            own = re.fullmatch(r"[a-z]\w*[a-z0-9]_", name) and not cls.__module__.startswith(
+                "kmedclf."
+            )
             if name not in kinds(cls) and (not own or hasattr(cls, name)):
                 raise ValueError(f"{cls.__name__} has no {name!r:.60}")
             learnt.append(name)
@@ -221,14 +223,14 @@ def check(estimator: Any) -> None:
     state = vars(estimator)
     _, learnt = check_names(cls, list(state))
     if learnt:
-        for name, test in kinds(cls).items():
+        for name in kinds(cls):
             if name not in state and name not in _OPTIONAL:
                 raise ValueError(f"{cls.__name__} must have {name!r}")
     for name in learnt:
         test = kinds(cls).get(name)
         if test is not None and not test(state[name]):
-            what = "finite weights" if name == "weights_" else f"a {name!r} of its kind"
-            raise ValueError(f"{cls.__name__} must have {what}")
+            kind = "finite" if name == "weights_" else "of the kind that fit gives it"
+            raise ValueError(f"the {name} of {cls.__name__} must be {kind}")
     if kinds(cls) is _NETWORK:
         _check_network(estimator, learnt)
     elif learnt:
@@ -237,11 +239,8 @@ def check(estimator: Any) -> None:
 
 def _check_network(estimator: Any, learnt: list[str]) -> None:
     cls = type(estimator)
-    validate_parameter_constraints(
-        annotated.parameter_constraints(cls),
-        estimator.get_params(deep=False),
-        caller_name=cls.__name__,
-    )
+    for name, value in estimator.get_params(deep=False).items():
+        _check_parameter(cls, name, value, annotated.parameter_constraints(cls)[name])
     if not learnt:
         return
     spec, weights = estimator._spec, estimator.weights_
@@ -286,6 +285,8 @@ def check_spec(spec: Spec, cls: type) -> None:
 
 
 def _check_parameter(cls: type, name: str, value: Any, constraints: list[Any]) -> None:
+    if isinstance(value, np.generic) or (name == "optimizer" and isinstance(value, str)):
+        value = value.lower() if isinstance(value, str) else value.item()  # as fit takes them
     try:
         validate_parameter_constraints({name: constraints}, {name: value}, cls.__name__)
     except ValueError:
@@ -314,13 +315,10 @@ def _check_others(estimator: Any) -> None:
 def check_shapes(cls: type, expected: list[tuple[tuple[int, ...], str]], found: list[Any]) -> None:
     """Refuse weights, as (shape, dtype), that are not those of a network."""
     if len(found) != len(expected):
-        raise ValueError(
-            f"{cls.__name__} must have {len(expected)} weights, not {len(found)}"
-        )
+        raise ValueError(f"{cls.__name__} must have {len(expected)} weights, not {len(found)}")
     for number, ((shape, dtype), (other, kind)) in enumerate(zip(expected, found, strict=True)):
         if shape != other or np.dtype(dtype) != kind:
             raise ValueError(
                 f"weight {number} of {cls.__name__} must be {dtype} of shape {shape}, "
                 f"not {kind} of shape {other}"
             )
-

@@ -142,7 +142,7 @@ def _read(file: Any) -> np.ndarray:
     if fortran or dtype.kind != "u" or not pixels or offset + pixels + len(MARK) != size:
         raise ValueError("no image")
     array = np.empty(shape, dtype)
-    file.readinto(memoryview(array).cast("B"))
+    file.readinto(array.reshape(-1).view(np.uint8).data)
     if file.read() != MARK:
         raise ValueError("no image of this store")
     return array

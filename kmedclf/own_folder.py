@@ -96,4 +96,3 @@ class OwnFolder:
         with suppress(OSError):
             path.unlink(missing_ok=True)
         return not path.exists()
-

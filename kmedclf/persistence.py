@@ -29,7 +29,6 @@ DEPTH = 60
 """How deep values lie within one another at most: ensembles in ensembles are a dozen."""
 
 
-
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
     packages = ("kmedclf", "tensorflow", "keras", "scikit-learn", "numpy")

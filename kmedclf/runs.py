@@ -7,7 +7,6 @@ evaluation-val.json the whole reports of them, environment.json data, versions, 
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -26,6 +25,7 @@ from kmedclf import recipes
 from kmedclf.files import write_json
 from kmedclf.run_data import ALL, Data, Split, is_whole
 from kmedclf.run_data import read_data as read_data  # of this module, to its users
+from kmedclf.run_files import read_environment
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
@@ -139,7 +139,7 @@ def read(folder: str | os.PathLike[str]) -> tuple[Any, list[str]]:
     if Path(folder).is_file():
         estimator = load(folder)
         return estimator, list(map(str, estimator.classes_.tolist()))
-    environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
+    environment = read_environment(folder)
     return load(Path(folder, MODEL)), environment["data"]["class_names"]
 
 
@@ -148,7 +148,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     from kmedclf.evaluation.label_report import read_report_file
 
     estimator, class_names = read(folder)
-    environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
+    environment = read_environment(folder)
     reports = {
         split: read_report_file(path)
         for split in ("test", "val")
@@ -195,7 +195,7 @@ def _data_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     check_run(folder)
     if Path(folder).is_file():
         return {"source": ""}
-    environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
+    environment = read_environment(folder)
     data: dict[str, Any] = environment["data"]
     return data
 

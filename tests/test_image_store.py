@@ -80,7 +80,9 @@ def test_what_does_not_fit_is_decoded_each_time(paths, tmp_path, monkeypatch):
 def test_old_images_give_way_to_new_ones(kind, tmp_path):
     def store():
         one = kind() if kind is MemoryStore else kind(tmp_path)
-        one.limit = 10 * (IMAGE + (0 if kind is MemoryStore else OVERHEAD))  # with the file's header
+        one.limit = 10 * (
+            IMAGE + (0 if kind is MemoryStore else OVERHEAD)
+        )  # with the file's header
         return one
 
     keys = [bytes([i]) * 16 for i in range(30)]

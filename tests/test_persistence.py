@@ -168,8 +168,8 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError("No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
-        patched.setattr(np, "save", full)
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space"):
         good.save(path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["m.kmedclf"]

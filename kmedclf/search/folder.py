@@ -8,7 +8,6 @@ parameters of a stage, best the run folder of the winner.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 
 from kmedclf.files import write_json, written_beside
+from kmedclf.run_files import check_settings, read_json
 from kmedclf.runs import Data
 
 SETTINGS = "search.json"
@@ -40,7 +40,7 @@ def read_settings(out: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{out} must be a folder that 'kmedclf search' wrote. There is no {SETTINGS} in it."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    return check_settings(path, read_json(path))
 
 
 def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> Any:
