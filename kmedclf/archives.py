@@ -227,12 +227,16 @@ def reading(path: str | os.PathLike[str], name: str, kind: str) -> Iterator[Arch
     with open_regular(path, kind) as (file, size):
         try:
             yield Archive(file, size, name)
-        except Refused:
-            raise
+        except Refused as error:
+            if type(error) is not Refused:
+                raise
+            raise ValueError(str(error)) from error.__cause__
         except MemoryError:
             raise MemoryError(f"{path} needs more memory than there is to be read.") from None
         except Exception as error:  # all of it is a stranger's: zipfile, NumPy and Keras raise
             text = " ".join(str(error).split())[:300].rstrip(".")  # dozens of kinds
+            if isinstance(error, AttributeError | LookupError | TypeError):
+                text = "a part of it is not what it must be"
             raise ValueError(f"{path} is not a whole {kind} ({text}).") from error
 
 

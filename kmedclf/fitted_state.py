@@ -27,6 +27,9 @@ from kmedclf.network import Spec
 LOCAL = {"cache", "callbacks", "memory"}
 """Parameters that stay on the machine: files, folders and code."""
 
+ELSEWHERE = "elsewhere", "elsewhere.kmedclf"
+"""What stands for ``weights`` from a file or preset in a model that was saved."""
+
 MOST_TEXTS = 1_000_000
 """Most entries of an array of texts, which take ten times their room as Python strings."""
 
@@ -37,6 +40,10 @@ _local: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
 
 def local_parameters(cls: type) -> set[str]:
     """Find the parameters of a network that name files or hold code: by their types."""
+    from kmedclf.base import ImageClassifier
+
+    if not issubclass(cls, ImageClassifier):
+        return set()
     if cls not in _local:
         known = annotated.parameter_constraints(cls)
         paths = {name for name, one in known.items() if os.PathLike in one or joblib.Memory in one}
@@ -44,21 +51,23 @@ def local_parameters(cls: type) -> set[str]:
     return _local[cls]
 
 
-def portable(cls: type, name: str, value: Any) -> bool:
-    """Say whether a parameter's value may be in a file; "imagenet" is the name of no path."""
-    from kmedclf.base import ImageClassifier
-
-    if not issubclass(cls, ImageClassifier) or name not in local_parameters(cls):
-        return True
-    return name == "weights" and isinstance(value, str) and value == "imagenet"
+def portable(cls: type, name: str, value: Any) -> Any:
+    """Give what a file may hold of a parameter's value: of a path, at most that there was one."""
+    if name not in local_parameters(cls):
+        return value
+    if not isinstance(value, str | os.PathLike) or name != "weights":
+        return None
+    if value in ("imagenet", *ELSEWHERE):  # the names of no path
+        return value
+    # Which of the two it was changes the network's first kernel.
+    return ELSEWHERE[os.fspath(value).endswith(".kmedclf")]
 
 
 def portable_spec(spec: Spec) -> dict[str, Any]:
     """Give the fields of a spec, without its class and without paths."""
     plain = {field.name: getattr(spec, field.name) for field in fields(Spec)}
     architecture = tuple(
-        (name, value if portable(spec.estimator, name, value) else None)
-        for name, value in spec.architecture
+        (name, portable(spec.estimator, name, value)) for name, value in spec.architecture
     )
     return {**plain, "estimator": None, "architecture": architecture}
 

@@ -42,7 +42,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     ----------
     estimator : ImageClassifier, EnsembleClassifier or CalibratedClassifier
         The fitted estimator, with the estimators in it. ``callbacks``, ``cache``, ``memory`` and
-        every parameter that is a path, as ``weights`` may be, are not saved.
+        every parameter that is a path are not saved; of ``weights`` only that there were some.
     path : str or path-like
         The file.
 
@@ -75,7 +75,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     -------
     ImageClassifier, EnsembleClassifier or CalibratedClassifier
         The fitted estimator, of the class that was saved. ``callbacks``, ``cache``, ``memory`` and
-        every parameter that is a path stand at their defaults.
+        every parameter that is a path stand at their defaults. ``weights`` that came from a file
+        or preset are "elsewhere": the model predicts and trains on, and wants the path again to
+        be fitted from the start.
 
     Raises
     ------
@@ -108,10 +110,11 @@ def _encode_estimator(estimator: Any, arrays: list[np.ndarray]) -> dict[str, Any
         raise ValueError(
             f"{cls.__name__} can only be saved as 'fit' leaves it ({str(error).rstrip('.')})."
         ) from error
+    state = vars(estimator).items()
     encoded = {
         name: _encode(value, arrays, name)
-        for name, value in vars(estimator).items()
-        if fitted_state.portable(cls, name, value)
+        for name, value in ((name, fitted_state.portable(cls, name, one)) for name, one in state)
+        if value is not None or name not in fitted_state.local_parameters(cls)
     }
     return {"class": _name(cls), "state": encoded}
 
@@ -224,9 +227,13 @@ class _Decoder:
         parameters, learnt = fitted_state.check_names(cls, list(state))
         if "_spec" in learnt:
             self._check_shapes(cls, state)
-        values = {name: self.value(state[name], cls, depth + 1) for name in parameters}
+        local = fitted_state.local_parameters(cls)
+        values = {
+            name: fitted_state.portable(cls, name, self.value(state[name], cls, depth + 1))
+            for name in parameters
+        }
         estimator = cls(
-            **{name: one for name, one in values.items() if fitted_state.portable(cls, name, one)}
+            **{name: one for name, one in values.items() if one is not None or name not in local}
         )
         for name in learnt:
             setattr(estimator, name, self.value(state[name], cls, depth + 1))

@@ -5,6 +5,7 @@ be in a file, its JSON as written, its small arrays, the shapes of the others, a
 with these filled as `_filled` fills them.
 """
 
+import functools
 import gzip
 import io
 import json
@@ -17,6 +18,7 @@ RECORDED = Path(__file__).parent / "data" / "models-2026-11.json.gz"
 SMALL = 16
 
 
+@functools.cache
 def recorded():
     """Read the recording: by name, JSON, arrays and probabilities."""
     return json.loads(gzip.decompress(RECORDED.read_bytes()))
@@ -25,18 +27,19 @@ def recorded():
 def write(name, path):
     """Write the file of a model; give its JSON and the probabilities of four images."""
     one = recorded()[name]
-    _write(path, one["json"], one["arrays"])
+    archive(path, one["json"], one["arrays"])
     return json.loads(one["json"]), np.array(one["proba"])
 
 
-def _write(path, text, arrays):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("estimator.json", text)
+def archive(path, text, arrays):
+    """Write a file of JSON and arrays, given or filled."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("estimator.json", text)
         for number, (dtype, shape, values) in enumerate(arrays):
             array = _filled(number, shape) if values is None else np.array(values)
             buffer = io.BytesIO()
             np.save(buffer, array.astype(dtype).reshape(shape))
-            archive.writestr(f"{number}.npy", buffer.getvalue())
+            file.writestr(f"{number}.npy", buffer.getvalue())
 
 
 def _filled(number, shape):
@@ -48,16 +51,16 @@ def record(folder, images, load):
     """Make the recording out of a folder of model files, with the ``load`` that reads them."""
     found = {}
     for path in sorted(Path(folder).glob("*.kmedclf")):
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read("estimator.json").decode()
-            numbers = range(len(archive.namelist()) - 1)
-            arrays = [np.load(io.BytesIO(archive.read(f"{number}.npy"))) for number in numbers]
+        with zipfile.ZipFile(path) as file:
+            text = file.read("estimator.json").decode()
+            numbers = range(len(file.namelist()) - 1)
+            arrays = [np.load(io.BytesIO(file.read(f"{number}.npy"))) for number in numbers]
         listed = [
             [one.dtype.str, one.shape, one.tolist() if one.size <= SMALL else None]
             for one in arrays
         ]
         again = path.with_suffix(".again")
-        _write(again, text, listed)
+        archive(again, text, listed)
         proba = np.asarray(load(again).predict_proba(images), float).round(6).tolist()
         found[path.stem] = {"json": text, "arrays": listed, "proba": proba}
     RECORDED.parent.mkdir(exist_ok=True)

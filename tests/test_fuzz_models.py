@@ -61,6 +61,14 @@ def read_model(path):
     return path.stat().st_size
 
 
+def read_model_json(path):
+    """Load a model of which the JSON alone is a mutant."""
+    one = old_models.recorded()[path.stem]
+    whole = path.with_suffix(".json.kmedclf")
+    old_models.archive(whole, path.read_bytes(), one["arrays"])
+    return read_model(whole)
+
+
 @functools.cache
 def _variables():
     from kmedclf.weight_files import Variable
@@ -151,6 +159,10 @@ def _models(folder):
     return samples
 
 
+def _model_json(folder):
+    return {f"{name}.json": one["json"].encode() for name, one in old_models.recorded().items()}
+
+
 def _weights(folder):
     from safetensors.numpy import save_file
 
@@ -198,7 +210,8 @@ def _settings(folder):
 
 
 KINDS = {
-    "model": (_models, read_model, 12, 1300),
+    "model": (_models, read_model, 12, 600),
+    "json": (_model_json, read_model_json, 20, 800),
     "weights": (_weights, read_weights, 12, 800),
     "memory": (_fits, read_memory, 100, 2500),
     "run": (_run_folder, read_run_folder, 30, 1000),
