@@ -210,24 +210,57 @@ def _settings(folder):
 
 
 KINDS = {
-    "model": (_models, read_model, 12, 600),
-    "json": (_model_json, read_model_json, 20, 800),
-    "weights": (_weights, read_weights, 12, 800),
-    "memory": (_fits, read_memory, 100, 2500),
-    "run": (_run_folder, read_run_folder, 30, 1000),
-    "search": (_settings, read_search_folder, 100, 2000),
+    "model": (_models, read_model, 600),
+    "json": (_model_json, read_model_json, 800),
+    "weights": (_weights, read_weights, 800),
+    "memory": (_fits, read_memory, 2500),
+    "run": (_run_folder, read_run_folder, 600),
+    "search": (_settings, read_search_folder, 2000),
 }
+"""What makes the whole files, what reads a mutant, and how many mutants of each file are tried."""
+
+SLOW = 30_000
+QUICK = 6
 
 
-@pytest.mark.parametrize("size", ["quick", pytest.param("slow", marks=pytest.mark.slow)])
+def read_any(path):
+    """Read a mutant of any kind, by its name."""
+    if path.suffix == ".kmedclf":
+        return (read_run_folder if path.name == "model.kmedclf" else read_model)(path)
+    if path.suffix == ".kmedclf-fit":
+        return read_memory(path)
+    if path.suffix == ".json" and path.stem in old_models.recorded():
+        return read_model_json(path)
+    if path.suffix == ".json":
+        return (read_search_folder if path.name == "search.json" else read_run_folder)(path)
+    return read_weights(path)
+
+
+def _faults(samples, target, n, folder):
+    outcomes = fuzzing.survey(f"test_fuzz_models:{target}", samples, n, SEED, folder)
+    growth = max(one.growth for one in outcomes if one.number >= 0)
+    print(target, fuzzing.counts(outcomes), growth >> 20, "MB")
+    return fuzzing.faults(outcomes, ("ValueError", "_NotImported"))
+
+
+def test_mutants_of_every_kind(tmp_path):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    samples = {}
+    for make_samples, _, _ in KINDS.values():
+        samples |= make_samples(folder)
+    assert _faults(samples, "read_any", QUICK, tmp_path) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_mutants(kind, size, tmp_path):
-    samples, target, quick, slow = KINDS[kind]
+def test_many_mutants(kind, tmp_path):
+    make_samples, target, n = KINDS[kind]
     (tmp_path / "made").mkdir()
-    n = quick if size == "quick" else slow
-    outcomes = fuzzing.survey(
-        f"test_fuzz_models:{target.__name__}", samples(tmp_path / "made"), n, SEED, tmp_path
-    )
-    allowed = ("ValueError", "_NotImported")
-    assert fuzzing.faults(outcomes, allowed) == []
-    print(kind, fuzzing.counts(outcomes), max(one.growth for one in outcomes[1:]) >> 20, "MB")
+    assert _faults(make_samples(tmp_path / "made"), target.__name__, n, tmp_path) == []
+
+
+def test_many_are_thirty_thousand():
+    files = {"model": len(old_models.recorded()), "weights": 3, "memory": 1, "run": 3, "search": 1}
+    files["json"] = files["model"]
+    assert sum(files[kind] * n for kind, (_, _, n) in KINDS.items()) >= SLOW
