@@ -19,6 +19,7 @@ from test_weight_files import _legacy, _published, _shaken, _torch_names
 from test_weight_files import build as build_network
 
 SEED = 20261130
+fuzzing.LONGEST = 300  # the first cases load TensorFlow; `faults` bounds all the others
 KEY = "0" * 32 + " 1"
 DENSE = {"growth_rate": 32, "block_config": (1, 1, 1, 1), "stem": "imagenet"}
 X, y = data(24)
