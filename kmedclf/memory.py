@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -144,7 +145,8 @@ class Store:
             )
             return None
         with suppress(OSError):
-            os.utime(path)  # the entries unused for longest go first
+            # Used now, by the clock of `reduce`, but written when it was
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
         return state
 
     def make(self) -> None:
@@ -174,7 +176,7 @@ class Store:
 
     def reduce(self, limit: int) -> None:
         """Remove fits, those unused for longest first, until the rest fit into a limit."""
-        found = sorted(self._folder.files(f"*{SUFFIX}"), key=lambda one: one[0].st_mtime_ns)
+        found = sorted(self._folder.files(f"*{SUFFIX}"), key=_last_used)
         entries = [(one, path) for one, path in found if _NAME.fullmatch(path.name)]
         size = sum(one.st_size for one, _ in entries)
         for one, path in entries:
@@ -185,6 +187,10 @@ class Store:
 
     def _path(self, key: str) -> Path:
         return self._folder.path / f"{key.replace(' ', '-')}{SUFFIX}"
+
+
+def _last_used(entry: tuple[os.stat_result, Path]) -> int:
+    return max(entry[0].st_atime_ns, entry[0].st_mtime_ns)
 
 
 def _decoded(archive: archives.Archive, key: str) -> State:
