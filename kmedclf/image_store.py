@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
+import os
+import re
+import stat
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -11,7 +15,17 @@ from typing import Any
 import numpy as np
 from joblib.disk import memstr_to_bytes
 
+from kmedclf.archives import npy_header
 from kmedclf.files import written_beside
+from kmedclf.own_folder import OwnFolder
+
+MARK = b"kmedclf-image-v1"
+"""What the file of every image ends with; NumPy reads up to it."""
+
+OVERHEAD = 128 + len(MARK)
+"""Bytes of a file besides the pixels."""
+
+_NAME = re.compile(r"[0-9a-f]{32}\.npy")
 
 
 class Store:
@@ -68,46 +82,70 @@ class MemoryStore(Store):
 
 
 class DiskStore(Store):
-    """Keeps images in a folder, one file each, for all processes."""
+    """Keeps images in a folder of its own in one that the user names, one file each.
+
+    All processes share it. Files that it has not written are neither counted nor removed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.limit = 0
-        self._folder = folder
+        self._folder = OwnFolder(folder, "kmedclf-images-v1", MARK)
         self._lock = threading.Lock()
         self._mine: set[str] = set()
-        found = [(path.stat(), path) for path in folder.glob("??/*.npy")]
-        self.size = sum(stat.st_size for stat, _ in found)
+        found = [one for one in self._folder.files("??/*.npy") if _NAME.fullmatch(one[1].name)]
+        self.size = sum(one.st_size for one, _ in found)
         found.sort(key=lambda one: one[0].st_mtime, reverse=True)
-        self._others = [(path, stat.st_size) for stat, path in found]  # the oldest is the last
+        self._others = [(path, one.st_size) for one, path in found]  # the oldest is the last
 
     def get(self, key: bytes, user: int) -> np.ndarray | None:
         """Give an image (h, w, c), or None if it is not there."""
         self._mine.add(key.hex())
         try:
-            return np.asarray(np.load(self._path(key), allow_pickle=False))
-        except (OSError, ValueError, EOFError):  # not there, or damaged: decoded again
+            path = self._path(key)
+            if not stat.S_ISREG(path.lstat().st_mode):  # to open a pipe would wait for ever
+                return None
+            with path.open("rb") as file:
+                return _read(file)
+        except (OSError, ValueError):  # not there, or damaged: decoded again
             return None
 
     def put(self, key: bytes, image: np.ndarray, user: int) -> None:
         """Keep an image, if there is room."""
-        size = image.nbytes + 128  # with NumPy's header
+        size = image.nbytes + OVERHEAD
         path = self._path(key)
         with self._lock:
             while self.size + size > self.limit and self._others:
                 old, freed = self._others.pop()
-                if old.stem not in self._mine:
-                    old.unlink(missing_ok=True)
+                if old.stem not in self._mine and self._folder.remove(old):
                     self.size -= freed
             if self.size + size > self.limit:
                 return
             self.size += size
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._folder.make()
+        path.parent.mkdir(exist_ok=True)
+        if os.path.lexists(path):  # of another process by now, or none of ours: it stays
+            return
         with written_beside(path) as beside, beside.open("wb") as file:
             np.save(file, image, allow_pickle=False)
+            file.write(MARK)
 
     def _path(self, key: bytes) -> Path:
         name = key.hex()
-        return self._folder / name[:2] / f"{name}.npy"
+        return self._folder.path / name[:2] / f"{name}.npy"
+
+
+def _read(file: Any) -> np.ndarray:
+    """Read an image that `DiskStore.put` wrote, and none that is cut or another's."""
+    size = os.fstat(file.fileno()).st_size
+    shape, fortran, dtype, offset = npy_header(file)
+    pixels = math.prod(shape) * dtype.itemsize
+    if fortran or dtype.kind != "u" or not pixels or offset + pixels + len(MARK) != size:
+        raise ValueError("no image")
+    array = np.empty(shape, dtype)
+    file.readinto(array.reshape(-1).view(np.uint8).data)
+    if file.read() != MARK:
+        raise ValueError("no image of this store")
+    return array
 
 
 no_store = Store()

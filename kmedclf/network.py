@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
 
 from kmedclf import devices, forks, recipes
 
@@ -90,22 +92,13 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
         How `initialize` makes the variables' values.
     """
     forks.check()
-    hook = recipes.applied(spec.estimator(**dict(spec.architecture)))
     # Inside the scope no variable is given a value, so that initialisers can be kept and run
     # again for every seed instead of being run once and forgotten. Leaving it gives the values:
     # Keras would hold on to variables that are given theirs in any other way.
     with python_random_kept(), settings(spec.precision):
         random.seed(0)  # so that seeds drawn by Keras are told from those fixed in the network
         with keras.StatelessScope():
-            image = keras.Input(spec.image_shape, dtype="float32", name="image")  # (b, h, w, c)
-            x = keras.layers.Rescaling(spec.scale, dtype="float32", name="scale")(image)
-            x = hook.features(x)
-            if len(x.shape) > 2:
-                x = keras.layers.Flatten(name="flatten")(x)  # (b, f)
-            x = keras.layers.Dense(spec.n_classes, dtype="float32", name="logits")(x)  # (b, k)
-            if activated:
-                x = _probabilities(spec)(x)
-            model = keras.Model(image, x, name=spec.estimator.__name__.lower())
+            model = _model(spec, activated=activated)
             drawn = _default_seeds(1_000 + 20 * len(model.variables))
             initializers = [
                 # A network may give a variable its start itself, say one read from a file.
@@ -126,6 +119,81 @@ def activated(spec: Spec, model: keras.Model, **compiled: Any) -> keras.Model:
 
 def _probabilities(spec: Spec) -> keras.layers.Layer:
     return keras.layers.Activation(spec.head, dtype="float32", name="probabilities")
+
+
+def _model(spec: Spec, *, activated: bool) -> keras.Model:
+    hook = recipes.applied(spec.estimator(**dict(spec.architecture)))
+    image = keras.Input(spec.image_shape, dtype="float32", name="image")  # (b, h, w, c)
+    x = keras.layers.Rescaling(spec.scale, dtype="float32", name="scale")(image)
+    x = hook.features(x)
+    if len(x.shape) > 2:
+        x = keras.layers.Flatten(name="flatten")(x)  # (b, f)
+    x = keras.layers.Dense(spec.n_classes, dtype="float32", name="logits")(x)  # (b, k)
+    if activated:
+        x = _probabilities(spec)(x)
+    return keras.Model(image, x, name=spec.estimator.__name__.lower())
+
+
+def shapes(spec: Spec, given: list[tuple[int, ...]]) -> list[tuple[tuple[int, ...], str]]:
+    """Give the shape and dtype of every weight of a network, whose values are never made.
+
+    Parameters
+    ----------
+    spec : Spec
+        What a stranger says the network is.
+    given : list of tuple of int
+        The shapes to compare. A network that needs more is given up while it is built, so that
+        neither time nor memory is spent on what no file holds.
+
+    Raises
+    ------
+    ValueError
+        If the network has more variables than the file.
+    """
+    if spec not in _shapes:
+        elements = sum(map(math.prod, given))
+        with python_random_kept(), settings(spec.precision):
+            # and seed generators, whose states are no weights
+            with without_values(2 * len(given) + 16, elements + 4 * len(given) + 64):
+                weights = _model(spec, activated=False).weights
+        if len(_shapes) >= MAX_SHAPES:
+            _shapes.clear()
+        _shapes[spec] = [(tuple(one.shape), str(one.dtype)) for one in weights]
+    return _shapes[spec]
+
+
+MAX_SHAPES = 256
+"""Of how many networks the process remembers the shapes: loading the same again need not build."""
+
+_shapes: dict[Spec, list[tuple[tuple[int, ...], str]]] = {}
+
+
+class _Declared(list[Any]):
+    """Variables that Keras has been told of, up to a number of them and of their elements."""
+
+    def __init__(self, variables: int, elements: int) -> None:
+        super().__init__()
+        self.variables, self.elements = variables, elements
+
+    def append(self, variable: Any) -> None:
+        super().append(variable)
+        self.elements -= math.prod(variable.shape)
+        if len(self) > self.variables or self.elements < 0:
+            raise ValueError("the network that it describes is larger than the weights in it")
+
+
+@contextmanager
+def without_values(variables: int, elements: int) -> Iterator[None]:
+    """Have Keras make variables without values, and raise ValueError where there are too many."""
+    # Keras notes here which variables still want their values, and has no other place to ask.
+    name = "uninitialized_variables"
+    before = global_state.get_global_attribute(name, [])
+    global_state.set_global_attribute(name, _Declared(variables, elements))
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute(name, before)
 
 
 def initialize(initializers: list[tuple[Any, Any]], seed: np.random.SeedSequence) -> None:

@@ -10,10 +10,12 @@ from numbers import Integral, Real
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import keras
+import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from kmedclf import training, weight_files
 from kmedclf.base import ImageClassifier
+from kmedclf.fitted_state import ELSEWHERE
 from kmedclf.params import PositiveInt
 from kmedclf.weight_files import Published, Variable
 
@@ -36,7 +38,8 @@ class PretrainedClassifier(ImageClassifier):
         torchvision's or timm's weights (.safetensors), of a file of keras.applications (.h5), of a
         Keras model that begins with this network (.keras), or of the folder of a keras-hub
         preset. Any other name is a preset that keras-hub downloads. Presets are for residual
-        networks and transformers, and need the extra ``hub``.
+        networks and transformers, and need the extra ``hub``. A model that `kmedclf.load` has read
+        says "elsewhere" in place of a path.
     trainable : {"all", "head"} or int, default="all"
         What is trained: everything, the last layer, or also the last so many blocks. All else
         keeps its weights and runs as in prediction, batch normalisation and dropout included.
@@ -133,6 +136,8 @@ class PretrainedClassifier(ImageClassifier):
             variable.start = partial(self._value, variables, variable.path)
 
     def _value(self, variables: tuple[Variable, ...], path: str, shape: Any, dtype: Any) -> Any:
+        if self._are_elsewhere():  # of a model that trains on, and has its weights
+            return np.zeros(shape, dtype)
         found = self._found()
         name = type(self).__name__
         return weight_files.read(found, weight_files.identity(found), variables, name)[path]
@@ -160,6 +165,11 @@ class PretrainedClassifier(ImageClassifier):
 
     def _found(self) -> str:
         weights = os.fspath(self.weights)  # type: ignore[arg-type]
+        if self._are_elsewhere():
+            raise ValueError(
+                f"The 'weights' parameter of {type(self).__name__} must be set again to fit it "
+                f"anew: it was loaded from a file, which names no path. Got {weights!r} instead."
+            )
         found = weight_files.find(weights, self.published(), type(self).__name__)
         if not self.takes_presets and not os.path.isfile(found):
             raise ValueError(
@@ -168,10 +178,17 @@ class PretrainedClassifier(ImageClassifier):
             )
         return found
 
+    def _are_elsewhere(self) -> bool:
+        return isinstance(self.weights, str) and self.weights in ELSEWHERE
+
     def _start_identity(self) -> str:
+        if self._are_elsewhere() and hasattr(self, "_spec"):
+            return self._spec.start
         return "" if self.weights is None else weight_files.identity(self._found())
 
     def _train(self, task: training.Task) -> training.State:
+        if task.start is None and self._are_elsewhere():
+            self._found()  # which says what to do
         done = len(task.start.history["loss"]) if task.start else 0
         left = 0 if self.trainable == "head" else max(0, self.head_epochs - done)
         start = task.start

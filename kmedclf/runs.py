@@ -8,7 +8,6 @@ evaluation-val.json the whole reports of them, environment.json data, versions, 
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -26,6 +25,7 @@ from kmedclf import files, recipes
 from kmedclf.files import write_json
 from kmedclf.run_data import ALL, Data, Split, is_whole
 from kmedclf.run_data import read_data as read_data  # of this module, to its users
+from kmedclf.run_files import read_environment, read_json
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
@@ -127,7 +127,7 @@ def _complete_scores(folder: Path, split: str, report: AnyReport, data: Data) ->
     """Add to the scores of a run those on its own data that could not be written in its time."""
     own = data.description["source"] == _data_of(folder)["source"]
     path = folder / METRICS
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = read_json(path) if path.is_file() else {}
     if own and split in ("test", "val") and split not in known:
         write_json(path, {**known, split: _scores(report)})
 
@@ -138,7 +138,7 @@ def complete(folder: Path, run: Run, data: Data) -> None:
         if split not in run.reports:
             run.reports[split] = evaluate(folder, data, split)
     path = folder / METRICS
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = read_json(path) if path.is_file() else {}
     if set(run.reports) - set(known):
         write_json(path, {split: _scores(one) for split, one in run.reports.items()})
 
@@ -253,7 +253,7 @@ def read(folder: str | os.PathLike[str]) -> tuple[Any, list[str]]:
     if Path(folder).is_file():
         estimator = load(folder)
         return estimator, list(map(str, estimator.classes_.tolist()))
-    environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
+    environment = read_environment(folder)
     return load(Path(folder, MODEL)), environment["data"]["class_names"]
 
 
@@ -262,7 +262,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     from kmedclf.evaluation.label_report import read_report_file
 
     estimator, class_names = read(folder)
-    environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
+    environment = read_environment(folder)
     reports = {
         split: read_report_file(path)
         for split in ("test", "val")
@@ -328,7 +328,7 @@ def _data_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     check_run(folder)
     if Path(folder).is_file():
         return {"source": ""}
-    environment = json.loads(Path(folder, "environment.json").read_text(encoding="utf-8"))
+    environment = read_environment(folder)
     data: dict[str, Any] = environment["data"]
     return data
 

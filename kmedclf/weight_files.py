@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from kmedclf import archives, fitted_state, safe_h5, safe_layers
 from kmedclf.datasets._download import download
 
 SUFFIXES = (".kmedclf", ".safetensors", ".keras", ".h5")
+
+
+MOST_POSITIONS = 2**22
+"""Most numbers that positions of patches have before they are resampled: those of 74 × 74."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,13 @@ def find(weights: str, published: Published | None, owner: str) -> str:
             )
         return str(_fetched(published, owner))
     path = Path(weights).expanduser()
-    if path.exists():
+    if path.is_file() or path.is_dir():
         return str(path)
+    if path.exists():
+        raise ValueError(
+            f"The 'weights' parameter of {owner} must be None, 'imagenet', the name of a preset, "
+            f"or the path of a file or a preset. Got {weights!r}, a device or pipe, instead."
+        )
     if path.suffix in SUFFIXES or len(path.parts) > 1:
         raise FileNotFoundError(
             f"The 'weights' parameter of {owner} must be None, 'imagenet', the name of a preset, "
@@ -173,16 +185,27 @@ def read(
             values = _from_kmedclf(found, variables)
         else:
             reader = {".h5": _from_h5, ".keras": _from_keras, "": _from_preset}[suffix]
-            values = dict(zip((one.path for one in variables), reader(found), strict=False))
+            values = reader(found, variables)
+        for one in variables:
+            if one.path not in values:
+                raise _Other(f"which lacks {one.path}")
         return {one.path: _shaped(values[one.path], one) for one in variables}
-    except KeyError as error:
-        raise _not_of_this_network(owner, found, f"which lacks {error.args[0]}") from error
-    except _OtherShape as error:
+    except _Other as error:
         raise _not_of_this_network(owner, found, str(error)) from error
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # a stranger's file: each library raises dozens of kinds
+        if isinstance(error, ValueError) and found in str(error):
+            raise  # with a sentence of its own
+        what = " ".join(str(error).split())[:300].rstrip(".")
+        raise ValueError(
+            f"The 'weights' parameter of {owner} must be a file to take weights from: {found} is "
+            f"not a whole {suffix or 'preset'} file ({what})."
+        ) from error
 
 
-class _OtherShape(ValueError):
-    pass
+class _Other(ValueError):
+    """The weights are those of another network."""
 
 
 def _not_of_this_network(owner: str, found: str, what: str) -> ValueError:
@@ -194,7 +217,10 @@ def _not_of_this_network(owner: str, found: str, what: str) -> ValueError:
 
 def _shaped(given: np.ndarray, variable: Variable) -> np.ndarray:
     """Bring a value into a variable's shape, resampling the positions of patches."""
+    _check_size(given.shape, variable)
     value: np.ndarray = np.asarray(given, dtype=np.float32)
+    if not fitted_state.is_finite(value):
+        raise _Other(f"where {variable.path} is not finite")
     if variable.grid is not None and value.size != np.prod(variable.shape):
         value = value.reshape(1, -1, value.shape[-1])  # (1, 1 + side², d)
         side = int((value.shape[1] - 1) ** 0.5)
@@ -203,25 +229,56 @@ def _shaped(given: np.ndarray, variable: Variable) -> np.ndarray:
         patches = np.asarray(patches).reshape(1, -1, value.shape[-1])
         value = np.concatenate([value[:, :1], patches], axis=1)
     if value.squeeze().shape != tuple(n for n in variable.shape if n != 1):
-        raise _OtherShape(
-            f"where {variable.path} has the shape {value.shape} and not {variable.shape}"
-        )
+        raise _wrong_shape(value.shape, variable)
     return value.reshape(variable.shape)
+
+
+def _check_size(shape: tuple[int, ...], variable: Variable) -> None:
+    """Refuse a value, before it is read, that a variable has no room for."""
+    size, most = math.prod(shape), math.prod(variable.shape)
+    if variable.grid is not None and size != most:  # positions are resampled
+        most = max(most, MOST_POSITIONS)
+        if len(shape) < 2 or shape[-1] != variable.shape[-1] or size > most or not size:
+            raise _wrong_shape(shape, variable)
+    elif size != most:
+        raise _wrong_shape(shape, variable)
+
+
+def _wrong_shape(shape: tuple[int, ...], variable: Variable) -> _Other:
+    return _Other(f"where {variable.path} has the shape {tuple(shape)} and not {variable.shape}")
+
+
+class _Tensors:
+    """Tensors of a safetensors file, read when they are asked for."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._names = file, set(file.keys())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise _Other(f"which lacks {name}")
+        return np.asarray(self._file.get_tensor(name))
 
 
 def _from_torch(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
     """Read torchvision's and timm's names and layouts."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors import SafetensorError, safe_open
 
+    with archives.open_regular(found, "safetensors file") as (file, size):
+        header = int.from_bytes(file.read(8), "little")
+        if header > min(size - 8, archives.MAX_JSON):
+            raise ValueError(f"{found} is not a whole safetensors file (its header is too long).")
+        file.most = archives.MAX_JSON
+        archives.parse(file.read(header))
     try:
-        tensors = load_file(found)
+        with safe_open(found, "numpy") as opened:
+            tensors = _Tensors(opened)
+            return {one.path: _torch_value(tensors, one) for one in variables}
     except SafetensorError as error:
         raise ValueError(f"{found} is not a whole safetensors file ({error}).") from error
-    return {one.path: _torch_value(tensors, one) for one in variables}
 
 
-def _torch_value(tensors: dict[str, np.ndarray], variable: Variable) -> np.ndarray:
+def _torch_value(tensors: _Tensors, variable: Variable) -> np.ndarray:
     layer, _, kind = variable.path.rpartition("/")
     if layer == "tokens":
         return tensors[kind]
@@ -247,45 +304,78 @@ def _from_kmedclf(found: str, variables: tuple[Variable, ...]) -> dict[str, np.n
     return {one.path: np.asarray(one) for one in load(found).model_.variables}
 
 
-def _from_h5(found: str) -> list[np.ndarray]:
+def _from_h5(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
     """Read the weights files of keras.applications, layer by layer in the order of the network."""
-    import h5py
-
-    try:
-        with h5py.File(found) as file:
-            group: Any = file["model_weights"] if "model_weights" in file else file
-            if "layer_names" not in group.attrs:
-                raise ValueError(
-                    f"{found} must be a weights file as of keras.applications, with its layers' "
-                    "names. Got one without them; save the whole model as a .keras file instead."
-                )
-            layers = [_text(name) for name in group.attrs["layer_names"]]
-            return [
-                np.asarray(group[layer][_text(weight)])
-                for layer in layers
-                if not layer.startswith("normalization")  # pixels are normalised before
-                for weight in group[layer].attrs["weight_names"]
-            ]
-    except OSError as error:
-        raise ValueError(f"{found} is not a whole HDF5 file ({error}).") from error
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+    with safe_h5.opened(found) as file:
+        group: Any = file
+        if "model_weights" in file:
+            group = safe_h5.group(file, "model_weights")
+        if "layer_names" not in group.attrs:
+            raise ValueError(
+                f"{found} must be a weights file as of keras.applications, with its layers' "
+                "names. Got one without them; save the whole model as a .keras file instead."
+            )
+        names = (
+            (layer, weight)
+            for layer in safe_h5.texts(group, "layer_names")
+            if not layer.startswith("normalization")  # pixels are normalised before
+            for weight in safe_h5.texts(safe_h5.group(group, layer), "weight_names")
+        )
+        values = {}
+        for variable, (layer, weight) in zip(variables, names, strict=False):
+            dataset = safe_h5.dataset(safe_h5.group(group, layer), weight)
+            _check_size(dataset.shape, variable)
+            values[variable.path] = np.asarray(dataset)
+        return values
 
 
-def _from_keras(found: str) -> list[np.ndarray]:
-    return _in_order(keras.models.load_model(found, compile=False))
+def _from_keras(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
+    """Read a file of Keras, its configuration and weights looked through before Keras does."""
+    archives.check_regular(found, "Keras file")
+    with zipfile.ZipFile(found) as archive:
+        infos = {one.filename: one for one in archive.infolist()}
+        known = {"metadata.json", "config.json", "model.weights.h5"}
+        if not {"config.json", "model.weights.h5"} <= set(infos) <= known:
+            raise ValueError(f"{found} must hold a configuration and weights, and nothing else.")
+        for one in archive.infolist():
+            if one.compress_type != zipfile.ZIP_STORED or one.file_size > os.path.getsize(found):
+                raise ValueError(f"{found} must be as Keras writes it, not compressed.")
+            if one.filename != "model.weights.h5" and one.file_size > archives.MAX_JSON:
+                raise ValueError(f"The {one.filename} in {found} is too large.")
+        if len(archive.infolist()) != len(infos):
+            raise ValueError(f"{found} must hold each file once.")
+        config = archives.parse(archive.read("config.json"))
+        with archive.open("model.weights.h5") as weights, safe_h5.opened(weights) as file:
+            safe_layers.check_model(config, *safe_h5.sizes(file))
+    return _by_order(keras.models.load_model(found, compile=False, safe_mode=True), variables)
 
 
-def _from_preset(found: str) -> list[np.ndarray]:
+def _from_preset(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
     try:
         import keras_hub
     except ImportError as error:
         raise ImportError(
             f"The preset {found!r} needs keras-hub; install it with pip install 'kmedclf[hub]'."
         ) from error
-    return _in_order(keras_hub.models.Backbone.from_preset(found))
+    if os.path.isdir(found):
+        _check_preset(Path(found))
+    return _by_order(keras_hub.models.Backbone.from_preset(found), variables)
+
+
+def _check_preset(folder: Path) -> None:
+    """Look through the files of a preset before keras-hub does."""
+    for path in folder.iterdir():
+        if not path.is_dir():
+            archives.check_regular(path, "file of a preset")
+        if path.suffix == ".json" and path.stat().st_size > archives.MAX_JSON:
+            raise ValueError(f"{path} is too large to describe a preset.")
+    config = archives.parse((folder / "config.json").read_bytes())
+    with safe_h5.opened(str(folder / "model.weights.h5")) as file:
+        safe_layers.check_model(config, *safe_h5.sizes(file))
+
+
+def _by_order(model: keras.Model, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
+    return dict(zip((one.path for one in variables), _in_order(model), strict=False))
 
 
 def _in_order(model: keras.Model) -> list[np.ndarray]:

@@ -92,9 +92,9 @@ def test_alternatives_have_charts_of_their_own(search):
 def test_finished_search_resumes_without_a_fit(files):
     run(*command(files))
     before = results(files / "out")
-    began = sorted(path.stat().st_mtime_ns for path in files.glob("out/memory/**/output.pkl"))
+    began = sorted(path.stat().st_mtime_ns for path in files.glob("out/memory/**/*.kmedclf-fit"))
     run("search", "--resume", str(files / "out"))
-    after = sorted(path.stat().st_mtime_ns for path in files.glob("out/memory/**/output.pkl"))
+    after = sorted(path.stat().st_mtime_ns for path in files.glob("out/memory/**/*.kmedclf-fit"))
     assert results(files / "out") == before
     assert began == after
 
@@ -105,7 +105,7 @@ def test_killed_search_ends_as_if_undisturbed(files):
     args = [sys.executable, "-c", code, *command(files)]
     process = subprocess.Popen(args, stdout=subprocess.DEVNULL, env={**os.environ})
     deadline = time.monotonic() + 120
-    while len(list(files.glob("out/memory/**/output.pkl"))) < 4:
+    while len(list(files.glob("out/memory/**/*.kmedclf-fit"))) < 4:
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.01)

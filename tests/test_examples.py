@@ -48,7 +48,7 @@ def test_there_is_one_example_per_item():
 
 def test_kernels_are_searched_once(npz, tmp_path):
     first = run("b", npz, tmp_path)
-    fits = {path: path.stat().st_mtime_ns for path in tmp_path.glob("memory/**/output.pkl")}
+    fits = {path: path.stat().st_mtime_ns for path in tmp_path.glob("memory/**/*.kmedclf-fit")}
     assert len(fits) == 2 * 2 * 3
     assert (tmp_path / "kernels.png").is_file()
     table = first[first.index("Accuracy over three folds") :]

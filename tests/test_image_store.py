@@ -10,7 +10,7 @@ from image_samples import save
 from test_path_input import write
 
 from kmedclf import image_files, image_store
-from kmedclf.image_store import DiskStore, MemoryStore
+from kmedclf.image_store import OVERHEAD, DiskStore, MemoryStore
 
 X, y = data()
 IMAGE = X[0].nbytes
@@ -67,7 +67,7 @@ def test_a_file_that_has_changed_is_decoded_again(paths, cache):
 
 
 def test_what_does_not_fit_is_decoded_each_time(paths, tmp_path, monkeypatch):
-    limit = 20 * (IMAGE + 128)
+    limit = 20 * (IMAGE + OVERHEAD)
     seen = reads(monkeypatch)
     folder = tmp_path / "small"
     fitted = net(cache=folder, cache_limit=limit, epochs=3).fit(paths, y)
@@ -80,7 +80,9 @@ def test_what_does_not_fit_is_decoded_each_time(paths, tmp_path, monkeypatch):
 def test_old_images_give_way_to_new_ones(kind, tmp_path):
     def store():
         one = kind() if kind is MemoryStore else kind(tmp_path)
-        one.limit = 10 * (IMAGE + (0 if kind is MemoryStore else 128))  # with the file's header
+        one.limit = 10 * (
+            IMAGE + (0 if kind is MemoryStore else OVERHEAD)
+        )  # with the file's header
         return one
 
     keys = [bytes([i]) * 16 for i in range(30)]

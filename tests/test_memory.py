@@ -11,7 +11,7 @@ X, y = data()
 
 
 def entries(folder):
-    return sorted(folder.rglob("output.pkl"))
+    return sorted(folder.rglob("*.kmedclf-fit"))
 
 
 def remembered(folder, **params):

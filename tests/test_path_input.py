@@ -156,7 +156,7 @@ def test_our_searches_and_reports_take_paths(paths):
 
 def test_fits_are_remembered_by_their_pixels(tmp_path, paths):
     def entries():
-        return len(sorted((tmp_path / "fits").rglob("output.pkl")))
+        return len(sorted((tmp_path / "fits").rglob("*.kmedclf-fit")))
 
     def fit(files):
         return net(memory=str(tmp_path / "fits")).fit(files, y)

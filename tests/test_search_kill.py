@@ -45,7 +45,7 @@ def search(engine, folder):
 
 def entries(folder):
     """Give the times when fits were remembered."""
-    return sorted(path.stat().st_mtime for path in Path(folder).rglob("output.pkl"))
+    return sorted(path.stat().st_mtime for path in Path(folder).rglob("*.kmedclf-fit"))
 
 
 def killed(engine, folder, after, delay):

@@ -110,14 +110,14 @@ def test_five_mistakes_have_their_expected_classes_and_probabilities(made):
 def test_resuming_repeats_nothing(made):
     output, out, _ = made
     stamps = {path: path.stat().st_mtime_ns for path in out.glob("*/model.kmedclf")}
-    fits = len(list(out.glob("memory/**/output.pkl")))
+    fits = len(list(out.glob("memory/**/*.kmedclf-fit")))
     assert len(stamps) == 3
     assert fits == 2 * 2 * 3  # sizes, numbers, folds
     done = invoke("blood", "--out", out, "--quick", "--seed", 3, "--resume")
     assert done.exit_code == 0, done.output
     assert done.stdout == output
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    assert len(list(out.glob("memory/**/output.pkl"))) == fits
+    assert len(list(out.glob("memory/**/*.kmedclf-fit"))) == fits
 
 
 def test_what_is_missing_is_made_again(made):

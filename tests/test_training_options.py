@@ -222,7 +222,7 @@ def test_fits_with_options_are_remembered(tmp_path):
         return make("MLPClassifier", **options).fit(X, y)
 
     def entries():
-        return len(list(tmp_path.rglob("output.pkl")))
+        return len(list(tmp_path.rglob("*.kmedclf-fit")))
 
     assert same(fit(), fit())
     assert entries() == 1

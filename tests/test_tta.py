@@ -135,13 +135,13 @@ def test_several_labels_an_image():
 def test_views_change_no_training_no_program_and_no_memory(tmp_path):
     params = {"early_stopping": True, "memory": tmp_path, "optimizer": "adam"}
     one = make("CNNClassifier", **params).fit(X, y)
-    builds, stored = programs.stats()["builds"], len(list(tmp_path.glob("**/output.pkl")))
+    builds, stored = programs.stats()["builds"], len(list(tmp_path.glob("**/*.kmedclf-fit")))
     other = make("CNNClassifier", tta="dihedral", **params).fit(X, y)
     assert same(one, other)
     assert one.history_ == other.history_
     other.predict(X)
     assert programs.stats()["builds"] == builds
-    assert len(list(tmp_path.glob("**/output.pkl"))) == stored == 1
+    assert len(list(tmp_path.glob("**/*.kmedclf-fit"))) == stored == 1
 
 
 def test_saved_and_loaded(fitted, tmp_path):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,6 +12,7 @@ from kmedclf.evaluation.curves import curve_of
 from kmedclf.evaluation.honesty import warnings_of
 from kmedclf.evaluation.plain import Stored, to_plain
 from kmedclf.evaluation.report import FORMAT, Estimate, Report, restored, score_lines
+from kmedclf.run_files import read_json
 
 AnyReport: TypeAlias = Any
 """A Report or a MultilabelReport: the values of y decide, which no type can tell."""
@@ -156,7 +155,7 @@ class MultilabelReport(Stored):
 def read_report_file(path: str | os.PathLike[str]) -> AnyReport:
     """Read what `to_json` of either kind of report wrote."""
     try:
-        kind = json.loads(Path(path).read_text(encoding="utf-8")).get("kind")
+        kind = read_json(path).get("kind")
     except (ValueError, AttributeError):  # reading it again says so
         kind = None
     several = kind == MultilabelReport.kind

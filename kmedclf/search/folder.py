@@ -8,7 +8,6 @@ parameters of a stage, best the run folder of the winner.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from kmedclf import files
 from kmedclf.files import write_json, written_beside
+from kmedclf.run_files import check_settings, read_json
 from kmedclf.runs import Data, readable
 
 if TYPE_CHECKING:
@@ -74,10 +74,7 @@ def begun(out: Path, settings: dict[str, Any] | None, go_on: str) -> Iterator[No
 
 def finished(out: Path) -> int:
     """Count what is remembered of finished fits; the store's own marks are nothing."""
-    return sum(
-        path.is_file() and path.suffix not in ("", ".TAG", ".py")
-        for path in (out / MEMORY).rglob("*")
-    )
+    return sum(path.is_file() for path in (out / MEMORY).rglob("*.kmedclf-fit"))
 
 
 def read_settings(out: Path) -> dict[str, Any]:
@@ -87,7 +84,7 @@ def read_settings(out: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{out} must be a folder that 'kmedclf search' wrote. There is no {SETTINGS} in it."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    return check_settings(path, read_json(path))
 
 
 def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> Any:
