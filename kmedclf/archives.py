@@ -171,6 +171,7 @@ def write(
     arrays: Sequence[Any],
     *,
     comment: bytes = b"",
+    through: bool = True,
 ) -> None:
     """Write an archive beside its place first; what `reading` would refuse is refused here.
 
@@ -186,6 +187,8 @@ def write(
         Become numbered entries.
     comment : bytes, default=b""
         What the file ends with.
+    through : bool, default=True
+        As of `kmedclf.files.written_beside`.
     """
     text = json.dumps(content).encode()
     if len(text) > MAX_JSON or len(arrays) >= MAX_ENTRIES:
@@ -195,7 +198,7 @@ def write(
             f"{MAX_JSON // 2**20} MB."
         )
     parse(text)
-    with written_beside(path) as beside, zipfile.ZipFile(beside, "w") as archive:
+    with written_beside(path, through=through) as beside, zipfile.ZipFile(beside, "w") as archive:
         archive.comment = comment
         archive.writestr(name, text)
         for number, array in enumerate(arrays):

@@ -39,16 +39,19 @@ _STREAMS = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
 
 
 @contextmanager
-def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def written_beside(path: str | os.PathLike[str], *, through: bool = True) -> Iterator[Path]:
     """Yield a path to write to; put in the place of ``path`` if nothing went wrong.
 
     A link is written through, to the file that it names; so is a device or a pipe, once the whole
     content is there. Several threads and processes may write the same file. Errors name ``path``.
+    Not ``through``, what has the name is replaced whatever it is, as in a folder of our own, where
+    a link or a pipe would be somebody's trap.
     """
-    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
-    stream = _is_stream(path)
+    target = Path(os.path.realpath(path)) if through and os.path.islink(path) else Path(path)
+    stream = through and _is_stream(path)
     folder = Path(tempfile.gettempdir()) if stream else target.parent
-    check_file(path)
+    if through:
+        check_file(path)
     try:
         beside, lock = _claimed(folder, target.name)
         try:
@@ -58,7 +61,8 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
                     shutil.copyfileobj(content, out)
             else:
                 with suppress(FileNotFoundError):  # what only its owner may read stays so
-                    os.chmod(beside, stat.S_IMODE(target.stat().st_mode))
+                    if through:
+                        os.chmod(beside, stat.S_IMODE(target.stat().st_mode))
                 beside.replace(target)
         finally:
             with suppress(OSError):  # renamed, or for `sweep`

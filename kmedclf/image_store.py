@@ -125,7 +125,7 @@ class DiskStore(Store):
         path.parent.mkdir(exist_ok=True)
         if os.path.lexists(path):  # of another process by now, or none of ours: it stays
             return
-        with written_beside(path) as beside, beside.open("wb") as file:
+        with written_beside(path, through=False) as beside, beside.open("wb") as file:
             np.save(file, image, allow_pickle=False)
             file.write(MARK)
 

@@ -166,7 +166,7 @@ class Store:
         }
         try:
             self.make()
-            archives.write(self._path(key), CONTENT, content, arrays, comment=MARK)
+            archives.write(self._path(key), CONTENT, content, arrays, comment=MARK, through=False)
         except (OSError, ValueError) as error:
             warnings.warn(
                 f"A fit of {owner} could not be remembered in {self._folder.path} ({error}).",

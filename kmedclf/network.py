@@ -318,8 +318,10 @@ def check_surroundings(name: str) -> None:
     Raises
     ------
     RuntimeError
-        Inside a graph, or in the scope of a distribution strategy.
+        Inside a graph, in the scope of a distribution strategy, or in a forked process.
     """
+    forks.check()
+    devices.gpus()  # TensorFlow can be set up only before anything else uses it
     if tf.executing_eagerly() and not tf.distribute.has_strategy():
         return
     where = "the scope of a tf.distribute strategy" if tf.executing_eagerly() else "a tf.function"

@@ -19,7 +19,8 @@ import keras
 import numpy as np
 from sklearn import model_selection
 
-from kmedclf import archives, fitted_state, network
+from kmedclf import annotated, archives, fitted_state, network
+from kmedclf.divergence import check_weights
 from kmedclf.network import Spec
 from kmedclf.program import frozen
 from kmedclf.safe_layers import decode_layer
@@ -105,18 +106,23 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 def _encode_estimator(estimator: Any, arrays: list[np.ndarray]) -> dict[str, Any]:
     cls = type(estimator)
-    try:
-        fitted_state.check(estimator)
-    except ValueError as error:
-        raise ValueError(
-            f"{cls.__name__} can only be saved as 'fit' leaves it ({str(error).rstrip('.')})."
-        ) from error
-    state = vars(estimator).items()
-    encoded = {
-        name: _encode(value, arrays, name)
-        for name, value in ((name, fitted_state.portable(cls, name, one)) for name, one in state)
-        if value is not None or name not in fitted_state.local_parameters(cls)
-    }
+    if hasattr(estimator, "_spec"):
+        check_weights(estimator.weights_, cls.__name__)
+    with annotated.plain_parameters(estimator):
+        try:
+            fitted_state.check(estimator)
+        except ValueError as error:
+            raise ValueError(
+                f"{cls.__name__} can only be saved as 'fit' leaves it ({str(error).rstrip('.')})."
+            ) from error
+        state = {
+            name: fitted_state.portable(cls, name, value) for name, value in vars(estimator).items()
+        }
+        encoded = {
+            name: _encode(value, arrays, name)
+            for name, value in state.items()
+            if value is not None or name not in fitted_state.local_parameters(cls)
+        }
     return {"class": _name(cls), "state": encoded}
 
 

@@ -156,11 +156,11 @@ class Program:
 
     def weights(self) -> Weights:
         """Copy the model's weights out, trainable or not, in Keras' order."""
-        return [variable.numpy() for variable in self.model.weights]
+        return [np.asarray(variable.numpy()) for variable in self.model.weights]
 
     def optimizer_state(self) -> Weights:
         """Copy the optimizer's variables out."""
-        return [variable.numpy() for variable in self.model.optimizer.variables]
+        return [np.asarray(variable.numpy()) for variable in self.model.optimizer.variables]
 
     def load_optimizer(self, state: Sequence[np.ndarray]) -> None:
         """Continue with the optimizer's variables of an earlier fit, its learning rate excepted."""

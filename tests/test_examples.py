@@ -51,9 +51,9 @@ def test_kernels_are_searched_once(npz, tmp_path):
     fits = {path: path.stat().st_mtime_ns for path in tmp_path.glob("memory/**/*.kmedclf-fit")}
     assert len(fits) == 2 * 2 * 3
     assert (tmp_path / "kernels.png").is_file()
-    table = first[first.index("Accuracy over three folds") :]
+    table = first[first.index("Accuracy over") :]
     again = run("b", npz, tmp_path)
-    assert again[again.index("Accuracy over three folds") :] == table
+    assert again[again.index("Accuracy over") :] == table
     assert {path: path.stat().st_mtime_ns for path in fits} == fits
 
 

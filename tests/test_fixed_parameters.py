@@ -138,7 +138,7 @@ def test_epochs_that_are_searched_are_those_of_the_winner(files):
     done = invoke(*line(files, "-p", "augment=false", "-p", "units=2"))
     assert done.exit_code == 0, done.output
     best = read(files / "out" / "best" / "parameters.json")["parameters"]["epochs"]
-    assert f"Training the winner on all images: epochs={best}\n" in done.output
+    assert f"Training the winner on all training images: epochs={best}\n" in done.output
     assert best in (2, 3)
 
 

@@ -15,7 +15,7 @@ from sklearn.base import clone
 
 X, y = data()
 HELD = {"X_val": X[:20], "y_val": y[:20]}
-Y2 = np.stack([y == 0, y > 0], axis=1).astype(int)  # several labels
+Y2 = np.stack([y == 0, y < 2], axis=1).astype(int)  # multilabel
 
 
 @pytest.mark.parametrize(

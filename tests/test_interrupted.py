@@ -16,6 +16,8 @@ from kmedclf import EnsembleClassifier, programs
 from kmedclf.search import StagedSearchCV
 
 X, y = data(24)
+# A generator that is closed while the error comes cannot raise it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 ROOTS = tuple(str(Path(one.__file__).parent) for one in (kmedclf, keras))
 
 

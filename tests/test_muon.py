@@ -17,10 +17,10 @@ def moved(name, optimizer="muon", **options):
     estimator = make(name, **options).fit(X, y)
     with programs.borrow(estimator._spec) as program:
         program.reset(np.random.SeedSequence(0), 1e-2, {})
-        before = [np.array(one) for one in program.model.trainable_variables]
+        before = [one.numpy() for one in program.model.trainable_variables]
         program.train_step(tf.constant(X), tf.constant(y, tf.int32), tf.ones(len(X)))
         return {
-            one.path: np.array(one) - start
+            one.path: one.numpy() - start
             for one, start in zip(program.model.trainable_variables, before, strict=True)
         }
 

@@ -1,6 +1,7 @@
 """--out of every command: users' files stay, and links and devices stay what they are."""
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -37,6 +38,7 @@ def lines(tmp_path_factory):
     home = tmp_path_factory.mktemp("outs")
     data = write_npz(home)
     run, _ = train_mlp(data, home / "run")
+    shutil.copytree(run, home / "other")
     Image.new("RGB", (28, 28)).save(home / "image.png")
     return {
         "train": ("train", "mlp", "--data", data, "--epochs", 1, "-p", "units=4", "--force"),
@@ -44,7 +46,7 @@ def lines(tmp_path_factory):
         "reproduce": ("reproduce", "blood", "--data", data, "--quick"),
         "predict": ("predict", run, home / "image.png"),
         "report": ("report", run, "--plain"),
-        "compare": ("compare", run, run),
+        "compare": ("compare", run, home / "other"),
         "audit": ("audit", "--data", data),
     }
 

@@ -86,7 +86,11 @@ def test_a_run_of_a_search_is_not_replaced_with_what_lies_in_it(npz, tmp_path):
     (best.parent / "search.json").write_text("{}")
     sentence = refused("search", "mlp", "--data", npz, "--out", best.parent)
     assert "is not empty" in sentence
-    settings = {"network": "MLPClassifier", "data": str(npz), "size": None, "parameters": {}}
+    settings = {
+        "network": "MLPClassifier", "data": str(npz), "size": None, "parameters": {}, "seed": 0,
+        "engine": "staged", "epochs": 1, "final_epochs": 1, "first": False, "folds": 2,
+        "space": None, "subset": None, "trials": None,
+    }  # fmt: skip
     files.write_json(best.parent / "search.json", settings)
     assert "holds no run" in refused("search", "--resume", best.parent)  # before hours of search
 

@@ -265,6 +265,7 @@ def test_weights_that_are_not_finite(number, tmp_path):
     estimator = make("MLPClassifier", epochs=1, jit_compile=False).fit(X, y)
     estimator.save(tmp_path / "m.kmedclf")
     whole = (tmp_path / "m.kmedclf").read_bytes()
+    estimator.weights_[0] = estimator.weights_[0].copy()
     estimator.weights_[0][0, 0] = number
     with pytest.raises(ValueError, match="weights_ of MLPClassifier must be finite"):
         estimator.save(tmp_path / "m.kmedclf")

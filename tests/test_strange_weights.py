@@ -219,6 +219,8 @@ def test_keras_files_with_foreign_weights(theirs, canary, tmp_path):
         refused(_keras(path, theirs, change=change))
 
 
+# Keras' own saving, against NumPy 2.4
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_keras_files_are_as_keras_writes_them(theirs, tmp_path):
     path = tmp_path / "w.keras"
     refused(_keras(path, theirs, method=zipfile.ZIP_DEFLATED))

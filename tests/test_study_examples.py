@@ -165,7 +165,7 @@ def test_the_leak_is_counted_by_pixels(files, npz, tmp_path):
 def test_unknown_items_and_parameters_are_named(npz, tmp_path):
     for arguments, sentence in [
         (("--only", "fold"), "--only must name items of brain, folds, .* Got 'fold' instead"),
-        (("-p", "dropuot=1"), "must be some network's.* Got 'dropuot' instead"),
+        (("-p", "dropuot=1"), "must name a parameter of some network. Got 'dropuot' instead"),
     ]:
         done = reproduce("brain", "--data", npz, "--out", tmp_path / "out", *arguments)
         assert done.exit_code == 2

@@ -111,7 +111,6 @@ def train(
 ) -> None:
     """Train a network, score it, and write it all to a folder."""
     from kmedclf import recipes, runs
-    from kmedclf.evaluation.wording import epochs_of
 
     cls_name = network_class(network)
     given = parameters(
@@ -123,6 +122,8 @@ def train(
     keeps(ctx, f"The earlier run in {out} is as it was." if out.is_dir() and force else NOTHING)
     content = runs.read_data(data, size, groups=groups)
     start_tensorflow(ctx)
+    from kmedclf.evaluation.wording import epochs_of  # which brings scikit-learn
+
     if not content.parameters:  # arrays have their own size
         given.pop("image_size", None)
     estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **given})
