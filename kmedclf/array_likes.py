@@ -86,7 +86,7 @@ def numbers(X: np.ndarray, name: str) -> np.ndarray:
 
 
 def labels(y: Any, what: str) -> np.ndarray:
-    """Turn labels into an array, and refuse those that would become classes nobody means.
+    """Turn labels into an array; one that is missing is an error, as are two that look the same.
 
     Parameters
     ----------

@@ -132,12 +132,12 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             the network. Other integers of up to 16 bits are divided by their dtype's maximum, and
             wider ones in 0 to 65535 by 65535, as uint16 is. Floats, and all other integers, are
             used as given, with a warning if they exceed 2 (or, where some are negative, 20). A
-            flat X needs ``image_shape``; without it a row is the image (d, 1, 1) and may be
-            anything, of which no warning speaks, and integers beyond 255 of more than 16 bits are
-            used as given. More than 4 channels need an ``image_shape`` of three numbers. Paths of
-            files are read as ``image_size`` and ``channels`` say, batch by batch. Later X, of
-            validation and `predict`, may be of any dtype whose cast to that of this one loses
-            nothing; floats in [0, 1] are no bytes.
+            flat X needs ``image_shape``. Without it each row is an image of shape (d, 1, 1): its
+            values may be features of any scale, so there is no warning, and integers of more
+            than 16 bits beyond 255 are used as given. More than 4 channels need an
+            ``image_shape`` of three numbers. Paths of files are read as ``image_size`` and
+            ``channels`` say, batch by batch. Later X, of validation and `predict`, may be of any
+            dtype whose cast to that of this one loses nothing; floats in [0, 1] are no bytes.
         y : array-like of shape (n,) or (n, k)
             Labels, text or numbers; or, where an image may have several, a column of 0 and 1 for
             each. Columns of classes are taken for such labels, with a warning.

@@ -16,7 +16,6 @@ from sklearn.utils.validation import assert_all_finite, column_or_1d, has_fit_pa
 
 from kmedclf.array_likes import labels
 from kmedclf.label_kinds import has_columns
-from kmedclf.label_kinds import is_multilabel as several  # noqa: F401  (for kmedclf.cli)
 from kmedclf.search.evaluation import cut
 from kmedclf.validation import positions
 

@@ -7,12 +7,12 @@ mark at their end, in a folder that carries one, are ever counted, read or remov
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from kmedclf import files
 
 TAG = "CACHEDIR.TAG"
 _SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n"  # by which backups know a cache
@@ -53,15 +53,12 @@ class OwnFolder:
         if self.is_own():
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        process = f"{os.getpid()}.{threading.get_ident()}"
-        beside = self.path.with_name(f".{self.path.name}.{process}.part")
-        beside.mkdir(exist_ok=True)
-        try:
-            (beside / TAG).write_bytes(self._text.encode())
+        with files.scratch(self.path.parent, self.path.name) as beside:
+            new = beside / "new"
+            new.mkdir()
+            (new / TAG).write_bytes(self._text.encode())
             with suppress(OSError):  # another process was faster, or it is not ours
-                beside.rename(self.path)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+                new.rename(self.path)
         if not self.is_own():
             raise FileExistsError(
                 f"{self.path} is there and was not made by kmedclf; choose another folder, or move "

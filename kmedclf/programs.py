@@ -39,10 +39,7 @@ def borrow(spec: Spec) -> Iterator[Program]:
     ------
     MemoryError
         Where TensorFlow finds no memory, with what to lower.
-    RuntimeError
-        In a process forked after TensorFlow was used.
     """
-    forks.check()
     with _lock:
         idle = _idle.get(spec)
         program = idle.pop() if idle else None

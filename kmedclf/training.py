@@ -289,15 +289,18 @@ class _Run:
         return logs
 
     def _logits_by_batches(self, rows: Rows, calls: Hooks) -> np.ndarray:
-        found, size = np.zeros((0, self.task.spec.n_classes), np.float32), len(rows)
+        parts, size = [], len(rows)
+        sums = {"accuracy": 0.0, "loss": 0.0}
         for step, start in enumerate(range(0, size, self.batch_size)):
             calls("on_test_batch_begin", step)
             end = min(start + self.batch_size, size)
-            more = self.program.logits(rows.take(np.arange(start, end)))
-            found = np.concatenate([found, more])
-            so_far = self._scores(rows.take(np.arange(end)), found)  # as Keras: not of the batch
-            calls("on_test_batch_end", step, so_far)
-        return found
+            batch = rows.take(np.arange(start, end))
+            parts.append(self.program.logits(batch))
+            for name, mean in self._scores(batch, parts[-1]).items():
+                sums[name] += mean * (end - start)
+            # As in Keras, of all batches so far
+            calls("on_test_batch_end", step, {name: sums[name] / end for name in sums})
+        return np.concatenate(parts)
 
     def _scores(self, rows: Rows, logits: np.ndarray) -> Logs:
         loss = np.asarray(self.program.loss(rows.y, logits)) * rows.weight

@@ -249,8 +249,7 @@ def wait_for(something, process):
     ("command", "number"),
     [
         ("train", signal.SIGTERM),
-        # Slow, as a worker that is stopped while it starts may print a traceback of its own
-        pytest.param("search, two jobs", signal.SIGINT, marks=pytest.mark.slow),
+        ("search, two jobs", signal.SIGINT),
         pytest.param("train", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("train --force", signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param("search", signal.SIGTERM, marks=pytest.mark.slow),

@@ -178,14 +178,14 @@ def predict(
     left: list[str] = []
     paths = find_images(images, left.append)
     start_tensorflow(ctx)
-    from kmedclf import members
+    from kmedclf.label_kinds import is_multilabel
 
     estimator, names = runs.read(folder)
     readable, probabilities = _classified(estimator, paths)
     _say_resized(estimator, readable)
     for sentence in left:
         errors.print(sentence, markup=False, soft_wrap=True)
-    several = members.several(estimator)
+    several = is_multilabel(estimator)
     # a calibrated model may have a threshold of its own
     best = getattr(estimator, "decide", lambda proba: proba.argmax(axis=1))(probabilities)
     columns = ["prediction"] if several else ["prediction", "probability"]

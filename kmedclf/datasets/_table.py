@@ -37,7 +37,7 @@ class Cells:
 
 
 def read(path: Path, wanted: Any, encoding: str = "utf-8") -> Cells:
-    """Read some columns of a table, no cell of which may be empty.
+    """Read some columns of a table; an empty cell is an error.
 
     Parameters
     ----------

@@ -10,13 +10,17 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import joblib
 import numpy as np
+from joblib.externals.loky.backend import resource_tracker
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 
@@ -185,9 +189,33 @@ def _room_for_workers(n_jobs: int) -> Iterator[None]:
     with files.scratch(parent, "joblib") as folder:
         os.environ["JOBLIB_TEMP_FOLDER"] = str(folder)
         try:
+            _start_workers(n_jobs)
             yield
         finally:
             del os.environ["JOBLIB_TEMP_FOLDER"]
+
+
+def _start_workers(n_jobs: int) -> None:
+    """Start joblib's workers so that they do not hear Ctrl-C: this process ends them."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "pthread_sigmask"):
+        return
+    # A worker inherits the mask, and so does joblib's thread that replaces workers. Without it, one
+    # that is still importing prints a traceback.
+    resource_tracker.ensure_running()  # it unblocks the signal when it starts
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Another thread may still take the signal. A pool that is half started would never end.
+    late: list[int] = []
+    asked = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, lambda number, _: late.append(number)) for number in asked]
+    try:
+        joblib.Parallel(n_jobs)(joblib.delayed(int)() for _ in range(2))
+    finally:
+        for number, handler in zip(asked, handlers, strict=True):
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+    if late:
+        signal.raise_signal(late[0])
 
 
 def winner(estimator: Any, search: Any, settings: dict[str, Any]) -> Any:
