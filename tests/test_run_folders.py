@@ -316,3 +316,20 @@ def test_unexpected_errors_are_one_sentence_and_memory_is_named(npz, tmp_path, m
         done = invoke(*train(npz, tmp_path / "run"), "--debug")
         assert done.exception is error
     assert not Path(tmp_path / "run").exists()
+
+
+class Meddler:
+    """Python before 3.12 makes a RuntimeError of what is raised here."""
+
+    def __set_name__(self, owner, name):
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_that_became_an_error_is_an_interruption(npz, tmp_path, monkeypatch):
+    def fails(*args, **options):
+        type("Class", (), {"attribute": Meddler()})
+
+    monkeypatch.setattr(runs, "read_data", fails)
+    done = invoke(*train(npz, tmp_path / "run"))
+    assert done.exit_code == 130
+    assert done.stderr == "Interrupted. Nothing was written.\n"

@@ -53,12 +53,13 @@ class Commands(TyperGroup):
         try:
             with _stoppable():
                 return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            _say(" ".join(["Interrupted.", *_notes(stop, ctx.meta.get(_KEPT, NOTHING))]))
-            raise typer.Exit(128 + getattr(stop, "number", signal.SIGINT)) from None
         except (typer.Exit, typer.Abort, BrokenPipeError):  # the last of a reader who left
             raise
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
+            stop = _interruption(error)
+            if stop is not None:
+                _say(" ".join(["Interrupted.", *_notes(stop, ctx.meta.get(_KEPT, NOTHING))]))
+                raise typer.Exit(128 + getattr(stop, "number", signal.SIGINT)) from None
             if ctx.params["debug"] or hasattr(error, "show"):  # wrong usage, which Typer explains
                 raise
             sentence, code = _explain(error)
@@ -84,7 +85,15 @@ def _notes(error: BaseException, *otherwise: str) -> list[str]:
     return list(getattr(error, "__notes__", otherwise))
 
 
-def _explain(error: Exception) -> tuple[str, int]:
+def _interruption(error: BaseException) -> KeyboardInterrupt | None:
+    """Find the interruption behind an error: Python, and packages, turn some into errors."""
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, KeyboardInterrupt):
+        link = link.__cause__ or link.__context__
+    return link
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
     """Say what went wrong, and with which code to exit: 2 for the user's fault, 1 for ours."""
     kind, text = type(error).__name__, str(error)
     if isinstance(error, MemoryError) or kind == "ResourceExhaustedError":  # TensorFlow's

@@ -15,12 +15,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
-from joblib.externals.loky.backend import resource_tracker
+from joblib.externals.loky.backend import resource_tracker as loky_tracker
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 
@@ -202,7 +203,8 @@ def _start_workers(n_jobs: int) -> None:
         return
     # A worker inherits the mask, and so does joblib's thread that replaces workers. Without it, one
     # that is still importing prints a traceback.
-    resource_tracker.ensure_running()  # it unblocks the signal when it starts
+    for tracker in (resource_tracker, loky_tracker):  # which unblock the signal when they start
+        tracker.ensure_running()
     heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     # Another thread may still take the signal. A pool that is half started would never end.
     late: list[int] = []
