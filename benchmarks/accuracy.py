@@ -26,11 +26,12 @@ from sklearn.model_selection import StratifiedKFold
 
 import kmedclf
 from benchmarks._common import arguments, headline, machine, say, write
-from kmedclf import recipes, runs
+from kmedclf import recipes
+from kmedclf.datasets import sources
 from kmedclf.evaluation import evaluate
 from kmedclf.evaluation.published import published
-from kmedclf.heads import head_of
-from kmedclf.studies import pools
+from kmedclf.studies import subsets
+from kmedclf.training.heads import head_of
 
 NETWORKS = ("MLP", "CNN", "ResNet")
 SECTIONS = {"optimizer": ("optimizer", "learning_rate", "weight_decay")}
@@ -75,7 +76,7 @@ def ablations(cls: type, recipe: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def cuts(data: runs.Data, folds: int, seed: int, official: bool) -> Iterator[tuple[Any, ...]]:
+def cuts(data: sources.Data, folds: int, seed: int, official: bool) -> Iterator[tuple[Any, ...]]:
     """Give training, validation and test images of every fold."""
     if official:
         yield data.splits["train"], data.splits.get("val"), data.splits["test"]
@@ -179,7 +180,7 @@ def wanted(args: argparse.Namespace, network: str) -> dict[str, dict[str, Any]]:
     return ways
 
 
-def resized(data: runs.Data, side: int) -> runs.Data:
+def resized(data: sources.Data, side: int) -> sources.Data:
     """Shrink images, grey or in colour, by averaging over areas."""
 
     def small(X: np.ndarray) -> np.ndarray:
@@ -188,7 +189,7 @@ def resized(data: runs.Data, side: int) -> runs.Data:
         return np.rint(made).astype(np.uint8).reshape(len(X), side, side, *X.shape[3:])
 
     splits = {split: (small(X), y) for split, (X, y) in data.splits.items()}
-    return pools.resplit(data, splits, image_shape=list(splits["train"][0].shape[1:]))
+    return subsets.resplit(data, splits, image_shape=list(splits["train"][0].shape[1:]))
 
 
 def main() -> None:
@@ -210,8 +211,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.epochs, args.seeds, args.networks = 1, [0], ["MLP"]
-    data = runs.read_data(args.data)
-    data = pools.without_copies(data) if args.unique else data
+    data = sources.read_data(args.data)
+    data = subsets.without_copies(data) if args.unique else data
     data = resized(data, args.side) if args.side else data
     known = json.loads(args.out.read_text())["results"] if args.resume and args.out.exists() else []
     facts, results = machine(), []

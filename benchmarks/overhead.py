@@ -28,9 +28,9 @@ def bare(estimator: Any, X: Any, y: Any, epochs: int, *, shuffled: bool) -> Any:
     """Make the bare loop over the steps of an estimator that was fitted: a call takes them all."""
     import tensorflow as tf
 
-    from kmedclf import programs
+    from kmedclf.training import cache
 
-    with programs.borrow(estimator._spec) as program:
+    with cache.borrow(estimator._spec) as program:
         step = program.train_step  # the same graph function as in the fit
     size, n = estimator.batch_size, len(X)
     columns = tf.constant(X), tf.constant(y, tf.int32), tf.ones(n)

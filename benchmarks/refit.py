@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--data", default="synthetic", help="npz with MedMNIST's keys")
     parser.add_argument("--fits", type=int, default=100)
     args = parser.parse_args()
-    from kmedclf import datasets, programs
+    from kmedclf import datasets
+    from kmedclf.training import cache
 
     if args.data == "synthetic":
         X, y = datasets.make_blood_cells(911, random_state=0)
@@ -57,7 +58,7 @@ def main() -> None:
           f"({later / seconds[0]:.2f} of the first)")  # fmt: skip
     print(f"RSS after fit 5 {memory[4]:.0f} MB, after fit {args.fits} {memory[-1]:.0f} MB: "
           f"{memory[-1] - memory[4]:+.1f} MB")  # fmt: skip
-    print(f"programs: {programs.stats()}")
+    print(f"programs: {cache.stats()}")
     start = rss_mb()
     for i in range(20):
         fit(X, y, i, filters=9 + i)

@@ -169,9 +169,9 @@ def work(way: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _built() -> int:
-    from kmedclf import programs
+    from kmedclf.training import cache
 
-    return programs.stats()["builds"]
+    return cache.stats()["builds"]
 
 
 def _none_built() -> int:

@@ -23,17 +23,19 @@ def speeds(cls: type, images: Any, repeats: int) -> tuple[list[float], list[floa
     """Measure images/s of alternating epochs without and with XLA."""
     import numpy as np
 
-    from kmedclf.feeds import Feed
-    from kmedclf.network import Spec
-    from kmedclf.pipeline import Rows
-    from kmedclf.program import Program
+    from kmedclf.inputs.images import Rows
+    from kmedclf.training.batches import Feed
+    from kmedclf.training.network import Spec
+    from kmedclf.training.program import CompiledNetwork
 
     n = len(images.array)
     labels = np.arange(n, dtype=np.int32) % 8
     rows = Rows(images, np.arange(n), labels, np.ones(n, np.float32))
     programs = []
     for jit in (False, True):
-        program = Program(Spec(cls, (), images.shape, images.scale, 8, "adam", "float32", jit))
+        program = CompiledNetwork(
+            Spec(cls, (), images.shape, images.scale, 8, "adam", "float32", jit)
+        )
         program.reset(np.random.SeedSequence(0), None, {})
         programs.append((program, Feed().open(rows, 32, (), 0, (1, repeats + 2), {}, 8)))
     found: tuple[list[float], list[float]] = [], []
@@ -53,8 +55,9 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="CLASS")
     args = parser.parse_args()
     repeats = args.repeats
-    from kmedclf import datasets, devices, models
-    from kmedclf.pipeline import Images
+    from kmedclf import datasets, models
+    from kmedclf.inputs.images import Images
+    from kmedclf.training import devices
 
     X, _ = datasets.make_blood_cells(512, random_state=0)  # synthetic
     device = devices.gpus() or f"{os.cpu_count()} cores"

@@ -3,7 +3,7 @@
 import argparse
 
 from kmedclf import studies
-from kmedclf.cli.parameters import parameter
+from kmedclf.utils.text import parse_parameter
 
 
 def run(name: str, doc: str) -> None:
@@ -22,7 +22,9 @@ def run(name: str, doc: str) -> None:
     parser.add_argument("--param", nargs="+", default=[], metavar="NAME=VALUE",
                         help="of all networks that have it")  # fmt: skip
     args = parser.parse_args()
-    changed = dict(map(parameter, args.param)) | ({"epochs": args.epochs} if args.epochs else {})
+    changed = dict(map(parse_parameter, args.param)) | (
+        {"epochs": args.epochs} if args.epochs else {}
+    )
     lab = study.open(
         args.data, args.out, seed=args.seed, quick=args.quick, size=args.image_size,
         parameters=changed,

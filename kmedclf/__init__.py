@@ -11,7 +11,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from kmedclf import forks as _forks  # noqa: F401  watches for forks from now on
+from kmedclf.utils import forks as _forks  # noqa: F401  watches for forks from now on
 
 __version__ = "0.1.0"
 
@@ -27,7 +27,7 @@ _HOME = {
     "ImageClassifier": "kmedclf.base",
     "MLPClassifier": "kmedclf.models.mlp",
     "ResNetClassifier": "kmedclf.models.resnet",
-    "Unsliced": "kmedclf.validation",
+    "Unsliced": "kmedclf.inputs.checks",
     "ViTClassifier": "kmedclf.models.vit",
     "load": "kmedclf.persistence",
 }
@@ -56,10 +56,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from kmedclf import datasets, evaluation, models, programs, search
+    from kmedclf import datasets, evaluation, models, search
     from kmedclf.base import ImageClassifier
     from kmedclf.calibration import CalibratedClassifier
     from kmedclf.ensemble import EnsembleClassifier
+    from kmedclf.inputs.checks import Unsliced
     from kmedclf.models import (
         AlexNetClassifier,
         CNNClassifier,
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
         ViTClassifier,
     )
     from kmedclf.persistence import load
-    from kmedclf.validation import Unsliced
+    from kmedclf.training import cache as programs
 
 
 NETWORKS = tuple(name for name, home in _HOME.items() if home.startswith("kmedclf.models."))
@@ -81,6 +82,8 @@ NETWORKS = tuple(name for name, home in _HOME.items() if home.startswith("kmedcl
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
+    if name == "programs":
+        return importlib.import_module("kmedclf.training.cache")
     if name in _MODULES:
         return importlib.import_module(f"kmedclf.{name}")
     if name not in _HOME:

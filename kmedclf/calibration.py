@@ -18,13 +18,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import log_loss
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
-from kmedclf import annotated, persistence
-from kmedclf.array_likes import labels
+from kmedclf import persistence
+from kmedclf.ensemble import encode
 from kmedclf.evaluation import Report, choose_threshold, evaluate_predictions
-from kmedclf.label_kinds import check_y, is_multilabel
-from kmedclf.members import encode
+from kmedclf.inputs.array_likes import labels
+from kmedclf.inputs.label_kinds import check_y, is_multilabel
+from kmedclf.utils import annotated
 
-HOTTEST = 20.0
+MAX_TEMPERATURE = 20.0
 """Temperatures lie between 1 / HOTTEST and HOTTEST: all right or all wrong, none would be best."""
 
 PASSED_ON = ("best_epoch_", "feature_names_in_", "history_", "image_shape_", "model_",
@@ -228,7 +229,7 @@ def fit_temperature(proba: np.ndarray, true: np.ndarray, weight: np.ndarray) -> 
         found = scaled(proba, np.exp(log_temperature))
         return float(log_loss(true, found, labels=labels, sample_weight=weight))
 
-    end = np.log(HOTTEST)
+    end = np.log(MAX_TEMPERATURE)
     found = minimize_scalar(loss, bounds=(-end, end), method="bounded", options={"xatol": 1e-8})
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
 

@@ -10,7 +10,7 @@ References
 L. Smith, N. Topin, "Super-convergence: very fast training of neural networks using large learning
 rates", 2018. I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
 C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016 (label
-smoothing). Whitened patches: `kmedclf.models.whitening`. Muon: `kmedclf.muon`.
+smoothing). Whitened patches: `kmedclf.models._layers`. Muon: `kmedclf.training.optimizers`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
+
 
 Auto: TypeAlias = Literal["auto"]
 AUTO: Auto = "auto"

@@ -105,9 +105,10 @@ def options(record, folder):
 
     X, y = data(32)
     for option in (
-        {"augment": "basic"}, {"augment": "distortion"}, {"augment": ["rotate", "crop", "intensity", "blur"]},
-        {"augment": "dihedral"}, {"augment": "flip_rotate"}, {"mixup": 0.4}, {"cutmix": 1.0}, {"focal_gamma": 2.0},
-        {"class_weight": "balanced"}, {"oversample": "augment"}, {"oversample": "duplicate"}, {"normalize": "whiten"},
+        {"augment": "basic"}, {"augment": "distortion"}, {"augment": "dihedral"},
+        {"augment": ["rotate", "crop", "intensity", "blur"]}, {"augment": "flip_rotate"},
+        {"mixup": 0.4}, {"cutmix": 1.0}, {"focal_gamma": 2.0}, {"class_weight": "balanced"},
+        {"oversample": "augment"}, {"oversample": "duplicate"}, {"normalize": "whiten"},
         {"optimizer": "muon"}, {"optimizer": "adamw", "weight_decay": 0.01}, {"l2": 0.01},
         {"clipnorm": 0.5}, {"accumulate_steps": 2}, {"lr_schedule": "cosine"},
         {"lr_schedule": "one_cycle"}, {"lr_schedule": "plateau"}, {"label_smoothing": 0.1},

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kmedclf import models, network
+from kmedclf import models
 from kmedclf.datasets import make_blood_cells
-from kmedclf.pretrained import PretrainedClassifier
+from kmedclf.models._pretrained import PretrainedClassifier
+from kmedclf.training import network
 
 PUBLIC = list(models.__all__)
 NAMES = [*PUBLIC, "TinyNet"]  # the last one is a user's, installed by conftest.py

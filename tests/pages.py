@@ -6,8 +6,8 @@ import re
 import numpy as np
 from PIL import Image
 
-from kmedclf import runs, studies
-from kmedclf.datasets import audit
+from kmedclf import studies
+from kmedclf.datasets import audit, sources
 from kmedclf.evaluation import (
     compare,
     evaluate_predictions,
@@ -122,7 +122,7 @@ def write_study(folder):
         comparison=comparison(),
         pages={f"Report of {NAMES[4]}": "network/report.html"},
     )
-    data = runs.Data({}, tuple(NAMES), {"name": NAMES[2], "n": {NAMES[1]: 3}})
+    data = sources.Data({}, tuple(NAMES), {"name": NAMES[2], "n": {NAMES[1]: 3}})
     write(studies.Lab(data, folder), NAMES[1], [section, section])
     return folder / PAGE
 

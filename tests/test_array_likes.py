@@ -13,7 +13,7 @@ from PIL import Image
 
 import kmedclf
 from kmedclf import CalibratedClassifier, EnsembleClassifier
-from kmedclf.run_data import read_data
+from kmedclf.datasets.sources import read_data
 
 X, y = data(24)
 FLAT = X.reshape(24, -1)
@@ -329,7 +329,8 @@ def test_a_folder_of_one_image_a_class(tmp_path):
 
 
 def test_a_large_transformer_on_few_images_is_warned_of(monkeypatch):
-    from kmedclf import ViTClassifier, training
+    from kmedclf import ViTClassifier
+    from kmedclf.training import loop
 
     class StopError(Exception):
         pass
@@ -337,7 +338,7 @@ def test_a_large_transformer_on_few_images_is_warned_of(monkeypatch):
     def stop(*args, **options):
         raise StopError
 
-    monkeypatch.setattr(training, "train", stop)
+    monkeypatch.setattr(loop, "train", stop)
     with (
         pytest.warns(UserWarning, match=r"85 million weights .* on 24 images, .*'num_layers'"),
         pytest.raises(StopError),

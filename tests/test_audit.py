@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from kmedclf.datasets import _duplicates, audit, make_blood_cells
+from kmedclf.datasets import audit, make_blood_cells, similarity
 from kmedclf.evaluation import evaluate
 
 N = 60
@@ -125,8 +125,8 @@ def test_blocks_of_images_give_the_same_pairs(cells, monkeypatch):
     X, y, _ = cells
     X[30:42] = np.stack([change(x) for change, x in zip(CHANGES.values(), X, strict=False)])
     whole = near(audit(X, y))
-    monkeypatch.setattr(_duplicates, "BLOCK", 7)
-    monkeypatch.setattr(_duplicates, "PAIRS", 3)
+    monkeypatch.setattr(similarity, "BLOCK", 7)
+    monkeypatch.setattr(similarity, "PAIRS", 3)
     assert near(audit(X, y)) == whole != set()
 
 

@@ -11,8 +11,7 @@ import pytest
 from cli_helpers import invoke, read, refused
 from PIL import Image
 
-from kmedclf import run_data
-from kmedclf.datasets import audit, make_blood_cells
+from kmedclf.datasets import audit, make_blood_cells, sources
 
 N = 60
 WEIRD = ["</script><script>alert(1)</script>", "quo\"te' <b>", "żółć", "خلية دم"]
@@ -156,7 +155,7 @@ def whole(cells, tmp_path):
 
 
 def drawn(root, groups=None):
-    data = run_data.read_data(str(root), groups=groups)
+    data = sources.read_data(str(root), groups=groups)
     return {split: X.tolist() for split, (X, _) in data.splits.items()}
 
 

@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 from helpers import data, make, same
 
-from kmedclf import augment, passes
+from kmedclf import augmentation
+from kmedclf.augmentation import geometry
+from kmedclf.training import batches
 
-every_set = pytest.mark.parametrize("name", augment.NAMES)
+every_set = pytest.mark.parametrize("name", augmentation.NAMES)
 SHAPES = [(8, 8, 3), (7, 7, 1), (6, 9, 3), (1, 5, 1), (28, 28, 3)]
 
 
@@ -22,7 +24,7 @@ def _image(height=8, width=8, channels=3):
 def _draw(names, image, n=64, seed=(1, 2), dtype=tf.float32):
     batch = tf.constant(np.repeat(image[None], n, axis=0))
     names = [names] if isinstance(names, str) else names
-    return augment.make(names, dtype)(batch, tf.constant(seed, tf.int32)).numpy()
+    return augmentation.make(names, dtype)(batch, tf.constant(seed, tf.int32)).numpy()
 
 
 @every_set
@@ -61,7 +63,7 @@ def test_an_image_is_augmented_alike_in_whatever_company(name):
     image = _image()
     batch = np.concatenate([image[None], np.zeros((63, 8, 8, 3), np.float32)])
     alone = _draw(name, image)[0]
-    among = augment.make([name])(tf.constant(batch), tf.constant([1, 2])).numpy()
+    among = augmentation.make([name])(tf.constant(batch), tf.constant([1, 2])).numpy()
     np.testing.assert_array_equal(among[0], alone)
     np.testing.assert_allclose(among[1:], 0, atol=1e-5)  # nothing bleeds over
 
@@ -72,10 +74,10 @@ def test_large_images_are_augmented_in_pieces(batch_size):
     shape = (224, 224, 3)
     images = np.random.default_rng(0).integers(0, 256, (90, *shape), np.uint8)
     columns = tf.range(90, dtype=tf.int64), tf.range(90)
-    size = passes.chunk_size(shape, batch_size, augmented=True)
+    size = batches.chunk_size(shape, batch_size, augmented=True)
     chunks = [
-        passes.chunk(lambda index: tf.gather(images, index), columns, *which, augment=("flips",))
-        for which in zip(*passes.plan(3, 0, 90, size), strict=True)
+        batches.chunk(lambda index: tf.gather(images, index), columns, *which, augment=("flips",))
+        for which in zip(*batches.plan(3, 0, 90, size), strict=True)
     ]
     seen, kinds = [], []
     for augmented, place in chunks:
@@ -156,7 +158,7 @@ def test_flip_rotate_is_distributed_as_keras_layers():
 
 def test_flip_rotate_without_an_angle_is_a_flip():
     image = _image()
-    drawn = augment.flip_rotate(np.repeat(image[None], 50, 0), tf.constant([3, 4]), turn=0.0)
+    drawn = geometry.flip_rotate(np.repeat(image[None], 50, 0), tf.constant([3, 4]), turn=0.0)
     for one in drawn.numpy():
         assert any(np.allclose(one, other, atol=1e-3) for other in _symmetries(image, "flips"))
 
@@ -172,7 +174,7 @@ def test_sets_in_a_list_apply_in_order():
 
 
 def test_names_of_the_default():
-    assert augment.NAMES == tuple(sorted(augment.NAMES))
+    assert augmentation.NAMES == tuple(sorted(augmentation.NAMES))
     X, y = data()
     default = make("CNNClassifier").fit(X, y)
     assert same(make("CNNClassifier", augment=True).fit(X, y), default)
@@ -183,7 +185,7 @@ def test_names_of_the_default():
     assert same(make("MLPClassifier", augment=False).fit(flat, y), plain)
 
 
-@pytest.mark.parametrize("name", [*augment.NAMES, list(augment.NAMES)], ids=str)
+@pytest.mark.parametrize("name", [*augmentation.NAMES, list(augmentation.NAMES)], ids=str)
 def test_in_training_only_and_seeded(name):
     X, y = data()
     one, again = (make("CNNClassifier", augment=name).fit(X, y) for _ in range(2))

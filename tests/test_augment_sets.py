@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from helpers import data, make, same
 
-from kmedclf import augment, augment_sets
+from kmedclf import augmentation
+from kmedclf.augmentation import colour, geometry
 
 KEY = tf.constant([3, 4])
 
@@ -24,11 +25,11 @@ def _repeat(image, n=200):
 
 def test_basic_flips_and_turns_a_little():
     image = _picture()
-    drawn = augment.make(["basic"])(_repeat(image), KEY).numpy()
+    drawn = augmentation.make(["basic"])(_repeat(image), KEY).numpy()
     flips = np.stack([image, image[::-1], image[:, ::-1], image[::-1, ::-1]])
     nearest = np.abs(drawn[:, None] - flips[None]).mean(axis=(2, 3, 4)).argmin(axis=1)
     assert np.all(np.abs(np.bincount(nearest, minlength=4) - 50) < 4.5 * np.sqrt(37.5))
-    still = augment.flip_rotate(_repeat(image), KEY, turn=15 / 360).numpy()
+    still = geometry.flip_rotate(_repeat(image), KEY, turn=15 / 360).numpy()
     np.testing.assert_array_equal(drawn, still)
 
 
@@ -37,7 +38,7 @@ def test_rotate_is_within_fifteen_degrees():
     size = 41
     y, x = np.mgrid[:size, :size] - size // 2
     spot = np.exp(-((x - 14) ** 2 + y**2) / 6)[..., None].astype(np.float32)
-    drawn = augment_sets.rotate(_repeat(spot, 500), KEY).numpy()[..., 0]
+    drawn = geometry.rotate(_repeat(spot, 500), KEY).numpy()[..., 0]
     total = drawn.sum(axis=(1, 2))
     angle = np.degrees(np.arctan2((drawn * y).sum(axis=(1, 2)) / total,
                                   (drawn * x).sum(axis=(1, 2)) / total))  # fmt: skip
@@ -49,14 +50,14 @@ def test_rotate_is_within_fifteen_degrees():
 def test_a_map_that_moves_nothing():
     for shape in ((7, 9, 2), (1, 5, 1), (6, 6, 3)):
         image = _picture(*shape)
-        still = augment_sets.project(_repeat(image, 3), tf.eye(3, batch_shape=[3]))
+        still = geometry.project(_repeat(image, 3), tf.eye(3, batch_shape=[3]))
         np.testing.assert_allclose(still, _repeat(image, 3), atol=1e-2)
 
 
 def test_crop_shows_a_part_of_the_area():
     """On an image of its own coordinates, the corners say which part is seen."""
     y, x = np.mgrid[-1:1:33j, -1:1:49j].astype(np.float32)
-    drawn = augment_sets.crop(_repeat(np.stack([x, y], axis=-1), 500), KEY).numpy()
+    drawn = geometry.crop(_repeat(np.stack([x, y], axis=-1), 500), KEY).numpy()
     width = (drawn[:, 0, -1, 0] - drawn[:, 0, 0, 0]) / 2
     height = (drawn[:, -1, 0, 1] - drawn[:, 0, 0, 1]) / 2
     assert np.all(width * height <= 1.001)
@@ -67,7 +68,7 @@ def test_crop_shows_a_part_of_the_area():
 
 
 def test_perspective_moves_corners_inwards():
-    inwards = tf.linalg.inv(augment_sets._perspective(KEY, 300)).numpy()
+    inwards = tf.linalg.inv(geometry._perspective(KEY, 300)).numpy()
     corners = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], np.float32)
     moved = np.einsum("bij,kj->bki", inwards, corners)
     moved = moved[..., :2] / moved[..., 2:]
@@ -81,8 +82,8 @@ def test_perspective_moves_corners_inwards():
 def test_distortion_puts_half_the_images_in_perspective():
     """The other maps are affine: an image of coordinates stays evenly spaced."""
     y, x = np.mgrid[-1:1:33j, -1:1:33j].astype(np.float32)
-    drawn = augment_sets.distortion(_repeat(np.stack([x, y], axis=-1), 400), KEY).numpy()
-    coin = augment_sets.uniform(KEY, 0, [400], 0.0, 1.0).numpy() < 0.5
+    drawn = geometry.distortion(_repeat(np.stack([x, y], axis=-1), 400), KEY).numpy()
+    coin = geometry.uniform(KEY, 0, [400], 0.0, 1.0).numpy() < 0.5
     inner = drawn[:, 12:21, 12:21]
     bent = sum(np.abs(np.diff(inner, 2, axis=axis)).max(axis=(1, 2, 3)) for axis in (1, 2)) > 1e-4
     assert not bent[~coin].any()
@@ -94,31 +95,31 @@ def test_distortion_puts_half_the_images_in_perspective():
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_intensity_without_strength_changes_nothing(channels):
     image = _picture(channels=channels)
-    still = augment_sets.intensity(_repeat(image, 4), KEY, strength=0.0)
+    still = colour.intensity(_repeat(image, 4), KEY, strength=0.0)
     np.testing.assert_allclose(still, _repeat(image, 4), atol=0.3)
 
 
 def test_intensity_spans_what_it_promises():
     grey = np.full((4, 4, 1), 100, np.float32)
-    drawn = augment_sets.intensity(_repeat(grey, 500), KEY).numpy()[:, 0, 0, 0]
+    drawn = colour.intensity(_repeat(grey, 500), KEY).numpy()[:, 0, 0, 0]
     assert drawn.min() >= 50
     assert drawn.max() <= 150
     assert drawn.min() < 52
     assert drawn.max() > 148
     assert drawn.mean() == pytest.approx(100, abs=5 * 29 / np.sqrt(500))
     # Grey in colour has no hue and no saturation to change.
-    drawn = augment_sets.intensity(_repeat(np.repeat(grey, 3, 2), 50), KEY).numpy()
+    drawn = colour.intensity(_repeat(np.repeat(grey, 3, 2), 50), KEY).numpy()
     np.testing.assert_allclose(np.ptp(drawn, axis=3), 0, atol=0.2)
 
 
 def test_intensity_keeps_the_range_of_pixels():
     image = _picture()
-    bright = augment.make(["intensity"], tf.uint8)(_repeat(image), KEY).numpy()
+    bright = augmentation.make(["intensity"], tf.uint8)(_repeat(image), KEY).numpy()
     assert bright.min() >= 0
     assert bright.max() == 255
-    free = augment.make(["intensity"], tf.float32)(_repeat(image), KEY).numpy()
+    free = augmentation.make(["intensity"], tf.float32)(_repeat(image), KEY).numpy()
     assert free.max() > 255  # what floats mean is not known
-    signed = augment.make(["intensity"], tf.int8)(_repeat(image - 128), KEY).numpy()
+    signed = augmentation.make(["intensity"], tf.int8)(_repeat(image - 128), KEY).numpy()
     assert signed.min() == -128
     assert signed.max() == 127
 
@@ -126,9 +127,9 @@ def test_intensity_keeps_the_range_of_pixels():
 def test_a_turned_hue_keeps_the_luminance():
     image = _picture()
     turned = tf.einsum("bhwi,bij->bhwj", _repeat(image, 8),
-                       augment_sets._hue_matrix(tf.linspace(-3.0, 3.0, 8)))  # fmt: skip
+                       colour._hue_matrix(tf.linspace(-3.0, 3.0, 8)))  # fmt: skip
     for one in turned.numpy():
-        np.testing.assert_allclose(one @ augment_sets.GREY, image @ augment_sets.GREY, atol=0.5)
+        np.testing.assert_allclose(one @ colour.GREY, image @ colour.GREY, atol=0.5)
     assert np.abs(turned.numpy() - image).max() > 20
 
 
@@ -136,13 +137,13 @@ def test_blur_is_a_gaussian():
     image = np.zeros((9, 9, 1), np.float32)
     image[4, 4] = 1
     for sigma in (0.5, 1.3):
-        drawn = augment_sets.blur(_repeat(image, 2), KEY, sigma, sigma).numpy()[0, ..., 0]
+        drawn = colour.blur(_repeat(image, 2), KEY, sigma, sigma).numpy()[0, ..., 0]
         kernel = np.exp(-(np.arange(-2, 3) ** 2) / (2 * sigma**2))
         expected = np.outer(kernel, kernel) / kernel.sum() ** 2
         np.testing.assert_allclose(drawn[2:7, 2:7], expected, atol=1e-6)
         assert drawn.sum() == pytest.approx(1, abs=1e-5)
     constant = np.full((5, 3, 2), 7, np.float32)
-    np.testing.assert_allclose(augment_sets.blur(_repeat(constant), KEY), 7, rtol=1e-5)
+    np.testing.assert_allclose(colour.blur(_repeat(constant), KEY), 7, rtol=1e-5)
 
 
 # -- layers of Keras -------------------------------------------------------------------------
@@ -162,8 +163,8 @@ every_layer = pytest.mark.parametrize("layer", LAYERS, ids=lambda one: one.name)
 
 
 def _apply(layer, batch, key=KEY):
-    several = augment.resolve(layer, name="Net")
-    apply = tf.function(augment.make(several))
+    several = augmentation.resolve(layer, name="Net")
+    apply = tf.function(augmentation.make(several))
     return apply(tf.constant(batch), key).numpy()
 
 
@@ -184,7 +185,7 @@ def test_a_layer_draws_for_each_image_from_the_seed_alone(layer):
 
 def test_layers_with_the_same_configuration_are_the_same():
     def key(layer):
-        return augment.resolve([layer], name="Net")
+        return augmentation.resolve([layer], name="Net")
 
     assert key(keras.layers.RandomFlip()) == key(keras.layers.RandomFlip())
     assert key(keras.layers.RandomFlip()) != key(keras.layers.RandomFlip("vertical"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kmedclf.models.batch_normalization import BatchNormalization
+from kmedclf.models._layers import BatchNormalization
 
 OPTIONS = [{}, {"scale": False}, {"center": False}, {"momentum": 0.5, "epsilon": 0.1}]
 

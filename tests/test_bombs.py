@@ -17,7 +17,7 @@ from image_samples import picture, save
 from raw_images import png, tiff
 from test_fuzz_files import read_space
 
-from kmedclf.image_files import MAX_PIXELS, Form, open_image, read
+from kmedclf.inputs.image_files import MAX_PIXELS, Form, open_image, read
 
 SIDE = 30_000  # 900 million pixels
 TOO_LARGE = re.compile(

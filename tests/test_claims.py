@@ -12,7 +12,7 @@ from cli_helpers import invoke
 
 import kmedclf
 from kmedclf import recipes, runs, studies
-from kmedclf.datasets import audit, make_blood_cells, make_chest_findings
+from kmedclf.datasets import audit, make_blood_cells, make_chest_findings, sources
 from kmedclf.evaluation import (
     compare,
     evaluate_predictions,
@@ -21,8 +21,8 @@ from kmedclf.evaluation import (
     write_comparison_page,
     write_page,
 )
-from kmedclf.evaluation.run_page import write_run_page
 from kmedclf.evaluation.wording import brackets, epochs_of, interval_words, percent
+from kmedclf.runs.page import write_run_page
 from kmedclf.studies import bone, words
 
 
@@ -48,7 +48,7 @@ def data_of(several=False, val=True, n_test=12, one_class=False, side=8):
     names = tuple(f"finding {i}" for i in range(splits["test"][1].shape[1])) if several else "abc"
     description = {"name": "made", "source": "made", "size": 8, "file": None, "sha256": None}
     description |= {"image_shape": [8, 8, 3], "n": {k: len(y) for k, (_, y) in splits.items()}}
-    return runs.Data(splits, tuple(names), description)
+    return sources.Data(splits, tuple(names), description)
 
 
 KINDS = {

@@ -17,7 +17,7 @@ from PIL import Image
 
 import kmedclf
 from kmedclf import recipes
-from kmedclf.cli.training import NETWORKS
+from kmedclf.cli.parameters import NETWORKS
 from kmedclf.evaluation import Report
 
 SCRIPT = shutil.which("kmedclf", path=os.path.dirname(sys.executable))
@@ -208,11 +208,9 @@ def test_datasets_lists_what_is_known(monkeypatch, tmp_path):
 
 def test_demo_says_synthetic_and_compares(monkeypatch):
     sizes = {"train": (48, 0), "val": (20, 1), "test": (20, 2)}
-    monkeypatch.setattr("kmedclf.run_data.SYNTHETIC", sizes)
+    monkeypatch.setattr("kmedclf.datasets.sources.SYNTHETIC", sizes)
     small = {"epochs": 1}
-    monkeypatch.setattr(
-        "kmedclf.cli.training.DEMO", {"MLPClassifier": small, "CNNClassifier": small}
-    )
+    monkeypatch.setattr("kmedclf.cli.train.DEMO", {"MLPClassifier": small, "CNNClassifier": small})
     done = invoke("demo")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("Synthetic blood cells in 8 classes")

@@ -11,8 +11,7 @@ from cli_helpers import invoke, read, refused
 from image_samples import save
 
 import kmedclf
-from kmedclf import run_data
-from kmedclf.datasets import make_blood_cells
+from kmedclf.datasets import make_blood_cells, sources
 
 CLASSES = ("eosinophil", "lymphocyte", "platelet")
 
@@ -111,7 +110,7 @@ def test_folders_of_splits_are_kept(tmp_path):
 
 def test_a_split_stays_what_it_is_when_the_folder_moves_or_grows(folder, tmp_path):
     def places(root):
-        data = run_data.read_data(str(root))
+        data = sources.read_data(str(root))
         return {
             split: {str(Path(path).relative_to(root)) for path in X}
             for split, (X, _) in data.splits.items()
@@ -133,7 +132,7 @@ def test_a_broken_file_is_named_before_anything_is_written(folder, tmp_path):
     train = ("train", "mlp", "--data", broken, "--out", tmp_path / "run", "--epochs", 1)
     assert "is not an image that can be read (it is empty)." in refused(*train)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
-    assert json.dumps(run_data.read_data(str(broken)).description)
+    assert json.dumps(sources.read_data(str(broken)).description)
 
 
 def test_search(folder, tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 
 import kmedclf
 from kmedclf import CalibratedClassifier, EnsembleClassifier, datasets, runs
+from kmedclf.datasets import sources
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def ensemble(npz, tmp_path_factory):
 
 
 def test_a_run_read_back_has_the_speed_it_was_made_with(npz, tmp_path):
-    data = runs.read_data(str(npz))
+    data = sources.read_data(str(npz))
     made = runs.train(kmedclf.MLPClassifier(units=8, epochs=2), data, tmp_path / "run")
     again = runs.read_run(tmp_path / "run")
     assert (again.seconds, again.images_per_second) == (made.seconds, made.images_per_second)

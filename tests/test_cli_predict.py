@@ -9,8 +9,8 @@ from cli_helpers import NAMES, invoke, read, refused, train_mlp, write_npz
 from PIL import Image
 
 import kmedclf
-from kmedclf import image_files
 from kmedclf.datasets import make_blood_cells
+from kmedclf.inputs import image_files
 
 
 @pytest.fixture(scope="module")

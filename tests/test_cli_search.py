@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from kmedclf import datasets
 from kmedclf.cli import app
-from kmedclf.search import StagedSearchCV, folder
+from kmedclf.runs import searches
+from kmedclf.search import StagedSearchCV
 
 SPACE = """
 estimator: mlp
@@ -79,7 +80,7 @@ def test_search_writes_results_curves_plots_and_the_winner(files):
 def test_alternatives_have_charts_of_their_own(search):
     stages = [[{"a": [1, 2, 4], "b": [1, 2]}, {"b": [3, 4]}], {"random_state": [0]}]
     fitted = StagedSearchCV(Probe(), stages, search=search, refit=False).fit(FLAT, Y)
-    charts = folder.effects(fitted)
+    charts = searches.effects(fitted)
     assert list(charts) == ["a-b", "b"]  # and none of the stage with one candidate
     (two, one) = (figure.axes[0] for figure in charts.values())
     assert [text.get_text() for text in two.get_legend().get_texts()] == ["b 1", "b 2"]

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from helpers import data, make
 
-from kmedclf.params import Activation
+from kmedclf.parameters import Activation
 
 X, Y = data(12)
 LAST = {

@@ -5,7 +5,7 @@ import pytest
 from image_samples import picture, save
 
 from kmedclf import CNNClassifier, datasets
-from kmedclf.datasets import _subjects, _table
+from kmedclf.datasets import sources, tables
 
 
 def write(folder, text, encoding="utf-8"):
@@ -109,7 +109,7 @@ def test_empty_cells_at_the_end_are_fine(tmp_path):
 def test_a_table_of_gigabytes_is_refused_at_once(tmp_path):
     path = write(tmp_path, "image,label\n")
     with path.open("r+b") as file:
-        file.truncate(_table.MOST_BYTES + 1)
+        file.truncate(tables.MOST_BYTES + 1)
     with pytest.raises(ValueError, match="must have at most 268,435,456 bytes"):
         datasets.load_csv(path)
 
@@ -124,7 +124,7 @@ def test_missing_files_are_refused_before_training(tmp_path):
 def test_tables_of_groups_are_read_alike(tmp_path):
     images = [str(tmp_path / name) for name in ("a/1.png", "b/2.png")]
     path = write(tmp_path, "path;group\na/1.png;p1\nb/2.png;p2\n", "utf-8-sig")
-    assert _subjects._of_table(path, tmp_path, images).tolist() == ["p1", "p2"]
+    assert sources._of_table(path, tmp_path, images).tolist() == ["p1", "p2"]
     for text, sentence in {
         "path,group\na/1.png,p1\na/1.png,p2\n": "one group. Got 'p1', and 'p2' in line 3.",
         "path,group\na/1.png,\n": "must hold a value in 'group'",
@@ -132,5 +132,5 @@ def test_tables_of_groups_are_read_alike(tmp_path):
         b"path,group\n\xff,p\n": "must be text in utf-8",
     }.items():
         with pytest.raises(ValueError, match=r"\.$") as caught:
-            _subjects._of_table(write(tmp_path, text), tmp_path, images)
+            sources._of_table(write(tmp_path, text), tmp_path, images)
         assert sentence in str(caught.value)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from image_samples import save_dicom
 
-from kmedclf.image_files import Form, read
+from kmedclf.inputs.image_files import Form, read
 
 FORM = Form(4, 4, 1)
 RAMP = np.arange(16, dtype=np.uint16).reshape(4, 4, 1) * 64  # 0 to 960

@@ -11,8 +11,9 @@ from helpers import ALL, PUBLIC, data, get, make, same
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils._param_validation import Interval
 
-from kmedclf import CalibratedClassifier, EnsembleClassifier, ImageClassifier, annotated, load
+from kmedclf import CalibratedClassifier, EnsembleClassifier, ImageClassifier, load
 from kmedclf.search import StagedSearchCV, TunerSearchCV
+from kmedclf.utils import annotated
 
 X, y = data(40)
 HELD = {"X_val": X[:16], "y_val": y[:16]}

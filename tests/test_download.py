@@ -10,8 +10,8 @@ import pytest
 from npz_samples import COUNTS, arrays, one_sentence, packed
 
 from kmedclf import datasets
-from kmedclf.datasets import _download
 from kmedclf.datasets.registry import REGISTRY
+from kmedclf.utils import download
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def tiny(monkeypatch):
 def server(monkeypatch):
     """Serve `server.files` (path to list of answers, the last one for good) on loopback."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(_download, "RETRIES", 0)  # each one waits a second
+    monkeypatch.setattr(download, "RETRIES", 0)  # each one waits a second
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -84,7 +84,7 @@ def test_mirror_and_folder_from_the_environment(server, tiny, tmp_path, monkeypa
 
 
 def test_download_is_tried_again(server, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(_download, "RETRIES", 1)
+    monkeypatch.setattr(download, "RETRIES", 1)
     server.files["/tinymnist.npz"] = [503, tiny]
     X, _ = datasets.load("tinymnist", data_dir=tmp_path, mirror=server.address)
     assert len(X) == 12

@@ -10,7 +10,6 @@ from helpers import PUBLIC, get
 from sklearn.utils._param_validation import InvalidParameterError
 
 import kmedclf
-from kmedclf.annotated import parameter_constraints
 from kmedclf.cli import app
 from kmedclf.cli.parameters import (
     NETWORKS,
@@ -18,11 +17,12 @@ from kmedclf.cli.parameters import (
     _refusal,
     check_names,
     check_values,
-    parameter,
     parameters,
 )
 from kmedclf.search import SearchSpace
-from kmedclf.search.reading import check_value
+from kmedclf.search.spaces import check_value
+from kmedclf.utils.annotated import parameter_constraints
+from kmedclf.utils.text import parse_parameter
 
 VALUES = (-1, 0, 1, 2, 0.5, -0.5, 1.0, True, None, "auto", "adam", "nonsense", (8, 8), [1, 2], {})
 LINES = {
@@ -107,9 +107,9 @@ def test_typos_are_one_sentence(command, given, words, monkeypatch):
     def never(*args):
         raise AssertionError("TensorFlow started")
 
-    for module in ("training", "search", "studies"):
+    for module in ("train", "search", "studies"):
         monkeypatch.setattr(f"kmedclf.cli.{module}.start_tensorflow", never)
-    monkeypatch.setattr("kmedclf.runs.read_data", never)
+    monkeypatch.setattr("kmedclf.datasets.sources.read_data", never)
     sentence = refused(*LINES[command], "-p", given)
     assert words in sentence
     assert len(sentence) < 100_000
@@ -124,7 +124,7 @@ def test_values_are_those_of_yaml_and_json():
         "a=1": 1, "a=1e-3": 1e-3, "a=[1, 2]": [1, 2], "a=true": True, "a=null": None, "a=x": "x",
         "a={0: 2.0}": {0: 2.0}, "a=b=c": "b=c", " a =1": 1,
     }.items():  # fmt: skip
-        assert parameter(text) == ("a", value)
+        assert parse_parameter(text) == ("a", value)
 
 
 @pytest.mark.parametrize("command", LINES)

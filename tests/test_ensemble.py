@@ -16,8 +16,9 @@ from sklearn.model_selection import (
     cross_validate,
 )
 
-from kmedclf import EnsembleClassifier, members, programs
+from kmedclf import EnsembleClassifier, ensemble
 from kmedclf.search import StagedSearchCV
+from kmedclf.training import cache
 
 X, y = data(60)
 
@@ -41,14 +42,14 @@ def folds():
 
 def test_one_member_is_itself():
     alone = mlp().fit(X, y)
-    for ensemble in (
+    for one in (
         EnsembleClassifier([("mlp", mlp())]).fit(X, y),
         EnsembleClassifier.from_fitted([alone]),
         EnsembleClassifier.from_fitted([alone, cnn().fit(X, y)], weights=[2, 0]),
     ):
-        np.testing.assert_array_equal(ensemble.predict_proba(X), alone.predict_proba(X))
-        np.testing.assert_array_equal(ensemble.predict(X), alone.predict(X))
-        assert len(ensemble.estimators_) == 1
+        np.testing.assert_array_equal(one.predict_proba(X), alone.predict_proba(X))
+        np.testing.assert_array_equal(one.predict(X), alone.predict(X))
+        assert len(one.estimators_) == 1
 
 
 @pytest.mark.parametrize("weights", [None, [1, 3]])
@@ -114,9 +115,9 @@ def test_seeds_share_the_weight_of_their_estimator():
 
 def test_members_of_one_architecture_share_a_program():
     mlp().fit(X, y)
-    before = programs.stats()["builds"]
+    before = cache.stats()["builds"]
     EnsembleClassifier([("mlp", mlp())], n_seeds=2, cv=2).fit(X, y).predict(X)
-    assert programs.stats()["builds"] == before
+    assert cache.stats()["builds"] == before
 
 
 # -- greedy ----------------------------------------------------------------------------------
@@ -127,19 +128,21 @@ def test_greedy_is_never_worse_than_the_best(seed):
     generator = np.random.default_rng(seed)
     likelihood = generator.beta(generator.uniform(0.5, 4, size=(6, 1)), 1, size=(6, 40))
     weight = generator.uniform(size=40) if seed % 2 else None
-    shares = members.greedy_weights(likelihood, weight)
-    chosen = members.log_losses((shares @ likelihood)[None], weight)[0]
-    assert chosen <= members.log_losses(likelihood, weight).min() + 1e-12
+    shares = ensemble.greedy_weights(likelihood, weight)
+    chosen = ensemble.log_losses((shares @ likelihood)[None], weight)[0]
+    assert chosen <= ensemble.log_losses(likelihood, weight).min() + 1e-12
     assert shares.sum() == pytest.approx(1)
     assert np.all(shares >= 0)
 
 
 def test_greedy_finds_the_best_mixture():
     likelihood = np.array([[0.9] * 30 + [0.1] * 10, [0.1] * 30 + [0.9] * 10, [0.2] * 40])
-    shares = members.greedy_weights(likelihood)
+    shares = ensemble.greedy_weights(likelihood)
     grid = np.linspace(0, 1, 1001)[:, None]
-    best = members.log_losses(grid * likelihood[0] + (1 - grid) * likelihood[1], None).min()
-    assert members.log_losses((shares @ likelihood)[None], None)[0] == pytest.approx(best, abs=1e-3)
+    best = ensemble.log_losses(grid * likelihood[0] + (1 - grid) * likelihood[1], None).min()
+    assert ensemble.log_losses((shares @ likelihood)[None], None)[0] == pytest.approx(
+        best, abs=1e-3
+    )
     assert shares[2] == 0
 
 

@@ -5,7 +5,7 @@ import pytest
 from helpers import ALL, PUBLIC, data, get, make
 from sklearn.exceptions import NotFittedError
 
-from kmedclf import augment
+from kmedclf import augmentation
 
 X, y = data()
 FLAT = X.reshape(48, -1)
@@ -86,7 +86,7 @@ BAD_DATA = {
     "a word as class weight": (
         {"class_weight": {1: "two"}}, (X, y), ["'class_weight'", "'two'", "for 1"]),
     "an unknown set in a list": (
-        {"augment": ["flips", "spin"]}, (X, y), ["'augment'", *augment.NAMES, "'spin'"]),
+        {"augment": ["flips", "spin"]}, (X, y), ["'augment'", *augmentation.NAMES, "'spin'"]),
 }  # fmt: skip
 
 
@@ -129,7 +129,7 @@ BAD_VALUES = {
     "warm_start": "yes",
 }
 LISTED = {
-    "augment": list(augment.NAMES),
+    "augment": list(augmentation.NAMES),
     "optimizer": ["adam", "sgd", "lion"],
     "activation": ["relu", "tanh"],
     "pooling": ["max", "average"],

@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from kmedclf import datasets
 from kmedclf.evaluation import compare, evaluate_predictions
-from kmedclf.evaluation.paired import holm, mcnemar
+from kmedclf.evaluation.compare import holm, mcnemar
 from kmedclf.evaluation.published import protocol_of, published
 
 

@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 from simulated import simulated, values
 
-from kmedclf.evaluation import (
-    Estimate,
-    Report,
-    evaluate_predictions,
-)
-from kmedclf.evaluation.bootstrap import Outcome, resample, scores_of
-from kmedclf.evaluation.intervals import Intervals
+from kmedclf.evaluation import Estimate, Report, evaluate_predictions
+from kmedclf.evaluation.scores import Intervals, Outcome, resample, scores_of
 
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
 

@@ -17,10 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from kmedclf import MLPClassifier
 from kmedclf.datasets import make_blood_cells
-from kmedclf.evaluation import (
-    evaluate,
-    evaluate_predictions,
-)
+from kmedclf.evaluation import evaluate, evaluate_predictions
 
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
 

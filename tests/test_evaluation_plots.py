@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from kmedclf import CNNClassifier, ResNetClassifier
 from kmedclf.datasets import make_blood_cells
 from kmedclf.evaluation import compare, evaluate_predictions, plots
-from kmedclf.evaluation.pictures import picture, thumbnail
+from kmedclf.evaluation.plots.images import picture, thumbnail
 
 mpl.use("agg")
 WEIRD = ["a $x$", 'b"<', "żółć", "d_{i}^2", "e" * 60]

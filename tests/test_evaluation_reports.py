@@ -7,13 +7,7 @@ import pytest
 from simulated import simulated
 from sklearn import metrics as sk
 
-from kmedclf.evaluation import (
-    Report,
-    choose_threshold,
-    evaluate,
-    evaluate_predictions,
-    mean_std,
-)
+from kmedclf.evaluation import Report, choose_threshold, evaluate, evaluate_predictions, mean_std
 from kmedclf.evaluation.report import SCORES
 
 

@@ -9,9 +9,9 @@ import pytest
 from sklearn import metrics as sk
 
 from kmedclf.evaluation import MultilabelReport, Report, evaluate_predictions
-from kmedclf.evaluation.bootstrap import Outcome, draws, scores_of
-from kmedclf.evaluation.multilabel import _Outcomes
+from kmedclf.evaluation.evaluate import _Outcomes
 from kmedclf.evaluation.report import SCORES
+from kmedclf.evaluation.scores import Outcome, draws, scores_of
 
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
 CASES = 60

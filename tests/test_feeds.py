@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from helpers import data
 
-from kmedclf import augment, feeds
-from kmedclf.pipeline import Images, Rows
+from kmedclf import augmentation
+from kmedclf.inputs.images import Images, Rows
+from kmedclf.training import batches
 
 X, y = data(48)
 BATCH = 5
@@ -26,12 +27,12 @@ def _open(feed, array, sets, mixes, *, copies, n=200):
 def test_chunks_are_the_same_from_memory_and_from_disk(sets, copies, mixes, tmp_path):
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    resolved = augment.resolve(sets, "x") if sets else ()
-    with feeds.borrow() as one, feeds.borrow() as other:
+    resolved = augmentation.resolve(sets, "x") if sets else ()
+    with batches.borrow() as one, batches.borrow() as other:
         gathered = _open(one, X, resolved, mixes, copies=copies)
         streamed = _open(other, mapped, resolved, mixes, copies=copies)
-        assert isinstance(gathered, feeds.Gathered)
-        assert isinstance(streamed, feeds.Streamed)
+        assert isinstance(gathered, batches.InMemoryBatches)
+        assert isinstance(streamed, batches.StreamedBatches)
         labels = []
         for epoch in (2, 3):
             columns, same = (
@@ -46,13 +47,13 @@ def test_chunks_are_the_same_from_memory_and_from_disk(sets, copies, mixes, tmp_
 
 
 def test_a_chunk_is_whole_batches_but_for_the_last():
-    with feeds.borrow() as feed:
-        chunks = _open(feed, X, augment.resolve("flips", "x"), {}, copies=False)
+    with batches.borrow() as feed:
+        chunks = _open(feed, X, augmentation.resolve("flips", "x"), {}, copies=False)
         sizes = [len(chunk[0]) for chunk in chunks.chunks(2)]
     assert sizes == [125, 75]
 
 
 def test_images_of_an_epoch_are_never_gathered_all_at_once():
-    with feeds.borrow() as feed:
+    with batches.borrow() as feed:
         chunks = _open(feed, X, (), {}, copies=False, n=1_200)
         assert [len(chunk[0]) for chunk in chunks.chunks(2)] == [510, 510, 180]

@@ -10,9 +10,10 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from kmedclf import datasets
 from kmedclf.cli.search import Engine
-from kmedclf.search import Range, SearchSpace, StagedSearchCV, folder
-from kmedclf.search.oracles import Oracle
-from kmedclf.search.stages import stages_for
+from kmedclf.runs import searches
+from kmedclf.search import Range, SearchSpace, StagedSearchCV
+from kmedclf.search.spaces import stages_for
+from kmedclf.search.tuner import Oracle
 
 ENGINES = [str(one) for one in Engine]
 SPACES = [(name, SearchSpace.load(name)) for name in SearchSpace.names()]
@@ -62,7 +63,7 @@ def test_no_engine_searches_what_is_fixed(name, parameter, tmp_path):
         fixed = {parameter: value}
         estimator = space.estimator(**fixed, random_state=0)
         for engine in engines:
-            search = folder.searcher(estimator, settings(space, engine, fixed), tmp_path, 1)
+            search = searches.searcher(estimator, settings(space, engine, fixed), tmp_path, 1)
             assert search.estimator.get_params()[parameter] == value
             given = search.stages if hasattr(search, "stages") else search.space
             stages = stages_for(search.estimator, given, "search")

@@ -8,9 +8,8 @@ from file_samples import EXACT
 from test_folder import inside, lay
 
 from kmedclf import datasets
-from kmedclf.datasets._listing import SUFFIXES
-from kmedclf.datasets.folder import find_images
-from kmedclf.image_files import DICOM_SUFFIXES, FORMATS, Form, read
+from kmedclf.datasets.folders import SUFFIXES, find_images
+from kmedclf.inputs.image_files import DICOM_SUFFIXES, FORMATS, Form, read
 
 LEFT_OUT = {
     "a/.ipynb_checkpoints/1-checkpoint.png": "1 folder of a system or a tool",

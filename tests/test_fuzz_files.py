@@ -15,7 +15,7 @@ from npz_samples import arrays as npz_arrays
 from PIL import Image
 
 from kmedclf import datasets
-from kmedclf.image_files import FORMATS, MAX_PIXELS, Form, open_image, read
+from kmedclf.inputs.image_files import FORMATS, MAX_PIXELS, Form, open_image, read
 
 SEED = 18
 

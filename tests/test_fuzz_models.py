@@ -72,7 +72,7 @@ def read_model_json(path):
 
 @functools.cache
 def _variables():
-    from kmedclf.weight_files import Variable
+    from kmedclf.models._weights import Variable
 
     made = {}
     for suffix, name, params in (
@@ -90,30 +90,30 @@ def _variables():
 
 def read_weights(path):
     """Read a file of weights for the network that it was written for."""
-    from kmedclf import weight_files
+    from kmedclf.models import _weights
 
     before = _globals()
     try:
-        weight_files.read(str(path), str(next(_numbers)), _variables()[path.suffix], "Network")
+        _weights.read(str(path), str(next(_numbers)), _variables()[path.suffix], "Network")
     finally:
         assert _globals() == before
-        weight_files.read.cache_clear()
+        _weights.read.cache_clear()
     return path.stat().st_size
 
 
 @functools.cache
 def _task():
-    from kmedclf import fitting
+    from kmedclf import base
 
     estimator = make("MLPClassifier", epochs=1, warm_start=True, units=4, batch_size=8)
-    return fitting.task(
-        estimator, fitting.schedule(estimator), fitting.Data(X, y), None, keep_optimizer=True
+    return base.training_task(
+        estimator, base.make_schedule(estimator), base.FitData(X, y), None, keep_optimizer=True
     )
 
 
 def read_memory(path):
     """Look for a remembered fit: what is wrong is no fit, and a warning."""
-    from kmedclf import fitted_state, memory
+    from kmedclf.persistence import fitted_state, memory
 
     store = memory.Store(path.parent / "made")
     shutil.copyfile(path, store._path(KEY))
@@ -143,9 +143,9 @@ def read_run_folder(path):
 
 def read_search_folder(path):
     """Read the settings of a search, as --resume does."""
-    from kmedclf.search import folder
+    from kmedclf.runs import searches
 
-    folder.read_settings(path.parent)
+    searches.read_settings(path.parent)
     return path.stat().st_size
 
 
@@ -184,11 +184,12 @@ def _weights(folder):
 
 
 def _fits(folder):
-    from kmedclf import memory, training
+    from kmedclf.persistence import memory
+    from kmedclf.training import loop
 
     store = memory.Store(folder)
     store.make()
-    store.keep(KEY, training.train(_task()), "Network")
+    store.keep(KEY, loop.train(_task()), "Network")
     return {store._path(KEY).name: store._path(KEY).read_bytes()}
 
 

@@ -1,4 +1,4 @@
-"""The record of what the package computes is the same twice, so that a comparison means something."""
+"""The record of what the package computes is the same twice: a comparison means something."""
 
 import json
 import os

@@ -9,7 +9,7 @@ from PIL import Image
 from kmedclf import CNNClassifier, MLPClassifier
 from kmedclf.datasets import make_blood_cells
 from kmedclf.evaluation import evaluate, plots, write_page
-from kmedclf.evaluation.gradcam import gradcam_maps, has_convolutions
+from kmedclf.evaluation.plots.grad_cam import gradcam_maps, has_convolutions
 
 SHORT = {"epochs": 1, "early_stopping": False, "random_state": 0}
 X, Y = make_blood_cells(40, random_state=0)

@@ -9,10 +9,10 @@ from scipy.sparse import csr_array
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from kmedclf import EnsembleClassifier
-from kmedclf.group_split import EXACT, TOLERANCE, NoSplitError, split
-from kmedclf.heads import HEADS
-from kmedclf.pipeline import Images, Rows
-from kmedclf.rows import Split
+from kmedclf.inputs.images import Images, Rows
+from kmedclf.training.group_split import EXACT, TOLERANCE, NoSplitError, split
+from kmedclf.training.heads import HEADS
+from kmedclf.training.rows import Split
 
 X, y = data()
 

@@ -5,7 +5,7 @@ import pytest
 from image_samples import LOSSLESS, picture, save, save_dicom
 from PIL import Image
 
-from kmedclf.image_files import Form, open_image, read, to_depth
+from kmedclf.inputs.image_files import Form, open_image, read, to_depth
 
 U16 = np.arange(108, dtype=np.uint16).reshape(12, 9, 1) * 601
 TURNS = {

@@ -9,8 +9,8 @@ from helpers import data, make, same
 from image_samples import save
 from test_path_input import write
 
-from kmedclf import image_files, image_store
-from kmedclf.image_store import OVERHEAD, DiskStore, MemoryStore
+from kmedclf.inputs import file_array, image_files
+from kmedclf.inputs.file_array import OVERHEAD, DiskStore, MemoryStore
 
 X, y = data()
 IMAGE = X[0].nbytes
@@ -32,7 +32,7 @@ def net(**params):
 
 def reads(monkeypatch):
     """Count the files that are decoded from now on."""
-    from kmedclf import file_array
+    from kmedclf.inputs import file_array
 
     seen = []
 
@@ -118,6 +118,6 @@ def test_workers_share_a_folder(paths, tmp_path):
 
 
 def test_limits_may_be_written_with_units():
-    store = image_store.store_of("memory", "2M")
+    store = file_array.store_of("memory", "2M")
     assert store.limit == 2 * 1024**2
-    np.testing.assert_equal(image_store.store_of(None, "1K").get(b"", 0), None)
+    np.testing.assert_equal(file_array.store_of(None, "1K").get(b"", 0), None)

@@ -12,8 +12,9 @@ from helpers import ALL, data, make, same
 from sklearn.model_selection import GridSearchCV
 
 import kmedclf
-from kmedclf import EnsembleClassifier, programs
+from kmedclf import EnsembleClassifier
 from kmedclf.search import StagedSearchCV
+from kmedclf.training import cache
 
 X, y = data(24)
 # A generator that is closed while the error comes cannot raise it.
@@ -214,17 +215,17 @@ class Stops(keras.callbacks.Callback):
 @pytest.mark.parametrize("when", [0, 1, 2])
 def test_an_error_in_a_callback_costs_no_new_program(when):
     make("CNNClassifier").fit(X, y)
-    before = programs.stats()["builds"]
+    before = cache.stats()["builds"]
     for _ in range(3):
         with pytest.raises(Injected):
             make("CNNClassifier", callbacks=[Stops(when)]).fit(X, y)
-    assert programs.stats()["builds"] == before
+    assert cache.stats()["builds"] == before
 
 
 def test_a_program_that_was_interrupted_while_it_was_built_is_not_kept(monkeypatch):
-    from kmedclf import optimizers
+    from kmedclf.training import optimizers
 
-    programs.clear()
+    cache.clear()
     fitted = make("CNNClassifier")
     start = optimizers.start
 
@@ -236,5 +237,5 @@ def test_a_program_that_was_interrupted_while_it_was_built_is_not_kept(monkeypat
         patched.setattr(optimizers, "start", half)
         with pytest.raises(Injected):
             fitted.fit(X, y)
-    assert programs.stats()["idle"] == 0
+    assert cache.stats()["idle"] == 0
     assert same(fitted.fit(X, y), make("CNNClassifier").fit(X, y))

@@ -18,7 +18,7 @@ from kmedclf import CalibratedClassifier, EnsembleClassifier
 from kmedclf.calibration import evaluate_calibrated
 from kmedclf.datasets import make_chest_findings
 from kmedclf.evaluation import choose_thresholds, evaluate, evaluate_predictions
-from kmedclf.label_kinds import is_multilabel
+from kmedclf.inputs.label_kinds import is_multilabel
 
 X, y = data()
 FLAT = X.reshape(48, -1)

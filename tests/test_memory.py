@@ -5,7 +5,7 @@ import pytest
 from helpers import data, make, same
 from sklearn.base import clone
 
-from kmedclf import training
+from kmedclf.training import loop
 
 X, y = data()
 
@@ -46,13 +46,13 @@ def test_what_changes_the_result_changes_the_entry(tmp_path):
     [("CNNClassifier", {"X_val": X[:20], "y_val": y[:20]}), ("TinyNet", {})],
 )
 def test_a_longer_fit_goes_on_from_a_shorter_one(tmp_path, monkeypatch, name, held_out):
-    trained, train = [], training.train
+    trained, train = [], loop.train
 
     def watched(task, callbacks=()):
         trained.append(task.schedule.epochs)
         return train(task, callbacks)
 
-    monkeypatch.setattr(training, "train", watched)
+    monkeypatch.setattr(loop, "train", watched)
     for epochs in (2, 1, 5, 9):
         plain = make(name, epochs=epochs, optimizer="adam", augment=True)
         one = clone(plain).set_params(memory=str(tmp_path), warm_start=True).fit(X, y, **held_out)

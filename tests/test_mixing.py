@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from helpers import data, make, same
 
-from kmedclf import mixing
+from kmedclf.augmentation import mixing
 
 X, y = data()
 METHODS = [{"mixup": 0.5}, {"cutmix": 0.5}, {"mixup": 0.5, "cutmix": 0.5}]
@@ -120,12 +120,12 @@ def test_in_training_only_and_seeded(alphas, name):
 
 
 def test_searching_an_alpha_builds_once():
-    from kmedclf import programs
+    from kmedclf.training import cache
 
-    programs.clear()
-    before = programs.stats()
+    cache.clear()
+    before = cache.stats()
     for alpha in (0.1, 0.2, 0.3):
         make("CNNClassifier", mixup=alpha, weight_decay=alpha, l2=alpha, epochs=1).fit(X, y)
-    after = programs.stats()
+    after = cache.stats()
     assert after["builds"] - before["builds"] == 1
     assert after["traces"] - before["traces"] <= 2

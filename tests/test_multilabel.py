@@ -10,12 +10,12 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.neural_network import MLPClassifier
 
 import kmedclf
-from kmedclf import programs
 from kmedclf.datasets import make_chest_findings
-from kmedclf.heads import HEADS, head_of
-from kmedclf.pipeline import Images, Rows
-from kmedclf.rows import Split
+from kmedclf.inputs.images import Images, Rows
 from kmedclf.search import StagedSearchCV
+from kmedclf.training import cache
+from kmedclf.training.heads import HEADS, head_of
+from kmedclf.training.rows import Split
 
 X, y = make_chest_findings(48, 8, random_state=0)
 MANY = HEADS["sigmoid"]
@@ -181,11 +181,11 @@ def test_the_inner_split_has_every_frequent_label_on_both_sides(n):
 @pytest.mark.parametrize("name", ALL)
 def test_later_fits_trace_nothing(name):
     fit(name, class_weight="balanced", X_val=X, y_val=y).predict(X)
-    before = programs.stats()
+    before = cache.stats()
     for n, given in ((48, {}), (30, {"batch_size": 7}), (21, {"class_weight": {0: 2.0}})):
         fit(name, X[:n], y[:n], early_stopping=True, **given).predict(X[:n])
-    assert programs.stats()["traces"] == before["traces"]
-    assert programs.stats()["builds"] == before["builds"]
+    assert cache.stats()["traces"] == before["traces"]
+    assert cache.stats()["builds"] == before["builds"]
 
 
 def test_groups_stay_together_where_labels_are_many():

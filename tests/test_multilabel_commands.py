@@ -7,9 +7,9 @@ from cli_helpers import invoke, read, refused
 from helpers import make
 from PIL import Image
 
-from kmedclf import datasets, runs
-from kmedclf.datasets import make_chest_findings
-from kmedclf.datasets.findings import FINDINGS
+from kmedclf import datasets
+from kmedclf.datasets import make_chest_findings, sources
+from kmedclf.datasets.synthetic import FINDINGS
 
 
 def write_npz(path, order=(0, 1, 2, 3)):
@@ -78,7 +78,7 @@ def test_a_table_of_labels_is_read_and_learnt(tmp_path):
 
 def test_synthetic_findings_are_known_by_name():
     assert "synthetic-findings" in invoke("datasets").stdout
-    data = runs.read_data("synthetic-findings", 8, only="val")
+    data = sources.read_data("synthetic-findings", 8, only="val")
     X, y = data.splits["val"]
     assert (X.shape[1:], y.shape) == ((8, 8), (len(X), len(FINDINGS)))
     assert data.names_of(range(4)) == list(FINDINGS)

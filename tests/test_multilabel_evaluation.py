@@ -7,7 +7,7 @@ from sklearn import metrics
 from sklearn.ensemble import RandomForestClassifier
 
 from kmedclf.datasets import make_chest_findings
-from kmedclf.datasets.findings import FINDINGS
+from kmedclf.datasets.synthetic import FINDINGS
 from kmedclf.evaluation import (
     MultilabelReport,
     choose_threshold,
@@ -19,7 +19,7 @@ from kmedclf.evaluation import (
     write_comparison_page,
     write_page,
 )
-from kmedclf.evaluation.paired import mcnemar, sign_flips
+from kmedclf.evaluation.compare import mcnemar, sign_flips
 
 
 def simulated(n=200, k=4, seed=0):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from helpers import EVERY, data, make
 
-from kmedclf import programs
+from kmedclf.training import cache
 
 X, y = data()
 
@@ -15,7 +15,7 @@ def moved(name, optimizer="muon", **options):
     """By how much one step moves each trainable variable, by path."""
     options = {"optimizer": optimizer, "learning_rate": 1e-2, "epochs": 1, **options}
     estimator = make(name, **options).fit(X, y)
-    with programs.borrow(estimator._spec) as program:
+    with cache.borrow(estimator._spec) as program:
         program.reset(np.random.SeedSequence(0), 1e-2, {})
         before = [one.numpy() for one in program.model.trainable_variables]
         program.train_step(tf.constant(X), tf.constant(y, tf.int32), tf.ones(len(X)))

@@ -6,9 +6,10 @@ import pytest
 from helpers import EVERY, data, get, make, same, small
 from sklearn.base import clone
 
-from kmedclf import CalibratedClassifier, EnsembleClassifier, annotated, load
-from kmedclf.params import TrainingParameters
+from kmedclf import CalibratedClassifier, EnsembleClassifier, load
+from kmedclf.parameters import TrainingParameters
 from kmedclf.search import StagedSearchCV, TunerSearchCV
+from kmedclf.utils import annotated
 
 X, y = data(40)
 HELD = {"X_val": X[:16], "y_val": y[:16]}

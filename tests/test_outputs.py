@@ -14,8 +14,8 @@ import pytest
 from cli_helpers import invoke, refused, train_mlp, write_npz
 from PIL import Image
 
-from kmedclf import files
 from kmedclf.cli import app
+from kmedclf.utils import files
 
 
 def commands():
@@ -148,7 +148,7 @@ def test_what_may_not_be_written_to(folder):
         mine.chmod(0o444)
         out = Path(name, "run") if folder else mine
         code = (
-            f"import os; from kmedclf import files; os.setuid(65534)\n"
+            f"import os; from kmedclf.utils import files; os.setuid(65534)\n"
             f"try: files.{'check_folder' if folder else 'check_file'}({str(out)!r})\n"
             "except PermissionError as error: print(error)"
         )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import data, make
 
-from kmedclf import fitting
+from kmedclf import base
 
 X, y = data()
 
@@ -13,8 +13,10 @@ X, y = data()
 def _rows(**options):
     estimator = make("MLPClassifier", **options)
     few = np.flatnonzero((y == 0) | (np.arange(48) % 3 == 0))
-    given = fitting.Data(X[few], y[few])
-    return fitting.task(estimator, fitting.schedule(estimator), given, None, keep_optimizer=False)
+    given = base.FitData(X[few], y[few])
+    return base.training_task(
+        estimator, base.make_schedule(estimator), given, None, keep_optimizer=False
+    )
 
 
 @pytest.mark.parametrize("oversample", ["duplicate", "augment"])

@@ -10,8 +10,8 @@ import pytest
 from helpers import data, make, same
 from test_path_input import write
 
-from kmedclf.image_store import DiskStore
-from kmedclf.own_folder import TAG, OwnFolder
+from kmedclf.inputs.file_array import DiskStore
+from kmedclf.utils.own_folder import TAG, OwnFolder
 
 X, y = data(24)
 STORES = "kmedclf-images-v1", "kmedclf-fits-v1"

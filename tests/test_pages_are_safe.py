@@ -16,9 +16,9 @@ from PIL import Image
 
 import kmedclf
 from kmedclf import runs, studies
-from kmedclf.datasets import make_blood_cells
-from kmedclf.evaluation import page as page_module
-from kmedclf.evaluation.sharing import file_names, without_folders
+from kmedclf.datasets import make_blood_cells, sources
+from kmedclf.pages import file_names, without_folders
+from kmedclf.pages import report as page_module
 from kmedclf.studies.study import write as write_study
 
 HOSTILE = [
@@ -78,7 +78,7 @@ def hostile(request, every):
 
 
 def test_every_template_is_among_the_pages(every):
-    folder = Path(page_module.__file__).parent
+    folder = Path(page_module.__file__).parent / "templates"
     templates = {
         path.stem
         for path in folder.glob("*.html")
@@ -143,7 +143,7 @@ def secret(tmp_path_factory):
         model = kmedclf.MLPClassifier(
             units=4, epochs=1, random_state=0, memory=str(root / "memory")
         )
-        runs.train(model, runs.read_data(str(source), size), root / f"run-{name}")
+        runs.train(model, sources.read_data(str(source), size), root / f"run-{name}")
     return root
 
 

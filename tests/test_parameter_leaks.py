@@ -6,7 +6,7 @@ import keras
 import pytest
 from helpers import DEEP, NAMES, data, get, make, same
 
-from kmedclf import programs
+from kmedclf.training import cache
 
 X, y = data()
 
@@ -177,7 +177,7 @@ def _fit(name, **params):
 @functools.cache
 def _fresh(name, **base):
     """Weights of a base configuration from a program of its own."""
-    programs.clear()
+    cache.clear()
     return _fit(name, **base).weights_
 
 
@@ -187,7 +187,7 @@ def test_no_parameter_leaks(name, parameter, value):
     base = BESIDE.get(parameter, {})
     change = {**base, parameter: value}
     base_fresh = _fresh(name, **base)
-    programs.clear()
+    cache.clear()
     changed_fresh = _fit(name, **change)
     assert same(_fit(name, **base), base_fresh)
     changed_warm = _fit(name, **change)

@@ -11,8 +11,9 @@ import pytest
 from helpers import PUBLIC, get
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from kmedclf import CNNClassifier, ImageClassifier, MLPClassifier, annotated, params
+from kmedclf import CNNClassifier, ImageClassifier, MLPClassifier, parameters
 from kmedclf.datasets import make_blood_cells
+from kmedclf.utils import annotated
 
 every_public = pytest.mark.parametrize("name", PUBLIC)
 
@@ -20,11 +21,11 @@ every_public = pytest.mark.parametrize("name", PUBLIC)
 @pytest.mark.parametrize(
     ("annotation", "good", "bad"),
     [
-        (params.PositiveInt, [1, 5, np.int64(3)], [0, -1, 1.5, "1", None]),
-        (params.PositiveFloat, [1e-9, 2, np.float32(3)], [0, -1.0, "1", None, np.nan, np.inf]),
-        (params.NonNegativeFloat, [0, 0.5], [-0.1, None]),
-        (params.Fraction, [0.1, 0.99], [0, 1, 1.0, "0.5"]),
-        (params.PositiveInt | None, [None, 4], [0, "a"]),
+        (parameters.PositiveInt, [1, 5, np.int64(3)], [0, -1, 1.5, "1", None]),
+        (parameters.PositiveFloat, [1e-9, 2, np.float32(3)], [0, -1.0, "1", None, np.nan, np.inf]),
+        (parameters.NonNegativeFloat, [0, 0.5], [-0.1, None]),
+        (parameters.Fraction, [0.1, 0.99], [0, 1, 1.0, "0.5"]),
+        (parameters.PositiveInt | None, [None, 4], [0, "a"]),
         (bool, [True, False, np.True_], ["yes", None]),
         (int, [0, -3], [0.5, "0"]),
         (float, [0.5, -1], ["0", None]),
@@ -108,7 +109,7 @@ def test_a_subclass_of_a_network_inherits():
     class Wide(MLPClassifier):
         """A wider one."""
 
-        units: params.PositiveInt = 512
+        units: parameters.PositiveInt = 512
 
     assert Wide().units == 512
     assert Wide(units=3, epochs=5).get_params() == MLPClassifier(units=3, epochs=5).get_params()

@@ -10,7 +10,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import kmedclf
 from kmedclf import MLPClassifier
-from kmedclf.pipeline import Images
+from kmedclf.inputs.images import Images
 
 X, y = data(96)
 GROUPS = np.arange(len(X)) // 2

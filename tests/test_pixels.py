@@ -10,7 +10,7 @@ from helpers import ALL, data, make, same
 
 import kmedclf
 from kmedclf import CalibratedClassifier, EnsembleClassifier
-from kmedclf.pixels import read
+from kmedclf.inputs.pixels import read
 
 X, y = data()
 FLAT = X.reshape(48, -1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import build, data, make, same
 
-from kmedclf import programs
+from kmedclf.training import cache
 
 X, y = data()
 GREY = X[..., :1]
@@ -45,7 +45,7 @@ def test_a_frozen_backbone_predicts_in_training():
 
 def test_every_fit_starts_from_the_weights(source):
     _, path = source
-    programs.clear()
+    cache.clear()
     fresh = make(NAME, weights=path).fit(X, y)
     scratch = make(NAME).fit(X, y)
     warm = make(NAME, weights=path).fit(X, y)
@@ -86,7 +86,7 @@ def test_predicting_needs_no_file(source, tmp_path):
     expected = estimator.predict_proba(X)
     estimator.save(tmp_path / "tuned.kmedclf")
     copy.unlink()
-    programs.clear()
+    cache.clear()
     from kmedclf import load
 
     np.testing.assert_array_equal(load(tmp_path / "tuned.kmedclf").predict_proba(X), expected)

@@ -11,7 +11,7 @@ import pytest
 from helpers import ALL, EVERY, data, make, run, same
 from sklearn.model_selection import GridSearchCV
 
-from kmedclf import feeds, programs
+from kmedclf.training import batches, cache, program
 
 X, y = data()
 
@@ -23,15 +23,15 @@ class WatchesBatches(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_search_builds_once(name):
-    programs.clear()
-    before = programs.stats()
+    cache.clear()
+    before = cache.stats()
     grid = {
         "learning_rate": [0.01, 0.1],
         "batch_size": [8, 16],
         "class_weight": [None, "balanced"],
     }
     GridSearchCV(make(name, epochs=1), grid, cv=2, error_score="raise").fit(X, y)
-    after = programs.stats()
+    after = cache.stats()
     assert after["builds"] - before["builds"] == 1
     assert after["borrowed"] - before["borrowed"] == 2 * 16 + 1
     assert after["traces"] - before["traces"] <= 3
@@ -44,11 +44,11 @@ def test_later_fits_trace_nothing(name):
         make(name, batch_size=batch_size).fit(X[:n], y[:n], **given).predict(X[:n])
 
     fit(48, 16)
-    before = programs.stats()["traces"]
+    before = cache.stats()["traces"]
     for n, batch_size in ((48, 16), (47, 16), (30, 7), (25, 48), (48, 1)):
         fit(n, batch_size)
     fit(30, 16, sample_weight=np.linspace(1, 2, 30), X_val=X[30:], y_val=y[30:])
-    assert programs.stats()["traces"] == before
+    assert cache.stats()["traces"] == before
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -58,45 +58,45 @@ def test_batches_that_are_watched_trace_no_more_each_time(name):
 
     for n in (48, 47, 30):
         fit(n)
-    before = programs.stats()["traces"]
+    before = cache.stats()["traces"]
     for n in (48, 41, 35, 20):
         fit(n)
-    assert programs.stats()["traces"] == before
+    assert cache.stats()["traces"] == before
 
 
 def test_idle_programs_are_bounded(monkeypatch):
-    monkeypatch.setattr(programs, "MAX_PROGRAMS", 4)
-    programs.clear()
+    monkeypatch.setattr(cache, "MAX_PROGRAMS", 4)
+    cache.clear()
     fits = {units: make("MLPClassifier", units=units, epochs=1).fit(X, y) for units in range(1, 5)}
-    assert programs.stats()["idle"] == 4
+    assert cache.stats()["idle"] == 4
     fits[1].predict(X)
-    kept = weakref.ref(programs._idle[fits[1]._spec][0])
-    gone = weakref.ref(programs._idle[fits[2]._spec][0])
+    kept = weakref.ref(cache._idle[fits[1]._spec][0])
+    gone = weakref.ref(cache._idle[fits[2]._spec][0])
     make("MLPClassifier", units=5, epochs=1).fit(X, y)
-    assert programs.stats()["idle"] == 2  # 5 and 1, used last
+    assert cache.stats()["idle"] == 2  # 5 and 1, used last
     assert kept() is not None
     assert gone() is None  # not only out of the cache: its memory is free
-    builds = programs.stats()["builds"]
+    builds = cache.stats()["builds"]
     fits[1].predict(X)
-    assert programs.stats()["builds"] == builds
+    assert cache.stats()["builds"] == builds
     fits[2].predict(X)
-    assert programs.stats()["builds"] == builds + 1
+    assert cache.stats()["builds"] == builds + 1
 
 
 def test_idle_programs_are_bounded_in_bytes(monkeypatch):
-    monkeypatch.setattr(programs, "MAX_BYTES", 100_000)
-    programs.clear()
+    monkeypatch.setattr(cache, "MAX_BYTES", 100_000)
+    cache.clear()
     small = [make("MLPClassifier", units=units, epochs=1).fit(X, y) for units in (1, 2)]
-    assert programs.stats()["idle"] == 2
+    assert cache.stats()["idle"] == 2
     large = make("MLPClassifier", units=1000, epochs=1).fit(X, y)
-    assert programs.stats()["idle"] == 1  # the one just used, whatever its size
-    kept = weakref.ref(programs._idle[large._spec][0])
-    builds = programs.stats()["builds"]
+    assert cache.stats()["idle"] == 1  # the one just used, whatever its size
+    kept = weakref.ref(cache._idle[large._spec][0])
+    builds = cache.stats()["builds"]
     large.predict(X)
-    assert programs.stats()["builds"] == builds
+    assert cache.stats()["builds"] == builds
     small[0].predict(X)
     assert kept() is None  # gone before the other was built
-    assert programs.stats()["idle"] == 1
+    assert cache.stats()["idle"] == 1
 
 
 SYSTEM = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
@@ -107,7 +107,7 @@ import json, pathlib, warnings
 import numpy as np
 from sklearn.model_selection import GridSearchCV
 from helpers import data, make
-from kmedclf import devices
+from kmedclf.training import devices
 X, y = data()
 devices.MEMINFO = pathlib.Path({path!r})
 try:
@@ -133,14 +133,14 @@ def test_what_does_not_fit_into_memory_fails_in_time_and_a_search_goes_on(tmp_pa
 FORGOTTEN = """
 import gc, json, psutil
 from helpers import data, make
-from kmedclf import programs
+from kmedclf.training import cache
 X, y = data(600)
 sizes = []
 for optimizer in ("sgd", "adam") * 2:  # 46 MB of weights, slots besides
     made = make("MLPClassifier", units=60_000, epochs=1, batch_size=600, optimizer=optimizer)
     made.fit(X, y)
     del made
-    programs.clear()
+    cache.clear()
     gc.collect()
     sizes.append(psutil.Process().memory_info().rss / 2**20)
 print(json.dumps(sizes))
@@ -154,44 +154,44 @@ def test_forgotten_programs_leave_nothing_behind():
 
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_networks_share_the_graph_that_reads_images(on_disk, tmp_path, monkeypatch):
-    monkeypatch.setattr(feeds, "MAX_GRAPHS", 2)
+    monkeypatch.setattr(batches, "MAX_GRAPHS", 2)
     images = X
     if on_disk:
         np.save(tmp_path / "X.npy", X)
         images = np.load(tmp_path / "X.npy", mmap_mode="r")
-    programs.clear()
-    before = programs.stats()["feeds"]
+    cache.clear()
+    before = cache.stats()["feeds"]
     for units in (3, 4):
         make("MLPClassifier", units=units, epochs=1).fit(images, y)
     make("CNNClassifier", epochs=1, mixup=0.1).fit(images, y)
     make("CNNClassifier", epochs=1, mixup=0.2).fit(images[:20], y[:20])
-    assert programs.stats()["feeds"] == before + 2  # with mixing, and without
+    assert cache.stats()["feeds"] == before + 2  # with mixing, and without
     for augment in ("flip_rotate", "dihedral", "shift"):
         make("MLPClassifier", epochs=1, augment=augment).fit(images, y)
     if on_disk:
-        assert len(feeds._idle[0]._graphs) == 2
+        assert len(batches._idle[0]._graphs) == 2
     else:
-        assert feeds._gather.cache_info().currsize == 4  # flips and turns were there
-    programs.clear()
-    assert feeds._idle == []
-    assert feeds._gather.cache_info().currsize == 0
+        assert batches._gather.cache_info().currsize == 4  # flips and turns were there
+    cache.clear()
+    assert batches._idle == []
+    assert batches._gather.cache_info().currsize == 0
 
 
 def test_a_program_keeps_few_graphs_of_many_augmentations(monkeypatch):
-    monkeypatch.setattr(feeds, "MAX_GRAPHS", 3)
-    programs.clear()
+    monkeypatch.setattr(program, "MAX_GRAPHS", 3)
+    cache.clear()
     turns = [keras.layers.RandomRotation(share / 10) for share in range(1, 6)]
     first, *_ = [make("MLPClassifier", epochs=1, augment=one).fit(X, y) for one in turns]
-    with programs.borrow(first._spec) as program:
-        assert len(program._graphs) == 3
+    with cache.borrow(first._spec) as compiled:
+        assert len(compiled._graphs) == 3
     assert same(first, make("MLPClassifier", epochs=1, augment=turns[0]).fit(X, y))
 
 
 def test_fitted_estimators_outlive_the_cache():
     estimator = make("CNNClassifier").fit(X, y)
     proba = estimator.predict_proba(X)
-    programs.clear()
-    assert programs.stats()["idle"] == 0
+    cache.clear()
+    assert cache.stats()["idle"] == 0
     np.testing.assert_array_equal(estimator.predict_proba(X), proba)
 
 

@@ -13,8 +13,8 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 
 import kmedclf
 from kmedclf import CNNClassifier, ImageClassifier, MLPClassifier, recipes
-from kmedclf.annotated import parameter_constraints
 from kmedclf.datasets import make_blood_cells
+from kmedclf.utils.annotated import parameter_constraints
 
 NAMES = list(recipes.RECIPES)
 

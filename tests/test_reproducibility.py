@@ -11,7 +11,8 @@ from helpers import ALL, data, make, run, same
 from joblib import parallel_config
 from sklearn.model_selection import cross_validate
 
-from kmedclf import ImageClassifier, programs
+from kmedclf import ImageClassifier
+from kmedclf.training import cache
 
 X, y = data()
 
@@ -20,7 +21,7 @@ every_estimator = pytest.mark.parametrize("name", ALL)
 
 @every_estimator
 def test_fresh_reused_and_after_others(name):
-    programs.clear()
+    cache.clear()
     fresh = make(name).fit(X, y)
     assert same(make(name).fit(X, y), fresh)
     make(name, random_state=5, learning_rate=0.9, batch_size=5, epochs=3).fit(X[:30], y[:30])
@@ -43,9 +44,9 @@ def test_every_kernel_depends_on_the_seed_and_on_nothing_else(name):
 
 def _starts(name, seed):
     """The initial value of every weight, in a network built anew, and what kind it is."""
-    programs.clear()
+    cache.clear()
     estimator = make(name, random_state=seed, epochs=1, learning_rate=1e-30, optimizer="sgd")
-    with programs.borrow(estimator.fit(X[:8], y[:8])._spec) as program:
+    with cache.borrow(estimator.fit(X[:8], y[:8])._spec) as program:
         kinds = [one.path.split("/")[-1] for one in program.model.weights]
     return list(zip(kinds, estimator.weights_, strict=True))
 
@@ -138,7 +139,7 @@ def _global_state():
 @every_estimator
 @pytest.mark.parametrize("seed", [0, None])
 def test_global_random_state_is_left_alone(name, seed):
-    programs.clear()
+    cache.clear()
     before = _global_state()
     estimator = make(name, random_state=seed, early_stopping=True).fit(X, y)
     estimator.predict_proba(X)
@@ -147,10 +148,10 @@ def test_global_random_state_is_left_alone(name, seed):
 
 
 def test_global_random_state_has_no_say():
-    programs.clear()
+    cache.clear()
     random.seed(1), np.random.seed(1), keras.utils.set_random_seed(1)
     first = make("TinyNet").fit(X, y)
-    programs.clear()
+    cache.clear()
     random.seed(2), np.random.seed(2), keras.utils.set_random_seed(2)
     assert same(make("TinyNet").fit(X, y), first)
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from cli_helpers import invoke, read, refused, train_mlp, write_npz
 
-from kmedclf import files, runs
-from kmedclf.search.folder import finished
+from kmedclf import runs
+from kmedclf.datasets import sources
+from kmedclf.runs.searches import finished
+from kmedclf.utils import files
 
 WRITTEN = {
     "environment.json", "evaluation-test.json", "evaluation-val.json", "history.json",
@@ -100,7 +102,7 @@ def test_a_run_of_a_search_is_not_replaced_with_what_lies_in_it(npz, tmp_path):
 LEAVES = """
 import os, signal, sys
 from pathlib import Path
-from kmedclf import files
+from kmedclf.utils import files
 target = Path(sys.argv[1])
 def stop():
     print("ready", flush=True)
@@ -308,7 +310,7 @@ def test_unexpected_errors_are_one_sentence_and_memory_is_named(npz, tmp_path, m
         def fails(*args, error=error, **options):
             raise error
 
-        monkeypatch.setattr(runs, "read_data", fails)
+        monkeypatch.setattr(sources, "read_data", fails)
         done = invoke(*train(npz, tmp_path / "run"))
         assert done.exit_code == code
         assert words in done.stderr
@@ -329,7 +331,7 @@ def test_an_interruption_that_became_an_error_is_an_interruption(npz, tmp_path, 
     def fails(*args, **options):
         type("Class", (), {"attribute": Meddler()})
 
-    monkeypatch.setattr(runs, "read_data", fails)
+    monkeypatch.setattr(sources, "read_data", fails)
     done = invoke(*train(npz, tmp_path / "run"))
     assert done.exit_code == 130
     assert done.stderr == "Interrupted. Nothing was written.\n"

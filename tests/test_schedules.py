@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import data, make, same
 
-from kmedclf.schedules import Schedule, epoch_rate, step_rates
+from kmedclf.training.schedules import Schedule, epoch_rate, step_rates
 
 X, y = data()
 
@@ -165,7 +165,7 @@ def test_the_default_rate_is_the_optimizers():
 
 def test_early_stopping_of_the_brain_study():
     """Validation loss, patience 3, at least 10 % better: as if computed by hand."""
-    from kmedclf.schedules import EarlyStopping
+    from kmedclf.training.schedules import EarlyStopping
 
     options = {"n_iter_no_change": 3, "tol": 0.1, "tol_mode": "relative"}
     watch = EarlyStopping(_schedule(None, 20, early_stopping=True, **options))

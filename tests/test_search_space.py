@@ -14,10 +14,9 @@ from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from kmedclf import CNNClassifier, MLPClassifier
-from kmedclf.annotated import parameter_constraints
 from kmedclf.search import Range, SearchSpace
-from kmedclf.search.candidates import Stage
-from kmedclf.search.reading import by_name, check_value
+from kmedclf.search.spaces import Stage, by_name, check_value
+from kmedclf.utils.annotated import parameter_constraints
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path.stem for path in (ROOT / "search_spaces").glob("*.yaml"))

@@ -19,9 +19,10 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from kmedclf import MLPClassifier, Unsliced, training
+from kmedclf import MLPClassifier, Unsliced
 from kmedclf.datasets import make_blood_cells
 from kmedclf.search import Range, SearchSpace, StagedSearchCV
+from kmedclf.training import loop
 
 
 @pytest.fixture(autouse=True)
@@ -114,13 +115,13 @@ def test_rungs(n, epochs, least, rungs):
 
 
 def test_rungs_go_on_from_earlier_ones_and_nothing_changes(tmp_path, monkeypatch):
-    trained, train = [], training.train
+    trained, train = [], loop.train
 
     def watched(task, callbacks=()):
         trained.append(task.schedule.epochs)
         return train(task, callbacks)
 
-    monkeypatch.setattr(training, "train", watched)
+    monkeypatch.setattr(loop, "train", watched)
     network = mlp(epochs=9)
     search = StagedSearchCV(network, [{"batch_size": [8, 16, 32]}], search="halving", refit=False)
     plain = clone(search).fit(X, Y)

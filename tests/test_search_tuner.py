@@ -12,8 +12,8 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid, cross_val_score
 from kmedclf import MLPClassifier
 from kmedclf.datasets import make_blood_cells
 from kmedclf.search import Range, TunerSearchCV
-from kmedclf.search.oracles import Oracle, hyperband_schedule
-from kmedclf.search.stages import stages_for
+from kmedclf.search.spaces import stages_for
+from kmedclf.search.tuner import Oracle, hyperband_schedule
 
 X, Y = make_blood_cells(72, random_state=0)
 FLAT = X.reshape(len(X), -1)

@@ -10,8 +10,8 @@ import pytest
 from helpers import run
 from searching import FLAT, X_VAL, Y_VAL, Probe, X, Y, mlp, scores
 
-from kmedclf import devices
 from kmedclf.search import Range, StagedSearchCV, TunerSearchCV
+from kmedclf.training import devices
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ def test_an_optimizer_of_another_network_is_a_miss(tmp_path):
 
 def test_what_joblib_left_is_not_read(tmp_path):
     """Entries of earlier versions, in which somebody may have planted code, stay where they are."""
-    from kmedclf import memory
+    from kmedclf.persistence import memory
 
     planted = tmp_path / "joblib" / "kmedclf" / "memory" / "_train" / ("0" * 32) / "output.pkl"
     planted.parent.mkdir(parents=True)
@@ -179,7 +179,7 @@ def test_a_fit_that_cannot_be_remembered_is_not_lost(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError("No space left on device")
 
-    from kmedclf import archives
+    from kmedclf.utils import archives
 
     monkeypatch.setattr(archives, "write", full)
     with pytest.warns(RuntimeWarning, match="could not be remembered in .*No space left"):

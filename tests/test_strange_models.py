@@ -20,8 +20,9 @@ from sklearn.base import clone
 from test_weight_files import _legacy, _published
 
 import kmedclf
-from kmedclf import EnsembleClassifier, fitted_state, safe_layers
-from kmedclf.pretrained import PretrainedClassifier
+from kmedclf import EnsembleClassifier
+from kmedclf.models._pretrained import PretrainedClassifier
+from kmedclf.persistence import fitted_state, safe_layers
 
 X, y = data(24)
 MODELS = sorted(old_models.recorded())
@@ -432,7 +433,7 @@ def test_the_name_of_published_weights_stays(tmp_path):
 
 
 def test_loading_the_same_network_again_builds_nothing(tmp_path, monkeypatch):
-    from kmedclf import network
+    from kmedclf.training import network
 
     old_models.write("ResNetClassifier", tmp_path / "m.kmedclf")
     kmedclf.load(tmp_path / "m.kmedclf")

@@ -14,8 +14,7 @@ from safetensors.numpy import save_file
 from test_fuzz_models import _variables
 from test_weight_files import _legacy, _published, _shaken
 
-from kmedclf import weight_files
-from kmedclf.models import DeepResNetClassifier
+from kmedclf.models import DeepResNetClassifier, _weights
 
 CANARY = b"SECRET-of-another-file-" * 100_000
 
@@ -38,8 +37,8 @@ def canary(tmp_path):
 
 
 def read(path):
-    weight_files.read.cache_clear()
-    return weight_files.read(str(path), "", _variables()[path.suffix], "Network")
+    _weights.read.cache_clear()
+    return _weights.read(str(path), "", _variables()[path.suffix], "Network")
 
 
 def refused(path, megabytes=100):
@@ -288,7 +287,7 @@ def test_what_is_no_file(name, tmp_path):
         with pytest.raises(
             ValueError, match=r"must be None, 'imagenet'.* a device or pipe, instead"
         ):
-            weight_files.find(str(path), None, "Network")
+            _weights.find(str(path), None, "Network")
         net = DeepResNetClassifier(epochs=1, weights=str(path))
         with pytest.raises(ValueError, match="a device or pipe"):
             net.fit(np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1])

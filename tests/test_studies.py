@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from kmedclf import datasets, runs, studies
+from kmedclf import datasets, studies
 from kmedclf.cli import app
+from kmedclf.datasets import sources
 from kmedclf.evaluation import Report
 from kmedclf.studies.study import write as write_study
 
@@ -190,7 +191,7 @@ def test_a_quick_study_has_few_images_of_every_class(tmp_path):
         assert counts.min() >= 200 // 8 - 1
     X, whole = (
         lab.data.splits["test"][0],
-        runs.read_data("synthetic", only="test").splits["test"][0],
+        sources.read_data("synthetic", only="test").splits["test"][0],
     )
     places = [int(np.flatnonzero((whole == x).all(axis=(1, 2, 3)))[0]) for x in X]
     assert places == sorted(places)

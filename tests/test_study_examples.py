@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import kmedclf
 from kmedclf import datasets, studies
 from kmedclf.cli import app
-from kmedclf.studies import bone, chest, lung, pools
+from kmedclf.studies import bone, chest, lung, subsets
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 STUDIES = [name for name in studies.NAMES if name != "blood"]  # it has an example for every item
@@ -95,8 +95,8 @@ def test_script_and_command_make_the_same(name, items, npz, tmp_path, monkeypatc
 
 def test_copies_are_left_out_and_counted(npz):
     """Of three identical images one stays: the first, in the earliest split."""
-    whole = pools.read(str(npz), None)
-    data = pools.without_copies(whole)
+    whole = subsets.read(str(npz), None)
+    data = subsets.without_copies(whole)
     assert data.description["n"] == {"train": 35, "val": 12, "test": 11}
     assert data.description["copies_left_out"] == 2
     for split, (X, y) in data.splits.items():
@@ -106,8 +106,8 @@ def test_copies_are_left_out_and_counted(npz):
 
 
 def test_folds_share_the_test_images_and_nothing_else(npz):
-    data = pools.read(str(npz), None)
-    several = pools.folds(data, 4, 0)
+    data = subsets.read(str(npz), None)
+    several = subsets.folds(data, 4, 0)
     held = [one.splits["val"][1] for one in several]
     assert sum(map(len, held)) == 48
     for one in several:
@@ -121,11 +121,11 @@ def test_folds_share_the_test_images_and_nothing_else(npz):
 @pytest.mark.parametrize("shares", [{"test": 0.1, "val": 0.2}, {"test": 0.15, "val": 0.15}])
 def test_every_class_is_shared_out_alike(shares):
     y = np.repeat([0, 1, 2], [200, 100, 40])
-    rows = pools.shared_out(y, shares, 0)
+    rows = subsets.shared_out(y, shares, 0)
     assert sorted(np.concatenate(list(rows.values()))) == list(range(len(y)))
     for split, share in shares.items():
         assert np.bincount(y[rows[split]]) == pytest.approx(share * np.bincount(y), abs=1)
-    other = pools.shared_out(y, shares, 1)
+    other = subsets.shared_out(y, shares, 1)
     assert set(other["test"]) != set(rows["test"])
 
 
@@ -143,7 +143,7 @@ def test_folder_without_splits_is_split_as_the_study_says(tmp_path):
 
 @pytest.mark.parametrize("files", [False, True])
 def test_the_leak_is_counted_by_pixels(files, npz, tmp_path):
-    data = pools.read(str(npz), None)
+    data = subsets.read(str(npz), None)
     if files:
         X, y = data.splits["val"]
         paths = [tmp_path / f"{i}.png" for i in range(len(y))]

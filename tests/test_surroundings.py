@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from helpers import data, make, run, same
 
-from kmedclf import programs
+from kmedclf.training import cache
 
 X, y = data(40)
 HELD = {"X_val": X[:16], "y_val": y[:16]}
@@ -58,7 +58,7 @@ SCOPES = {
 def test_scopes(name, scope, traced):
     expected = _fit(name)
     if not traced:
-        programs.clear()
+        cache.clear()
     with SCOPES[scope]():
         inside = _fit(name)
         proba = inside.predict_proba(X)
@@ -110,7 +110,7 @@ def test_settings_of_keras(name, setting, tmp_path):
     put, get, value = SETTINGS[setting]
     layer = keras.layers.RandomTranslation(0.1, 0.1)
     expected = _fit(name, augment=["flips", layer])
-    programs.clear()
+    cache.clear()
     before = get()
     put(value)
     given = get()
@@ -152,7 +152,7 @@ def test_warnings_are_errors(name, tmp_path):
     from kmedclf import load
     from kmedclf.evaluation import evaluate
 
-    programs.clear()
+    cache.clear()
     with warnings.catch_warnings():
         warnings.resetwarnings()
         warnings.simplefilter("error")

@@ -6,7 +6,7 @@ import pytest
 from helpers import ALL, EVERY, build, data, make, run, same
 from scipy.special import log_softmax
 
-from kmedclf.training import EarlyStopping, Schedule
+from kmedclf.training.schedules import EarlyStopping, Schedule
 
 X, y = data(96)
 X_val, y_val = X[64:], y[64:]
@@ -101,13 +101,15 @@ def _marked(n, classes=4):
 
 
 def _split_of(groups=None, **options):
-    from kmedclf import fitting
+    from kmedclf import base
 
     images, labels = _marked(200)
     options = {"early_stopping": True, "validation_fraction": 0.2, **options}
     estimator = make("MLPClassifier", **options)
-    given = fitting.Data(images, labels, groups=groups)
-    task = fitting.task(estimator, fitting.schedule(estimator), given, None, keep_optimizer=False)
+    given = base.FitData(images, labels, groups=groups)
+    task = base.training_task(
+        estimator, base.make_schedule(estimator), given, None, keep_optimizer=False
+    )
     return task.rows, task.held
 
 
@@ -283,8 +285,8 @@ print(held() - before)
 def test_the_fused_step_is_that_of_keras(name):
     import tensorflow as tf
 
-    from kmedclf import optimizers
-    from kmedclf.network import Spec
+    from kmedclf.training import optimizers
+    from kmedclf.training.network import Spec
 
     spec = Spec(type(make("MLPClassifier")), (), (8, 8, 3), 1.0, 3, name, "float32", "auto")
     ours, theirs = optimizers.make(spec), keras.optimizers.get(name)

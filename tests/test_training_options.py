@@ -8,7 +8,8 @@ from helpers import ALL, data, make, run, same
 from sklearn.base import clone
 
 import kmedclf
-from kmedclf import recipes, step
+from kmedclf import recipes
+from kmedclf.training import program
 
 X, y = data()
 FLOAT = X.reshape(48, -1) / np.float32(255)
@@ -153,9 +154,9 @@ def test_parts_with_batch_normalisation_train():
 
 def test_options_without_effect_cost_no_program():
     estimator = kmedclf.CNNClassifier(momentum=0.9, focal_gamma=1.0, lr_schedule="cosine")
-    assert step.options(recipes.applied(estimator)) == ()
+    assert program.step_options(recipes.applied(estimator)) == ()
     decaying = [kmedclf.CNNClassifier(weight_decay=x, l2=x) for x in (0.1, 0.2, 0.3)]
-    values = {step.options(recipes.applied(one)) for one in decaying}
+    values = {program.step_options(recipes.applied(one)) for one in decaying}
     assert len(values) == 1
 
 
@@ -280,6 +281,6 @@ except MemoryError as error:
 
 
 def test_soft_labels_leave_the_fast_path_alone():
-    loss = step.make_loss(make("CNNClassifier").fit(X, y)._spec)
+    loss = program.make_loss(make("CNNClassifier").fit(X, y)._spec)
     logits = tf.random.stateless_normal([48, 3], [1, 2])
     np.testing.assert_allclose(loss(y, logits), loss(np.eye(3, dtype="f")[y], logits), rtol=1e-5)

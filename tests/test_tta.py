@@ -12,10 +12,12 @@ from PIL import Image
 from scipy.special import expit, softmax
 
 import kmedclf
-from kmedclf import ImageClassifier, programs, views
+from kmedclf import ImageClassifier
+from kmedclf.augmentation import test_time
+from kmedclf.training import cache
 
 X, y = data()
-CHOICES = [*views.NAMES, ["mirror", "shift"], ("dihedral",)]
+CHOICES = [*test_time.NAMES, ["mirror", "shift"], ("dihedral",)]
 COUNT = {"mirror": 2, "flips": 4, "dihedral": 8, "shift": 5}
 
 
@@ -97,11 +99,11 @@ def test_a_network_without_orientation_sees_no_difference(choice):
     np.testing.assert_allclose(proba, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", views.NAMES)
+@pytest.mark.parametrize("name", test_time.NAMES)
 def test_all_views_differ(name):
     image = np.random.default_rng(0).normal(size=(1, 6, 6, 2)).astype(np.float32)
-    several = [np.asarray(view(image)) for view in views.make([name])]
-    assert views.count([name]) == len(several) == COUNT[name]
+    several = [np.asarray(view(image)) for view in test_time.make([name])]
+    assert test_time.count([name]) == len(several) == COUNT[name]
     np.testing.assert_array_equal(several[0], image)
     for one, other in itertools.combinations(several, 2):
         assert not np.array_equal(one, other)
@@ -117,9 +119,9 @@ def test_two_classes():
 
 def test_independent_labels_are_averaged_one_by_one():
     logits = np.random.default_rng(0).normal(scale=30, size=(5, 4, 3)).astype(np.float32)
-    pooled = views.pool(logits, multilabel=True)
+    pooled = test_time.pool(logits, multilabel=True)
     np.testing.assert_allclose(expit(pooled), expit(logits.astype(float)).mean(axis=1), atol=1e-12)
-    assert np.isfinite(views.pool(logits * 100)).all()
+    assert np.isfinite(test_time.pool(logits * 100)).all()
 
 
 def test_several_labels_an_image():
@@ -135,12 +137,12 @@ def test_several_labels_an_image():
 def test_views_change_no_training_no_program_and_no_memory(tmp_path):
     params = {"early_stopping": True, "memory": tmp_path, "optimizer": "adam"}
     one = make("CNNClassifier", **params).fit(X, y)
-    builds, stored = programs.stats()["builds"], len(list(tmp_path.glob("**/*.kmedclf-fit")))
+    builds, stored = cache.stats()["builds"], len(list(tmp_path.glob("**/*.kmedclf-fit")))
     other = make("CNNClassifier", tta="dihedral", **params).fit(X, y)
     assert same(one, other)
     assert one.history_ == other.history_
     other.predict(X)
-    assert programs.stats()["builds"] == builds
+    assert cache.stats()["builds"] == builds
     assert len(list(tmp_path.glob("**/*.kmedclf-fit"))) == stored == 1
 
 

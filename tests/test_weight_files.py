@@ -12,9 +12,11 @@ import pytest
 from helpers import build, data, get, make, same
 from safetensors.numpy import save_file
 
-from kmedclf import models, weight_files
-from kmedclf.datasets import _download
-from kmedclf.weight_files import Published
+from kmedclf import models
+from kmedclf.models import _weights
+from kmedclf.models._weights import Published
+from kmedclf.utils import download
+from kmedclf.utils.download import md5_of
 
 X, y = data()
 GREY = X[..., :1]
@@ -195,7 +197,7 @@ def test_a_preset_without_keras_hub_says_what_to_install(monkeypatch):
 def test_without_a_network_it_says_which_file_goes_where(estimator, monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setenv("KMEDCLF_MIRROR", "http://127.0.0.1:9")
-    monkeypatch.setattr(_download, "RETRIES", 0)
+    monkeypatch.setattr(download, "RETRIES", 0)
     published = estimator.published()
     with pytest.raises(FileNotFoundError) as caught:
         estimator.set_params(weights="imagenet").fit(X, y)
@@ -229,7 +231,7 @@ def server(tmp_path, monkeypatch):
         threading.Thread(target=served.serve_forever, daemon=True).start()
         monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
         monkeypatch.setenv("KMEDCLF_MIRROR", f"http://127.0.0.1:{served.server_port}")
-        monkeypatch.setattr(_download, "RETRIES", 0)
+        monkeypatch.setattr(download, "RETRIES", 0)
         yield folder, asked
         served.shutdown()
 
@@ -246,9 +248,9 @@ def test_published_weights_are_downloaded_once(server, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=f"check that its md5 is {'0' * 32}"):
         net.fit(X, y)
     assert not (tmp_path / "home").exists()
-    monkeypatch.setattr(PublishedNet, "md5", _download.md5_of(folder / "tiny.h5"))
+    monkeypatch.setattr(PublishedNet, "md5", md5_of(folder / "tiny.h5"))
     first, second = net.fit(X, y).weights_, net.fit(GREY, y).weights_
     assert same(first[:-2], second[:-2])
     assert same(first[:-2], [np.asarray(weight) for weight in theirs.weights])
-    assert len(asked) == 4 and weight_files.cache_folder() == tmp_path / "home" / "models"  # noqa: PT018
+    assert len(asked) == 4 and _weights.cache_folder() == tmp_path / "home" / "models"  # noqa: PT018
     assert os.listdir(tmp_path / "home" / "models") == ["tiny.h5"]

@@ -6,7 +6,7 @@ import pytest
 from helpers import data, make, same
 from PIL import Image
 
-from kmedclf.models.whitening import PatchWhitening
+from kmedclf.models._layers import PatchWhitening
 
 X, y = data(size=12)
 IMAGES = X.astype(np.float32) / 255
@@ -104,7 +104,7 @@ def test_flat_vectors_and_kernels_that_do_not_fit():
 
 
 def test_samples_of_large_images_are_few():
-    from kmedclf.pipeline import Images, Rows
+    from kmedclf.inputs.images import Images, Rows
 
     for shape, n in (((600, 28, 28, 3), 512), ((60, 224, 224, 3), 27), ((2, 2000, 2000, 3), 1)):
         rows = Rows.of(Images(np.zeros(shape, np.uint8), 1 / 255))

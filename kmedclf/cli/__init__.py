@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kmedclf
-from kmedclf.cli import audit, reports, search, studies, training
+from kmedclf.cli import data, reports, search, studies, train
 from kmedclf.cli.console import Commands
 
 app = typer.Typer(
@@ -44,12 +44,12 @@ def _options(
 
 
 for command in (
-    training.demo,
-    training.train,
-    training.evaluate,
-    training.predict,
-    training.datasets,
-    audit.audit,
+    train.demo,
+    train.train,
+    train.evaluate,
+    train.predict,
+    data.datasets,
+    data.audit,
     search.search,
     reports.report,
     reports.compare,

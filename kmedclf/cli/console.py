@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
 import re
@@ -144,19 +143,14 @@ def _stoppable() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def meant(name: str, known: Any) -> str:
-    """End a sentence about an unknown name: with the nearest known one, if any is near."""
-    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else "."
-
-
 def start_tensorflow(ctx: typer.Context) -> None:
     """Import TensorFlow without what it says about itself; errors that it logs are shown."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors
     with console.status("Starting TensorFlow"), nullcontext() if ctx.obj else _without_chatter():
         import tensorflow as tf
 
-        from kmedclf import devices, models  # noqa: F401
+        import kmedclf.models  # noqa: F401  (layers of ours become known)
+        from kmedclf.training import devices
 
         devices.gpus()
         # The first bytes that are transposed call forth a line about oneDNN, at error level.

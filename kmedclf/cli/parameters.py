@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import ast
 import importlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kmedclf
-from kmedclf.cli.console import meant
+from kmedclf.utils.text import meant, parse_parameter
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
+
 
 NETWORKS = {name.removesuffix("Classifier").lower(): name for name in kmedclf.NETWORKS}
 _LIGHT = frozenset({"collections", "numbers", "numpy", "os", "pathlib", "sklearn", "typing"})
@@ -31,21 +31,6 @@ def network_class(name: str) -> str:
         return NETWORKS[name.lower()]
     known = ", ".join(NETWORKS)
     raise ValueError(f"NAME must be one of {known}. Got {name!r} instead{meant(name, NETWORKS)}")
-
-
-def parameter(text: str) -> tuple[str, Any]:
-    """Read NAME=VALUE; values are those of YAML, and of JSON with it."""
-    import yaml
-
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise ValueError(f"-p must be NAME=VALUE, as in -p batch_size=32. Got {text!r} instead.")
-    if re.fullmatch(r"[-+]?\d+(\.\d*)?e[-+]?\d+", value, re.I):  # YAML takes 1e-3 for a text
-        return name.strip(), float(value)
-    try:
-        return name.strip(), yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"-p {text} must have a value that YAML can read ({error}).") from error
 
 
 def parameters(
@@ -64,7 +49,7 @@ def parameters(
     """
     found: dict[str, Any] = {}
     for text in texts or ():
-        name, value = parameter(text)
+        name, value = parse_parameter(text)
         if name in found:
             raise ValueError(f"-p {name} must be given once. Got it also as {found[name]!r}.")
         found[name] = value
@@ -124,7 +109,7 @@ def _refusal(cls: str, name: str, value: Any) -> ValueError | None:
         validate_parameter_constraints,
     )
 
-    from kmedclf import annotated
+    from kmedclf.utils import annotated
 
     expression, module = _annotations(cls)[name]
     try:
@@ -165,7 +150,8 @@ def _collect(module: str, cls: str) -> Iterator[tuple[str, tuple[ast.expr, str]]
 @cache
 def _names(module: str) -> dict[str, Any]:
     """Give what a module of ours defines or imports, by name: a node, or (module, name)."""
-    path = Path(kmedclf.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    path = Path(kmedclf.__file__).parent.joinpath(*module.split(".")[1:])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     if not path.is_file():
         return {}
     found: dict[str, Any] = {}

@@ -11,10 +11,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from kmedclf.cli.console import console, start_tensorflow
-from kmedclf.cli.training import RunFolder
+from kmedclf.cli.options import RunFolder
 
 if TYPE_CHECKING:
     from kmedclf.evaluation import Comparison
+
 
 SplitOption = Annotated[str, typer.Option(help="train, val or test.")]
 
@@ -32,8 +33,8 @@ def report(
     ] = True,
 ) -> None:
     """Write the report of a trained network as one page, with its mistakes to look at."""
-    from kmedclf import files
-    from kmedclf.evaluation.run_page import page_of, read_report, write_run_page
+    from kmedclf.runs.page import page_of, read_report, write_run_page
+    from kmedclf.utils import files
 
     files.prepare(page_of(folder) if out is None else out, files.is_page)
     if not folder.is_file():
@@ -50,9 +51,10 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="HTML file to write as well.")] = None,
 ) -> None:
     """Compare trained networks on the same images: intervals, and paired tests."""
-    from kmedclf import datasets, evaluation, files
+    from kmedclf import datasets, evaluation
     from kmedclf.evaluation.published import protocol_of
-    from kmedclf.evaluation.run_page import read_report, scored_data
+    from kmedclf.runs.page import read_report, scored_data
+    from kmedclf.utils import files
 
     if out is not None:
         files.prepare(out, files.is_page)

@@ -10,8 +10,8 @@ import typer
 
 import kmedclf
 from kmedclf.cli.console import console, keeps, start_tensorflow
+from kmedclf.cli.options import SizeOption
 from kmedclf.cli.parameters import make, network_class, parameters
-from kmedclf.cli.training import SizeOption
 
 
 class Engine(StrEnum):
@@ -74,10 +74,10 @@ def search(
     Every finished fit is remembered in DIR: after an interruption, --resume DIR repeats none.
     """
     if resume is not None:
-        from kmedclf.search import folder
+        from kmedclf.runs import searches
 
         _check_alone(ctx)
-        settings = folder.read_settings(resume)
+        settings = searches.read_settings(resume)
         out = resume
     else:
         given = {"NAME": network, "--data": data, "--out": out}
@@ -148,18 +148,19 @@ def _search(
     ctx: typer.Context, settings: dict[str, Any], out: Path, jobs: int, *, new: bool
 ) -> None:
     from kmedclf import runs
-    from kmedclf.search import folder
+    from kmedclf.datasets import sources
+    from kmedclf.runs import searches
 
     if new:
-        folder.check_free(out)
+        searches.check_free(out)
     runs.check_free(out / "best", True)  # now, not after hours
-    content = runs.read_data(settings["data"], settings["size"])
+    content = sources.read_data(settings["data"], settings["size"])
     start_tensorflow(ctx)
     cls = getattr(kmedclf, settings["network"])
     given = {**content.parameters, **settings["parameters"]}
     estimator = make(cls, {"random_state": settings["seed"], **given})
-    searcher = folder.searcher(estimator, settings, out, jobs)
-    if fixed := folder.taken_out(settings, cls):
+    searcher = searches.searcher(estimator, settings, out, jobs)
+    if fixed := searches.taken_out(settings, cls):
         console.print(
             f"Fixed by -p and not searched, though the space has it: {_listed(fixed)}.",
             markup=False,
@@ -168,12 +169,12 @@ def _search(
     go_on = f"What is finished is in {out}; 'kmedclf search --resume {out}' goes on."
     if not new:
         keeps(ctx, go_on)
-    with folder.begun(out, settings if new else None, go_on):
-        folder.run(searcher, content)
-        folder.write_results(out, searcher)
+    with searches.begun(out, settings if new else None, go_on):
+        searches.run(searcher, content)
+        searches.write_results(out, searcher)
         words = "Training the winner on all training images:"
         console.print(words, _listed(searcher.best_params_), markup=False)
-        winner = folder.winner(estimator, searcher, settings)
+        winner = searches.winner(estimator, searcher, settings)
         run = runs.train(winner, content, out / "best", force=True)
     for split, report in run.reports.items():
         accuracy = report.scores["accuracy"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kmedclf.cli.console import console, keeps, start_tensorflow
+from kmedclf.cli.options import SizeOption
 from kmedclf.cli.parameters import NETWORKS, parameters
-from kmedclf.cli.training import SizeOption
 from kmedclf.studies import NAMES
 
 if TYPE_CHECKING:

@@ -1,13 +1,11 @@
 """Data sets: MedMNIST by name, files, folders and tables by path, synthetic cells; an audit."""
 
-from kmedclf.datasets._found import Audit
-from kmedclf.datasets.audit import audit
-from kmedclf.datasets.csv import load_csv
-from kmedclf.datasets.findings import make_chest_findings
-from kmedclf.datasets.folder import ImageFiles, load_folder
+from kmedclf.datasets.audit import Audit, audit
+from kmedclf.datasets.folders import ImageFiles, load_folder
 from kmedclf.datasets.loading import info, load
 from kmedclf.datasets.registry import DatasetInfo, names
-from kmedclf.datasets.synthetic import make_blood_cells
+from kmedclf.datasets.synthetic import make_blood_cells, make_chest_findings
+from kmedclf.datasets.tables import load_csv
 
 __all__ = [
     "Audit",

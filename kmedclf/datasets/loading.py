@@ -9,8 +9,94 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmedclf.datasets import _download, _npz
+from kmedclf.datasets import npz
 from kmedclf.datasets.registry import DatasetInfo, Task, find
+from kmedclf.utils.download import _reason, download, md5_of
+
+ZENODO = "https://zenodo.org/records/10519652/files"
+
+
+def cache_folder(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Tell where the files are kept, without making the folder.
+
+    Parameters
+    ----------
+    data_dir : path-like or None
+        The caller's choice; None means ``$KMEDCLF_DATA`` or else ``~/.medmnist``.
+
+    Returns
+    -------
+    Path
+        The folder, which need not exist.
+    """
+    return Path(data_dir or os.environ.get("KMEDCLF_DATA") or "~/.medmnist").expanduser()
+
+
+def file_name(info: DatasetInfo, size: int) -> str:
+    """Name MedMNIST's file of one image size; the 28-pixel file has no suffix.
+
+    Parameters
+    ----------
+    info : DatasetInfo
+        The set.
+    size : int
+        Height and width of its images.
+
+    Returns
+    -------
+    str
+        The name.
+    """
+    return f"{info.name}.npz" if size == 28 else f"{info.name}_{size}.npz"
+
+
+def fetch(info: DatasetInfo, size: int, folder: Path, offline: bool, mirror: str | None) -> Path:
+    """Return the path of a set's file, downloading it if it is not there yet.
+
+    Parameters
+    ----------
+    info : DatasetInfo
+        The set.
+    size : int
+        Height and width of its images.
+    folder : Path
+        Where the file is kept. It is made only once there is a good file to put into it.
+    offline : bool
+        Whether to leave the network alone.
+    mirror : str or None
+        Address of a folder that holds the files, instead of Zenodo; None means
+        ``$KMEDCLF_MIRROR`` if that is set.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is neither there nor to be had; the message says how to put it there by hand.
+    """
+    name = file_name(info, size)
+    target = folder / name
+    if target.is_file():
+        return target
+    official = f"{ZENODO}/{name}?download=1"
+    mirror = mirror or os.environ.get("KMEDCLF_MIRROR")
+    address = f"{mirror.rstrip('/')}/{name}" if mirror else official
+    cause: Exception | None = None
+    if offline:
+        reason = "offline=True"
+    else:
+        try:
+            download(address, target, info.md5[size])
+            return target
+        except (OSError, ValueError) as error:  # requests' own errors are OSErrors
+            cause, reason = error, _reason(error, address)
+    raise FileNotFoundError(
+        f"{name} is not in {folder} and could not be downloaded ({reason}); get it from "
+        f"{official}, check that its md5 is {info.md5[size]}, and put it there."
+    ) from cause
 
 
 def load(
@@ -83,7 +169,7 @@ def load(
     >>> X.shape, X.dtype.name, y.shape  # doctest: +SKIP
     ((3421, 28, 28, 3), 'uint8', (3421,))
     """
-    if split not in _npz.SPLITS:
+    if split not in npz.SPLITS:
         raise ValueError(
             "The 'split' parameter of load must be 'train', 'val' or 'test'. "
             f"Got {split!r} instead."
@@ -101,12 +187,12 @@ def load(
             f"The 'size' parameter of load must be one of {', '.join(map(str, entry.md5))} for "
             f"{entry.name}. Got {size!r} instead."
         )
-    path = _download.fetch(entry, size, _download.cache_folder(data_dir), offline, mirror)
+    path = fetch(entry, size, cache_folder(data_dir), offline, mirror)
     try:
         _check_known(path, entry, size)
         return _read(path, split, mmap)
     except ValueError as error:
-        md5 = _download.md5_of(path)
+        md5 = md5_of(path)
         if md5 == entry.md5[size]:
             raise
         raise ValueError(
@@ -147,8 +233,8 @@ def info(name_or_path: str | os.PathLike[str]) -> DatasetInfo:
     if not _is_path(name_or_path):
         return find(os.fspath(name_or_path))
     path = Path(name_or_path).expanduser()
-    headers = _npz.read_headers(path)
-    splits = _npz.check_splits(path, headers)
+    headers = npz.read_headers(path)
+    splits = npz.check_splits(path, headers)
     labels = [_labels(path, split) for split in splits]
     task, class_names = _classes(path, labels, "class_names" in headers)
     images = headers[f"{splits[0]}_images"].shape
@@ -169,15 +255,15 @@ def _is_path(name_or_path: str | os.PathLike[str]) -> bool:
 
 
 def _read(path: Path, split: str, mmap: bool) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    splits = _npz.check_splits(path, _npz.read_headers(path))
+    splits = npz.check_splits(path, npz.read_headers(path))
     if split not in splits:
         raise ValueError(f"{path} has no '{split}' split, only {' and '.join(map(repr, splits))}.")
-    read = _npz.map_array if mmap else _npz.read_array
+    read = npz.map_array if mmap else npz.read_array
     return read(path, f"{split}_images"), _labels(path, split)
 
 
 def _labels(path: Path, split: str) -> NDArray[np.int64]:
-    y = _npz.read_array(path, f"{split}_labels").astype(np.int64)
+    y = npz.read_array(path, f"{split}_labels").astype(np.int64)
     if y.ndim == 2 and y.shape[1] == 1:
         return y[:, 0]
     if y.ndim == 2 and y.size and (y.min() < 0 or y.max() > 1):
@@ -206,8 +292,8 @@ def _classes(
         needed = int(values.max(initial=-1)) + 1
         found = [str(value) for value in values]
     if named:
-        names = _npz.read_array(path, "class_names").ravel()
-        with _npz.explained(path):  # characters beyond Unicode
+        names = npz.read_array(path, "class_names").ravel()
+        with npz.explained(path):  # characters beyond Unicode
             found = [str(name) for name in names]
         if len(found) < needed:
             raise ValueError(
@@ -220,8 +306,8 @@ def _classes(
 
 def _check_known(path: Path, entry: DatasetInfo, size: int) -> None:
     """Notice a cached file that is another one, by its shapes: an md5 of gigabytes takes long."""
-    headers = _npz.read_headers(path)
-    for split in _npz.check_splits(path, headers):
+    headers = npz.read_headers(path)
+    for split in npz.check_splits(path, headers):
         colour = (3,) if entry.n_channels == 3 else ()
         shape = headers[f"{split}_images"].shape
         if shape != (entry.n_samples.get(split), size, size, *colour):

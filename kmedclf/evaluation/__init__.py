@@ -1,6 +1,6 @@
-"""Evaluation: scores with intervals, figures, the report page, comparisons.
+"""Evaluation: scores with intervals, figures, comparisons.
 
-Figures and pages are imported when they are first used: `evaluate` alone does not load matplotlib.
+Pages are imported when they are first used: `evaluate` alone does not load matplotlib.
 """
 
 from __future__ import annotations
@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kmedclf.evaluation.compare import Comparison, compare, write_comparison_page
-from kmedclf.evaluation.label_report import MultilabelReport
-from kmedclf.evaluation.metrics import evaluate, evaluate_predictions
-from kmedclf.evaluation.report import Estimate, Report
-from kmedclf.evaluation.summary import Summary, mean_std
+from kmedclf.evaluation.evaluate import evaluate, evaluate_predictions
+from kmedclf.evaluation.report import Estimate, MultilabelReport, Report, Summary, mean_std
 from kmedclf.evaluation.thresholds import Threshold, choose_threshold, choose_thresholds
 
 if TYPE_CHECKING:
-    from kmedclf.evaluation.page import write_page
+    from kmedclf.pages.report import write_page
 
 __all__ = [
     "Comparison",
@@ -38,7 +36,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the page when it is first used."""
     if name == "write_page":
-        from kmedclf.evaluation.page import write_page
+        from kmedclf.pages.report import write_page
 
         return write_page
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,17 +1,174 @@
-"""What an evaluation found: one frozen object, and its way to JSON and back."""
+"""What an evaluation found: frozen objects, and their way to JSON and back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import json
+import math
+import os
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_curve
 
-from kmedclf.evaluation.curves import curve_of
-from kmedclf.evaluation.honesty import warnings_of
-from kmedclf.evaluation.plain import Stored, from_plain, to_plain
 from kmedclf.evaluation.wording import count, interval_words
+from kmedclf.utils.files import write_text
+from kmedclf.utils.json_files import read_json
+
+MAX_JSON_VALUES = 2**28
+"""Most bytes of an array: ten million images of five classes."""
+
+
+def to_json_value(value: Any) -> Any:
+    """Turn tuples into lists and arrays into base64 of their compressed bytes."""
+    if isinstance(value, np.ndarray):
+        data = zlib.compress(np.ascontiguousarray(value).tobytes(), 6)
+        text = base64.b64encode(data).decode("ascii")
+        return {"dtype": value.dtype.str, "shape": list(value.shape), "zlib": text}
+    if isinstance(value, dict):
+        return {name: to_json_value(one) for name, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json_value(one) for one in value]
+    return value
+
+
+def from_json_value(value: Any) -> Any:
+    """Undo the arrays of `to_plain`."""
+    if isinstance(value, dict) and value.keys() == {"dtype", "shape", "zlib"}:
+        dtype, shape = np.dtype(value["dtype"]), tuple(map(int, value["shape"]))
+        size = dtype.itemsize * math.prod(shape)
+        packed = base64.b64decode(value["zlib"])
+        # 0 would be no bound. Deflating saves a factor of 1,032 at most.
+        if dtype.kind not in "biuf" or not 0 <= size <= min(MAX_JSON_VALUES, 1032 * len(packed)):
+            raise ValueError("an array in it is too large, or none of numbers")
+        data = zlib.decompressobj().decompress(packed, size + 1)
+        return np.frombuffer(data, dtype).reshape(shape)
+    return value
+
+
+class JsonSerializable(ABC):
+    """What can be written to a JSON file and read back."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Turn it into plain values that JSON can hold."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """Rebuild it from what `to_dict` gave."""
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file, beside it first and then in its place."""
+        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        write_text(path, text)
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `to_json` wrote."""
+        try:
+            return cls.from_dict(read_json(path))
+        except OSError:
+            raise
+        except Exception as error:  # whatever a stranger's file makes of the fields
+            text = " ".join(str(error).split())[:300].rstrip(".")
+            raise ValueError(f"{path} is not a whole kmedclf report ({text}).") from error
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all that was measured."""
+        return isinstance(other, type(self)) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class _Curved(Protocol):
+    @property
+    def n(self) -> int: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def proba(self) -> np.ndarray: ...
+    def truth(self, index: int) -> np.ndarray: ...
+
+
+def curve_of(
+    report: _Curved, index: int, kind: str = "roc"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute a curve of a report of either kind; see `Report.curve`."""
+    truth, score = report.truth(index), report.proba[:, index]
+    if not truth.any() or (kind == "roc" and truth.all()):
+        raise ValueError(
+            f"The {kind.upper()} curve of a class must have images of it and of others. Got "
+            f"{int(truth.sum())} of {report.n} images of {report.class_names[index]!r} instead."
+        )
+    if kind == "roc":
+        return roc_curve(truth, score)
+    precision, recall, thresholds = precision_recall_curve(truth, score)
+    return recall, precision, thresholds
+
+
+SMALL = 30
+"""Fewer images than this are few."""
+FEW = 10
+"""Fewer images of one class than this are few."""
+
+
+def warnings_of(report: Any) -> tuple[str, ...]:
+    """Say what a reader must know before the headline numbers; of a report of either kind."""
+    said = _of_classes(report) if report.exclusive else _of_labels(report)
+    return (*said, *_of_size(report))
+
+
+def _of_classes(report: Any) -> list[str]:
+    found, support = np.unique(report.pred_index), report.confusion.sum(axis=1)
+    largest, share = int(support.argmax()), float(support.max() / report.n)
+    right = float(report.confusion.trace() / report.n)
+    if np.count_nonzero(support) > 1:
+        name = report.class_names[largest]
+        if len(found) == 1:
+            name = report.class_names[found[0]]
+            return [
+                f"All {report.n:,} images are taken for {name}: the classifier tells nothing "
+                f"apart here, and its accuracy is no more than that class's share, {right:.3f}."
+            ]
+        if right <= share:
+            return [
+                f"Naming {name} every time would be right for {share:.3f} of these images, the "
+                f"classifier is for {right:.3f}: it is no better than that."
+            ]
+    return []
+
+
+def _of_labels(report: Any) -> list[str]:
+    if not report.y_true.any() or report.y_pred.any():
+        return []
+    return [
+        f"No label is predicted of any of the {report.n:,} images: the accuracy is that of "
+        "predicting nothing."
+    ]
+
+
+def _of_size(report: Any) -> list[str]:
+    said = []
+    counts = {one.name: one.support for one in report.per_class if one.support}
+    few = {name: n for name, n in counts.items() if n < FEW}
+    if report.n < SMALL:
+        images = "1 image" if report.n == 1 else f"{report.n:,} images"
+        said.append(
+            f"Only {images}: one more or less that is right moves the accuracy by "
+            f"{1 / report.n:.3f}, and resampling so few shows too little doubt."
+        )
+    if few:
+        listed = ", ".join(f"{name} {n}" for name, n in list(few.items())[:10])
+        more = f" and {len(few) - 10} more" if len(few) > 10 else ""
+        kind = "classes" if report.exclusive else "labels"
+        said.append(f"Few images of some {kind}, whose scores are uncertain: {listed}{more}.")
+    return said
+
 
 FORMAT = 1
 
@@ -97,7 +254,7 @@ class Certainty(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Report(Stored):
+class Report(JsonSerializable):
     """All that was measured on one set of images.
 
     Attributes
@@ -225,7 +382,7 @@ class Report(Stored):
 
     def to_dict(self) -> dict[str, Any]:
         """Turn the report into plain values that JSON can hold; `from_dict` turns them back."""
-        content = {field.name: to_plain(getattr(self, field.name)) for field in fields(self)}
+        content = {field.name: to_json_value(getattr(self, field.name)) for field in fields(self)}
         return {"format": FORMAT, **content}
 
     @classmethod
@@ -265,7 +422,7 @@ def restored(
 
     ``listed`` are the fields that are tuples; ``per_class`` takes a name, two counts and estimates.
     """
-    values = {field.name: from_plain(content[field.name]) for field in fields(cls)}
+    values = {field.name: from_json_value(content[field.name]) for field in fields(cls)}
     for name in listed:
         values[name] = tuple(values[name])
     values["scores"] = {name: Estimate(*value) for name, value in values["scores"].items()}
@@ -300,3 +457,270 @@ def true_ranks(proba: np.ndarray, true_index: np.ndarray) -> np.ndarray:
     own = np.take_along_axis(proba, true_index[:, None].astype(np.intp), axis=1)
     earlier = np.arange(proba.shape[1]) < true_index[:, None]
     return 1 + (proba > own).sum(axis=1) + ((proba == own) & earlier).sum(axis=1)
+
+
+AnyReport: TypeAlias = Any
+"""A Report or a MultilabelReport: the values of y decide, which no type can tell."""
+
+
+class LabelScores(NamedTuple):
+    """The scores of one label.
+
+    ``support`` counts the images that have it, ``predicted`` those it was predicted of; ``recall``
+    is its sensitivity.
+    """
+
+    name: str
+    support: int
+    predicted: int
+    recall: Estimate
+    specificity: Estimate
+    precision: Estimate
+    f1: Estimate
+    auc: Estimate
+    average_precision: Estimate
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MultilabelReport(JsonSerializable):
+    """All that was measured on one set of images, each of which may have several of k labels.
+
+    Attributes
+    ----------
+    n : int
+        Number of images.
+    classes : tuple of int
+        Columns of ``proba``.
+    class_names : tuple of str
+        What to call the labels in print.
+    thresholds : tuple of float
+        Probability of each label from which on it was predicted.
+    scores : dict of str to Estimate
+        Headline numbers by the names in `kmedclf.evaluation.report.SCORES`, each with its bootstrap
+        interval. "accuracy" is the share of all labels of all images that are right,
+        "subset_accuracy" that of images whose labels are all right; "macro" is a mean over labels,
+        "micro" takes all labels of all images together.
+    per_class : tuple of LabelScores
+        One entry a label.
+    confusion : ndarray of shape (k, 2, 2), int64
+        Numbers of images for each label; rows are absent and present, columns so predicted.
+    notes : tuple of str
+        What a reader must know: what is undefined, and over what a mean was taken.
+    confidence : float
+        Coverage of the intervals.
+    n_bootstrap : int
+        Resamples behind them.
+    y_true, y_pred : ndarray of shape (n, k), uint8
+        Zeros and ones.
+    proba : ndarray of shape (n, k), float32
+        Probabilities.
+    """
+
+    n: int
+    classes: tuple[int, ...]
+    class_names: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    scores: dict[str, Estimate]
+    per_class: tuple[LabelScores, ...]
+    confusion: np.ndarray
+    notes: tuple[str, ...]
+    confidence: float
+    n_bootstrap: int
+    y_true: np.ndarray
+    y_pred: np.ndarray
+    proba: np.ndarray
+
+    kind: ClassVar[str] = "multilabel"
+    exclusive: ClassVar[bool] = False
+    headline: ClassVar[tuple[str, ...]] = (
+        "accuracy",
+        "auc_macro",
+        "average_precision_macro",
+        "f1_macro",
+        "subset_accuracy",
+    )
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all labels of all images that are right."""
+        return float(self.scores["accuracy"].value or 0.0)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Share of the labels of each image that are right, (n,)."""
+        return np.asarray((self.y_true == self.y_pred).mean(axis=1))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before the scores: nothing predicted at all, few images."""
+        return warnings_of(self)
+
+    def truth(self, index: int) -> np.ndarray:
+        """Say which images have a label, bool (n,)."""
+        return np.asarray(self.y_true[:, index] == 1)
+
+    def curve(self, index: int, kind: str = "roc") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compute the ROC ("roc") or the precision-recall curve ("pr") of one label."""
+        return curve_of(self, index, kind)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Turn the report into plain values that JSON can hold; `from_dict` turns them back."""
+        content = {field.name: to_json_value(getattr(self, field.name)) for field in fields(self)}
+        return {"format": FORMAT, "kind": self.kind, **content}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> MultilabelReport:
+        """Rebuild a report from what `to_dict` gave."""
+        if content.get("kind") != cls.kind or content.get("format") != FORMAT:
+            raise ValueError(
+                f"A report of several labels must be of format {FORMAT}. "
+                f"Got {content.get('format')!r} and the kind {content.get('kind')!r} instead."
+            )
+        listed = "classes", "class_names", "thresholds", "notes"
+        return cls(**restored(cls, content, listed, LabelScores))
+
+    def __repr__(self) -> str:
+        """Say what was evaluated and how well it went."""
+        auc = self.scores["auc_macro"]
+        return f"<MultilabelReport: {self.n} images, {len(self.classes)} labels, AUC {auc}>"
+
+    def __str__(self) -> str:
+        """Write headline numbers and labels as text."""
+        width = max(map(len, self.class_names))
+        lines = score_lines(self)
+        columns = ("AUC", "sensitivity", "specificity")
+        lines += ["", f"{'label':{width}}  images  " + "".join(f"{name:22}" for name in columns)]
+        lines += [
+            f"{one.name:{width}}  {one.support:6}  {one.auc!s:22}{one.recall!s:22}{one.specificity}"
+            for one in self.per_class
+        ]
+        return "\n".join([*lines, "", *self.notes]).rstrip()
+
+
+def read_report_file(path: str | os.PathLike[str]) -> AnyReport:
+    """Read what `to_json` of either kind of report wrote."""
+    try:
+        kind = read_json(path).get("kind")
+    except (ValueError, AttributeError):  # reading it again says so
+        kind = None
+    several = kind == MultilabelReport.kind
+    return MultilabelReport.from_json(path) if several else Report.from_json(path)
+
+
+class MeanStd(NamedTuple):
+    """Mean and standard deviation of the ``n`` reports that define a score."""
+
+    mean: float | None
+    std: float | None
+    n: int
+
+    def __str__(self) -> str:
+        """Write mean ± standard deviation with three decimals."""
+        if self.mean is None:
+            return "undefined"
+        return f"{self.mean:.3f}" + ("" if self.std is None else f" ± {self.std:.3f}")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Several reports in one.
+
+    Attributes
+    ----------
+    n_reports : int
+        How many.
+    ddof : int
+        Divisor of the variance is n - ddof.
+    class_names : tuple of str
+        Names of the classes.
+    scores : dict of str to MeanStd
+        Headline numbers.
+    per_class : dict of str to dict of str to MeanStd
+        By name of the class, then of the score.
+    """
+
+    n_reports: int
+    ddof: int
+    class_names: tuple[str, ...]
+    scores: dict[str, MeanStd]
+    per_class: dict[str, dict[str, MeanStd]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Turn the summary into plain values."""
+        return {
+            "n_reports": self.n_reports,
+            "ddof": self.ddof,
+            "scores": {name: one._asdict() for name, one in self.scores.items()},
+            "per_class": {
+                name: {score: one._asdict() for score, one in scores.items()}
+                for name, scores in self.per_class.items()
+            },
+        }
+
+    def __str__(self) -> str:
+        """Write the headline numbers as text."""
+        title = f"{self.n_reports} reports; mean ± standard deviation (ddof {self.ddof})"
+        rows = [
+            f"{SCORES[name]:27} {value}{_defined(value, self.n_reports)}"
+            for name, value in self.scores.items()
+        ]
+        return "\n".join([title, "", *rows])
+
+
+def _defined(value: MeanStd, n_reports: int) -> str:
+    """Say how many reports define a score, if some but not all do."""
+    return f", of the {value.n} that define it" if 0 < value.n < n_reports else ""
+
+
+def mean_std(reports: Iterable[Report], *, ddof: int = 1) -> Summary:
+    """Average reports of several seeds or folds.
+
+    Parameters
+    ----------
+    reports : iterable of Report
+        On the same classes.
+    ddof : {0, 1}, default=1
+        1 estimates the spread of all possible runs, 0 describes these.
+
+    Returns
+    -------
+    Summary
+        Means and standard deviations; a standard deviation is None where fewer than ddof + 1
+        reports define the score.
+
+    Raises
+    ------
+    ValueError
+        If there is no report, or if they have different classes.
+    """
+    reports = list(reports)
+    if not reports:
+        raise ValueError("The 'reports' parameter of mean_std must hold a report. Got none.")
+    classes = {report.classes for report in reports}
+    if len(classes) > 1:
+        raise ValueError(
+            "The 'reports' parameter of mean_std must have the same classes throughout. "
+            f"Got {' and '.join(map(str, list(classes)[:2]))} instead."
+        )
+    names = [name for name in SCORES if all(name in report.scores for report in reports)]
+    fields = ("recall", "specificity", "precision", "f1", "auc")
+    return Summary(
+        n_reports=len(reports),
+        ddof=ddof,
+        class_names=reports[0].class_names,
+        scores={name: _of([report.scores[name] for report in reports], ddof) for name in names},
+        per_class={
+            name: {
+                field: _of([getattr(report.per_class[i], field) for report in reports], ddof)
+                for field in fields
+            }
+            for i, name in enumerate(reports[0].class_names)
+        },
+    )
+
+
+def _of(estimates: list[Estimate], ddof: int) -> MeanStd:
+    values = [one.value for one in estimates if one.value is not None]
+    mean = float(np.mean(values)) if values else None
+    std = float(np.std(values, ddof=ddof)) if len(values) > ddof else None
+    return MeanStd(mean, std, len(values))

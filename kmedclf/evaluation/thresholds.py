@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.metrics import roc_curve
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from kmedclf.evaluation.checks import check_indicators, check_shares
-from kmedclf.label_kinds import check_not_exclusive
+from kmedclf.evaluation.evaluate import check_indicators, check_shares
+from kmedclf.inputs.label_kinds import check_not_exclusive
 
 
 class Threshold(NamedTuple):

@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from kmedclf.models.blocks import Stem, keeps_pixels, padded, stem_kernel
-from kmedclf.params import PositiveInt
-from kmedclf.pretrained import PretrainedClassifier, Rate
+from kmedclf.models._blocks import Stem, keeps_pixels, padded, stem_kernel
+from kmedclf.models._pretrained import PretrainedClassifier, Rate
+from kmedclf.parameters import PositiveInt
 
 
 class AlexNetClassifier(PretrainedClassifier):

@@ -7,11 +7,9 @@ from typing import Any, Literal
 import keras
 
 from kmedclf.base import ImageClassifier
-from kmedclf.models.batch_normalization import BatchNormalization
-from kmedclf.models.bias import RISING, Bias
-from kmedclf.models.blocks import normalized, window
-from kmedclf.models.whitening import PatchWhitening
-from kmedclf.params import Activation, FractionOrZero, PositiveInt
+from kmedclf.models._blocks import normalized, window
+from kmedclf.models._layers import RISING, BatchNormalization, Bias, PatchWhitening
+from kmedclf.parameters import Activation, FractionOrZero, PositiveInt
 from kmedclf.recipes import AUTO, Auto
 
 

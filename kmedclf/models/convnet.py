@@ -7,9 +7,9 @@ from typing import Any, Literal
 import keras
 
 from kmedclf.base import ImageClassifier
-from kmedclf.models.blocks import batch_norm, padded, per_layer, window
-from kmedclf.params import Activation, PositiveInt
-from kmedclf.pretrained import NonNegativeInt, Rate
+from kmedclf.models._blocks import batch_norm, padded, per_layer, window
+from kmedclf.models._pretrained import NonNegativeInt, Rate
+from kmedclf.parameters import Activation, PositiveInt
 
 
 class ConvNetClassifier(ImageClassifier):

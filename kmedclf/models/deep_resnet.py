@@ -7,16 +7,10 @@ from typing import Any, Literal
 
 import keras
 
-from kmedclf.models.blocks import (
-    Stem,
-    batch_norm,
-    every_second,
-    keeps_pixels,
-    padded,
-    stem_kernel,
-)
-from kmedclf.params import PositiveInt
-from kmedclf.pretrained import PretrainedClassifier, Published
+from kmedclf.models._blocks import Stem, batch_norm, every_second, keeps_pixels, padded, stem_kernel
+from kmedclf.models._pretrained import PretrainedClassifier
+from kmedclf.models._weights import Published
+from kmedclf.parameters import PositiveInt
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 

@@ -7,16 +7,10 @@ from typing import Any
 
 import keras
 
-from kmedclf.models.blocks import (
-    Stem,
-    batch_norm,
-    keeps_pixels,
-    padded,
-    per_layer,
-    stem_kernel,
-)
-from kmedclf.params import PositiveInt
-from kmedclf.pretrained import PretrainedClassifier, Published
+from kmedclf.models._blocks import Stem, batch_norm, keeps_pixels, padded, per_layer, stem_kernel
+from kmedclf.models._pretrained import PretrainedClassifier
+from kmedclf.models._weights import Published
+from kmedclf.parameters import PositiveInt
 
 MD5 = {
     (6, 12, 24, 16): (121, "30ee3e1110167f948a6b9946edeeb738"),

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import keras
 
-from kmedclf.models.blocks import Stem, batch_norm, keeps_pixels
-from kmedclf.params import PositiveFloat
-from kmedclf.pretrained import PretrainedClassifier, Published
+from kmedclf.models._blocks import Stem, batch_norm, keeps_pixels
+from kmedclf.models._pretrained import PretrainedClassifier
+from kmedclf.models._weights import Published
+from kmedclf.parameters import PositiveFloat
 
 # Width, depth, and the md5 of the published weights.
 VARIANTS = {

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from kmedclf.base import ImageClassifier
-from kmedclf.models.blocks import normalized
-from kmedclf.params import Activation, FractionOrZero, PositiveInt
+from kmedclf.models._blocks import normalized
+from kmedclf.parameters import Activation, FractionOrZero, PositiveInt
 from kmedclf.recipes import AUTO, Auto
 
 

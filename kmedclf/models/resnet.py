@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from kmedclf.base import ImageClassifier
-from kmedclf.models.blocks import conv_bn, every_second, window
-from kmedclf.params import Activation, PositiveInt
+from kmedclf.models._blocks import conv_bn, every_second, window
+from kmedclf.parameters import Activation, PositiveInt
 
 
 class ResNetClassifier(ImageClassifier):

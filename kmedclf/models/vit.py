@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import keras
 
-from kmedclf import training
-from kmedclf.params import PositiveInt
-from kmedclf.pretrained import PretrainedClassifier, Published
+from kmedclf.models._pretrained import PretrainedClassifier
+from kmedclf.models._weights import Published
+from kmedclf.parameters import PositiveInt
+from kmedclf.training import loop
 
 FEW = 1000
 """Fewer images than these train no large transformer from scratch."""
@@ -71,7 +72,7 @@ class ViTClassifier(PretrainedClassifier):
     mean: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
     std: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
 
-    def _train(self, task: training.Task) -> training.State:
+    def _train(self, task: loop.TrainingTask) -> loop.TrainingState:
         each = 4 * self.hidden_dim**2 + 2 * self.hidden_dim * self.mlp_dim  # weights of a block
         n_weights, n = self.num_layers * each, len(task.rows)
         if self.weights is None and task.start is None and n_weights > 10_000 * n and n < FEW:

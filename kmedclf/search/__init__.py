@@ -18,14 +18,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kmedclf.search.candidates import Range
-    from kmedclf.search.space import SearchSpace
+    from kmedclf.search.spaces import Range, SearchSpace
     from kmedclf.search.staged import StagedSearchCV
     from kmedclf.search.tuner import TunerSearchCV
 
+
 _HOME = {
-    "Range": "candidates",
-    "SearchSpace": "space",
+    "Range": "spaces",
+    "SearchSpace": "spaces",
     "StagedSearchCV": "staged",
     "TunerSearchCV": "tuner",
 }

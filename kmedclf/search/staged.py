@@ -10,10 +10,9 @@ import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from kmedclf.search.base import CrossValidatedSearch, Table
-from kmedclf.search.candidates import Stage
-from kmedclf.search.evaluation import Evaluator, Params
-from kmedclf.search.stages import check_resource, epochs_of, resource_of
+from kmedclf.inputs.checks import Params
+from kmedclf.search.cross_validation import CrossValidatedSearch, Evaluator, Table
+from kmedclf.search.spaces import Stage, check_resource, epochs_of, resource_of
 
 
 class StagedSearchCV(CrossValidatedSearch):

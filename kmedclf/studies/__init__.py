@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kmedclf.studies.lab import Lab
     from kmedclf.studies.section import Figure, Section, Table
-    from kmedclf.studies.study import Study, remember, reproduce, settings_of
+    from kmedclf.studies.study import Lab, Study, remember, reproduce, settings_of
+
 
 __all__ = [
     "NAMES",
@@ -30,7 +30,7 @@ __all__ = [
 NAMES = ("blood", "lung", "chest", "brain", "bone")
 """Names of the studies; each is a module here."""
 
-_HOMES = {"Lab": "lab", "Figure": "section", "Section": "section", "Table": "section"}
+_HOMES = {"Figure": "section", "Section": "section", "Table": "section"}
 
 
 def get(name: str) -> Study:

@@ -15,9 +15,8 @@ from kmedclf.evaluation.compare import p_text
 from kmedclf.evaluation.published import protocol_of
 from kmedclf.evaluation.wording import count, percent
 from kmedclf.studies import words as words_of
-from kmedclf.studies.lab import Lab
 from kmedclf.studies.section import Figure, Section, Table
-from kmedclf.studies.study import Study
+from kmedclf.studies.study import Study, Workspace
 
 DATASET = "bloodmnist"
 KERNELS = {"kernel_size": [3, 5, 7], "filters": [8, 16, 32, 64, 128]}
@@ -38,7 +37,7 @@ REPORTED_KERNELS = {
 """Mean accuracy over three folds in that report, by size and number of kernels."""
 
 
-def perceptron(lab: Lab, mlp: kmedclf.MLPClassifier | None = None) -> Section:
+def perceptron(lab: Workspace, mlp: kmedclf.MLPClassifier | None = None) -> Section:
     """Item (a): a multilayer perceptron with one hidden layer."""
     run = lab.train("mlp", mlp or kmedclf.MLPClassifier(random_state=lab.seed))
     X, y = lab.data.splits["train"]
@@ -80,7 +79,7 @@ def perceptron(lab: Lab, mlp: kmedclf.MLPClassifier | None = None) -> Section:
     )
 
 
-def kernels(lab: Lab, grid: dict[str, list[int]] = KERNELS) -> Section:
+def kernels(lab: Workspace, grid: dict[str, list[int]] = KERNELS) -> Section:
     """Item (b): how accuracy moves with the number of kernels and their size."""
     cnn = kmedclf.CNNClassifier(
         epochs=50, n_iter_no_change=10, min_epochs=10, random_state=lab.seed
@@ -141,7 +140,7 @@ def kernels(lab: Lab, grid: dict[str, list[int]] = KERNELS) -> Section:
     )
 
 
-def convolutions(lab: Lab, cnn: kmedclf.CNNClassifier | None = None) -> Section:
+def convolutions(lab: Workspace, cnn: kmedclf.CNNClassifier | None = None) -> Section:
     """Item (c): a simple convolutional network, and five images that it gets wrong."""
     run = lab.train("cnn", cnn or kmedclf.CNNClassifier(random_state=lab.seed))
     used = recipes.parameters(run.estimator)
@@ -159,7 +158,7 @@ def convolutions(lab: Lab, cnn: kmedclf.CNNClassifier | None = None) -> Section:
     )
 
 
-def residual(lab: Lab, resnet: kmedclf.ResNetClassifier | None = None) -> Section:
+def residual(lab: Workspace, resnet: kmedclf.ResNetClassifier | None = None) -> Section:
     """Item (d): a deeper network, and all three compared."""
     run = lab.train("resnet", resnet or kmedclf.ResNetClassifier(random_state=lab.seed))
     used = recipes.applied(run.estimator)
@@ -225,7 +224,7 @@ def _order(found: list[tuple[str, float | None]]) -> str:
     return text
 
 
-def _findings(run: runs.Run, name: str, lab: Lab) -> list[str]:
+def _findings(run: runs.Run, name: str, lab: Workspace) -> list[str]:
     report, est = run.reports["test"], run.estimator
     accuracy = report.scores["accuracy"]
     rank = f"{report.rank_counts[:2].sum() / report.n:.3f}"
@@ -263,7 +262,7 @@ def _figures(run: runs.Run, name: str) -> list[Figure]:
     ]
 
 
-def _wrong(run: runs.Run, name: str, lab: Lab) -> list[Figure]:
+def _wrong(run: runs.Run, name: str, lab: Workspace) -> list[Figure]:
     report = run.reports["test"]
     ranks = Figure.of(f"{name}-ranks", "Rank of the true class.", plots.ranks(report))
     if report.right.all():

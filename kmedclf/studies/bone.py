@@ -14,10 +14,8 @@ from kmedclf.evaluation import plots
 from kmedclf.evaluation.compare import amount
 from kmedclf.evaluation.wording import kept_value
 from kmedclf.studies import words as words_of
-from kmedclf.studies.lab import Lab
-from kmedclf.studies.section import Figure, Section, Table
-from kmedclf.studies.study import Study
-from kmedclf.studies.tables import HEAD, cells, clock, spread
+from kmedclf.studies.section import HEAD, Figure, Section, Table, cells, clock, spread
+from kmedclf.studies.study import Study, Workspace
 
 SHARED: dict[str, Any] = {
     "optimizer": "sgd", "momentum": 0.9, "batch_size": 32, "epochs": 10, "augment": False,
@@ -56,32 +54,32 @@ REPORTED = {
 }
 
 
-def alexnet(lab: Lab) -> Section:
+def alexnet(lab: Workspace) -> Section:
     """AlexNet over batches, epochs and rates; the best one again, with other seeds."""
     made = _train(lab, "alexnet", kmedclf.AlexNetClassifier, ALEXNET)
     section = _section(lab, "AlexNet", "alexnet", made, ALEXNET)
     return _with_repeats(lab, section, kmedclf.AlexNetClassifier, made, ALEXNET)
 
 
-def resnet(lab: Lab) -> Section:
+def resnet(lab: Workspace) -> Section:
     """ResNet-50 over batches, epochs and rates."""
     made = _train(lab, "resnet", _resnet50, RESNET)
     return _section(lab, "ResNet-50", "resnet", made, RESNET)
 
 
-def densenet(lab: Lab) -> Section:
+def densenet(lab: Workspace) -> Section:
     """DenseNet over blocks and rates."""
     made = _train(lab, "densenet", kmedclf.DenseNetClassifier, DENSENET)
     return _section(lab, "DenseNet", "densenet", made, DENSENET)
 
 
-def efficientnet(lab: Lab) -> Section:
+def efficientnet(lab: Workspace) -> Section:
     """EfficientNet over variants and rates."""
     made = _train(lab, "efficientnet", kmedclf.EfficientNetClassifier, EFFICIENTNET)
     return _section(lab, "EfficientNet", "efficientnet", made, EFFICIENTNET)
 
 
-def vit(lab: Lab) -> Section:
+def vit(lab: Workspace) -> Section:
     """Vision transformer over layers and patches."""
     side = min(lab.data.description["image_shape"][:2])  # no patch is larger
     rows = [{**row, "patch_size": min(row["patch_size"], side)} for row in VIT]
@@ -98,7 +96,7 @@ def _transformer(**parameters: Any) -> kmedclf.ViTClassifier:
 
 
 def _train(
-    lab: Lab, name: str, make: Callable[..., Any], rows: Rows
+    lab: Workspace, name: str, make: Callable[..., Any], rows: Rows
 ) -> dict[str, tuple[dict[str, Any], runs.Run]]:
     """Train one network a row; rows that the lab's own parameters make the same are one."""
     made = {}
@@ -116,7 +114,11 @@ def _short(value: Any) -> str:
 
 
 def _section(
-    lab: Lab, title: str, name: str, made: dict[str, tuple[dict[str, Any], runs.Run]], rows: Rows
+    lab: Workspace,
+    title: str,
+    name: str,
+    made: dict[str, tuple[dict[str, Any], runs.Run]],
+    rows: Rows,
 ) -> Section:
     best = _best(made)
     run = made[best][1]
@@ -213,7 +215,7 @@ def _confidence(run: runs.Run) -> list[str]:
 
 
 def _with_repeats(
-    lab: Lab,
+    lab: Workspace,
     section: Section,
     make: Callable[..., Any],
     made: dict[str, tuple[dict[str, Any], runs.Run]],

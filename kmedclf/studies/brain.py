@@ -7,13 +7,12 @@ from typing import Any
 
 import kmedclf
 from kmedclf import recipes, runs
+from kmedclf.datasets import sources
 from kmedclf.evaluation import plots
-from kmedclf.studies import pools
+from kmedclf.studies import subsets
 from kmedclf.studies import words as words_of
-from kmedclf.studies.lab import Lab
-from kmedclf.studies.section import Figure, Section, Table
-from kmedclf.studies.study import Study
-from kmedclf.studies.tables import HEAD, cells, clock, score, spread
+from kmedclf.studies.section import HEAD, Figure, Section, Table, cells, clock, score, spread
+from kmedclf.studies.study import Study, Workspace
 
 N_FOLDS = 5
 SCORES = {
@@ -82,13 +81,13 @@ REGULARISATION: Choices = {
 }
 
 
-def network(lab: Lab, **changes: Any) -> kmedclf.DeepResNetClassifier:
+def network(lab: Workspace, **changes: Any) -> kmedclf.DeepResNetClassifier:
     """Make the ResNet-18 that all but the last item train."""
     own = {"stem": _stem(lab), "random_state": lab.seed}
     return kmedclf.DeepResNetClassifier(**{**BASE, **own, **changes})
 
 
-def folds(lab: Lab) -> Section:
+def folds(lab: Workspace) -> Section:
     """Train on each of five folds, and score all of them on the same test images."""
     made = _trained(lab)
     rows = [
@@ -131,12 +130,12 @@ def folds(lab: Lab) -> Section:
     )  # fmt: skip
 
 
-def imbalance(lab: Lab) -> Section:
+def imbalance(lab: Workspace) -> Section:
     """Weight or repeat the smaller classes."""
     return _compared(lab, "Imbalance", "imbalance", {"as it is": ({}, 0.7360), **IMBALANCE})
 
 
-def augmentation(lab: Lab) -> Section:
+def augmentation(lab: Workspace) -> Section:
     """Augment each fold in its own way, and give the AUC of every class."""
     rows, several, ests = [], _folds(lab), []
     for number, data in enumerate(several):
@@ -170,32 +169,32 @@ def _sets(ests: list[Any]) -> str:
     return f"{'; '.join(known)}." if known else ""
 
 
-def stopping(lab: Lab) -> Section:
+def stopping(lab: Workspace) -> Section:
     """Stop early, or lower the learning rate, with times."""
     return _compared(lab, "Stopping and schedule", "stop", STOPS)
 
 
-def losses(lab: Lab) -> Section:
+def losses(lab: Workspace) -> Section:
     """Cross entropy against the focal loss."""
     return _compared(lab, "Loss", "loss", LOSSES)
 
 
-def optimizers(lab: Lab) -> Section:
+def optimizers(lab: Workspace) -> Section:
     """Three optimizers under two losses."""
     return _compared(lab, "Optimizer", "optimizer", OPTIMIZERS)
 
 
-def batches(lab: Lab) -> Section:
+def batches(lab: Workspace) -> Section:
     """Sizes of batches, with times."""
     return _compared(lab, "Size of the batches", "batch", BATCHES)
 
 
-def regularisation(lab: Lab) -> Section:
+def regularisation(lab: Workspace) -> Section:
     """Dropout, L2, early stopping."""
     return _compared(lab, "Regularisation", "regular", REGULARISATION)
 
 
-def transfer(lab: Lab) -> Section:
+def transfer(lab: Workspace) -> Section:
     """Train all of an EfficientNet, or its head alone."""
     rows = []
     _, data = _weakest(lab)
@@ -220,12 +219,12 @@ def transfer(lab: Lab) -> Section:
     )
 
 
-def _stem(lab: Lab) -> str:
+def _stem(lab: Workspace) -> str:
     """Take the report's stem, for the networks are those of ImageNet, where images allow it."""
     return "imagenet" if min(lab.data.description["image_shape"][:2]) >= 32 else "small"
 
 
-def _compared(lab: Lab, title: str, name: str, choices: Choices) -> Section:
+def _compared(lab: Workspace, title: str, name: str, choices: Choices) -> Section:
     """Train on the weakest fold with one choice changed at a time."""
     rows, made = [], {}
     number, data = _weakest(lab)
@@ -252,18 +251,18 @@ def _compared(lab: Lab, title: str, name: str, choices: Choices) -> Section:
     )
 
 
-def _folds(lab: Lab) -> list[runs.Data]:
-    return list(lab.some(pools.folds(lab.data, N_FOLDS, lab.seed)))
+def _folds(lab: Workspace) -> list[sources.Data]:
+    return list(lab.some(subsets.folds(lab.data, N_FOLDS, lab.seed)))
 
 
-def _trained(lab: Lab) -> dict[int, runs.Run]:
+def _trained(lab: Workspace) -> dict[int, runs.Run]:
     return {
         number: lab.train(f"fold-{number}", network(lab), data, page=False)
         for number, data in enumerate(_folds(lab), 1)
     }
 
 
-def _weakest(lab: Lab) -> tuple[int, runs.Data]:
+def _weakest(lab: Workspace) -> tuple[int, sources.Data]:
     """Choose the fold with the lowest test accuracy: its number and its data."""
     made = _trained(lab)
     number = min(made, key=lambda number: made[number].reports["test"].accuracy)
@@ -274,7 +273,7 @@ def _plain_name(words: str) -> str:
     return words.replace(",", "").replace(" ", "-")
 
 
-def _words(est: kmedclf.DeepResNetClassifier, data: runs.Data) -> str:
+def _words(est: kmedclf.DeepResNetClassifier, data: sources.Data) -> str:
     return (
         f"ResNet-{est.depth}, {est.n_params_:,} parameters. {words_of.training(est, data)} "
         f"{_start(est.weights is None)}"

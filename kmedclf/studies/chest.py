@@ -8,13 +8,12 @@ import numpy as np
 
 import kmedclf
 from kmedclf import evaluation, runs
+from kmedclf.datasets import sources
 from kmedclf.evaluation import plots
-from kmedclf.studies import pools
+from kmedclf.studies import subsets
 from kmedclf.studies import words as words_of
-from kmedclf.studies.lab import Lab
-from kmedclf.studies.section import Figure, Section, Table
-from kmedclf.studies.study import Study
-from kmedclf.studies.tables import HEAD, cells
+from kmedclf.studies.section import HEAD, Figure, Section, Table, cells
+from kmedclf.studies.study import Study, Workspace
 
 SHARED: dict[str, Any] = {
     "optimizer": "adam", "learning_rate": 0.001, "lr_schedule": "plateau", "lr_patience": 3,
@@ -43,7 +42,7 @@ def networks(seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def approaches(lab: Lab) -> Section:
+def approaches(lab: Workspace) -> Section:
     """Train all three, and compare them."""
     made = {name: lab.train(name, est) for name, est in networks(lab.seed).items()}
     reports = {name: run.reports["test"] for name, run in made.items()}
@@ -101,7 +100,7 @@ def _networks(made: dict[str, runs.Run]) -> str:
     )
 
 
-def leak(lab: Lab) -> Section:
+def leak(lab: Workspace) -> Section:
     """Mirror before the split, as the report may have done, and say what that does."""
     honest = lab.train("baseline", networks(lab.seed)["baseline"])
     leaking, twins = mirrored_before_split(lab.data, lab.seed)
@@ -137,7 +136,7 @@ def _augmented(which: str, run: runs.Run) -> str:
     return f"{which}: {words[0].lower()}{words[1:]}"
 
 
-def mirrored_before_split(data: runs.Data, seed: int) -> tuple[runs.Data, np.ndarray]:
+def mirrored_before_split(data: sources.Data, seed: int) -> tuple[sources.Data, np.ndarray]:
     """Double all images by mirroring, then split; say which test images have a twin in training.
 
     Parameters
@@ -158,18 +157,18 @@ def mirrored_before_split(data: runs.Data, seed: int) -> tuple[runs.Data, np.nda
     y = np.concatenate([y for _, y in data.splits.values()])
     X, y, origin = np.concatenate([X, X[:, :, ::-1]]), np.tile(y, 2), np.tile(np.arange(len(y)), 2)
     shares = {"test": 0.15, "val": 0.15}
-    rows = pools.shared_out(y, shares, seed)
+    rows = subsets.shared_out(y, shares, seed)
     splits = {split: (X[index], y[index]) for split, index in rows.items()}
-    found = pools.resplit(data, splits, leak="mirrored before the split", split_seed=seed)
+    found = subsets.resplit(data, splits, leak="mirrored before the split", split_seed=seed)
     return found, np.isin(origin[rows["test"]], origin[rows["train"]])
 
 
-def _pixels(X: np.ndarray, data: runs.Data) -> np.ndarray:
+def _pixels(X: np.ndarray, data: sources.Data) -> np.ndarray:
     """Read the images, if they are files."""
     if X.dtype.kind != "U":
         return X
-    from kmedclf.file_array import FileArray
-    from kmedclf.image_files import Form
+    from kmedclf.inputs.file_array import FileArray
+    from kmedclf.inputs.image_files import Form
 
     side = data.parameters["image_size"]
     return FileArray(list(X), Form(side, side, 3))[np.arange(len(X))]

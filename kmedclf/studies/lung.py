@@ -8,10 +8,8 @@ import kmedclf
 from kmedclf import runs
 from kmedclf.evaluation import plots
 from kmedclf.studies import words as words_of
-from kmedclf.studies.lab import Lab
-from kmedclf.studies.section import Figure, Section, Table
-from kmedclf.studies.study import Study
-from kmedclf.studies.tables import clock, score, verdict
+from kmedclf.studies.section import Figure, Section, Table, clock, score, verdict
+from kmedclf.studies.study import Study, Workspace
 
 
 class Experiment(NamedTuple):
@@ -71,7 +69,7 @@ def network(parameters: dict[str, Any], seed: int) -> kmedclf.ConvNetClassifier:
     return kmedclf.ConvNetClassifier(**{**shared, **parameters})
 
 
-def ablation(lab: Lab) -> Section:
+def ablation(lab: Workspace) -> Section:
     """Train all nine, and say what batch norm and dropout did."""
     made, rows = {}, []
     for number, one in enumerate(EXPERIMENTS, 1):
@@ -125,7 +123,7 @@ def _layers(est: kmedclf.ConvNetClassifier) -> str:
     )
 
 
-def _stops(lab: Lab, made: dict[int, runs.Run]) -> list[str]:
+def _stops(lab: Workspace, made: dict[int, runs.Run]) -> list[str]:
     """Say of each way to stop which experiments went it."""
     ways: dict[str, list[str]] = {}
     for number, run in made.items():

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kmedclf import recipes, runs
+from kmedclf.datasets import sources
 from kmedclf.evaluation.wording import Epochs, count, epochs_of, percent
 
 SETS = {
@@ -40,7 +41,7 @@ def loss(est: Any) -> str:
     return f"cross entropy{smoothed}"
 
 
-def optimizer(est: Any, data: runs.Data) -> str:
+def optimizer(est: Any, data: sources.Data) -> str:
     """Name the optimizer with its learning rate, and the schedule of it."""
     used = recipes.parameters(est)
     rate = used["learning_rate"]
@@ -79,7 +80,7 @@ def augmentation(est: Any) -> str:
     return f"Training images are {', '.join(known)} at random, anew in every epoch."
 
 
-def stopping(est: Any, data: runs.Data) -> str:
+def stopping(est: Any, data: sources.Data) -> str:
     """Say how long a training runs, what validates, and whose weights it keeps; in sentences."""
     used = recipes.parameters(est)
     n, missing = count(used["epochs"], "epoch"), "The data have no validation split"
@@ -111,13 +112,13 @@ def sentences(*parts: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def shared(ests: Sequence[Any], data: runs.Data) -> str:
+def shared(ests: Sequence[Any], data: sources.Data) -> str:
     """Say how several networks were trained, all but how long."""
     said = each(loss, ests), each(lambda one: optimizer(one, data), ests), each(batches, ests)
     return sentences(f"{'; '.join(said)}.", each(augmentation, ests))
 
 
-def training(est: Any, data: runs.Data) -> str:
+def training(est: Any, data: sources.Data) -> str:
     """Say how a network was trained, in sentences."""
     return sentences(shared([est], data), stopping(est, data))
 

@@ -1,0 +1,94 @@
+"""Seeded, vectorised augmentation of image batches: the named sets, and how they are composed.
+
+Every function maps a batch (b, h, w, c) and an int32 seed pair (2,) to a batch of the same shape;
+each image gets a draw of its own. Drawing is stateless: the same seed gives the same batch. Sets
+that only move pixels keep their dtype, all others give float32.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kmedclf.augmentation import colour, geometry, keras_layers
+from kmedclf.augmentation.geometry import _salted, dihedral, flip_rotate, flips, mirror, shift
+
+Augmentation = Callable[[Any, Any], Any]
+
+
+def resolve(
+    augment: bool | str | keras.layers.Layer | Sequence[str | keras.layers.Layer], name: str
+) -> tuple[str | keras_layers.Layer, ...]:
+    """Turn an estimator's ``augment`` parameter into a key of what is done, in order.
+
+    Parameters
+    ----------
+    augment : bool, str, keras.layers.Layer or sequence of them
+        True is ``"flip_rotate"``, False nothing.
+    name : str
+        Class name for messages.
+
+    Returns
+    -------
+    tuple of str or Layer
+        Names out of `NAMES`, and descriptions of layers.
+    """
+    if isinstance(augment, bool):
+        return ("flip_rotate",) if augment else ()
+    several = (augment,) if isinstance(augment, str | keras.layers.Layer) else tuple(augment)
+    for one in several:
+        if not isinstance(one, keras.layers.Layer) and one not in NAMES:
+            raise ValueError(
+                f"The 'augment' parameter of {name} must hold Keras layers, or names out of "
+                f"{', '.join(NAMES)}. Got {one!r} instead."
+            )
+    return tuple(
+        one if isinstance(one, str) else keras_layers.describe(one, name) for one in several
+    )
+
+
+def make(several: Sequence[str | keras_layers.Layer], dtype: Any = tf.float32) -> Augmentation:
+    """Compose sets and layers into one function of a batch and a seed.
+
+    Parameters
+    ----------
+    several : sequence of str or Layer
+        As from `resolve`.
+    dtype : tf.DType, default=tf.float32
+        Of the images: colours are kept in its range.
+    """
+    bounds = (float(dtype.min), float(dtype.max)) if dtype.is_integer else None
+    sets: dict[str, Augmentation] = {
+        **_SETS,
+        "intensity": functools.partial(colour.intensity, bounds=bounds),
+    }
+    steps = [sets[one] if isinstance(one, str) else keras_layers.make(one) for one in several]
+
+    def augmentation(images: Any, seed: Any) -> Any:
+        for number, step in enumerate(steps):
+            images = step(images, _salted(seed, number * 16))
+        return images
+
+    return augmentation
+
+
+_SETS: dict[str, Augmentation] = {
+    "basic": functools.partial(flip_rotate, turn=15 / 360),
+    "blur": colour.blur,
+    "crop": geometry.crop,
+    "dihedral": dihedral,
+    "distortion": geometry.distortion,
+    "flip_rotate": flip_rotate,
+    "flips": flips,
+    "intensity": colour.intensity,
+    "mirror": mirror,
+    "rotate": geometry.rotate,
+    "shift": shift,
+}
+
+NAMES = tuple(_SETS)
+"""The named sets that ``augment=`` accepts, alone or in a list applied in order."""

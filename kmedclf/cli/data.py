@@ -1,0 +1,78 @@
+"""The commands datasets and audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from kmedclf.cli.console import console
+from kmedclf.cli.options import DataOption, SizeOption
+
+
+def datasets() -> None:
+    """List the data sets known by name."""
+    from kmedclf import datasets as known
+    from kmedclf.datasets import sources
+
+    table = Table("name", "task", "classes", "images", "licence", "here", box=None)
+    for name in known.names():
+        info = known.info(name)
+        here = " ".join(str(size) for size in info.md5 if sources.cached(name, size).is_file())
+        images = f"{sum(info.n_samples.values()):,}"
+        table.add_row(name, info.task, str(info.n_classes), images, info.licence, here or "–")
+    images = f"{sum(n for n, _ in sources.SYNTHETIC.values()):,}"
+    for name, (_, _, classes) in sources.DRAWN.items():
+        task = "multilabel" if name == "synthetic-findings" else "multiclass"
+        table.add_row(name, task, str(len(classes)), images, "–", "drawn")
+    console.print(table)
+
+
+def audit(
+    data: DataOption,
+    out: Annotated[Path | None, typer.Option(help="HTML file to write as well.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 upon a leak or contradicting labels.")
+    ] = False,
+    near: Annotated[
+        bool, typer.Option("--near/--exact", help="Also nearly identical images, or not.")
+    ] = True,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY|REGEX|CSV",
+            help="Patients, or other groups. KEY: the file's arrays train_KEY, val_KEY, test_KEY. "
+            "For a folder: a regular expression that finds the patient in the path of an image, or "
+            "a CSV file with the columns path, below the folder, and group.",
+        ),
+    ] = None,
+    size: SizeOption = None,
+) -> None:
+    """Look for duplicates, leaks between splits and contradicting labels in a data set.
+
+    A folder without folders of splits is audited in the splits that 'kmedclf train' draws from it.
+    """
+    from kmedclf import datasets
+    from kmedclf.datasets import sources
+    from kmedclf.utils import files
+
+    if out is not None:
+        files.prepare(out, files.is_page)
+    subject = sources.read_audit_input(data, size, groups)
+    found = datasets.audit(
+        subject.X,
+        subject.y,
+        groups=subject.groups,
+        splits=subject.splits,
+        near=near,
+        class_names=subject.class_names,
+    )
+    text = "\n\n".join(filter(None, (subject.note, str(found))))
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if out is not None:
+        found.write_page(out, subject.X, title=f"Audit of {subject.name}", note=subject.note)
+        console.print(f"Audit written to {out}", markup=False, soft_wrap=True)
+    if strict and not found.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,242 @@
+"""The commands demo, train, evaluate and predict."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+import kmedclf
+from kmedclf.cli.console import NOT_WHOLE, NOTHING, console, errors, keeps, start_tensorflow
+from kmedclf.cli.options import DataOption, GroupsOption, RunFolder, SizeOption
+from kmedclf.cli.parameters import NETWORKS, make, network_class, parameters
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kmedclf.base import ImageClassifier
+    from kmedclf.evaluation.report import AnyReport
+
+
+DEMO: dict[str, dict[str, Any]] = {
+    "MLPClassifier": {"epochs": 20},
+    "CNNClassifier": {"epochs": 15, "filters": 16},
+    "ResNetClassifier": {"epochs": 30, "stem_filters": 16},
+}
+"""Fewer kernels and epochs than the defaults: a demo should not take longer than a coffee."""
+SEPARATOR = "|"
+"""What stands between the labels of one image."""
+
+
+def demo(ctx: typer.Context) -> None:
+    """Train three networks on synthetic blood cells, and compare them."""
+    from kmedclf import runs
+    from kmedclf.datasets import sources
+    from kmedclf.evaluation.wording import interval_words
+
+    data = sources.read_data("synthetic")
+    n = data.description["n"]
+    console.print("[bold]Synthetic blood cells[/] in 8 classes, drawn by a program:", end=" ")
+    console.print(f"{n['train']} to train on, {n['val']} to validate, {n['test']} to test.")
+    table = Table("network", "parameters", "test accuracy", "seconds", "images/s", box=None)
+    start_tensorflow(ctx)
+    for name, given in DEMO.items():
+        estimator = getattr(kmedclf, name)(
+            random_state=0, verbose=int(console.is_terminal), **given
+        )
+        run = runs.fit(estimator, data)
+        table.add_row(
+            name, f"{estimator.n_params_:,}", str(run.reports["test"].scores["accuracy"]),
+            f"{run.seconds:.1f}", f"{run.images_per_second:,.0f}",
+        )  # fmt: skip
+    words = interval_words(run.reports["test"])
+    console.print(f"\nOn the synthetic test images, with {words}:", table, sep="\n")
+    console.print("Real cells next: kmedclf train cnn --data bloodmnist --out runs/cnn")
+
+
+def train(
+    ctx: typer.Context,
+    network: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(NETWORKS) + ".")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
+    epochs: Annotated[int | None, typer.Option(help="Longest training.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Its random_state (default: 0).")] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p",
+            "--param",
+            metavar="NAME=VALUE",
+            help="Any parameter of the network, as -p recipe=fast or -p augment=false; repeatable.",
+        ),
+    ] = None,
+    size: SizeOption = None,
+    groups: GroupsOption = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Scale probabilities by a temperature from val.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier run.")] = False,
+) -> None:
+    """Train a network, score it, and write it all to a folder."""
+    from kmedclf import recipes, runs
+    from kmedclf.datasets import sources
+
+    cls_name = network_class(network)
+    given = parameters(
+        param, [cls_name], epochs=("--epochs", epochs), random_state=("--seed", seed),
+        image_size=("--size", size),
+    )  # fmt: skip
+    given = {"random_state": 0, "verbose": int(console.is_terminal), **given}
+    runs.check_free(out, force)
+    keeps(ctx, f"The earlier run in {out} is as it was." if out.is_dir() and force else NOTHING)
+    content = sources.read_data(data, size, groups=groups)
+    start_tensorflow(ctx)
+    from kmedclf.evaluation.wording import epochs_of  # which brings scikit-learn
+
+    if not content.parameters:  # arrays have their own size
+        given.pop("image_size", None)
+    estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **given})
+    run = runs.train(estimator, content, out, force=force, calibrate=calibrate)
+    _show(run.reports, f"{cls_name} on {content.description['name']}")
+    if calibrate:
+        console.print(next(iter(run.reports.values())).notes[-1], markup=False)
+    used = recipes.parameters(estimator)
+    trained = epochs_of(estimator.history_, estimator.best_epoch_, used)
+    facts = f"{estimator.n_params_:,} parameters; {trained}; {run.seconds:.1f} s"
+    console.print(f"{facts}; written to {out}", markup=False, soft_wrap=True)
+
+
+def evaluate(
+    ctx: typer.Context,
+    folder: RunFolder,
+    data: DataOption,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val, test or all (default: test; all of another folder)."),
+    ] = None,
+    size: SizeOption = None,
+) -> None:
+    """Score a trained network on a split of a data set, classes being those of the same names."""
+    from kmedclf import runs
+    from kmedclf.datasets import sources
+
+    split = split or runs.default_split(folder, data)
+    content = sources.read_data(data, size, split, runs.groups_of(folder, data, split))
+    start_tensorflow(ctx)
+    report = runs.evaluate(folder, content, split)
+    _show({split: report}, f"{folder} on {content.description['name']}")
+
+
+def predict(
+    ctx: typer.Context,
+    folder: RunFolder,
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    out: Annotated[Path | None, typer.Option(help="CSV file to write (default: screen).")] = None,
+    proba: Annotated[bool, typer.Option("--proba", help="Write all probabilities.")] = False,
+) -> None:
+    """Classify image files, and write path, class and probability as CSV.
+
+    Of networks with several labels an image, those of a probability above 0.5, joined by "|".
+    Files that cannot be read are left out and named on the screen; the exit code is then 3.
+    """
+    from kmedclf import runs
+    from kmedclf.datasets.folders import find_images
+    from kmedclf.utils import files
+
+    runs.check_run(folder)
+    if out is not None:
+        files.prepare(out, files.is_table)
+    left: list[str] = []
+    paths = find_images(images, left.append)
+    start_tensorflow(ctx)
+    from kmedclf.inputs.label_kinds import is_multilabel
+
+    estimator, names = runs.read(folder)
+    readable, probabilities = _classified(estimator, paths)
+    _say_resized(estimator, readable)
+    for sentence in left:
+        errors.print(sentence, markup=False, soft_wrap=True)
+    several = is_multilabel(estimator)
+    # a calibrated model may have a threshold of its own
+    best = getattr(estimator, "decide", lambda proba: proba.argmax(axis=1))(probabilities)
+    columns = ["prediction"] if several else ["prediction", "probability"]
+    rows = [["path", *columns, *(names if proba else [])]]
+    for path, row, index in zip(readable, probabilities, best, strict=True):
+        found = [name for name, p in zip(names, row, strict=True) if p > 0.5]
+        label = SEPARATOR.join(found) if several else names[index]
+        numbers = [*([] if several else [row[index]]), *(row if proba else [])]
+        rows.append([str(path), label, *(f"{number:.6f}" for number in numbers)])
+    _write_csv(rows, out)
+    if len(readable) < len(paths):
+        raise typer.Exit(NOT_WHOLE)
+
+
+def _classified(estimator: ImageClassifier, paths: list[Path]) -> tuple[list[Path], np.ndarray]:
+    """Classify the images that can be read, and say which cannot."""
+    from kmedclf import runs
+
+    try:
+        return paths, estimator.predict_proba(paths)
+    except (ValueError, OSError):  # looked for only now: reading every file twice takes its time
+        broken = runs.unreadable(estimator, list(map(str, paths)))
+        if not 0 < len(broken) < len(paths):
+            raise
+    readable = [path for i, path in enumerate(paths) if i not in broken]
+    probabilities = estimator.predict_proba(readable)
+    for error in broken.values():
+        errors.print(Text(str(error), style="red"), soft_wrap=True)
+    verb = "is" if len(broken) == 1 else "are"
+    errors.print(
+        f"{len(broken)} of {len(paths)} images {verb} left out of the predictions.", soft_wrap=True
+    )
+    return readable, probabilities
+
+
+def _say_resized(estimator: ImageClassifier, paths: list[Path]) -> None:
+    """Warn where a network of arrays, whose images had one size, saw others."""
+    from kmedclf.inputs.image_files import open_image
+
+    if getattr(estimator, "skipped_", None) is not None:  # of files, which it knows to resize
+        return
+    height, width, _ = estimator.image_shape_
+    n_resized = sum(open_image(path).size != (width, height) for path in paths)
+    if n_resized:
+        errors.print(f"{n_resized} of {len(paths)} images resized to {height} × {width} pixels.")
+
+
+def _write_csv(rows: list[list[str]], out: Path | None) -> None:
+    from kmedclf.utils.files import written_beside
+
+    if out is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        return
+    # Names of files that are no UTF-8 stay what they are, byte for byte: else they name nothing
+    options: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    with written_beside(out) as beside, beside.open("w", **options) as file:
+        csv.writer(file).writerows(rows)
+    console.print(f"{len(rows) - 1} predictions written to {out}", markup=False, soft_wrap=True)
+
+
+def _show(reports: dict[str, AnyReport], title: str) -> None:
+    """Print the scores, one column a split."""
+    from kmedclf.evaluation.report import SCORES
+    from kmedclf.evaluation.wording import interval_words
+
+    if not reports:
+        return  # data without "val" and "test"
+    columns = [f"{split}, n = {report.n:,}" for split, report in reports.items()]
+    table = Table("", *columns, box=None)
+    for score in next(iter(reports.values())).headline:
+        table.add_row(SCORES[score], *(str(report.scores[score]) for report in reports.values()))
+    words = dict.fromkeys(filter(None, map(interval_words, reports.values())))
+    title = ", with ".join([title, *list(words)[:1]])
+    console.print(title, markup=False, style="bold")
+    console.print(table)
+    for split, report in reports.items():
+        for warning in report.warnings:
+            console.print(f"{split}: {warning}", markup=False, highlight=False)

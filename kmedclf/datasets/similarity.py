@@ -1,0 +1,269 @@
+"""Which images are there twice, or nearly: turned, mirrored, moved, compressed again."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmedclf.inputs.image_files import open_image
+
+SIDE = 32
+"""Height and width at which images are compared, in pixels."""
+
+
+class ImageSummary(NamedTuple):
+    """What is kept of n images.
+
+    Parameters
+    ----------
+    numbers : ndarray of shape (n,), int64
+        The same for images of the same shape and pixels, from 0.
+    blank : ndarray of shape (n,), bool
+        Whether an image shows nothing: no pixel, one colour only, or a pixel that is NaN.
+    shapes : list of str
+        Their shapes.
+    small : ndarray of shape (n, 32, 32), float32
+        Grey thumbnails, each pixel the mean of the area it covers; 0 for blank images.
+    """
+
+    numbers: NDArray[np.int64]
+    blank: NDArray[np.bool_]
+    shapes: list[str]
+    small: NDArray[np.float32]
+
+
+def summarize(X: Any) -> ImageSummary:
+    """Look at images (h, w) or (h, w, c), given as arrays or as paths of files, one by one."""
+    if isinstance(X, np.ndarray) and X.dtype.kind in "buif" and X.ndim not in (3, 4):
+        raise ValueError(
+            "The 'X' parameter of audit must be of shape (n, h, w) or (n, h, w, c). "
+            f"Got {X.shape} instead."
+        )
+    if not len(X):
+        raise ValueError("The 'X' parameter of audit must hold images. Got none.")
+    known: dict[bytes, int] = {}
+    looks = ImageSummary(np.empty(len(X), np.int64), np.zeros(len(X), bool), [],
+                  np.zeros((len(X), SIDE, SIDE), np.float32))  # fmt: skip
+    for i in range(len(X)):
+        image = _array(X, i)
+        head = f"{image.shape}{image.dtype.str}".encode()
+        digest = hashlib.blake2b(head + np.ascontiguousarray(image).tobytes()).digest()
+        looks.numbers[i] = known.setdefault(digest, len(known))
+        looks.blank[i] = _is_blank(image)
+        looks.shapes.append(str(image.shape))
+        if not looks.blank[i]:
+            looks.small[i] = thumbnail(image)
+    return looks
+
+
+def _array(X: Sequence[Any], i: int) -> NDArray[Any]:
+    if isinstance(X[i], str | os.PathLike):
+        return np.asarray(open_image(os.fspath(X[i])))
+    image = np.asarray(X[i])
+    if image.ndim not in (2, 3) or image.dtype.kind not in "buif":
+        raise ValueError(
+            "The 'X' parameter of audit must hold images of shape (h, w) or (h, w, c), or paths. "
+            f"Got shape {image.shape} and dtype {image.dtype} at {i}."
+        )
+    return image
+
+
+def _is_blank(image: NDArray[Any]) -> bool:
+    if image.size == 0 or not np.isfinite(image).all():
+        return True
+    return bool((image == image[:1, :1]).all())
+
+
+def thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Shrink an image (h, w) or (h, w, c) to a grey one (32, 32)."""
+    grey = image.astype(np.float32)
+    grey = grey.mean(axis=2) if grey.ndim == 3 else grey
+    return _area(grey.shape[0]) @ grey @ _area(grey.shape[1]).T
+
+
+@functools.cache
+def _area(n: int) -> NDArray[np.float32]:
+    """Make the matrix (32, n) that takes means over n / 32 pixels."""
+    edges, pixels = np.arange(SIDE + 1) * n / SIDE, np.arange(n)
+    right = np.minimum(edges[1:, None], pixels + 1)
+    left = np.maximum(edges[:-1, None], pixels)
+    return (np.clip(right - left, 0, None) * SIDE / n).astype(np.float32)
+
+
+Floats = NDArray[np.float32]
+
+RADIUS = 8
+"""Highest frequency of a fingerprint, in periods per image; JPEG changes those above."""
+ALIKE = 0.75
+"""Least correlation of the fingerprints of a pair that is looked at closely."""
+MAX_SHIFT = 3
+"""Farthest shift tried, in pixels of 32: 2 pixels of an image of 28 are 2.3 of them."""
+INSIDE = SIDE - 2 * MAX_SHIFT
+"""Height and width of what is compared: it lies in the other image under every shift."""
+SLACK = 0.15
+"""What a copy may lose in correlation when it is off by half a pixel; 0.11 was measured."""
+BLOCK = 1024
+"""Images that are compared with all others at a time: bounds memory."""
+PAIRS = 1024
+"""Pairs that are laid on top of each other at a time: few megabytes stay in the cache."""
+
+
+def near_duplicates(small: Floats, similarity: float) -> tuple[NDArray[np.int64], Floats]:
+    """Find pairs of images that show the same picture.
+
+    Parameters
+    ----------
+    small : ndarray of shape (n, 32, 32)
+        Thumbnails of images that are not blank.
+    similarity : float
+        Least correlation of a pair.
+
+    Returns
+    -------
+    pairs : ndarray of shape (m, 2)
+        Rows of two images, the first one first, in ascending order.
+    similarity : ndarray of shape (m,)
+        Their correlation.
+    """
+    prints, details = fingerprints(small), detail(small)
+    found: list[NDArray[np.int64]] = []
+    values: list[Floats] = []
+    for first, second, turn in _candidates(prints):
+        for start in range(0, len(first), PAIRS):
+            part = slice(start, start + PAIRS)
+            value = correlation(details[first[part]], details[second[part]], turn, similarity)
+            good = value >= similarity
+            found.append(np.stack([first[part], second[part]], axis=1)[good])
+            values.append(value[good])
+    if not found:
+        return np.empty((0, 2), np.int64), np.empty(0, np.float32)
+    pairs, where = np.unique(np.concatenate(found), axis=0, return_inverse=True)
+    best = np.zeros(len(pairs), np.float32)
+    np.maximum.at(best, where.ravel(), np.concatenate(values))  # of the positions it was found in
+    return pairs, best
+
+
+def _frequencies() -> list[tuple[int, int]]:
+    """List one of every two opposite frequencies up to the radius: magnitudes are the same."""
+    span = range(-RADIUS, RADIUS + 1)
+    half = [(u, v) for u, v in product(span, span) if u > 0 or (u == 0 and v > 0)]
+    return [(u, v) for u, v in half if u * u + v * v <= RADIUS * RADIUS]
+
+
+def fingerprints(small: Floats) -> Floats:
+    """Describe thumbnails by their magnitudes (n, 98), of mean 0 and length 1.
+
+    A sine window keeps what enters at one edge from counting. Images have most of their power in
+    low frequencies, where all brains are alike: the factor and the root even this out.
+    """
+    u, v = np.array(_frequencies()).T
+    window = np.sin(np.pi * (np.arange(SIDE) + 0.5) / SIDE)
+    boost = np.hypot(u, v) ** 1.5
+    made = np.empty((len(small), len(u)), np.float32)
+    for start in range(0, len(small), BLOCK):
+        part = small[start : start + BLOCK]
+        part = (part - part.mean(axis=(1, 2), keepdims=True)) * np.outer(window, window)
+        made[start : start + BLOCK] = np.sqrt(np.abs(np.fft.fft2(part))[:, u, v] * boost)
+    made -= made.mean(axis=1, keepdims=True)
+    made /= np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12)
+    return made
+
+
+def _turned() -> list[NDArray[np.int64]]:
+    """Say where each frequency comes from in an image that is mirrored, transposed, or both."""
+    number = {f: i for i, (u, v) in enumerate(_frequencies()) for f in ((u, v), (-u, -v))}
+    changes = [(1, 1, 0), (1, -1, 0), (1, 1, 1), (1, -1, 1)]  # sign, sign, swapped
+    order = [
+        [number[(a * v, b * u) if swap else (a * u, b * v)] for u, v in _frequencies()]
+        for a, b, swap in changes
+    ]
+    return [np.array(one) for one in order]
+
+
+def _candidates(prints: Floats) -> Iterator[tuple[NDArray[Any], NDArray[Any], int]]:
+    """Yield pairs (first, second) whose fingerprints are alike, and in which of four positions."""
+    for start in range(0, len(prints), BLOCK):
+        block, rest = prints[start : start + BLOCK], prints[start:].T
+        for turn, order in enumerate(_turned()):
+            # Any turn of the first one undoes one of the second: half of all pairs is enough.
+            first, second = np.nonzero(block[:, order] @ rest >= ALIKE)
+            new = second > first
+            yield first[new] + start, second[new] + start, turn
+
+
+def detail(small: Floats) -> Floats:
+    """Leave what is between 1 and 2 pixels wide in thumbnails (n, 32, 32).
+
+    The coarse shapes are those of all brains and all cells; what is finer does not survive a shift
+    by half a pixel.
+    """
+    fine, coarse = _gaussian(1.0), _gaussian(2.0)
+    made = fine @ small @ fine.T - coarse @ small @ coarse.T
+    return made.astype(np.float32, copy=False)
+
+
+def _gaussian(sigma: float) -> Floats:
+    i = np.arange(SIDE)
+    weights = np.exp(-((i[:, None] - i) ** 2) / (2 * sigma**2))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def correlation(a: Floats, b: Floats, turn: int, wanted: float) -> Floats:
+    """Correlate details pair by pair (m,), in the best of two positions and all shifts.
+
+    Parameters
+    ----------
+    a, b : ndarray of shape (m, 32, 32)
+        Details.
+    turn : {0, 1, 2, 3}
+        How `_candidates` turned the first one; a half turn does not show in magnitudes.
+    wanted : float
+        Pairs that cannot reach it are not refined to half pixels.
+    """
+    a = a.swapaxes(1, 2) if turn >= 2 else a
+    a = a[:, :, ::-1] if turn % 2 else a
+    best = np.zeros(len(a), np.float32)
+    windows = _windows(b)
+    for turned in (a, a[:, ::-1, ::-1]):
+        value = _shifted(turned, *windows)
+        rows = np.flatnonzero(value >= wanted - SLACK)
+        for half in _halves(b[rows]) if len(rows) else ():
+            value[rows] = np.maximum(value[rows], _shifted(turned[rows], *_windows(half)))
+        best = np.maximum(best, value)
+    return best
+
+
+def _windows(b: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Transform details, and sum the squares of each of their windows (m, 7, 7)."""
+    sums = np.zeros((len(b), SIDE + 1, SIDE + 1))  # of squares, up to each pixel
+    sums[:, 1:, 1:] = np.square(b, dtype=np.float64).cumsum(axis=1).cumsum(axis=2)
+    rows = sums[:, INSIDE:] - sums[:, :-INSIDE]
+    return np.fft.rfft2(b), rows[:, :, INSIDE:] - rows[:, :, :-INSIDE]
+
+
+def _shifted(a: Floats, spectrum: NDArray[Any], power: NDArray[Any]) -> Floats:
+    """Correlate the inside of a with all windows of b; details have a mean of about 0."""
+    cut = np.zeros_like(a)  # (m, 32, 32); its zeros keep the transform from going around
+    cut[:, :INSIDE, :INSIDE] = a[:, MAX_SHIFT : MAX_SHIFT + INSIDE, MAX_SHIFT : MAX_SHIFT + INSIDE]
+    both = np.conj(np.fft.rfft2(cut)) * spectrum
+    dots = np.fft.irfft2(both, s=(SIDE, SIDE), axes=(1, 2))
+    dots = dots[:, : 2 * MAX_SHIFT + 1, : 2 * MAX_SHIFT + 1]  # (m, 7, 7)
+    lengths = np.sqrt(np.maximum(power * np.square(cut).sum(axis=(1, 2), keepdims=True), 1e-12))
+    return (dots / lengths).max(axis=(1, 2)).astype(np.float32)
+
+
+def _halves(b: Floats) -> Iterator[Floats]:
+    """Move details by half a pixel down, right, and both."""
+    down, right = b.copy(), b.copy()
+    down[:, :-1] = (b[:, :-1] + b[:, 1:]) / 2
+    right[:, :, :-1] = (b[:, :, :-1] + b[:, :, 1:]) / 2
+    both = down.copy()
+    both[:, :, :-1] = (down[:, :, :-1] + down[:, :, 1:]) / 2
+    yield from (down, right, both)

@@ -1,0 +1,374 @@
+"""Data sets as the command line takes them: a name, an npz file, a folder, or synthetic cells."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmedclf import datasets
+from kmedclf.datasets import loading, npz, tables
+from kmedclf.datasets.folders import ImageFiles, load_folder, split_folders
+from kmedclf.datasets.synthetic import FINDINGS
+
+SYNTHETIC = {"train": (2000, 0), "val": (400, 1), "test": (1000, 2)}
+"""Number of images and seed of each split of a synthetic set."""
+
+DRAWN: dict[str, tuple[str, Callable[..., Any], tuple[str, ...]]] = {
+    "synthetic": (
+        "synthetic blood cells",
+        datasets.make_blood_cells,
+        datasets.info("bloodmnist").class_names,
+    ),
+    "synthetic-findings": ("synthetic findings", datasets.make_chest_findings, FINDINGS),
+}
+"""Title, program and class names of each synthetic set; an image of findings may have several."""
+
+SIDE = 64
+"""Side at which the images of folders are read."""
+
+SHARES = {"test": 0.15, "val": 0.15}
+"""Parts of each class that are split off a folder without folders of splits."""
+
+ALL = "all"
+"""Name of the one split that holds all images of such a folder."""
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: its splits, one name per label, and what to write down of it.
+
+    Parameters
+    ----------
+    splits : dict of str to (X, y)
+        Images, or paths of images, and labels.
+    class_names : tuple of str
+        One name a label.
+    description : dict
+        Goes into ``environment.json``.
+    parameters : dict
+        What an estimator needs to know to read them.
+    skipped : dict of str to list of str
+        Files that could not be read and were left out of a split.
+    """
+
+    splits: dict[str, Split]
+    class_names: tuple[str, ...]
+    description: dict[str, Any]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+
+    def names_of(self, labels: Sequence[Any]) -> list[str]:
+        """Give the name of each label; a set without names has its labels as names."""
+        if {str(label) for label in labels} <= set(self.class_names):
+            return [str(label) for label in labels]
+        return [self.class_names[label] for label in labels]
+
+
+def read_data(
+    source: str, size: int | None = None, only: str | None = None, groups: str | None = None
+) -> Data:
+    """Read a data set by name or path.
+
+    Parameters
+    ----------
+    source : str
+        A name out of `kmedclf.datasets.names`, the path of an ``.npz`` file or of a folder with a
+        folder for every class, or a name out of `DRAWN`.
+    size : int, optional
+        Height and width of the images, where the set comes in several sizes: 28 by default, 64 for
+        a folder.
+    only : str, optional
+        The one split that is needed.
+    groups : str, optional
+        Whom the images of a folder without splits are of, as `kmedclf.datasets.sources` reads it:
+        each group is in one split.
+
+    Notes
+    -----
+    A folder without folders of splits is split by hashes of the paths in it: of each class 15 % to
+    test and 15 % to validate, always the same, and nearly the same once images are added. "all"
+    is all of it.
+    """
+    if groups is not None and not is_whole(source):
+        raise ValueError(
+            f"--groups must go with a folder that is yet to be split. {source} has splits."
+        )
+    if Path(source).expanduser().is_dir():
+        return _read_folder(Path(source).expanduser(), size or SIDE, only, groups)
+    size = size or 28
+    if source in DRAWN:
+        return _drawn(source, size, only)
+    info = datasets.info(source)
+    wanted = [only] if only else list(info.n_samples)
+    splits = {split: datasets.load(source, split, size=size) for split in wanted}
+    file = cached(info.name, size) if info.md5 else Path(source).expanduser()
+    description = {
+        "name": info.name,
+        "source": source if info.md5 else str(file.absolute()),
+        "size": size,
+        "file": file.name,
+        "sha256": _sha256(file),
+        "image_shape": list(splits[wanted[0]][0].shape[1:]),
+        "n": {split: len(y) for split, (_, y) in splits.items()},
+    }
+    return Data(splits, info.class_names, description)
+
+
+def cached(name: str, size: int) -> Path:
+    """Return where the file of a set known by name lies once it is downloaded."""
+    return loading.cache_folder(None) / loading.file_name(datasets.info(name), size)
+
+
+def is_whole(data: str) -> bool:
+    """Say whether data are a folder without splits."""
+    root = Path(data).expanduser()
+    return root.is_dir() and not split_folders(root)
+
+
+def _read_folder(root: Path, size: int, only: str | None, groups: str | None) -> Data:
+    if folders := split_folders(root):
+        found = {split: load_folder(root, split) for split in folders}
+    else:
+        whole = load_grouped(root, None, groups)
+        parts = {ALL: np.arange(len(whole.y))} if only == ALL else draw_splits(whole, root)
+        if empty := [split for split, rows in parts.items() if not len(rows)]:
+            raise ValueError(
+                f"{root} has too few images to be split: {len(whole.y)} in "
+                f"{len(whole.class_names)} classes leave none to {empty[0]!r}; add images, or "
+                "folders 'train', 'val' and 'test'."
+            )
+        found = {split: _take(whole, rows) for split, rows in parts.items()}
+    if only and only not in found:
+        raise ValueError(f"{root} has no {only!r} split, only {', '.join(map(repr, found))}.")
+    every = [path for part in found.values() for path in part.paths]
+    wanted = [only] if only else list(found)
+    splits = {split: (found[split].paths, found[split].y) for split in wanted}
+    names = next(iter(found.values())).class_names
+    description = {
+        "name": root.absolute().name,
+        "source": str(root.absolute()),
+        "size": size,
+        "file": None,
+        "sha256": _sha256_of_all(root, every),
+        "image_shape": [size, size, 3],
+        "n": {split: len(y) for split, (_, y) in splits.items()},
+    }
+    if groups is not None:
+        table = groups.endswith(".csv")
+        description["groups"] = str(Path(groups).absolute()) if table else groups
+    return Data(splits, names, description, {"image_size": size})
+
+
+def draw_splits(files: ImageFiles, root: Path) -> dict[str, np.ndarray]:
+    """Split the files of a folder: rows of train, val and test, in the order of the files.
+
+    A group goes where each of its classes lacks images still, so that splits are a little larger
+    than `SHARES` where groups are large. The last group of a class is left to train.
+    """
+    places = [Path(path).relative_to(root).as_posix() for path in files.paths]
+    whose = places if files.groups is None else files.groups.tolist()
+    names, group = np.unique(whose, return_inverse=True)
+    count = np.zeros((len(names), len(files.class_names)), np.int64)
+    np.add.at(count, (group, files.y), 1)
+    lacking = {
+        split: np.maximum(1, [round(share * int(n)) for n in count.sum(axis=0)])
+        for split, share in SHARES.items()
+    }
+    left = (count > 0).sum(axis=0)  # groups of each class that have no split yet
+    split_of = np.full(len(names), "train")
+    rank = [hashlib.sha256(os.fsencode(str(name))).digest() for name in names]
+    for i in sorted(range(len(names)), key=rank.__getitem__):
+        mine = count[i] > 0
+        fits = [split for split, needed in lacking.items() if np.all(needed[mine] > 0)]
+        if fits and np.all(left[mine] > 1):
+            split_of[i] = fits[0]
+            lacking[fits[0]] -= count[i]
+        left -= mine
+    return {
+        split: np.flatnonzero(split_of[group] == split) for split in ("train", *reversed(SHARES))
+    }
+
+
+def _take(files: ImageFiles, rows: np.ndarray) -> ImageFiles:
+    return files._replace(paths=files.paths[rows], y=files.y[rows])
+
+
+def _drawn(source: str, size: int, only: str | None) -> Data:
+    title, draw, names = DRAWN[source]
+    if only and only not in SYNTHETIC:
+        raise ValueError(f"The synthetic set has no {only!r} split, only {list(SYNTHETIC)}.")
+    wanted = {only: SYNTHETIC[only]} if only else SYNTHETIC
+    splits = {split: draw(n, size, random_state=seed) for split, (n, seed) in wanted.items()}
+    description = {
+        "name": title,
+        "source": source,
+        "size": size,
+        "file": None,
+        "sha256": None,
+        "image_shape": list(next(iter(splits.values()))[0].shape[1:]),
+        "n": {split: len(y) for split, (_, y) in splits.items()},
+    }
+    return Data(splits, names, description)
+
+
+def _sha256(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of_all(root: Path, paths: Sequence[str]) -> str:
+    """Hash files together with their places in a folder."""
+    from kmedclf.inputs.file_array import in_threads
+
+    lines = [
+        f"{digest}  {Path(path).relative_to(root).as_posix()}\n"
+        for path, digest in zip(paths, in_threads(_sha256, paths), strict=True)
+    ]
+    return hashlib.sha256(os.fsencode("".join(sorted(lines)))).hexdigest()
+
+
+class AuditInput(NamedTuple):
+    """All splits of a data set, one behind the other.
+
+    Parameters
+    ----------
+    name : str
+        What to call it.
+    X : sequence of n images, or of n paths
+        Its images.
+    y : ndarray of shape (n,) or (n, n_labels)
+        Their labels.
+    splits, groups : ndarray of shape (n,), or None
+        Their splits, and whom they are of.
+    class_names : sequence of str
+        Names of the sorted labels, or of the columns of y.
+    note : str
+        What to say of the splits, if they are not the data set's own.
+    """
+
+    name: str
+    X: Any
+    y: NDArray[Any]
+    splits: NDArray[np.str_]
+    groups: NDArray[Any] | None
+    class_names: list[str]
+    note: str = ""
+
+
+def read_audit_input(source: str, size: int | None, groups: str | None) -> AuditInput:
+    """Read a data set to audit.
+
+    Parameters
+    ----------
+    source : str
+        A folder of images, or what `kmedclf.runs.read_data` takes.
+    size : int or None
+        Height and width of the images, where the set comes in several sizes.
+    groups : str or None
+        For an ``.npz`` file the KEY of its arrays ``train_KEY``, ``val_KEY``, ``test_KEY``; for a
+        folder a regular expression, as `kmedclf.datasets.load_folder` takes it, or a CSV file with
+        the columns "path", below the folder, and "group".
+
+    Raises
+    ------
+    ValueError
+        If the groups are not there, or not those of the images.
+    """
+    root = Path(source).expanduser()
+    return _folder(root, groups) if root.is_dir() else _arrays(source, size, groups)
+
+
+def _arrays(source: str, size: int | None, groups: str | None) -> AuditInput:
+
+    content = read_data(source, size)
+    images, labels = zip(*content.splits.values(), strict=True)
+    y = np.concatenate(labels)
+    found = [content.class_names] if y.ndim == 2 else [content.names_of(np.unique(y).tolist())]
+    return AuditInput(
+        content.description["name"],
+        [image for split in images for image in split],  # splits may differ in shape
+        y,
+        np.repeat(list(content.splits), [len(split) for split in labels]),
+        None if groups is None else _of_file(source, groups, list(content.splits)),
+        list(found[0]),
+    )
+
+
+def _of_file(source: str, key: str, splits: list[str]) -> NDArray[Any]:
+    path = Path(source).expanduser()
+    if path.suffix != ".npz":
+        raise ValueError(f"--groups must go with a file or a folder. Got {source!r} instead.")
+    known = npz.read_headers(path)
+    missing = [f"{split}_{key}" for split in splits if f"{split}_{key}" not in known]
+    if missing:
+        raise ValueError(
+            f"--groups must be the KEY of arrays {', '.join(f'{one}_KEY' for one in splits)} in "
+            f"{path}. Got {key!r}, and there is no {missing[0]!r}."
+        )
+    return np.concatenate([npz.read_array(path, f"{split}_{key}").ravel() for split in splits])
+
+
+def _folder(root: Path, groups: str | None) -> AuditInput:
+
+    note = ""
+    if folders := split_folders(root):
+        parts = [load_grouped(root, split, groups) for split in folders]
+        where = np.repeat(list(folders), [len(part.paths) for part in parts])
+    else:
+        parts = [load_grouped(root, None, groups)]
+        rows = draw_splits(parts[0], root)
+        where = np.full(len(parts[0].paths), "train")
+        for split in rows:
+            where[rows[split]] = split
+        same = "" if groups is None else " with these --groups"
+        note = f"The folder has no splits of its own: these are what 'kmedclf train'{same} draws."
+    y, names = np.concatenate([part.y for part in parts]), parts[0].class_names
+    whose = [part.groups for part in parts if part.groups is not None]
+    return AuditInput(
+        root.absolute().name,
+        [str(path) for part in parts for path in part.paths],
+        y,
+        where,
+        np.concatenate(whose) if whose else None,
+        [names[label] for label in np.unique(y)],
+        note,
+    )
+
+
+def load_grouped(root: Path, split: str | None, groups: str | None) -> ImageFiles:
+    """List the images of a folder, or of a split in it, as `load_folder`; groups as in `read`."""
+    if groups is None or not groups.endswith(".csv"):
+        return load_folder(root, split, group=groups)
+    found = load_folder(root, split)
+    return found._replace(groups=_of_table(Path(groups), root, found.paths.tolist()))
+
+
+def _of_table(path: Path, root: Path, images: list[str]) -> NDArray[np.str_]:
+    def check(found: list[str]) -> list[str]:
+        if not {"path", "group"} <= set(found):
+            raise ValueError(f"{path} must have the columns path and group, and rows.")
+        return ["path", "group"]
+
+    cells = tables.read_table(path, check)
+    group: dict[str, str] = {}
+    rows = zip(cells.lines, cells.columns["path"], cells.columns["group"], strict=True)
+    for line, place, name in rows:
+        other = group.setdefault(Path(place).as_posix(), name)
+        if other != name:
+            raise ValueError(
+                f"{path} must give {place} one group. Got {other!r}, and {name!r} in line {line}."
+            )
+    places = [Path(image).relative_to(root).as_posix() for image in images]
+    for place in places:
+        if place not in group:
+            raise ValueError(f"{path} must name the group of every image. {place} is not in it.")
+    return np.array([group[place] for place in places])

@@ -1,0 +1,736 @@
+"""Evaluate a classifier: every number with its doubt."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from kmedclf.evaluation.report import (
+    SCORES,
+    AnyReport,
+    Estimate,
+    LabelScores,
+    MultilabelReport,
+    Report,
+    true_ranks,
+)
+from kmedclf.evaluation.scores import (
+    WEIGHTED,
+    Intervals,
+    Outcome,
+    certainty,
+    class_scores,
+    decisions,
+    draws,
+    effective_size,
+    headline,
+    listed_names,
+    mean_of_defined,
+    notes,
+    reliability,
+    resample,
+)
+from kmedclf.inputs.label_kinds import check_not_exclusive, check_y, has_columns, is_multilabel
+
+
+def check_proba(proba: Any) -> np.ndarray:
+    """Check probabilities; (n, k) float64, rows summing to 1 exactly."""
+    proba = np.asarray(proba, dtype=np.float64)
+    if proba.ndim != 2 or proba.shape[0] < 1 or proba.shape[1] < 2:
+        raise ValueError(
+            "Probabilities must be of shape (n, k), n at least 1 and k at least 2. "
+            f"Got shape {proba.shape} instead."
+        )
+    if not np.isfinite(proba).all() or proba.min() < 0:
+        raise ValueError(
+            "Probabilities must be finite and not negative. Got "
+            f"{proba[~(proba >= 0) | ~np.isfinite(proba)][0]} among them."
+        )
+    sums = proba.sum(axis=1, keepdims=True)
+    worst = float(sums[np.abs(sums - 1).argmax(), 0])
+    if abs(worst - 1) > 1e-3:
+        raise ValueError(f"Rows of probabilities must sum to 1. Got a row of sum {worst:.4g}.")
+    # What came as float32 sums to 1 ± 1e-7, which scikit-learn warns of in float64
+    return proba if np.abs(sums - 1).max() < 1e-12 else proba / sums
+
+
+def check_indicators(y: Any) -> np.ndarray:
+    """Check labels of which an image may have several; (n, k) uint8."""
+    values = np.asarray(y.toarray() if issparse(y) else y)
+    if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 2:
+        raise ValueError(
+            "'y' of an evaluation of several labels must be of shape (n, k), n at least 1 and k at "
+            f"least 2. Got shape {values.shape} instead."
+        )
+    wrong = values[(values != 0) & (values != 1)]
+    if wrong.size:
+        raise ValueError(
+            "'y' of an evaluation must hold only 0 and 1 where it has several columns. "
+            f"Got {wrong[0]} among it."
+        )
+    return values.astype(np.uint8)
+
+
+def check_shares(proba: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Check probabilities of labels; float64 of the shape of y."""
+    if isinstance(proba, list) and all(np.shape(one)[1:] == (2,) for one in proba):
+        # as scikit-learn's forests give: (n, 2) for each label
+        proba = np.stack([np.asarray(one)[:, 1] for one in proba], axis=1)
+    proba = np.asarray(proba, dtype=np.float64)
+    if proba.shape != shape:
+        raise ValueError(
+            f"Probabilities of labels must be of the shape of y, {shape}. Got {proba.shape} "
+            "instead."
+        )
+    if not ((proba >= 0) & (proba <= 1)).all():
+        raise ValueError(
+            "Probabilities of labels must be in [0, 1]. Got "
+            f"{proba[~((proba >= 0) & (proba <= 1))][0]} among them."
+        )
+    return proba
+
+
+def check_thresholds(threshold: Any, k: int) -> np.ndarray:
+    """Check the threshold of all labels, or of each; (k,) float64, 0.5 by default."""
+    chosen = np.asarray(0.5 if threshold is None else threshold, dtype=np.float64)
+    if chosen.shape not in ((), (k,)) or not ((chosen >= 0) & (chosen <= 1)).all():
+        raise ValueError(
+            f"The 'threshold' parameter must be in [0, 1], one number or one for each of the {k} "
+            f"labels. Got {threshold!r} instead."
+        )
+    return np.broadcast_to(chosen, (k,)).copy()
+
+
+def check_classes(classes: Any, proba: np.ndarray) -> np.ndarray:
+    """Check the labels of the columns; (k,)."""
+    k = proba.shape[1]
+    labels = np.arange(k) if classes is None else np.asarray(classes)
+    if labels.shape != (k,) or len(set(labels.tolist())) != k:
+        raise ValueError(
+            f"The 'classes' parameter must hold {k} different labels, one a column of "
+            f"probabilities. Got {labels.tolist()} instead."
+        )
+    return labels
+
+
+def check_names(
+    class_names: Sequence[str] | Mapping[Any, str] | None, labels: np.ndarray
+) -> tuple[str, ...]:
+    """Give every class a name."""
+    listed = labels.tolist()
+    if class_names is None:
+        return tuple(map(str, listed))
+    if isinstance(class_names, Mapping):
+        if missing := [label for label in listed if label not in class_names]:
+            raise ValueError(
+                f"The 'class_names' parameter must name every label. Got none for {missing[0]!r}."
+            )
+        return tuple(str(class_names[label]) for label in listed)
+    if isinstance(class_names, str) or len(class_names) != len(listed):
+        raise ValueError(
+            f"The 'class_names' parameter must hold {len(listed)} names, one a class. "
+            f"Got {class_names!r} instead."
+        )
+    return tuple(map(str, class_names))
+
+
+def check_positive(pos_label: Any, threshold: Any, labels: np.ndarray) -> int | None:
+    """Find the column of the positive class."""
+    if pos_label is None:
+        if threshold is not None:
+            raise ValueError("The 'threshold' parameter must come with a 'pos_label'. Got none.")
+        return None
+    listed = labels.tolist()
+    if len(listed) != 2 or pos_label not in listed:
+        raise ValueError(
+            "The 'pos_label' parameter must be one of two classes. "
+            f"Got {pos_label!r} with the classes {listed} instead."
+        )
+    return listed.index(pos_label)
+
+
+def check_one_threshold(threshold: Any) -> float | None:
+    """Check the threshold of one positive class."""
+    if threshold is None:
+        return None
+    if not (isinstance(threshold, Real) and 0 <= float(threshold) <= 1):
+        raise ValueError(f"The 'threshold' parameter must be in [0, 1]. Got {threshold!r} instead.")
+    return float(threshold)
+
+
+def check_bootstrap(n_bootstrap: Any, confidence: Any) -> None:
+    """Check how intervals are to be made."""
+    if not isinstance(n_bootstrap, Integral) or int(n_bootstrap) < 0:
+        raise ValueError(
+            f"The 'n_bootstrap' parameter must be an integer of at least 0. Got {n_bootstrap!r} "
+            "instead."
+        )
+    if not isinstance(confidence, Real) or not 0 < float(confidence) < 1:
+        raise ValueError(
+            f"The 'confidence' parameter must be in (0, 1). Got {confidence!r} instead."
+        )
+
+
+def check_weight(sample_weight: Any, n: int) -> np.ndarray:
+    """Check sample weights; (n,) float64, ones if there are none."""
+    if sample_weight is None:
+        return np.ones(n)
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (n,) or not np.isfinite(weight).all() or weight.min() < 0:
+        raise ValueError(
+            f"The 'sample_weight' parameter must be {n} finite numbers of at least 0. "
+            f"Got shape {weight.shape} instead."
+            if weight.shape != (n,)
+            else "The 'sample_weight' parameter must be finite and at least 0. "
+            f"Got {weight.min()} among it."
+        )
+    if not weight.any():
+        raise ValueError("The 'sample_weight' parameter must not be all zero. Got only zeros.")
+    return weight
+
+
+def encode(values: np.ndarray, labels: np.ndarray, what: str) -> np.ndarray:
+    """Turn labels into positions among the classes; (n,) intp."""
+    position = {label: i for i, label in enumerate(labels.tolist())}
+    try:
+        return np.array([position[value] for value in values.tolist()], dtype=np.intp)
+    except KeyError as error:
+        raise ValueError(
+            f"{what!r} of an evaluation must hold only labels the estimator knows, "
+            f"{', '.join(map(repr, list(position)[:12]))}. Got {error.args[0]!r} instead."
+        ) from None
+
+
+Samples = dict[str, np.ndarray]
+_OF_LABEL = ("recall", "specificity", "precision", "f1", "auc", "average_precision")
+_MEANS = ("accuracy", "subset_accuracy", "log_loss", "brier")
+
+
+def evaluate_labels(
+    y_true: Any,
+    proba: Any,
+    *,
+    class_names: Sequence[str] | Mapping[Any, str] | None = None,
+    sample_weight: Any = None,
+    threshold: float | Sequence[float] | None = None,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    random_state: int | None = 0,
+) -> MultilabelReport:
+    """Evaluate the probabilities of labels; `evaluate_predictions` calls it where y has columns.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n, k)
+        Zeros and ones.
+    proba : array-like of shape (n, k)
+        Probability of each label.
+    class_names, sample_weight, n_bootstrap, confidence, random_state
+        As of `evaluate`.
+    threshold : float or sequence of k float, optional
+        Probability from which on a label is predicted, of all labels or of each; above 0.5 by
+        default. See `choose_thresholds`.
+
+    Returns
+    -------
+    MultilabelReport
+        What was found.
+
+    Notes
+    -----
+    Accuracy is the share of all labels of all images that are right, and the AUC is the mean over
+    labels, as in the benchmark of J. Yang et al., "MedMNIST v2", Scientific Data 10, 41, 2023.
+    Means run over the labels that define a score: one that no image has, or all have, has no AUC.
+    Resamples are of images, with all their labels.
+    """
+    true = check_indicators(y_true)
+    proba = check_shares(proba, true.shape)
+    names = check_names(class_names, np.arange(true.shape[1]))
+    check_bootstrap(n_bootstrap, confidence)
+    check_consistent_length(true, sample_weight)
+    weight = check_weight(sample_weight, len(true))
+    chosen = check_thresholds(threshold, true.shape[1])
+    pred = (proba > 0.5 if threshold is None else proba >= chosen).astype(np.uint8)
+    outcome = _Outcomes.of(true, pred, proba, weight)
+    found = outcome.scores(np.ones((len(true), 1)))
+    blocks = [outcome.scores(one) for one in draws(len(true), n_bootstrap, random_state)]
+    samples = {name: np.concatenate([block[name] for block in blocks]) for name in found if blocks}
+    intervals = Intervals(samples, confidence)
+    confusion = multilabel_confusion_matrix(true, pred)
+    per_class = _per_class(found, intervals, names, (true == 1, pred == 1, weight))
+    trials = dict.fromkeys(("accuracy", "subset_accuracy"), effective_size(weight))
+    return MultilabelReport(
+        n=len(true),
+        classes=tuple(range(true.shape[1])),
+        class_names=names,
+        thresholds=tuple(chosen.tolist()),
+        scores={
+            name: intervals.of(name, found[name][0], trials=trials.get(name, 0))
+            for name in SCORES
+            if name in found
+        },
+        per_class=per_class,
+        confusion=confusion,
+        notes=(*_notes(per_class, found, sample_weight is not None), *intervals.notes),
+        confidence=float(confidence),
+        n_bootstrap=int(n_bootstrap),
+        y_true=true,
+        y_pred=pred,
+        proba=proba.astype(np.float32),
+    )
+
+
+@dataclass(frozen=True)
+class _Label:
+    """One label, its images sorted by its probability, so that all scores are sums up to a place.
+
+    Parameters
+    ----------
+    order : ndarray of shape (n,)
+        The images, the least probable first.
+    own : ndarray of shape (m,)
+        Places of those that have it.
+    lower, not_higher : ndarray of shape (m,)
+        Numbers of images less probable than each of these, and not more probable.
+    own_lower, own_not_higher : ndarray of shape (m,)
+        How many of these have it.
+    cut, own_cut : int
+        Numbers of images it is not predicted of, and of those among them that have it.
+    """
+
+    order: np.ndarray
+    own: np.ndarray
+    lower: np.ndarray
+    not_higher: np.ndarray
+    own_lower: np.ndarray
+    own_not_higher: np.ndarray
+    cut: int
+    own_cut: int
+
+    @classmethod
+    def of(cls, true: np.ndarray, pred: np.ndarray, proba: np.ndarray) -> _Label:
+        order = np.argsort(proba, kind="stable")
+        ranked, own = proba[order], np.flatnonzero(true[order])
+        return cls(
+            order,
+            own,
+            np.searchsorted(ranked, ranked[own], "left"),
+            np.searchsorted(ranked, ranked[own], "right"),
+            np.searchsorted(ranked[own], ranked[own], "left"),
+            np.searchsorted(ranked[own], ranked[own], "right"),
+            int(np.sum(pred == 0)),
+            int(np.sum((pred == 0) & (true == 1))),
+        )
+
+    def scores(self, weights: np.ndarray) -> Samples:
+        """Compute the scores of `_OF_LABEL` under each of b weightings (n, b)."""
+        weights = weights[self.order]
+        own = weights[self.own]  # (m, b)
+        every, having = _sums(weights), _sums(own)  # of the i first ones
+        total, support = every[-1], having[-1]
+        predicted, hits = total - every[self.cut], support - having[self.own_cut]
+        rejected = every[self.cut] - having[self.own_cut]
+        # Pairs of an image with it and a less probable one without, ties counting half. The sums
+        # run in one order, so that what no image is left in is exactly 0, and 0 / 0 is NaN
+        below = every[self.lower] - having[self.own_lower]
+        below += every[self.not_higher] - having[self.own_not_higher]
+        wins = np.einsum("ij,ij->j", own, below) / 2
+        taken = total - every[self.lower]
+        found = support - having[self.own_lower]
+        precisions = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
+        return {
+            "recall": hits / support,
+            "specificity": np.minimum(rejected / (total - support), 1.0),
+            "precision": hits / predicted,
+            "f1": 2 * hits / (support + predicted),
+            "auc": np.minimum(wins / (support * (total - support)), 1.0),
+            "average_precision": np.einsum("ij,ij->j", own, precisions) / support,
+        }
+
+
+@dataclass(frozen=True)
+class _Outcomes:
+    """What was predicted.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n,)
+        Sample weights.
+    rows : dict of str to ndarray of shape (n,)
+        Numbers of labels of each image, and means over them.
+    labels : tuple of _Label
+        The labels.
+    """
+
+    weight: np.ndarray
+    rows: dict[str, np.ndarray]
+    labels: tuple[_Label, ...]
+
+    @classmethod
+    def of(
+        cls, true: np.ndarray, pred: np.ndarray, proba: np.ndarray, weight: np.ndarray
+    ) -> _Outcomes:
+        """Sort images by content, so that their order changes no interval."""
+        order = np.lexsort((weight, *proba.T, *pred.T, *true.T))
+        true, pred, proba, weight = (one[order] for one in (true, pred, proba, weight))
+        eps = np.finfo(np.float64).eps
+        right = np.clip(np.where(true == 1, proba, 1 - proba), eps, 1 - eps)
+        rows = {
+            "true": true.sum(axis=1),
+            "predicted": pred.sum(axis=1),
+            "both": (true & pred).sum(axis=1),
+            "subset_accuracy": (true == pred).all(axis=1),
+            "accuracy": (true == pred).mean(axis=1),
+            "log_loss": -np.log(right).mean(axis=1),
+            "brier": ((proba - true) ** 2).mean(axis=1),
+        }
+        labels = tuple(_Label.of(*one) for one in zip(true.T, pred.T, proba.T, strict=True))
+        return cls(weight, {name: one.astype(float) for name, one in rows.items()}, labels)
+
+    def scores(self, drawn: np.ndarray) -> Samples:
+        """Compute every score under each of b weightings (n, b): (b,), or (b, k) of labels."""
+        weights = drawn * self.weight[:, None]
+        total = weights.sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sums = {name: values @ weights for name, values in self.rows.items()}
+            parts = [label.scores(weights) for label in self.labels]
+            each = {name: np.stack([part[name] for part in parts], axis=1) for name in _OF_LABEL}
+            occurs = ~np.isnan(each["recall"])
+            found = {name: sums[name] / total for name in _MEANS}
+            for name, values in each.items():
+                if name in ("precision", "f1"):  # one that occurs and is never predicted has 0
+                    values = np.where(occurs, np.nan_to_num(values), np.nan)
+                found[f"{name}_macro"] = mean_of_defined(values)
+            found["recall_micro"] = sums["both"] / sums["true"]
+            found["precision_micro"] = sums["both"] / sums["predicted"]
+            found["f1_micro"] = 2 * sums["both"] / (sums["true"] + sums["predicted"])
+        return found | {f"{name}_of_label": values for name, values in each.items()}
+
+
+def _sums(weights: np.ndarray) -> np.ndarray:
+    """Sum the first 0, 1, ..., n of n rows (n, b), (n + 1, b)."""
+    found = np.zeros((len(weights) + 1, weights.shape[1]))
+    np.cumsum(weights, axis=0, out=found[1:])
+    return found
+
+
+def _per_class(
+    found: Samples,
+    intervals: Intervals,
+    names: Sequence[str],
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> tuple[LabelScores, ...]:
+    true, pred, weight = data
+    listed = []
+    for i, (has, found_in) in enumerate(zip(true.T, pred.T, strict=True)):
+        chosen = {"recall": has, "specificity": ~has, "precision": found_in}
+        trials = {name: effective_size(weight[rows]) for name, rows in chosen.items()}
+        scores: list[Estimate] = [
+            intervals.of(of, found[of][0, i], trials=trials.get(name, 0), column=i)
+            for name in _OF_LABEL
+            for of in [f"{name}_of_label"]
+        ]
+        listed.append(LabelScores(names[i], int(has.sum()), int(found_in.sum()), *scores))
+    return tuple(listed)
+
+
+def _notes(classes: Sequence[LabelScores], found: Samples, weighted: bool) -> list[str]:
+    """Say what a reader of the numbers must know."""
+    which = "image with a weight" if weighted else "image"
+    said = []
+    for names, what in (
+        ([one.name for one in classes if one.recall.value is None],
+         f"No {which} has {{}}: sensitivity and average precision are undefined there, precision "
+         "and F1 too unless it is predicted"),
+        ([one.name for one in classes if one.specificity.value is None],
+         f"Every {which} has {{}}: specificity is undefined there"),
+    ):  # fmt: skip
+        if names:
+            said.append(
+                f"{what.format(listed_names(names))}; AUC is not defined there, and macro averages "
+                "run over the labels that define a score."
+            )
+    if ignored := [one.name for one in classes if _never_found(one)]:
+        said.append(
+            f"Never predicted: {listed_names(ignored)}; precision is undefined there and counts "
+            "as 0 in the averages."
+        )
+    for name, what in (("recall_micro", "has"), ("precision_micro", "is given")):
+        if np.isnan(found[name][0]):
+            said.append(f"No {which} {what} any label: {SCORES[name]}, is undefined.")
+    if weighted:
+        said.append(WEIGHTED)
+    return said
+
+
+def _never_found(one: LabelScores) -> bool:
+    return one.recall.value is not None and one.precision.value is None
+
+
+def evaluate(
+    est: Any,
+    X: Any,
+    y: Any,
+    *,
+    class_names: Sequence[str] | Mapping[Any, str] | None = None,
+    sample_weight: Any = None,
+    exclude: Any = None,
+    pos_label: Any = None,
+    threshold: float | Sequence[float] | None = None,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    random_state: int | None = 0,
+) -> AnyReport:
+    """Evaluate a fitted classifier on images it has not seen.
+
+    Parameters
+    ----------
+    est : estimator
+        A fitted classifier with ``predict_proba`` and ``classes_``; also a pipeline or a search.
+    X : array-like of shape (n, ...)
+        Images.
+    y : array-like of shape (n,) or (n, k)
+        True labels, among the estimator's classes; not all of them need occur. Or zeros and ones,
+        where an image may have several labels.
+    class_names : sequence of str or mapping of label to str, optional
+        Names in print, in the order of ``est.classes_``; labels by default.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the images in all scores; counts stay counts of images.
+    exclude : array-like of shape (n,), bool, optional
+        Images to leave out, as those that `kmedclf.datasets.audit` found to have leaked; a note
+        in the report says how many.
+    pos_label : label, optional
+        The positive one of two classes; adds sensitivity, specificity, predictive values and
+        average precision.
+    threshold : float or sequence of k float, optional
+        Predict ``pos_label`` from this probability on; see `choose_threshold`. Of several labels,
+        predict all, or each, from it on; see `choose_thresholds`.
+    n_bootstrap : int, default=1000
+        Resamples behind the intervals; 0 leaves them out.
+    confidence : float, default=0.95
+        Coverage of the intervals.
+    random_state : int or None, default=0
+        Seed of the resampling.
+
+    Returns
+    -------
+    Report or MultilabelReport
+        What was found.
+
+    Raises
+    ------
+    ValueError
+        If a parameter or the data are not as described here.
+
+    See Also
+    --------
+    evaluate_predictions : The same from probabilities.
+
+    Examples
+    --------
+    >>> from kmedclf import MLPClassifier
+    >>> from kmedclf.datasets import make_blood_cells
+    >>> from kmedclf.evaluation import evaluate
+    >>> X, y = make_blood_cells(300, random_state=0)  # synthetic
+    >>> model = MLPClassifier(epochs=5, random_state=0).fit(X[:200], y[:200])
+    >>> evaluate(model, X[200:], y[200:]).n
+    100
+    """
+    note: tuple[str, ...] = ()
+    if exclude is not None:
+        check_consistent_length(X, y, sample_weight)
+        kept = _kept(exclude, y)
+        note = (f"{len(y) - len(kept):,} of {len(y):,} images were excluded.",)
+        X, y = _safe_indexing(X, kept), _safe_indexing(y, kept)
+        sample_weight = None if sample_weight is None else _safe_indexing(sample_weight, kept)
+    if not hasattr(est, "predict_proba"):
+        raise ValueError(
+            "The 'est' parameter of evaluate must be a classifier with predict_proba. Got "
+            f"{type(est).__name__} instead."
+        )
+    multilabel = is_multilabel(est, X)
+    check_y(y, est, multilabel=multilabel, what="y of evaluate")
+    proba = est.predict_proba(X)
+    options: dict[str, Any] = {
+        "class_names": class_names,
+        "sample_weight": sample_weight,
+        "threshold": threshold,
+        "n_bootstrap": n_bootstrap,
+        "confidence": confidence,
+        "random_state": random_state,
+    }
+    report: AnyReport
+    if multilabel:
+        _refuse_of_several(pos_label=pos_label)
+        report = evaluate_labels(y, proba, **options)
+    else:
+        own = threshold is not None or _predicts_largest(est)
+        pred = None if own else est.predict(X)
+        options |= {"classes": est.classes_, "y_pred": pred, "pos_label": pos_label}
+        report = evaluate_predictions(y, proba, **options)
+    return replace(report, notes=(*note, *report.notes))
+
+
+def evaluate_predictions(
+    y_true: Any,
+    proba: Any,
+    *,
+    classes: Any = None,
+    y_pred: Any = None,
+    class_names: Sequence[str] | Mapping[Any, str] | None = None,
+    sample_weight: Any = None,
+    pos_label: Any = None,
+    threshold: float | Sequence[float] | None = None,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    random_state: int | None = 0,
+) -> AnyReport:
+    """Evaluate probabilities that are there already: of a fold, of an ensemble, from elsewhere.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,) or (n, k)
+        True labels; or zeros and ones, where an image may have several.
+    proba : array-like of shape (n, k)
+        Probabilities; rows sum to 1, but not those of several labels.
+    classes : array-like of shape (k,), optional
+        Labels of the columns; 0, ..., k - 1 by default.
+    y_pred : array-like of shape (n,), optional
+        Predicted labels; those of the largest probability by default.
+    class_names, sample_weight, pos_label, threshold, n_bootstrap, confidence, random_state
+        As of `evaluate`.
+
+    Returns
+    -------
+    Report
+        What was found.
+
+    Raises
+    ------
+    ValueError
+        If a parameter or the data are not as described here.
+
+    Notes
+    -----
+    Intervals are percentiles of a bootstrap over images (B. Efron, R. Tibshirani, "An introduction
+    to the bootstrap", 1993). A proportion that is 0 or 1, which no resample can move, gets the
+    exact binomial interval (C. Clopper, E. Pearson, Biometrika 26, 1934). The expected calibration
+    error (C. Guo et al., "On calibration of modern neural networks", ICML 2017; 15 bins of equal
+    width) comes out too large in a sample, and larger still in a resample of it: its interval is
+    moved up to the sample above, and as far beyond it below.
+
+    Macro averages run over the classes that occur; one of them that is never predicted has
+    precision 0. A class that does not occur has no recall and no AUC.
+    """
+    if has_columns(y_true):
+        _refuse_exclusive(y_true, proba, classes)
+        _refuse_of_several(pos_label=pos_label, y_pred=y_pred)
+        return evaluate_labels(
+            y_true,
+            proba,
+            class_names=class_names,
+            sample_weight=sample_weight,
+            threshold=threshold,
+            n_bootstrap=n_bootstrap,
+            confidence=confidence,
+            random_state=random_state,
+        )
+    threshold = check_one_threshold(threshold)
+    given, proba = np.asarray(proba, dtype=np.float64), check_proba(proba)
+    labels = check_classes(classes, proba)
+    names = check_names(class_names, labels)
+    positive = check_positive(pos_label, threshold, labels)
+    check_bootstrap(n_bootstrap, confidence)
+    true = encode(column_or_1d(y_true, warn=True), labels, "y")
+    check_consistent_length(true, proba, y_pred, sample_weight)
+    if y_pred is not None:
+        pred = encode(column_or_1d(y_pred), labels, "y_pred")
+    elif threshold is None or positive is None:
+        pred = given.argmax(axis=1)
+    else:
+        pred = np.where(given[:, positive] >= threshold, positive, 1 - positive)
+    weight = check_weight(sample_weight, len(true))
+
+    outcome = Outcome.of(true, pred, proba, weight, positive, given)
+    samples = resample(outcome, n_bootstrap, random_state) if n_bootstrap else {}
+    intervals = Intervals(samples, confidence)
+    confusion = confusion_matrix(true, pred, labels=np.arange(len(labels)))
+    per_class = class_scores(outcome, confusion, names, intervals)
+    scores = headline(outcome, per_class, intervals)
+    small = np.min_scalar_type(len(labels) - 1)
+    return Report(
+        n=len(true),
+        classes=tuple(labels.tolist()),
+        class_names=names,
+        pos_label=None if positive is None else labels[positive].item(),
+        threshold=threshold,
+        scores=scores,
+        per_class=per_class,
+        confusion=confusion,
+        rank_counts=np.bincount(true_ranks(given, true) - 1, minlength=len(labels)),
+        reliability=reliability(outcome),
+        certainty=certainty(outcome),
+        never_predicted=tuple(one.name for one in per_class if not one.predicted),
+        notes=(
+            *notes(per_class, sample_weight is not None),
+            *decisions(pred, given, threshold),
+            *intervals.notes,
+        ),
+        confidence=float(confidence),
+        n_bootstrap=int(n_bootstrap),
+        true_index=true.astype(small),
+        pred_index=pred.astype(small),
+        proba=given.astype(np.float32),
+    )
+
+
+def _refuse_exclusive(y_true: Any, proba: Any, classes: Any) -> None:
+    """Refuse columns that are classes: of shares each, not of one class, would all scores be."""
+    true, what = check_indicators(y_true), "y_true of evaluate_predictions"
+    if classes is not None:
+        raise ValueError(
+            f"{what} must hold one label an image where 'classes' is given. Got shape {true.shape} "
+            "instead."
+        )
+    if not isinstance(proba, list):
+        check_not_exclusive(true, np.asarray(proba, dtype=np.float64), what)
+
+
+def _refuse_of_several(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"The {name!r} parameter must be None where images may have several labels. "
+                f"Got {value!r} instead."
+            )
+
+
+def _kept(exclude: Any, y: Any) -> np.ndarray:
+    """List the images that are not excluded."""
+    mask = np.asarray(exclude)
+    if mask.dtype == bool and mask.size and mask.all():
+        raise ValueError("The 'exclude' parameter of evaluate must leave some images. Got none.")
+    if mask.dtype != bool or mask.shape != (len(y),):
+        raise ValueError(
+            f"The 'exclude' parameter of evaluate must be a mask (bool) of the {len(y)} images. "
+            f"Got dtype {mask.dtype} and shape {mask.shape} instead."
+        )
+    return np.flatnonzero(~mask)
+
+
+def _predicts_largest(est: Any) -> bool:
+    """Say whether an estimator's predictions are known to be those of largest probability."""
+    est = getattr(est, "best_estimator_", est)
+    est = getattr(est, "_final_estimator", est)  # of a Pipeline
+    ours = {"kmedclf.base": "ImageClassifier", "kmedclf.ensemble": "EnsembleClassifier"}
+    known = [module for module in ours if module in sys.modules]  # without it, est is none of ours
+    return any(isinstance(est, getattr(sys.modules[one], ours[one])) for one in known)

@@ -1,0 +1,196 @@
+"""Panels of images, as they are shown whatever they are stored as."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure, SubFigure
+from PIL import Image
+
+from kmedclf.evaluation.plots.style import GREEN, GREY, VERMILION, panel, shorten, styled, subplots
+from kmedclf.evaluation.report import Report
+from kmedclf.inputs.image_files import open_image
+
+
+def picture(image: Any, image_shape: Sequence[int] | None = None) -> np.ndarray:
+    """Turn one image into 8 bits a channel.
+
+    Parameters
+    ----------
+    image : array-like of shape (h, w), (h, w, c) or (d,), or path-like
+        uint8 as it is; other integers are scaled by their dtype's maximum, floats in [0, 1] by
+        255, other floats from their least to their largest value.
+    image_shape : sequence of int, optional
+        Shape of a flat image; without it d pixels are a square if they can be one.
+
+    Returns
+    -------
+    ndarray of shape (h, w, 3), uint8
+        To be shown.
+    """
+    if isinstance(image, str | os.PathLike):
+        return np.asarray(open_image(os.fspath(image)))
+    pixels = np.asarray(image)
+    if pixels.ndim == 1:
+        pixels = pixels.reshape(tuple(image_shape) if image_shape else _square(len(pixels)))
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    pixels = _eight_bits(pixels)
+    if pixels.shape[2] in (1, 2):  # grey, perhaps with transparency
+        return np.repeat(pixels[..., :1], 3, axis=2)
+    return pixels[..., :3]
+
+
+def thumbnail(image: Any, side: int, image_shape: Sequence[int] | None = None) -> Image.Image:
+    """Make a picture of at most ``side`` pixels in height and width; small ones stay as small."""
+    made = Image.fromarray(picture(image, image_shape))
+    made.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return made
+
+
+def _square(d: int) -> tuple[int, ...]:
+    for channels in (1, 3):
+        side = round((d / channels) ** 0.5)
+        if side * side * channels == d:
+            return side, side, channels
+    return 1, d, 1
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8) * 255
+    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= 2:
+        scaled = pixels / np.iinfo(pixels.dtype).max
+    else:
+        scaled = np.nan_to_num(pixels.astype(np.float64))
+        low, high = scaled.min(), scaled.max()
+        if low < 0 or high > 1:
+            scaled = (scaled - low) / max(high - low, 1e-12)
+    return np.round(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+
+
+@styled
+def samples(
+    X: Any,
+    y: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    image_shape: Sequence[int] | None = None,
+    fig: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Show the first image of each class.
+
+    Parameters
+    ----------
+    X : sequence of n images
+        As `kmedclf.evaluation.plots.images.picture` takes them.
+    y : array-like of shape (n,)
+        Labels.
+    class_names : sequence of str, optional
+        Names of the sorted labels.
+    image_shape : sequence of int, optional
+        Shape of flat images.
+    fig : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Figure or SubFigure
+        The panel.
+    """
+    labels, first = np.unique(np.ravel(y), return_index=True)
+    names = named(labels, class_names, "samples")
+    columns = min(len(labels), 4 if len(labels) in (4, 7, 8) else 6)
+    lines = -(-len(labels) // columns)
+    fig = panel(fig, (1.55 * columns, 1.75 * lines))
+    grid = subplots(fig, lines, columns)
+    for ax, name, index in zip(grid, names, first, strict=False):
+        ax.imshow(picture(X[int(index)], image_shape))
+        ax.set_title(shorten(name), fontsize=8.5, loc="center")
+    for ax in grid:
+        ax.axis("off")
+    return fig
+
+
+def named(labels: Any, class_names: Sequence[str] | None, chart: str) -> list[str]:
+    """Name the sorted labels; other names than theirs would stand at the wrong ones."""
+    names = list(map(str, labels)) if class_names is None else list(class_names)
+    if len(names) != len(labels):
+        raise ValueError(
+            f"The 'class_names' parameter of {chart} must hold {len(labels)} names, one for each "
+            f"label of y. Got {len(names)} instead."
+        )
+    return names
+
+
+@styled
+def mistakes(
+    report: Report,
+    X: Any,
+    *,
+    n: int = 5,
+    indices: Sequence[int] | None = None,
+    image_shape: Sequence[int] | None = None,
+    fig: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Show misclassified images, each with its probabilities and the rank of its true class.
+
+    Parameters
+    ----------
+    report : Report
+        What was found on X.
+    X : sequence of n images
+        In the order of the report.
+    n : int, default=5
+        How many, the surest mistakes first.
+    indices : sequence of int, optional
+        Show these images instead.
+    image_shape : sequence of int, optional
+        Shape of flat images.
+    fig : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Figure or SubFigure
+        The panel; the true class is green, the predicted one red, and bars are labelled in words.
+    """
+    indices = report.surest_mistakes(n) if indices is None else indices
+    bars = min(len(report.classes), 8)
+    fig = panel(fig, (6.2, max(1.0, (0.35 + 0.15 * bars) * len(indices))))
+    if not len(indices):
+        fig.text(0.5, 0.5, "No image was misclassified.", ha="center", va="center")
+        return fig
+    grid = subplots(fig, len(indices), 2, width_ratios=(1, 2.4))
+    for left, right, i in zip(grid[::2], grid[1::2], indices, strict=True):
+        left.imshow(picture(X[int(i)], image_shape))
+        left.axis("off")
+        _bars(right, report, int(i), bars)
+    return fig
+
+
+def _bars(ax: Any, report: Report, i: int, n: int) -> None:
+    """Draw the largest probabilities of an image, and that of its true class in any case."""
+    true, pred, row = int(report.true_index[i]), int(report.pred_index[i]), report.proba[i]
+    shown = sorted(np.argsort(-row, kind="stable")[:n].tolist())
+    if true not in shown:
+        shown[-1] = true
+    colours = [VERMILION if j == pred else GREEN if j == true else "#BDBDBD" for j in shown]
+    ax.barh(range(len(shown)), row[shown], 0.75, color=colours)
+    for place, j in enumerate(shown):
+        word = "  predicted" if j == pred else "  true" if j == true else ""
+        ax.text(row[j] + 0.01, place, f"{row[j]:.3f}{word}", va="center", size=6.5)
+    ax.set_yticks(range(len(shown)), [shorten(report.class_names[j]) for j in shown], size=7)
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.set_xlim(0, 1.25)
+    ax.set_xticks([])
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["bottom", "left"]].set_visible(False)
+    ax.axvline(0, color=GREY, linewidth=0.8)
+    name = shorten(report.class_names[true])
+    ax.set_title(f"image {i}: {name}, rank {report.ranks[i]}", fontsize=8, pad=2)

@@ -1,0 +1,311 @@
+"""Charts of one report, and of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+from sklearn.metrics import average_precision_score
+
+from kmedclf.evaluation.compare import Comparison
+from kmedclf.evaluation.plots.style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    HEAT,
+    SKY,
+    VERMILION,
+    axes,
+    height,
+    rows,
+    shorten,
+    styled,
+    ticked,
+)
+from kmedclf.evaluation.report import MultilabelReport, Report
+from kmedclf.evaluation.wording import percent
+
+
+@styled
+def confusion_matrix(report: Report, *, ax: Axes | None = None) -> Axes:
+    """Draw the confusion matrix: numbers are images, colours and small print shares of the row.
+
+    Parameters
+    ----------
+    report : Report
+        What was found.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The chart; beyond 20 classes without numbers.
+    """
+    k = len(report.classes)
+    size = float(np.clip(0.55 * k + 1.6, 3.0, 9.0))
+    ax = axes(ax, (size + 0.6, size))
+    support = report.confusion.sum(axis=1, keepdims=True)
+    rates = np.divide(report.confusion, support, out=np.zeros((k, k)), where=support > 0)
+    image = ax.imshow(rates, cmap=HEAT, vmin=0, vmax=1)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02)
+    ticked(bar.ax)
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
+    bar.set_label("share of the true class")
+    bar.outline.set_visible(False)
+    if k <= 20:
+        for (i, j), count in np.ndenumerate(report.confusion):
+            if count:
+                colour = "white" if rates[i, j] > 0.55 else "black"
+                ax.text(j, i - 0.12, f"{count}", ha="center", va="center", color=colour, size=8)
+                share = f"{rates[i, j]:.0%}" if rates[i, j] >= 0.005 else "<1%"
+                ax.text(j, i + 0.25, share, ha="center", va="center", color=colour, size=6)
+    step = -(-k // 40)
+    names = [shorten(name) for name in report.class_names[::step]]
+    turn = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if k <= 20 else {"rotation": 90}
+    )
+    ax.set_xticks(range(0, k, step), names, **turn)
+    ax.set_yticks(range(0, k, step), names)
+    ax.tick_params(labelsize=8 if k <= 20 else 6)
+    if k <= 40:
+        ax.set_xticks(np.arange(k + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(k + 1) - 0.5, minor=True)
+        ax.grid(which="minor")
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("true")
+    return ax
+
+
+@styled
+def per_class(
+    report: Report | MultilabelReport, *, score: str = "recall", ax: Axes | None = None
+) -> Axes:
+    """Draw one score of every class, with its interval.
+
+    Parameters
+    ----------
+    report : Report
+        What was found.
+    score : {"recall", "specificity", "precision", "f1", "auc"}, default="recall"
+        Which; recall is the accuracy of a class.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The chart; "undefined" stands where a score is.
+    """
+    ax = axes(ax, (5.5, height(len(report.classes))))
+    for i, one in enumerate(report.per_class):
+        value, low, high = getattr(one, score)
+        if value is None:
+            ax.text(1.02, i, "undefined", va="center", size=7, color="#666666")
+            continue
+        ax.barh(i, value, 0.7, color=SKY)
+        if low is not None and high is not None:
+            reach = [[max(0.0, value - low)], [max(0.0, high - value)]]
+            ax.errorbar(value, i, xerr=reach, fmt="none", ecolor="#333333", elinewidth=1)
+        ax.text(1.02, i, f"{value:.3f}", va="center", size=7.5)
+    rows(ax, [f"{one.name[:24]} ({one.support})" for one in report.per_class])
+    ax.set_xlim(0, 1)
+    several = any(getattr(one, score).low is not None for one in report.per_class)
+    around = f" with {percent(report.confidence)} interval" if several else ""
+    ax.set_xlabel({"auc": "AUC", "f1": "F1"}.get(score, score) + around)
+    return ax
+
+
+@styled
+def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
+    """Draw at which rank of the probabilities the true class of the mistakes stands.
+
+    Parameters
+    ----------
+    report : Report
+        What was found.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The chart: ranks from 2 on, as shares of all images, not only of the mistakes.
+    """
+    ax = axes(ax, (4.6, 2.8))
+    last = min(len(report.classes), 12)
+    counts = report.rank_counts[1:last].tolist()
+    names = [str(rank) for rank in range(2, last + 1)]
+    if len(report.classes) > last:
+        counts.append(int(report.rank_counts[last:].sum()))
+        names.append(f"> {last}")
+    shares = np.array(counts) / report.n
+    bars = ax.bar(range(len(counts)), shares, 0.75, color=BLUE)
+    ax.bar_label(bars, [str(count) for count in counts], padding=1, fontsize=7)
+    ax.set_xticks(range(len(counts)), names)
+    ax.margins(y=0.15)
+    if not any(counts):
+        ax.set_ylim(0, 0.01)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.grid(axis="y")
+    ax.set_xlabel("rank of the true class")
+    ax.set_ylabel("share of all images")
+    ax.set_title(f"Rank 1: {report.rank_counts[0] / report.n:.1%} of {report.n:,} images")
+    return ax
+
+
+@styled
+def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
+    """Draw how often predictions of each confidence are right.
+
+    Parameters
+    ----------
+    report : Report
+        What was found.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The diagram; bars at the foot are shares of the images.
+    """
+    ax = axes(ax, (3.8, 3.6))
+    ax.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="perfectly calibrated")
+    left = [one.low for one in report.reliability]
+    shares = [one.images / report.n for one in report.reliability]
+    width = report.reliability[0].high
+    ax.bar(left, shares, width, align="edge", color=SKY, alpha=0.5, label="share of images")
+    filled = [one for one in report.reliability if one.confidence is not None]
+    x, y = np.array([(one.confidence, one.accuracy) for one in filled], dtype=float).T
+    ax.plot(x, y, "o-", color=VERMILION, label="accuracy", zorder=3)
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy", aspect="equal")
+    ax.set_title(f"Calibration error {report.scores['ece']}")
+    ax.legend(loc="upper left")
+    return ax
+
+
+@styled
+def roc(report: Report | MultilabelReport, *, ax: Axes | None = None) -> Axes:
+    """Draw the ROC curve of each class against the others.
+
+    Parameters
+    ----------
+    report : Report
+        What was found.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The chart; of more than eight classes the four with the lowest AUC are in colour.
+    """
+    ax = axes(ax, (6.2, 3.6))
+    ax.plot([0, 1], [0, 1], "--", color=GREY, linewidth=0.8)
+    for i, look in _shown(report):
+        x, y, _ = report.curve(i, "roc")
+        auc = report.per_class[i].auc.value
+        ax.plot(x, y, label=f"{look.pop('label')} {auc:.3f}", **look)
+    ax.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
+    _unit_square(ax, "AUC")
+    return ax
+
+
+@styled
+def precision_recall(report: Report | MultilabelReport, *, ax: Axes | None = None) -> Axes:
+    """Draw the precision-recall curve of each class against the others.
+
+    Parameters
+    ----------
+    report : Report
+        What was found.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The chart; of more than eight classes the four with the lowest AUC are in colour.
+    """
+    ax = axes(ax, (6.2, 3.6))
+    for i, look in _shown(report):
+        x, y, _ = report.curve(i, "pr")
+        known: Any = report.per_class[i]
+        if hasattr(known, "average_precision"):
+            precision = known.average_precision.value
+        else:
+            precision = average_precision_score(report.truth(i), report.proba[:, i])
+        ax.step(x, y, where="post", label=f"{look.pop('label')} {precision:.3f}", **look)
+    ax.set(xlabel="recall", ylabel="precision", aspect="equal")
+    _unit_square(ax, "average precision")
+    return ax
+
+
+def _unit_square(ax: Axes, title: str) -> None:
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    ax.grid()
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
+    ax.legend(title=title, title_fontsize=8, alignment="left", **place)
+
+
+def _shown(report: Report | MultilabelReport) -> list[tuple[int, dict[str, Any]]]:
+    """Choose which classes' curves to draw, and how; labels that begin with "_" are not shown."""
+    classes: Sequence[Any] = report.per_class
+    found = [(one.auc.value, i) for i, one in enumerate(classes)]
+    known = [(auc, i) for auc, i in found if auc is not None]
+    if isinstance(report, Report) and len(report.classes) == 2:
+        only = 1 if report.pos_label is None else list(report.classes).index(report.pos_label)
+        known = [(auc, i) for auc, i in known if i == only]
+    if not known:
+        raise ValueError("Curves must have images of two classes or more. Got those of one.")
+    named = [i for _, i in (sorted(known)[:4] if len(known) > 8 else known)]
+    pale = {"color": "#BBBBBB", "linewidth": 0.6}
+    shown = [(i, {**pale, "label": "_"}) for _, i in known if i not in named]
+    for place, i in enumerate(named):
+        look = {"color": COLOURS[place], "linestyle": "-" if place < 4 else "--"}
+        label = shorten(report.class_names[i])
+        shown.append((i, {**look, "label": label, "linewidth": 1.2, "zorder": 3}))
+    return shown
+
+
+@styled
+def accuracies(comparison: Comparison, *, ax: Axes | None = None) -> Axes:
+    """Draw the accuracy of each model with its interval, and published ones below.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What `kmedclf.evaluation.compare` gave.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The chart.
+    """
+    names = [shorten(one.name) for one in comparison.models]
+    names += [f"{one.model}, {one.resolution.partition(',')[0]}" for one in comparison.published]
+    ax = axes(ax, (7, height(len(names))))
+    for i, one in enumerate(comparison.models):
+        value, low, high = one.scores["accuracy"]
+        if value is None:
+            continue
+        around = None if low is None or high is None else [[value - low], [high - value]]
+        label = "ours" if i == 0 else None
+        ax.errorbar(value, i, xerr=around, fmt="o", color=BLUE, elinewidth=1.2, label=label)
+    first = len(comparison.models)
+    if comparison.published:
+        found = [one.accuracy for one in comparison.published]
+        places = range(first, len(names))
+        ax.plot(found, places, "D", color=VERMILION, fillstyle="none", label="published")
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+    rows(ax, names)
+    ax.set_xlabel("accuracy")
+    return ax

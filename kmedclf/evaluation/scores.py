@@ -1,0 +1,601 @@
+"""Every score, of the images as they are and of all resamples at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+
+from kmedclf.evaluation.report import SCORES, Bin, Certainty, ClassScores, Estimate
+
+BINS = 15
+"""Equal-width bins of the expected calibration error."""
+_BLOCK = 250_000  # weights at a time: 2 MB stay in the cache, and take a third of the time
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was predicted, in an order that is the content's own.
+
+    Sorted by content, the same images in any order are drawn alike: a permutation of the rows
+    changes neither a score nor an interval.
+
+    Parameters
+    ----------
+    true, pred : ndarray of shape (n,), intp
+        Positions of true and predicted classes.
+    proba : ndarray of shape (n, k), float64
+        Class probabilities, rows summing to 1.
+    weight : ndarray of shape (n,), float64
+        Sample weights.
+    given : ndarray of shape (n, k), float64
+        The same as they came: where rows are made to sum to 1, equal numbers become different
+        ones, which AUC and average precision would rank.
+    positive : int or None
+        Position of the positive class, where there is one.
+    """
+
+    true: np.ndarray
+    pred: np.ndarray
+    proba: np.ndarray
+    weight: np.ndarray
+    given: np.ndarray
+    positive: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        true: np.ndarray,
+        pred: np.ndarray,
+        proba: np.ndarray,
+        weight: np.ndarray,
+        positive: int | None = None,
+        given: np.ndarray | None = None,
+    ) -> Outcome:
+        """Sort by true class, then predicted class, then everything else."""
+        given = proba if given is None else given
+        order = np.lexsort((weight, *given.T, pred, true))
+        return cls(true[order], pred[order], proba[order], weight[order], given[order], positive)
+
+    @property
+    def k(self) -> int:
+        """Number of classes."""
+        return self.proba.shape[1]
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Probability of the predicted class (n,)."""
+        return self.proba[np.arange(len(self.pred)), self.pred]
+
+    @property
+    def log_losses(self) -> np.ndarray:
+        """Negative log probability of each true class (n,), clipped as scikit-learn does."""
+        own = self.proba[np.arange(len(self.true)), self.true]
+        eps = np.finfo(np.float64).eps
+        return -np.log(np.clip(own, eps, 1 - eps))
+
+    @property
+    def brier_losses(self) -> np.ndarray:
+        """Squared distance of each row from the truth (n,), halved for two classes."""
+        error = self.proba.copy()
+        error[np.arange(len(self.true)), self.true] -= 1.0
+        return (error**2).sum(axis=1) * (0.5 if self.k == 2 else 1.0)
+
+
+def bin_index(confidence: np.ndarray) -> np.ndarray:
+    """Find the reliability bin (low, high] of each confidence (n,), from 0."""
+    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
+
+
+def resample(outcome: Outcome, n_bootstrap: int, seed: Any) -> dict[str, np.ndarray]:
+    """Compute every score on ``n_bootstrap`` resamples.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What was predicted.
+    n_bootstrap : int
+        Number of resamples.
+    seed : int, Generator or None
+        Passed to `numpy.random.default_rng`.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_bootstrap,) or (n_bootstrap, k)
+        Scores by the names of `report.SCORES`, and those of each class by the names of
+        `report.ClassScores`; NaN where a resample leaves one undefined.
+    """
+    drawn = draws(len(outcome.true), n_bootstrap, seed)
+    blocks = [scores_of(outcome, weights) for weights in drawn]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def draws(n: int, n_bootstrap: int, seed: Any) -> Iterator[np.ndarray]:
+    """Yield weights (n, b): how often each image is in each of b resamples."""
+    generator = np.random.default_rng(seed)
+    size = max(1, _BLOCK // n)
+    for first in range(0, n_bootstrap, size):
+        b = min(size, n_bootstrap - first)
+        drawn = generator.integers(n, size=(b, n))  # by resample: blocks do not change the draws
+        cells = drawn * b + np.arange(b)[:, None]
+        yield np.bincount(cells.ravel(), minlength=n * b).reshape(n, b).astype(np.float64)
+
+
+def scores_of(outcome: Outcome, draws: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute every score under each of b weightings.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What was predicted.
+    draws : ndarray of shape (n, b), float64
+        What the sample weights are multiplied by.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (b,) or (b, k)
+        As from `resample`.
+    """
+    weights = draws * outcome.weight[:, None]  # (n, b)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = _from_confusion(outcome, weights)
+        total = weights.sum(axis=0)
+        scores["log_loss"] = outcome.log_losses @ weights / total
+        scores["brier"] = outcome.brier_losses @ weights / total
+        scores["ece"] = _resampled_calibration_error(outcome, weights)
+        scores["auc"] = _resampled_aucs(outcome, weights)
+        scores["auc_macro"] = mean_of_defined(scores["auc"])
+        if outcome.positive is not None:
+            scores |= _resampled_binary(outcome, weights, scores)
+    return scores
+
+
+def mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Average (b, k) over the columns that are not NaN; NaN if there is none."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=1)
+    total = np.where(defined, values, 0.0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+
+
+def _from_confusion(outcome: Outcome, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute what depends on the confusion matrix alone."""
+    cell = outcome.true * outcome.k + outcome.pred  # ascending: rows are sorted
+    cells, starts = np.unique(cell, return_index=True)
+    mass = np.add.reduceat(weights, starts, axis=0)  # (cells, b)
+    true, pred = np.divmod(cells, outcome.k)
+    column = np.arange(outcome.k)[:, None]
+    own, taken = true == column, pred == column
+    # Sums of their own, not differences: what has no image must be exactly 0, or 0 / 0 is a number
+    support, predicted, hits, others, rejected = (
+        (chosen.astype(float) @ mass).T  # (b, k)
+        for chosen in (own, taken, own & taken, ~own, ~own & ~taken)
+    )
+    total = mass.sum(axis=0)[:, None]
+    recall, precision = hits / support, hits / predicted
+    f1 = 2 * hits / (support + predicted)
+    scores = {
+        "recall": recall,
+        "precision": precision,
+        "f1": f1,
+        "specificity_of_class": rejected / others,
+        "accuracy": hits.sum(axis=1) / total[:, 0],
+        "balanced_accuracy": mean_of_defined(recall),
+    }
+    present = support > 0
+    for name, values in (("recall", recall), ("precision", precision), ("f1", f1)):
+        # A class that occurs and is never predicted counts with precision 0
+        values = np.where(present, np.nan_to_num(values), np.nan)
+        scores[f"{name}_macro"] = mean_of_defined(values)
+        scores[f"{name}_weighted"] = (np.nan_to_num(values) * support).sum(axis=1) / total[:, 0]
+    return scores
+
+
+def _resampled_calibration_error(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
+    gap = outcome.confidence - (outcome.true == outcome.pred)  # (n,)
+    in_bin = np.arange(BINS)[:, None] == bin_index(outcome.confidence)  # (bins, n)
+    return np.abs((in_bin * gap) @ weights).sum(axis=0) / weights.sum(axis=0)
+
+
+def _resampled_aucs(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
+    """Compute one-vs-rest AUCs (b, k) as the weighted Mann-Whitney statistic."""
+    k = outcome.k
+    if k == 2:  # one number: 1 - p may have ties that p has not
+        column = 1 if outcome.positive is None else outcome.positive
+        return np.repeat(_auc(outcome, column, weights)[:, None], 2, axis=1)
+    return np.stack([_auc(outcome, column, weights) for column in range(k)], axis=1)
+
+
+def _auc(outcome: Outcome, column: int, weights: np.ndarray) -> np.ndarray:
+    score, is_positive = outcome.given[:, column], outcome.true == column
+    if not is_positive.any() or is_positive.all():
+        return np.full(weights.shape[1], np.nan)
+    order = np.argsort(score, kind="stable")
+    order = order[~is_positive[order]]
+    below = np.zeros((len(order) + 1, weights.shape[1]))
+    np.cumsum(weights[order], axis=0, out=below[1:])  # weight of the i lowest negatives
+    ranked, own = score[order], weights[is_positive]
+    left = below[np.searchsorted(ranked, score[is_positive], "left")]
+    right = below[np.searchsorted(ranked, score[is_positive], "right")]  # ties count half
+    wins = np.einsum("ij,ij->j", own, left + right) / 2
+    # 0 / 0, which is NaN, in a resample that lacks either
+    return np.minimum(wins / (own.sum(axis=0) * below[-1]), 1.0)
+
+
+def _resampled_binary(
+    outcome: Outcome, weights: np.ndarray, scores: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Compute what needs a positive class."""
+    positive = int(outcome.positive or 0)
+    precision = scores["precision"]
+    return {
+        "sensitivity": scores["recall"][:, positive],
+        "specificity": scores["recall"][:, 1 - positive],
+        "ppv": precision[:, positive],
+        "npv": precision[:, 1 - positive],
+        "average_precision": _average_precision(outcome, positive, weights),
+    }
+
+
+def _average_precision(outcome: Outcome, positive: int, weights: np.ndarray) -> np.ndarray:
+    score, is_positive = outcome.given[:, positive], outcome.true == positive
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.diff(score[order], append=np.nan))  # last of equal scores
+    hits = np.cumsum(weights[order] * is_positive[order][:, None], axis=0)[ends]
+    taken = np.cumsum(weights[order], axis=0)[ends]
+    precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
+    gained = np.diff(hits, axis=0, prepend=0.0)
+    return (gained * precision).sum(axis=0) / hits[-1]
+
+
+MOST_UNDEFINED = 0.5
+"""Share of the resamples that may leave a score undefined that is to have an interval."""
+
+
+class Intervals:
+    """Confidence intervals out of resampled scores.
+
+    Parameters
+    ----------
+    samples : dict of str to ndarray of shape (b,) or (b, k)
+        Resampled scores; empty for no intervals.
+    confidence : float
+        Coverage.
+
+    """
+
+    def __init__(self, samples: dict[str, np.ndarray], confidence: float) -> None:
+        self._unmoved: list[str] = []
+        self._rare: list[str] = []
+        self._samples = samples
+        self._n = len(next(iter(samples.values()), ()))
+        self._alpha = 1.0 - confidence
+        tails = (self._alpha / 2, 0.5, 1.0 - self._alpha / 2)
+        # Resamples may lack a class; quantiles are of those that have it
+        self._quantiles = {name: _quantiles(values, tails) for name, values in samples.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """Say which headline numbers have no interval, or one of fewer resamples, and why."""
+        said = []
+        if self._unmoved:
+            names = ", ".join(self._unmoved)
+            said.append(f"No interval, as resampling does not move them: {names}.")
+        if self._rare:
+            names = ", ".join(self._rare)
+            said.append(f"No interval, as they are undefined in most of the resamples: {names}.")
+        if lacking := self._lacking():
+            said.append(
+                f"{lacking:,} of {self._n:,} resamples lack a class that occurs: macro averages "
+                "run over the others there, and what is undefined is left out of its interval."
+            )
+        return said
+
+    def _lacking(self) -> int:
+        """Count the resamples without any image of one of the classes that occur."""
+        recalls = self._samples.get("recall_of_label", self._samples.get("recall"))
+        if recalls is None:
+            return 0
+        undefined = np.isnan(recalls)
+        return int(undefined[:, ~undefined.all(axis=0)].any(axis=1).sum())
+
+    def of(
+        self, name: str, value: Any, *, trials: float = 0, column: int | None = None
+    ) -> Estimate:
+        """Put an interval around a score.
+
+        Parameters
+        ----------
+        name : str
+            Name of the score among the samples.
+        value : float
+            The score; NaN if undefined.
+        trials : float, default=0
+            For a proportion, the images it is a proportion of: how many of equal weight would say
+            as much.
+        column : int, optional
+            The class.
+
+        Returns
+        -------
+        Estimate
+            None for what is undefined.
+        """
+        value = float(value)
+        if np.isnan(value):
+            return Estimate(None)
+        if not self._samples:
+            return Estimate(value)
+        found = self._quantiles[name] if column is None else self._quantiles[name][:, column]
+        low, middle, high = map(float, found)
+        if name == "ece":  # it is biased upwards; see the notes of evaluate_predictions
+            low, high = max(0.0, 2 * value - high), min(1.0, high - middle + value)
+        if np.isnan(low) or high - low < 1e-12:
+            why = self._rare if np.isnan(low) else self._unmoved
+            return self._exact(name, value, trials, why)
+        return Estimate(value, low, high)
+
+    def _exact(self, name: str, value: float, trials: float, why: list[str]) -> Estimate:
+        """Treat a score for which the resamples give no interval."""
+        if trials and min(value, 1.0 - value) < 1e-12:  # sums of weights round
+            tail = (self._alpha / 2) ** (1.0 / trials)
+            return Estimate(1.0, tail, 1.0) if value > 0.5 else Estimate(0.0, 0.0, 1.0 - tail)
+        if name in SCORES:
+            why.append(SCORES[name])
+        return Estimate(value)
+
+
+def _quantiles(values: np.ndarray, tails: tuple[float, ...]) -> np.ndarray:
+    """Compute quantiles over axis 0; NaN where too many resamples are undefined."""
+    undefined = np.isnan(values)
+    if not undefined.any():
+        return np.quantile(values, tails, axis=0)
+    often = undefined.mean(axis=0) > MOST_UNDEFINED
+    found = np.nanquantile(np.where(often, 0.0, values), tails, axis=0)
+    return np.where(often, np.nan, found)
+
+
+WEIGHTED = (
+    "Scores are weighted by sample_weight; counts, curves, ranks and confidences are of images."
+)
+"""Note of a report whose images have weights."""
+
+
+def class_scores(
+    outcome: Outcome, confusion: np.ndarray, names: Sequence[str], intervals: Intervals
+) -> tuple[ClassScores, ...]:
+    """Score each class against the others; None where its images leave a score undefined.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What was predicted.
+    confusion : ndarray of shape (k, k)
+        Numbers of images.
+    names : sequence of str
+        One name a class.
+    intervals : Intervals
+        Where the intervals come from.
+
+    Returns
+    -------
+    tuple of ClassScores
+        One entry a class.
+    """
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        outcome.true,
+        outcome.pred,
+        labels=np.arange(outcome.k),
+        average=None,
+        sample_weight=outcome.weight,
+        zero_division=np.nan,
+    )
+    aucs = _aucs(outcome)
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+
+    def trials(chosen: np.ndarray) -> float:
+        return effective_size(outcome.weight[chosen])
+
+    return tuple(
+        ClassScores(
+            name=names[i],
+            support=int(support[i]),
+            predicted=int(predicted[i]),
+            recall=intervals.of("recall", recall[i], trials=trials(outcome.true == i), column=i),
+            specificity=intervals.of(
+                "specificity_of_class", _specificity(outcome, i), trials=trials(outcome.true != i),
+                column=i,
+            ),
+            precision=intervals.of(
+                "precision", precision[i], trials=trials(outcome.pred == i), column=i
+            ),
+            f1=intervals.of("f1", f1[i], column=i),
+            auc=intervals.of("auc", aucs[i], column=i),
+        )
+        for i in range(outcome.k)
+    )  # fmt: skip
+
+
+def effective_size(weight: np.ndarray) -> float:
+    """Count how many equal weights would say as much: L. Kish, "Survey sampling", 1965."""
+    return float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0
+
+
+def headline(
+    outcome: Outcome, classes: tuple[ClassScores, ...], intervals: Intervals
+) -> dict[str, Estimate]:
+    """Compute the scores of `SCORES`, in its order.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What was predicted.
+    classes : tuple of ClassScores
+        What `per_class` gave.
+    intervals : Intervals
+        Where the intervals come from.
+
+    Returns
+    -------
+    dict of str to Estimate
+        By name.
+    """
+    true, pred, weight = outcome.true, outcome.pred, outcome.weight
+    every, occurring = np.arange(outcome.k), np.unique(true[weight > 0])
+    aucs = [one.auc.value for one in classes if one.auc.value is not None]
+    values = {
+        "accuracy": accuracy_score(true, pred, sample_weight=weight),
+        "auc_macro": np.mean(aucs) if aucs else np.nan,
+        "log_loss": log_loss(true, outcome.proba, labels=every, sample_weight=weight),
+        "brier": brier_score_loss(true, outcome.proba, labels=every, sample_weight=weight),
+        "ece": _calibration_error(outcome),
+    }
+    for average in ("macro", "weighted"):
+        three = precision_recall_fscore_support(
+            true, pred, labels=occurring, average=average, sample_weight=weight, zero_division=0.0
+        )[:3]
+        names = [f"{name}_{average}" for name in ("precision", "recall", "f1")]
+        values.update(zip(names, three, strict=True))
+    values["balanced_accuracy"] = values["recall_macro"]
+    trials = dict.fromkeys(("accuracy", "recall_weighted"), effective_size(weight))
+    found = {
+        name: intervals.of(name, value, trials=trials.get(name, 0))
+        for name, value in values.items()
+    }
+    if outcome.positive is not None:
+        found |= _binary(outcome, classes, outcome.positive, intervals)
+    return {name: found[name] for name in SCORES if name in found}
+
+
+def reliability(outcome: Outcome) -> tuple[Bin, ...]:
+    """Count and average the images of each bin of confidence."""
+    edges, index = np.linspace(0, 1, BINS + 1), bin_index(outcome.confidence)
+    right = outcome.true == outcome.pred
+    bins = []
+    for i in range(BINS):
+        inside = index == i
+        weight = outcome.weight[inside]
+        means: list[float | None] = [None, None]
+        if weight.any():
+            both = outcome.confidence[inside], right[inside]
+            means = [float(np.average(values, weights=weight)) for values in both]
+        bins.append(Bin(float(edges[i]), float(edges[i + 1]), int(inside.sum()), *means))
+    return tuple(bins)
+
+
+def certainty(outcome: Outcome) -> dict[str, Certainty]:
+    """Summarise the confidence of right and of wrong predictions."""
+    right, found = outcome.true == outcome.pred, {}
+    for name, chosen in (("right", right), ("wrong", ~right)):
+        values = outcome.confidence[chosen]
+        numbers: list[float | None] = [None] * 4
+        if len(values):
+            numbers = [float(values.mean()), *np.quantile(values, (0.25, 0.5, 0.75)).tolist()]
+        found[name] = Certainty(len(values), *numbers)
+    return found
+
+
+def notes(classes: tuple[ClassScores, ...], weighted: bool) -> list[str]:
+    """Say what a reader of the numbers must know: every score that is undefined, and why."""
+    which, said = "image with a weight" if weighted else "image", []
+    if absent := [one.name for one in classes if one.recall.value is None]:
+        said.append(
+            f"No {which} is of {listed_names(absent)}: recall and AUC are undefined there, "
+            "precision and F1 too unless it is predicted, and macro averages run over the classes "
+            f"that occur, {len(classes) - len(absent)}."
+        )
+    if alone := [one.name for one in classes if one.specificity.value is None]:
+        said.append(
+            f"Every {which} is of {alone[0]}: its specificity is undefined, as is every AUC."
+        )
+    if ignored := [one.name for one in classes if _never_found(one)]:
+        said.append(
+            f"No {which} was taken for {listed_names(ignored)}: precision is undefined there and "
+            "counts as 0 in the averages."
+        )
+    if weighted:
+        said.append(WEIGHTED)
+    return said
+
+
+def decisions(pred: np.ndarray, proba: np.ndarray, threshold: float | None) -> list[str]:
+    """Say how often the class predicted is not the most probable one, where no threshold says it.
+
+    Ranks and curves are of probabilities, and then do not tell what was predicted.
+    """
+    most = proba.max(axis=1)
+    others = int(np.sum(proba[np.arange(len(pred)), pred] < most))
+    if threshold is not None or not others:
+        return []
+    return [
+        f"{others:,} of {len(pred):,} predictions are not of the most probable class: the "
+        "classifier decides in another way. Ranks and curves are of probabilities."
+    ]
+
+
+def listed_names(names: Sequence[str]) -> str:
+    """Name the first ten, and count the others."""
+    shown = ", ".join(names[:10])
+    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
+
+
+def _never_found(one: ClassScores) -> bool:
+    return one.recall.value is not None and one.precision.value is None
+
+
+def _specificity(outcome: Outcome, column: int) -> float:
+    others = outcome.true != column
+    if not outcome.weight[others].any():
+        return float("nan")
+    kept = outcome.pred[others] != column
+    return float(np.average(kept, weights=outcome.weight[others]))
+
+
+def _aucs(outcome: Outcome) -> list[float]:
+    """Compute one-vs-rest AUCs; NaN for a class that is absent, or the only one."""
+    columns = list(range(outcome.k))
+    if outcome.k == 2:  # one number: 1 - p may have ties that p has not
+        columns = [1 if outcome.positive is None else outcome.positive] * 2
+    values = []
+    for column in columns:
+        truth = outcome.true == column
+        defined = outcome.weight[truth].any() and outcome.weight[~truth].any()
+        score = outcome.given[:, column]
+        auc = roc_auc_score(truth, score, sample_weight=outcome.weight) if defined else np.nan
+        values.append(float(auc))
+    return values
+
+
+def _calibration_error(outcome: Outcome) -> float:
+    gap = outcome.weight * (outcome.confidence - (outcome.true == outcome.pred))
+    in_bins = np.bincount(bin_index(outcome.confidence), gap, minlength=BINS)
+    return float(np.abs(in_bins).sum() / outcome.weight.sum())
+
+
+def _binary(
+    outcome: Outcome, classes: tuple[ClassScores, ...], positive: int, intervals: Intervals
+) -> dict[str, Estimate]:
+    """Give the scores of a positive class against a negative one."""
+    hit, miss = classes[positive], classes[1 - positive]
+    truth, weight = outcome.true == positive, outcome.weight
+    precision = np.nan
+    if weight[truth].any():
+        score = outcome.given[:, positive]
+        precision = average_precision_score(truth, score, sample_weight=weight)
+    return {
+        "sensitivity": hit.recall,
+        "specificity": miss.recall,
+        "ppv": hit.precision,
+        "npv": miss.precision,
+        "average_precision": intervals.of("average_precision", precision),
+    }

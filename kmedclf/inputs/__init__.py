@@ -1,0 +1,1 @@
+"""X and y in any form, from the user's hands to images that are read."""

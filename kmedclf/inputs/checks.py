@@ -1,0 +1,343 @@
+"""Checks of what users pass to fit and predict: images, labels, weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_method_params,
+    _check_sample_weight,
+    assert_all_finite,
+    column_or_1d,
+)
+
+from kmedclf.inputs import array_likes
+from kmedclf.inputs.images import Images
+from kmedclf.inputs.label_kinds import is_one_hot
+
+
+class Unsliced:
+    """Data that searches and cross-validation hand to ``fit`` whole.
+
+    scikit-learn cuts every fit parameter that is as long as X down to the rows of the training
+    fold; inside this wrapper it does not see the length.
+
+    Parameters
+    ----------
+    value : array-like
+        For instance ``X_val``.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def unwrap(value: Any) -> Any:
+    """Take data out of `Unsliced`, if they are in it."""
+    return value.value if isinstance(value, Unsliced) else value
+
+
+def check_images(
+    X: np.ndarray,
+    image_shape: tuple[int, ...] | list[int] | None,
+    name: str,
+    fitted: tuple[int, int, int] | None = None,
+) -> np.ndarray:
+    """Turn an array of images of any accepted shape into (n, h, w, c).
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), (n, h, w) or (n, h, w, c)
+        Numbers, or booleans.
+    image_shape : tuple of int or None
+        Shape of one image in a row of a 2-D X; without it a row is the image (d, 1, 1).
+    name : str
+        Class name for messages.
+    fitted : tuple of int, optional
+        Shape of the images fitted on: that of the rows of a 2-D X as well, which tools hand over
+        that know ``n_features_in_`` only.
+
+    Returns
+    -------
+    ndarray of shape (n, h, w, c)
+        A view.
+
+    Raises
+    ------
+    ValueError
+        If X has another number of dimensions, does not fit ``image_shape``, or holds volumes or
+        images with their channels first.
+    """
+    check_image_shape(image_shape, name)
+    if X.ndim > 4:
+        raise ValueError(
+            f"X of {name} must have the shape (n, d), (n, h, w) or (n, h, w, c), so that volumes "
+            f"are cut into slices. Got {X.shape} instead."
+        )
+    if X.ndim == 2:
+        shape = tuple(image_shape or fitted or (X.shape[1], 1, 1))
+        if int(np.prod(shape)) != X.shape[1] and fitted:
+            raise ValueError(
+                f"{name} was fitted on images of shape {fitted}, got rows of {X.shape[1]} columns."
+            )
+        if int(np.prod(shape)) != X.shape[1]:
+            raise ValueError(
+                f"The 'image_shape' parameter of {name} must multiply to the {X.shape[1]} columns "
+                f"of X. Got {image_shape} instead."
+            )
+        X = X.reshape(-1, *(shape if len(shape) == 3 else (*shape, 1)))
+    elif X.ndim == 3:
+        X = X[..., None]
+    if image_shape is not None and X.shape[1 : 1 + len(image_shape)] != tuple(image_shape):
+        raise ValueError(
+            f"The 'image_shape' parameter of {name} must be the shape of the images, "
+            f"{X.shape[1:]}. Got {image_shape} instead."
+        )
+    if min(X.shape[1:]) < 1:
+        raise ValueError(f"X of {name} must hold pixels. Got images of shape {X.shape[1:]}.")
+    if fitted is None:
+        _check_channels(X.shape[1:], image_shape, name)
+    return X
+
+
+MAX_CHANNELS = 4
+"""More channels need an ``image_shape``: they are slices of a volume, or no channels at all."""
+
+
+def _check_channels(shape: tuple[int, ...], image_shape: Any, name: str) -> None:
+    first, height, width = shape
+    looks_first = first <= MAX_CHANNELS < min(height, width)
+    if image_shape is not None and len(image_shape) == 3:  # signals in one row are meant, perhaps
+        looks_first = looks_first and (first > 2 or height == width)
+        if not looks_first:
+            return
+    if looks_first:
+        raise ValueError(
+            f"X of {name} must have its channels last. Got images of shape {shape}; write "
+            f"{_channels_last(shape, flat=image_shape is not None)}."
+        )
+    if width > MAX_CHANNELS:
+        raise ValueError(
+            f"X of {name} must hold images of at most {MAX_CHANNELS} channels. Got images of shape "
+            f"{shape}; cut volumes into slices, or set image_shape={shape} if these are "
+            f"{width} channels."
+        )
+
+
+def _channels_last(shape: tuple[int, ...], *, flat: bool) -> str:
+    rows = f"X.reshape(-1, {', '.join(map(str, shape))})" if flat else "X"
+    return f"{rows}.transpose(0, 2, 3, 1)"
+
+
+def check_batch(shape: tuple[int, ...], fitted: tuple[int, int, int], name: str) -> None:
+    """Refuse one image without a batch axis, and images with their channels first."""
+    if fitted[1] > 1 and shape in (fitted, fitted[:2] if fitted[2] == 1 else fitted):
+        raise ValueError(
+            f"X of {name} must be a batch of images. Got one image of shape {shape}; write X[None]."
+        )
+    if len(shape) == 4 and shape[1:] == (fitted[2], *fitted[:2]) != fitted:
+        raise ValueError(
+            f"{name} was fitted on images of shape {fitted}, got {shape[1:]}; write "
+            f"{_channels_last(shape[1:], flat=False)}."
+        )
+
+
+def check_image_shape(image_shape: tuple[int, ...] | list[int] | None, name: str) -> None:
+    """Check that ``image_shape`` is two or three positive whole numbers."""
+    whole = [isinstance(side, Integral) and side > 0 for side in image_shape or ()]
+    if image_shape is not None and not (len(whole) in (2, 3) and all(whole)):
+        raise ValueError(
+            f"The 'image_shape' parameter of {name} must be (h, w) or (h, w, c), whole numbers of "
+            f"at least 1. Got {image_shape} instead."
+        )
+
+
+def check_same_shape(images: Images, shape: tuple[int, int, int], name: str) -> None:
+    """Check that images have the shape of those an estimator was fitted on."""
+    if images.shape != shape:
+        raise ValueError(f"{name} was fitted on images of shape {shape}, got {images.shape}.")
+
+
+def check_y(
+    y: Any, sample_weight: Any, images: Images, name: str, *, suffix: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check labels and sample weights against the images they belong to.
+
+    Parameters
+    ----------
+    y, sample_weight : array-like or None
+        Labels and weights.
+    images : Images
+        The images.
+    name : str
+        Class name for messages.
+    suffix : str, default=""
+        What the arguments' names end in, "_val" for those of the validation data.
+
+    Returns
+    -------
+    labels : ndarray of shape (n,), or of shape (n, k) with k of at least 2
+        Original labels, or zeros and ones.
+    weight : ndarray of shape (n,), float64
+        Sample weights; ones if there are none. 0 for files that cannot be read.
+    """
+    if y is None:
+        raise ValueError(f"{name} requires y to be passed, but the target y is None.")
+    if not issparse(y):
+        y = array_likes.labels(y, f"y{suffix} of {name}.fit")
+    if y.ndim == 2 and y.shape[1] > 1:
+        labels = _check_indicators(y, f"y{suffix}", name)
+    else:
+        labels = column_or_1d(y, warn=True)
+        assert_all_finite(labels, input_name="y", estimator_name=name)
+        check_classification_targets(labels)
+    check_length(labels, len(images.array), f"y{suffix}", name)
+    weight = check_weights(sample_weight, images.array, f"sample_weight{suffix}", name)
+    return labels, _without_broken(weight, images, f"X{suffix} of {name}.fit")
+
+
+def _check_indicators(y: Any, what: str, name: str) -> np.ndarray:
+    """Check labels of which an image may have several: zeros and ones, int8 (n, k)."""
+    values = np.asarray(y.toarray() if issparse(y) else y)
+    wrong = values[(values != 0) & (values != 1)]
+    if wrong.size:
+        raise ValueError(
+            f"{what} of {name}.fit must hold only 0 and 1 where it has several columns, one a "
+            f"label. Got {listed(wrong[:1])} instead."
+        )
+    return values.astype(np.int8)
+
+
+def warn_of_one_hot(labels: np.ndarray, name: str) -> None:
+    """Say what is learnt from columns that are probably classes, and how to have one class."""
+    if is_one_hot(labels):
+        warnings.warn(
+            f"y of {name}.fit has exactly one 1 in each row, and {labels.shape[1]} independent "
+            "labels are learnt, several or none of which an image may get; give y.argmax(axis=1) "
+            "to learn one class.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray:
+    """Take the weight off files that cannot be read; (n,)."""
+    broken = images.broken
+    if not broken:
+        return weight
+    weight = weight.copy()
+    weight[list(broken)] = 0
+    first = str(broken[min(broken)])
+    if not weight.any():
+        raise ValueError(f"{what} must hold files that can be read. None can: {first}")
+    warnings.warn(
+        f"{len(broken)} of the {len(weight)} files in {what} cannot be read and are left out. "
+        f"{first}",
+        UserWarning,
+        stacklevel=2,
+    )
+    return weight
+
+
+def check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
+    """Find the classes: those of the labels trained on, or all that are announced."""
+    found = np.unique(labels if classes is None else classes)
+    if len(found) < 2:
+        raise ValueError(
+            f"y of {name}.fit must hold at least 2 classes of any weight. "
+            f"Got 1 class instead, {listed(found)}."
+        )
+    return found
+
+
+def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarray:
+    """Check sample weights: one finite, non-negative number an image, not all zero."""
+    if hasattr(sample_weight, "__len__"):
+        check_length(sample_weight, len(X), what, name)
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, allow_all_zero_weights=True)
+    if np.any(weight < 0):
+        raise ValueError(
+            f"{what!r} of {name}.fit must not be negative. Got {weight.min():g} among them."
+        )
+    if not np.any(weight > 0):
+        raise ValueError(f"{what!r} of {name}.fit must not be all zero. Got only zeros.")
+    limits = np.finfo(np.float32)
+    if not limits.tiny <= weight.max() <= limits.max:
+        raise ValueError(
+            f"{what!r} of {name}.fit must be numbers that float32 can hold. Got {weight.max():g} "
+            "as the largest of them."
+        )
+    return weight
+
+
+def check_length(values: Any, n: int, what: str, name: str) -> None:
+    """Check that there is one value an image."""
+    if len(values) != n:
+        raise ValueError(
+            f"{what!r} of {name}.fit must have one entry for each of the {n} images. "
+            f"Got {len(values)} instead."
+        )
+
+
+def check_pair(X_val: Any, y_val: Any, name: str) -> None:
+    """Check that validation images and labels come together."""
+    if (X_val is None) != (y_val is None):
+        missing = "y_val" if y_val is None else "X_val"
+        raise ValueError(f"{name}.fit must get X_val and y_val together. Got no {missing}.")
+
+
+def draw_seed(random_state: int | np.random.RandomState | None) -> int:
+    """Turn ``random_state`` into a seed; None is fresh entropy, not NumPy's global generator."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    return int(random_state)
+
+
+def positions(labels: Any, classes: np.ndarray, receiver: str) -> np.ndarray:
+    """Turn labels (n,) into positions in ``classes``, int32.
+
+    Raises
+    ------
+    ValueError
+        If a label given to ``receiver`` is no class.
+    """
+    codes = {label: code for code, label in enumerate(classes.tolist())}
+    index = np.array([codes.get(label, -1) for label in labels.tolist()], np.int32)
+    if np.any(index < 0):
+        raise ValueError(
+            f"Labels given to {receiver} must be among its classes, {listed(classes)}. "
+            f"Got {listed(labels[index < 0][:1])} instead."
+        )
+    return index
+
+
+def listed(labels: Any) -> str:
+    """Write labels as in an error message, the first twelve of them."""
+    plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    return ", ".join(map(repr, plain[:12])) + (", ..." if len(plain) > 12 else "")
+
+
+HELD_OUT = ("X_val", "y_val", "sample_weight_val")
+"""Fit parameters that stay whole, however long they are; in a pipeline, ``step__X_val``."""
+
+Params = Mapping[str, Any]
+
+
+def is_held_out(name: str) -> bool:
+    """Say whether a fit parameter is validation data."""
+    return name.rsplit("__", 1)[-1] in HELD_OUT
+
+
+def cut(X: Any, fit_params: Params, rows: np.ndarray | None) -> dict[str, Any]:
+    """Cut fit parameters to rows like X; validation data stay whole."""
+    whole = {name: value for name, value in fit_params.items() if is_held_out(name)}
+    rest = {name: value for name, value in fit_params.items() if name not in whole}
+    return {**_check_method_params(X, rest, rows), **whole}

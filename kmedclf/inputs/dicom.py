@@ -1,0 +1,278 @@
+"""DICOM images as they are looked at: rescaled, windowed, white where the file means white.
+
+What the values mean is computed by pydicom. Here is only what surrounds that: sizes are checked
+before anything is decoded, and what is shown is brought to 8 or 16 bits.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+from typing import IO, Any
+
+import numpy as np
+
+from kmedclf.inputs.jpeg2000 import Bound, Unfit
+
+_WORDS = ("WindowCenter", "WindowWidth", "VOILUTFunction", "RescaleSlope", "RescaleIntercept")
+HEADER = 1 << 24
+"""Most bytes of a deflated file before its pixels, and behind them."""
+
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+def begins_like_dicom(start: bytes) -> bool:
+    """Say whether a file's first 132 bytes are those of DICOM, with or without a preamble."""
+    if start[128:132] == b"DICM":
+        return True
+    # without: an element of group 2 or 8, the first two, with its representation or its length
+    if start[:2] not in (b"\x02\0", b"\x08\0") or start[3:4] != b"\0":
+        return False
+    kind, length = start[4:6], int.from_bytes(start[4:8], "little")
+    return (kind.isalpha() and kind.isupper()) or 0 < length < 256
+
+
+def read_dicom(file: IO[bytes], path: str, bound: Bound) -> np.ndarray:
+    """Read a DICOM file of one image.
+
+    Parameters
+    ----------
+    file : binary file
+        Open for reading.
+    path : str
+        Its name, for the message if pydicom is missing.
+    bound : callable
+        Called with width and height before anything is decoded; raises an error if that is too
+        large.
+
+    Returns
+    -------
+    ndarray of shape (h, w), float32 in [0, 65535] or uint8; or of shape (h, w, 3), uint8
+        16-bit grey, 8-bit grey or colour.
+
+    Raises
+    ------
+    Unfit
+        If it is DICOM, but not one image.
+
+    Notes
+    -----
+    The modality LUT or rescaling comes first; of these values, a VOI LUT says what is black and
+    what white, or else the first window [1]_. Without either, black and white are the least and
+    greatest value that can be stored; or, where an image of more than 8 bits fills half of these
+    or less, its own, as viewers show it. Padding is black. In MONOCHROME1 the least value is white.
+
+    References
+    ----------
+    .. [1] DICOM PS3.3, C.11.1 and C.11.2, modality and VOI LUT.
+    """
+    try:
+        from pydicom import pixels as decoding
+    except ImportError as error:
+        raise ImportError(
+            f"{path} is DICOM, which needs pydicom: pip install 'kmedclf[dicom]'."
+        ) from error
+    header = _header(file, path, bound)
+    if "PixelData" not in header:
+        raise Unfit("is not an image that can be read (DICOM without pixels).")
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise Unfit(f"must hold one image. It holds {header.NumberOfFrames}.")
+    bound(int(header.Columns), int(header.Rows))
+    _check_compressed(header, bound)
+    stored = decoding.pixel_array(header)
+    kind = str(header.PhotometricInterpretation)
+    bits = int(header.BitsStored)
+    if kind == "PALETTE COLOR":
+        stored = decoding.apply_color_lut(stored, header)
+        bits = stored.dtype.itemsize * 8
+    if stored.ndim == 3 and stored.shape[2] == 3:
+        return (stored >> max(0, bits - 8)).astype(np.uint8)
+    if stored.ndim != 2:
+        raise Unfit(f"must be grey or RGB. It is {kind} of {header.SamplesPerPixel} samples.")
+    _straighten(header)
+    return _grey(header, stored, decoding)
+
+
+def _header(file: IO[bytes], path: str, bound: Bound) -> Any:
+    """Read all elements, of a file with or without meta information."""
+    import pydicom
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filereader import read_file_meta_info
+
+    meta = None
+    if file.read(132).endswith(b"DICM"):
+        meta = read_file_meta_info(path)
+    file.seek(0)
+    if meta is not None and meta.get("TransferSyntaxUID") == _DEFLATED:
+        # pydicom would inflate whatever comes
+        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+        header = pydicom.dcmread(io.BytesIO(_inflated(file.read(), bound)), force=True)
+        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        header.file_meta = meta
+        return header
+    header = pydicom.dcmread(file, force=True)
+    if not getattr(header, "file_meta", None):
+        header.file_meta = FileMetaDataset()
+    if "TransferSyntaxUID" not in header.file_meta:
+        implicit, little = header.original_encoding
+        syntax = "1.2.840.10008.1.2" + ("" if implicit else ".1" if little else ".2")
+        header.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
+    return header
+
+
+def _inflated(packed: bytes, bound: Bound) -> bytes:
+    """Inflate the elements before the pixels, and then as many bytes as these need."""
+    import pydicom
+
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    start = inflater.decompress(packed, HEADER)
+    header = pydicom.dcmread(io.BytesIO(start), force=True, stop_before_pixels=True)
+    bound(int(header.Columns), int(header.Rows))
+    samples = int(header.SamplesPerPixel) * (int(header.BitsAllocated) + 7) // 8
+    rest = inflater.decompress(
+        inflater.unconsumed_tail, int(header.Rows) * int(header.Columns) * samples + HEADER
+    )
+    if inflater.unconsumed_tail:
+        raise Unfit("must hold one image. It holds more than its header says.")
+    return start + rest
+
+
+def _check_compressed(header: Any, bound: Bound) -> None:
+    """Check the size that a compressed picture has itself, whatever the header says of it."""
+    from PIL import Image, UnidentifiedImageError
+    from pydicom.encaps import generate_frames
+
+    from kmedclf.inputs import jpeg2000
+
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        return
+    if syntax == "1.2.840.10008.1.2.5":  # RLE has no size of its own
+        return
+    picture = next(generate_frames(header.PixelData, number_of_frames=1))
+    try:
+        image = Image.open(io.BytesIO(picture), formats=("JPEG", "JPEG2000"))
+    except UnidentifiedImageError:  # JPEG-LS, which pydicom reads where its plugins are installed
+        return
+    with image:
+        bound(*image.size)
+        if image.format == "JPEG2000":
+            jpeg2000.check(io.BytesIO(picture), bound)
+
+
+def _straighten(header: Any) -> None:
+    """Bring rescaling and window to where pydicom looks for them, and drop empty ones."""
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in (header.get(groups) or [])[:1]:
+            for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+                for item in (group.get(name) or [])[:1]:
+                    for element in item:
+                        header[element.tag] = element
+    for name in _WORDS:
+        if name in header and header[name].value in (None, ""):
+            del header[name]
+    width = _first(header.get("WindowWidth"))
+    if "WindowCenter" not in header or width is None or width <= 0:  # 0 stands for none
+        for name in ("WindowCenter", "WindowWidth"):
+            if name in header:
+                del header[name]
+
+
+def _first(value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    several = not isinstance(value, str) and hasattr(value, "__len__")
+    return float(value[0] if several else value)
+
+
+def _grey(header: Any, stored: np.ndarray, decoding: Any) -> np.ndarray:
+    """Turn stored values (h, w) into grey of 8 or 16 bits."""
+    stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+    padding = _padding(header, stored)
+    shown = _shown(header, stored if padding is None else stored[~padding], decoding)
+    deep = int(header.BitsStored) > 8
+
+    def grey(values: np.ndarray) -> np.ndarray:
+        light = np.clip(shown(values), 0, 1)
+        if header.PhotometricInterpretation == "MONOCHROME1":
+            light = 1 - light
+        if not np.isfinite(light).all():
+            raise ValueError("its values cannot be brought to grey")
+        return np.round(light * 65535).astype(np.float32) if deep else _bytes(light)
+
+    n = 256**stored.dtype.itemsize
+    if n < stored.size:  # each value once, not each pixel: the formulas are of doubles
+        code = np.dtype(f"u{stored.dtype.itemsize}")
+        pixels = grey(np.arange(n, dtype=code).view(stored.dtype))[stored.view(code)]
+    else:
+        pixels = grey(stored)
+    if padding is not None:
+        pixels[padding] = 0
+    return pixels
+
+
+def _bytes(light: np.ndarray) -> np.ndarray:
+    return np.round(light * 255).astype(np.uint8)
+
+
+def _padding(header: Any, stored: np.ndarray) -> np.ndarray | None:
+    """Find the pixels outside of what was scanned; None if there are none, or nothing else."""
+    value = header.get("PixelPaddingValue")
+    if value is None:
+        return None
+    other = header.get("PixelPaddingRangeLimit")
+    ends = sorted((int(value), int(value if other is None else other)))
+    found = (stored >= ends[0]) & (stored <= ends[1])
+    return found if found.any() and not found.all() else None
+
+
+def _shown(header: Any, stored: np.ndarray, decoding: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Make the function from stored values to [0, 1], black to white."""
+
+    def rescaled(values: np.ndarray) -> np.ndarray:
+        return decoding.apply_modality_lut(values, header)
+
+    if header.get("VOILUTSequence") and "LUTData" in header.VOILUTSequence[0]:
+        item = header.VOILUTSequence[0]
+        n, first, bits = item.LUTDescriptor
+        # pydicom counts the entries of a table of bytes in bytes
+        item.LUTDescriptor = [n, first, 16]
+
+        def looked_up(values: np.ndarray) -> np.ndarray:
+            whole = np.rint(np.clip(rescaled(values), first, first + (n or 65536) - 1))
+            return decoding.apply_voi(whole.astype(np.int64), header).astype(np.float64)
+
+        every = decoding.apply_voi(np.arange(first, first + (n or 65536)), header)
+        ends = _used((0, 2**bits - 1), every)
+        return lambda values: (looked_up(values) - ends[0]) / (ends[1] - ends[0])
+    if "WindowWidth" in header:
+
+        def windowed(values: np.ndarray) -> np.ndarray:
+            with np.errstate(over="ignore"):  # far from the centre of a sigmoid
+                return decoding.apply_windowing(values, header)
+
+        least, most = windowed(np.array([-np.inf, np.inf]))
+        if least == most:
+            raise ValueError("its rescale slope is 0")
+        return lambda values: (windowed(rescaled(values)) - least) / (most - least)
+    bits, low = int(header.BitsStored), 0
+    if int(header.get("PixelRepresentation") or 0):
+        low = -(2 ** (bits - 1))
+    if header.get("ModalityLUTSequence"):
+        ends = 0, 2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
+        found = rescaled(np.unique(stored))
+    else:
+        ends = tuple(sorted(rescaled(np.array([low, low + 2**bits - 1], np.float64))))
+        found = rescaled(np.array([stored.min(), stored.max()]))
+    if bits > 8:
+        ends = _used(ends, found)
+    if ends[0] == ends[1]:
+        raise ValueError("its rescale slope is 0")
+    return lambda values: (rescaled(values).astype(np.float64) - ends[0]) / (ends[1] - ends[0])
+
+
+def _used(ends: tuple[float, float], values: np.ndarray) -> tuple[float, float]:
+    """Give the ends of a range, or those of the values where they fill half of it or less."""
+    least, most = float(values.min()), float(values.max())
+    return (least, most) if 0 < most - least <= (ends[1] - ends[0]) / 2 else ends

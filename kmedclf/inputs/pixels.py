@@ -1,0 +1,199 @@
+"""What the numbers in an array of images mean: bytes, integers of 16 bits, or values as given.
+
+A fit decides it by dtype and range, and what comes later is read as the fit has decided: the
+content of one batch never changes the scale of its pixels, it can only be refused.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from kmedclf.inputs.images import Images, is_memmap
+
+BYTE, DEEP = 1 / 255, 1 / 65535
+"""Scales of uint8 and uint16."""
+
+UNSCALED = 2.0
+"""Largest value of floats that look scaled to [0, 1], augmented ones included."""
+
+CENTRED = 20.0
+"""Largest distance from 0 of floats that look standardised: some of them are negative."""
+
+_OWN = {1 / np.iinfo(dtype).max: np.dtype(dtype) for dtype in ("u1", "u2", "i1", "i2")}
+
+
+def read(X: np.ndarray, name: str, *, flat: bool) -> tuple[Images, float | None]:
+    """Decide what the pixels of images to fit on mean.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, h, w, c)
+        Numbers, or booleans.
+    name : str
+        Class name for messages.
+    flat : bool
+        Whether the images are rows without an ``image_shape``. Such rows may be features of any
+        unit, as scikit-learn's are, so that no warning speaks of their scale.
+
+    Returns
+    -------
+    images : Images
+        Integers that fit a byte as uint8; other integers of up to 16 bits, and wider ones that fit
+        uint16, to be divided by their dtype's maximum; anything else as it is.
+    largest : float or None
+        Of images that are used as they are, the largest distance from 0.
+    """
+    if X.dtype.kind in "iu":
+        if X.dtype == np.uint8 or _fits(X, np.uint8):
+            return _cast(X, np.uint8, BYTE), None
+        if X.dtype.itemsize <= 2:
+            return _cast(X, X.dtype.newbyteorder("="), 1 / np.iinfo(X.dtype).max), None
+        if not flat and _fits(X, np.uint16):
+            return _cast(X, np.uint16, DEEP), None
+    images, low, high = _as_given(X, name)
+    largest = max(abs(low), abs(high))
+    if flat:
+        return images, None
+    if high > UNSCALED and not (low < 0 and largest <= CENTRED):
+        _warn(X, high, name)
+    return images, largest
+
+
+def like(X: np.ndarray, scale: float, largest: float | None, name: str, *, flat: bool) -> Images:
+    """Read images as those an estimator was fitted on.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, h, w, c)
+        Numbers, or booleans.
+    scale : float
+        That of the images fitted on.
+    largest : float or None
+        As from `read`; None if it is not known.
+    name : str
+        Class name for messages.
+    flat : bool
+        As of `read`.
+
+    Returns
+    -------
+    Images
+        Whatever dtype X has, if the cast to that of the fit loses nothing.
+
+    Raises
+    ------
+    ValueError
+        If X is on another scale.
+    """
+    if scale == 1.0:
+        return _like_floats(X, largest, name, flat=flat)
+    own = _OWN[scale]
+    kind = f"{name} was fitted on {8 * own.itemsize}-bit integer images"
+    if X.dtype.kind not in "iu":
+        _, low, high = _as_given(X, name)
+        if high <= 1 and (low, high) != (0, 0):
+            raise ValueError(
+                f"{kind}, got float ones of at most {high:.3g}; give their pixels from "
+                f"{np.iinfo(own).min} to {np.iinfo(own).max}, as uint8 or another integer dtype."
+            )
+        if not _fits(X, own, whole=True):
+            raise ValueError(
+                f"{kind}, got float ones from {low:.6g} to {high:.6g} that no cast to {own} keeps "
+                "as they are; round and clip them first."
+            )
+        return _cast(X, own, scale)
+    wide = X.dtype.itemsize > 2 or own == np.uint8  # else their dtype says that they are of
+    if X.dtype.newbyteorder("=") != own and not (wide and _fits(X, own)):  # another scale
+        low, high = limits(X)
+        raise ValueError(
+            f"{kind} ({own}), got {8 * X.dtype.itemsize}-bit integer ones ({X.dtype}) from "
+            f"{low:.0f} to {high:.0f}; scale them as those fitted on."
+        )
+    return _cast(X, own, scale)
+
+
+def limits(X: np.ndarray) -> tuple[float, float]:
+    """Find the smallest and the largest value; NaN if there is one. Memory maps stay on disk."""
+    low, high = np.inf, -np.inf
+    for block in _blocks(X):
+        low, high = np.minimum(low, block.min()), np.maximum(high, block.max())
+    return float(low), float(high)
+
+
+def _like_floats(X: np.ndarray, largest: float | None, name: str, *, flat: bool) -> Images:
+    kind = f"{name} was fitted on float (unscaled) images"
+    images, low, high = _as_given(X, name)
+    whole, most = X.dtype.kind in "iu", max(abs(low), abs(high))
+    if largest is None:  # rows of features, or a model of an earlier version
+        if whole and X.dtype.itemsize <= 2:
+            raise ValueError(
+                f"{kind}, got {8 * X.dtype.itemsize}-bit integer ones; give floats on the scale of "
+                "those fitted on."
+            )
+        return images
+    other = (
+        (whole and largest <= UNSCALED and most > 1)
+        or (largest <= CENTRED and most > max(CENTRED, 10 * largest))
+        or (largest > CENTRED and not whole and 0 < most <= 1)
+    )
+    if other and not flat:
+        what = f"{8 * X.dtype.itemsize}-bit integer" if whole else "float"
+        raise ValueError(
+            f"{kind} of at most {largest:.3g}, got {what} ones up to {most:.6g}; scale them as "
+            "those fitted on."
+        )
+    return images
+
+
+def _as_given(X: np.ndarray, name: str) -> tuple[Images, float, float]:
+    """Use values as they are, and check that all are finite; float32 where they are in memory."""
+    if X.dtype != np.float32 and not is_memmap(X):
+        X = X.astype(np.float32)
+    low, high = limits(X)
+    if not np.isfinite([low, high]).all():
+        for number, image in enumerate(X):
+            wrong = image[~np.isfinite(image)]
+            if wrong.size:
+                what = "NaN" if np.isnan(wrong[0]) else "infinity"
+                raise ValueError(f"X of {name} must be finite. Got {what} in image {number}.")
+    native = X.dtype.newbyteorder("=")
+    return Images(X, 1.0, None if X.dtype == native else native), low, high
+
+
+def _warn(X: np.ndarray, high: float, name: str) -> None:
+    """Say that values look unscaled, and how to have them scaled."""
+    do = f"divide them by {high:.6g}, or by the largest value there can be"
+    if X.dtype.kind == "f" and _fits(X, np.uint8, whole=True):
+        do = "give whole pixels from 0 to 255 as X.astype('uint8'), which are scaled to [0, 1]"
+    warnings.warn(
+        f"X of {name}.fit holds values up to {high:.6g}, which are used as given; {do}.",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def _fits(X: np.ndarray, dtype: type | np.dtype, *, whole: bool = False) -> bool:
+    """Say whether a cast loses nothing; the first block that it would change is the last read."""
+    info = np.iinfo(dtype)
+    return all(
+        block.min() >= info.min
+        and block.max() <= info.max
+        and not (whole and np.any(block != np.rint(block)))
+        for block in _blocks(X)
+    )
+
+
+def _cast(X: np.ndarray, dtype: type | np.dtype, scale: float) -> Images:
+    """Make images of another dtype: in memory at once, of a memory map as they are read."""
+    if X.dtype == dtype:
+        return Images(X, scale)
+    return Images(X, scale, np.dtype(dtype)) if is_memmap(X) else Images(X.astype(dtype), scale)
+
+
+def _blocks(X: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut images into blocks that fit a cache."""
+    step = max(1, 2**18 // max(1, X[:1].nbytes))
+    return (X[start : start + step] for start in range(0, len(X), step))

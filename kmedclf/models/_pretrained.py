@@ -1,0 +1,211 @@
+"""Networks that can start from weights trained elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from numbers import Integral, Real
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+import keras
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from kmedclf.base import ImageClassifier
+from kmedclf.models import _weights
+from kmedclf.models._weights import Published, Variable
+from kmedclf.parameters import PositiveInt
+from kmedclf.persistence.fitted_state import ELSEWHERE
+from kmedclf.training import loop
+
+NonNegativeInt: TypeAlias = Annotated[int, Interval(Integral, 0, None, closed="left")]
+Rate: TypeAlias = Annotated[float, Interval(Real, 0, 1, closed="left")]
+
+
+class PretrainedClassifier(ImageClassifier):
+    """Base of the networks that can start from weights trained elsewhere.
+
+    A subclass yields tensors in ``backbone``: one behind the stem and one behind each of its
+    blocks. Pixels are expected in [0, 1], as small integers are scaled, and normalised inside the
+    network; grey images are repeated in three channels.
+
+    Parameters
+    ----------
+    weights : str, path-like or None, default=None
+        Weights to start from; the last layer is always new. "imagenet" downloads the published
+        ones, once. A path may be that of a fitted estimator of the same class (.kmedclf), of
+        torchvision's or timm's weights (.safetensors), of a file of keras.applications (.h5), of a
+        Keras model that begins with this network (.keras), or of the folder of a keras-hub
+        preset. Any other name is a preset that keras-hub downloads. Presets are for residual
+        networks and transformers, and need the extra ``hub``. A model that `kmedclf.load` has read
+        says "elsewhere" in place of a path.
+    trainable : {"all", "head"} or int, default="all"
+        What is trained: everything, the last layer, or also the last so many blocks. All else
+        keeps its weights and runs as in prediction, batch normalisation and dropout included.
+    head_epochs : int, default=0
+        The first so many of the epochs train the last layer alone, before the rest joins in with
+        a fresh optimizer. Early stopping waits for them.
+    dropout : float, default=0.0
+        Share of the features dropped before the last layer in training.
+    """
+
+    weights: str | os.PathLike | None = None
+    trainable: Literal["all", "head"] | PositiveInt = "all"
+    head_epochs: NonNegativeInt = 0
+    dropout: Rate = 0.0
+
+    takes_presets: ClassVar[bool] = False  # others pad images otherwise in keras-hub
+    mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)  # of ImageNet's pixels
+    std: ClassVar[tuple[float, ...]] = (0.229, 0.224, 0.225)
+    changes_no_shape: ClassVar[frozenset[str]] = frozenset({"weights", "trainable", "dropout"})
+    outside_graph: ClassVar[frozenset[str]] = frozenset({"head_epochs"})
+
+    @property
+    def smallest_image(self) -> int:  # type: ignore[override]
+        """Side in pixels of the smallest images that the network takes; flat vectors excepted."""
+        return 32 if getattr(self, "stem", "") == "imagenet" else 8
+
+    def backbone(self, x: Any) -> Iterator[Any]:
+        """Map images to features: yield a tensor behind the stem and one behind every block.
+
+        Parameters
+        ----------
+        x : KerasTensor of shape (b, h, w, c)
+            Normalised images.
+
+        Yields
+        ------
+        KerasTensor
+            The last is (b, h', w', d), which is averaged, or (b, d).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define backbone(self, x).")
+
+    def published(self) -> Published | None:
+        """Say which file "imagenet" means, if there is one for these parameters."""
+        return None
+
+    def features(self, x: Any) -> Any:
+        """Map images (b, h, w, c) to features (b, d)."""
+        self._check_size(x)
+        images = keras.utils.get_source_inputs(x)
+        before = {id(layer) for layer in keras.Model(images, x).layers}
+        x = self._normalized(x)
+        outputs = list(self.backbone(x))
+        x = outputs[-1]
+        layers = [one for one in keras.Model(images, x).layers if id(one) not in before]
+        if self.weights is not None:
+            self._start(layers)
+        if self.trainable != "all":
+            self._freeze(layers, keras.Model(images, self._last_frozen(outputs)).layers)
+        if len(x.shape) == 4:
+            x = keras.layers.GlobalAveragePooling2D(name="average")(x)
+        return keras.layers.Dropout(self.dropout, name="dropout")(x) if self.dropout else x
+
+    def _check_size(self, x: Any) -> None:
+        side = min(x.shape[1:3])
+        if side < self.smallest_image and x.shape[2] > 1:  # else it is a flat vector
+            raise ValueError(
+                f"{type(self).__name__} of these parameters must get images of at least "
+                f"{self.smallest_image} × {self.smallest_image} pixels. "
+                f"Got {x.shape[1]} × {x.shape[2]} instead."
+            )
+
+    def _normalized(self, x: Any) -> Any:
+        channels = x.shape[-1]
+        if channels == 1:
+            x = keras.layers.Concatenate(name="grey")([x] * 3)
+        elif channels != 3:
+            if self.weights is not None:
+                raise ValueError(
+                    f"The 'weights' parameter of {type(self).__name__} must be None for images "
+                    f"that are neither grey nor coloured. Got images of {channels} channels."
+                )
+            return x
+        scale = [1 / std for std in self.std]
+        offset = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+        return keras.layers.Rescaling(scale, offset, dtype="float32", name="normalize")(x)
+
+    def _start(self, layers: list[keras.Layer]) -> None:
+        """Have `network.initialize` give the backbone's variables their pretrained values."""
+        own = [weight for layer in layers for weight in layer.weights]
+        variables = tuple(
+            Variable(one.path, tuple(one.shape), getattr(one, "grid", None)) for one in own
+        )
+        for variable in own:
+            variable.start = partial(self._value, variables, variable.path)
+
+    def _value(self, variables: tuple[Variable, ...], path: str, shape: Any, dtype: Any) -> Any:
+        if self._are_elsewhere():  # of a model that trains on, and has its weights
+            return np.zeros(shape, dtype)
+        found = self._found()
+        name = type(self).__name__
+        return _weights.read(found, _weights.identity(found), variables, name)[path]
+
+    def _last_frozen(self, outputs: list[Any]) -> Any:
+        blocks = len(outputs) - 1
+        n = 0 if self.trainable == "head" else int(self.trainable)
+        if n > blocks:
+            raise ValueError(
+                f"The 'trainable' parameter of {type(self).__name__} must be at most the {blocks} "
+                f"blocks of the network. Got {n} instead."
+            )
+        return outputs[-1 - n]
+
+    @staticmethod
+    def _freeze(layers: list[keras.Layer], frozen: list[keras.Layer]) -> None:
+        inside = {id(layer) for layer in frozen}
+        for layer in layers:
+            if id(layer) in inside:
+                layer.trainable = False
+                if isinstance(layer, keras.layers.Dropout):
+                    layer.rate = 0.0
+
+    # -- before and during fit ---------------------------------------------------------------
+
+    def _found(self) -> str:
+        weights = os.fspath(self.weights)  # type: ignore[arg-type]
+        if self._are_elsewhere():
+            raise ValueError(
+                f"The 'weights' parameter of {type(self).__name__} must be set again to fit it "
+                f"anew: it was loaded from a file, which names no path. Got {weights!r} instead."
+            )
+        found = _weights.find(weights, self.published(), type(self).__name__)
+        if not self.takes_presets and not os.path.isfile(found):
+            raise ValueError(
+                f"The 'weights' parameter of {type(self).__name__} must be a file, as keras-hub "
+                f"has no preset that computes the same. Got {weights!r} instead."
+            )
+        return found
+
+    def _are_elsewhere(self) -> bool:
+        return isinstance(self.weights, str) and self.weights in ELSEWHERE
+
+    def _start_identity(self) -> str:
+        if self._are_elsewhere() and hasattr(self, "_spec"):
+            return self._spec.start
+        return "" if self.weights is None else _weights.identity(self._found())
+
+    def _train(self, task: loop.TrainingTask) -> loop.TrainingState:
+        if task.start is None and self._are_elsewhere():
+            self._found()  # which says what to do
+        done = len(task.start.history["loss"]) if task.start else 0
+        left = 0 if self.trainable == "head" else max(0, self.head_epochs - done)
+        start = task.start
+        if left:
+            epochs = min(left, task.schedule.epochs)
+            schedule = replace(task.schedule, epochs=epochs, early_stopping=False)
+            architecture = tuple(
+                (name, "head" if name == "trainable" else value)
+                for name, value in task.spec.architecture
+            )
+            spec = replace(task.spec, architecture=architecture)
+            start = super()._train(replace(task, spec=spec, schedule=schedule))
+            if epochs == task.schedule.epochs:
+                return start
+            schedule = replace(task.schedule, epochs=task.schedule.epochs - epochs)
+            task = replace(task, schedule=schedule)
+        if start is not None and self.head_epochs and done <= self.head_epochs:
+            start = replace(start, optimizer=None)  # that of the head alone
+        return super()._train(replace(task, start=start))

@@ -1,0 +1,389 @@
+"""Weights from elsewhere: published files, presets of keras-hub, one's own files and models."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kmedclf.persistence import fitted_state, safe_h5, safe_layers
+from kmedclf.utils import archives
+from kmedclf.utils.download import download
+
+SUFFIXES = (".kmedclf", ".safetensors", ".keras", ".h5")
+
+
+MOST_POSITIONS = 2**22
+"""Most numbers that positions of patches have before they are resampled: those of 74 × 74."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file of ImageNet weights that somebody publishes.
+
+    Parameters
+    ----------
+    name : str
+        What the file is called in the cache.
+    url : str
+        Where it is.
+    md5 : str or None
+        Its md5, where the publisher tells.
+    """
+
+    name: str
+    url: str
+    md5: str | None = None
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable to fill: its path in the network, its shape, and the grid of its patches."""
+
+    path: str
+    shape: tuple[int, ...]
+    grid: tuple[int, int] | None = None
+
+
+def cache_folder() -> Path:
+    """Tell where published files are kept, without making the folder: where Keras keeps its own."""
+    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+
+
+def find(weights: str, published: Published | None, owner: str) -> str:
+    """Find the file or preset that a ``weights`` parameter means, and download it if need be.
+
+    Parameters
+    ----------
+    weights : str
+        "imagenet", a path, or the name of a preset.
+    published : Published or None
+        What "imagenet" means here.
+    owner : str
+        Class name for messages.
+
+    Returns
+    -------
+    str
+        The path, or the name of the preset.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file; the message says which one goes where.
+    ValueError
+        If nobody publishes ImageNet weights for the network.
+    """
+    if weights == "imagenet":
+        if published is None:
+            raise ValueError(
+                f"The 'weights' parameter of {owner} must be the path of a file for a network of "
+                "these parameters: no ImageNet weights are published for it. Got 'imagenet' "
+                "instead."
+            )
+        return str(_fetched(published, owner))
+    path = Path(weights).expanduser()
+    if path.is_file() or path.is_dir():
+        return str(path)
+    if path.exists():
+        raise ValueError(
+            f"The 'weights' parameter of {owner} must be None, 'imagenet', the name of a preset, "
+            f"or the path of a file or a preset. Got {weights!r}, a device or pipe, instead."
+        )
+    if path.suffix in SUFFIXES or len(path.parts) > 1:
+        raise FileNotFoundError(
+            f"The 'weights' parameter of {owner} must be None, 'imagenet', the name of a preset, "
+            f"or the path of a file or a preset. Got {weights!r}, which does not exist, instead."
+        )
+    return weights
+
+
+def _fetched(published: Published, owner: str) -> Path:
+    target = cache_folder() / published.name
+    if not target.is_file():
+        mirror = os.environ.get("KMEDCLF_MIRROR")
+        address = f"{mirror.rstrip('/')}/{published.name}" if mirror else published.url
+        check = f", check that its md5 is {published.md5}" if published.md5 else ""
+        try:
+            download(address, target, published.md5)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"The ImageNet weights of {owner}, {published.name}, are not in {target.parent} "
+                f"and could not be downloaded ({type(error).__name__} from {address}); get them "
+                f"from {published.url}{check}, and put them there under that name."
+            ) from error
+    return target
+
+
+def identity(found: str) -> str:
+    """Give what tells these weights from all others: a hash of the content, or the preset's name.
+
+    Parameters
+    ----------
+    found : str
+        What `find` returned.
+    """
+    path = Path(found)
+    if path.is_dir():
+        path = path / "model.weights.h5"
+    if not path.is_file():
+        return found
+    stat = path.stat()
+    return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: str, size: int, mtime: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=2)
+def read(
+    found: str, content: str, variables: tuple[Variable, ...], owner: str
+) -> dict[str, np.ndarray]:
+    """Read the values of variables.
+
+    Parameters
+    ----------
+    found : str
+        What `find` returned.
+    content : str
+        Its `identity`; the last two contents are kept in memory.
+    variables : tuple of Variable
+        Those to fill, in the order of the network's layers.
+    owner : str
+        Class name for messages.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Values by the variables' paths.
+
+    Raises
+    ------
+    ValueError
+        If the weights are those of another network.
+    """
+    suffix = Path(found).suffix if Path(found).is_file() else ""
+    if suffix not in ("", *SUFFIXES):
+        raise ValueError(
+            f"The 'weights' parameter of {owner} must be a file of one of the kinds "
+            f"{', '.join(SUFFIXES)}. Got {found!r} instead."
+        )
+    try:
+        if suffix == ".safetensors":
+            values = _from_torch(found, variables)
+        elif suffix == ".kmedclf":
+            values = _from_kmedclf(found, variables)
+        else:
+            reader = {".h5": _from_h5, ".keras": _from_keras, "": _from_preset}[suffix]
+            values = reader(found, variables)
+        for one in variables:
+            if one.path not in values:
+                raise _Other(f"which lacks {one.path}")
+        return {one.path: _shaped(values[one.path], one) for one in variables}
+    except _Other as error:
+        raise _not_of_this_network(owner, found, str(error)) from error
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # a stranger's file: each library raises dozens of kinds
+        if isinstance(error, ValueError) and found in str(error):
+            raise  # with a sentence of its own
+        what = " ".join(str(error).split())[:300].rstrip(".")
+        raise ValueError(
+            f"The 'weights' parameter of {owner} must be a file to take weights from: {found} is "
+            f"not a whole {suffix or 'preset'} file ({what})."
+        ) from error
+
+
+class _Other(ValueError):
+    """The weights are those of another network."""
+
+
+def _not_of_this_network(owner: str, found: str, what: str) -> ValueError:
+    return ValueError(
+        f"The 'weights' parameter of {owner} must hold the weights of the network that the other "
+        f"parameters describe. Got {found}, {what}."
+    )
+
+
+def _shaped(given: np.ndarray, variable: Variable) -> np.ndarray:
+    """Bring a value into a variable's shape, resampling the positions of patches."""
+    _check_size(given.shape, variable)
+    value: np.ndarray = np.asarray(given, dtype=np.float32)
+    if not fitted_state.is_finite(value):
+        raise _Other(f"where {variable.path} is not finite")
+    if variable.grid is not None and value.size != np.prod(variable.shape):
+        value = value.reshape(1, -1, value.shape[-1])  # (1, 1 + side², d)
+        side = int((value.shape[1] - 1) ** 0.5)
+        patches: Any = value[:, 1 : 1 + side**2].reshape(1, side, side, -1)
+        patches = keras.ops.image.resize(patches, variable.grid, interpolation="bicubic")
+        patches = np.asarray(patches).reshape(1, -1, value.shape[-1])
+        value = np.concatenate([value[:, :1], patches], axis=1)
+    if value.squeeze().shape != tuple(n for n in variable.shape if n != 1):
+        raise _wrong_shape(value.shape, variable)
+    return value.reshape(variable.shape)
+
+
+def _check_size(shape: tuple[int, ...], variable: Variable) -> None:
+    """Refuse a value, before it is read, that a variable has no room for."""
+    size, most = math.prod(shape), math.prod(variable.shape)
+    if variable.grid is not None and size != most:  # positions are resampled
+        most = max(most, MOST_POSITIONS)
+        if len(shape) < 2 or shape[-1] != variable.shape[-1] or size > most or not size:
+            raise _wrong_shape(shape, variable)
+    elif size != most:
+        raise _wrong_shape(shape, variable)
+
+
+def _wrong_shape(shape: tuple[int, ...], variable: Variable) -> _Other:
+    return _Other(f"where {variable.path} has the shape {tuple(shape)} and not {variable.shape}")
+
+
+class _Tensors:
+    """Tensors of a safetensors file, read when they are asked for."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._names = file, set(file.keys())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise _Other(f"which lacks {name}")
+        return np.asarray(self._file.get_tensor(name))
+
+
+def _from_torch(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
+    """Read torchvision's and timm's names and layouts."""
+    from safetensors import SafetensorError, safe_open
+
+    with archives.open_regular(found, "safetensors file") as (file, size):
+        header = int.from_bytes(file.read(8), "little")
+        if header > min(size - 8, archives.MAX_JSON):
+            raise ValueError(f"{found} is not a whole safetensors file (its header is too long).")
+        file.most = archives.MAX_JSON
+        archives.parse(file.read(header))
+    try:
+        with safe_open(found, "numpy") as opened:
+            tensors = _Tensors(opened)
+            return {one.path: _torch_value(tensors, one) for one in variables}
+    except SafetensorError as error:
+        raise ValueError(f"{found} is not a whole safetensors file ({error}).") from error
+
+
+def _torch_value(tensors: _Tensors, variable: Variable) -> np.ndarray:
+    layer, _, kind = variable.path.rpartition("/")
+    if layer == "tokens":
+        return tensors[kind]
+    names = {"kernel": "weight", "gamma": "weight", "moving_mean": "running_mean",
+             "beta": "bias", "bias": "bias", "moving_variance": "running_var"}  # fmt: skip
+    block, _, part = layer.rpartition("/")
+    if part in ("query", "key", "value"):  # which timm keeps in one matrix
+        whole = tensors[f"{block}.qkv.{names[kind]}"]
+        value = np.split(whole, 3)[("query", "key", "value").index(part)]
+    elif part == "attention_output":
+        value = tensors[f"{block}.proj.{names[kind]}"]
+    else:
+        value = tensors[f"{layer}.{names[kind]}"]
+    if value.ndim == 4:
+        return value.transpose(2, 3, 1, 0)  # (out, in, h, w) to (h, w, in, out)
+    value = value.T
+    return value.reshape(variable.shape) if value.size == np.prod(variable.shape) else value
+
+
+def _from_kmedclf(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
+    from kmedclf.persistence import load
+
+    return {one.path: np.asarray(one) for one in load(found).model_.variables}
+
+
+def _from_h5(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
+    """Read the weights files of keras.applications, layer by layer in the order of the network."""
+    with safe_h5.opened(found) as file:
+        group: Any = file
+        if "model_weights" in file:
+            group = safe_h5.group(file, "model_weights")
+        if "layer_names" not in group.attrs:
+            raise ValueError(
+                f"{found} must be a weights file as of keras.applications, with its layers' "
+                "names. Got one without them; save the whole model as a .keras file instead."
+            )
+        names = (
+            (layer, weight)
+            for layer in safe_h5.texts(group, "layer_names")
+            if not layer.startswith("normalization")  # pixels are normalised before
+            for weight in safe_h5.texts(safe_h5.group(group, layer), "weight_names")
+        )
+        values = {}
+        for variable, (layer, weight) in zip(variables, names, strict=False):
+            dataset = safe_h5.dataset(safe_h5.group(group, layer), weight)
+            _check_size(dataset.shape, variable)
+            values[variable.path] = np.asarray(dataset)
+        return values
+
+
+def _from_keras(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
+    """Read a file of Keras, its configuration and weights looked through before Keras does."""
+    archives.check_regular(found, "Keras file")
+    with zipfile.ZipFile(found) as archive:
+        infos = {one.filename: one for one in archive.infolist()}
+        known = {"metadata.json", "config.json", "model.weights.h5"}
+        if not {"config.json", "model.weights.h5"} <= set(infos) <= known:
+            raise ValueError(f"{found} must hold a configuration and weights, and nothing else.")
+        for one in archive.infolist():
+            if one.compress_type != zipfile.ZIP_STORED or one.file_size > os.path.getsize(found):
+                raise ValueError(f"{found} must be as Keras writes it, not compressed.")
+            if one.filename != "model.weights.h5" and one.file_size > archives.MAX_JSON:
+                raise ValueError(f"The {one.filename} in {found} is too large.")
+        if len(archive.infolist()) != len(infos):
+            raise ValueError(f"{found} must hold each file once.")
+        config = archives.parse(archive.read("config.json"))
+        with archive.open("model.weights.h5") as weights, safe_h5.opened(weights) as file:
+            safe_layers.check_model(config, *safe_h5.sizes(file))
+    return _by_order(keras.models.load_model(found, compile=False, safe_mode=True), variables)
+
+
+def _from_preset(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
+    try:
+        import keras_hub
+    except ImportError as error:
+        raise ImportError(
+            f"The preset {found!r} needs keras-hub; install it with pip install 'kmedclf[hub]'."
+        ) from error
+    if os.path.isdir(found):
+        _check_preset(Path(found))
+    return _by_order(keras_hub.models.Backbone.from_preset(found), variables)
+
+
+def _check_preset(folder: Path) -> None:
+    """Look through the files of a preset before keras-hub does."""
+    for path in folder.iterdir():
+        if not path.is_dir():
+            archives.check_regular(path, "file of a preset")
+        if path.suffix == ".json" and path.stat().st_size > archives.MAX_JSON:
+            raise ValueError(f"{path} is too large to describe a preset.")
+    config = archives.parse((folder / "config.json").read_bytes())
+    with safe_h5.opened(str(folder / "model.weights.h5")) as file:
+        safe_layers.check_model(config, *safe_h5.sizes(file))
+
+
+def _by_order(model: keras.Model, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
+    return dict(zip((one.path for one in variables), _in_order(model), strict=False))
+
+
+def _in_order(model: keras.Model) -> list[np.ndarray]:
+    values = []
+    for layer in model.layers:
+        weights = [] if isinstance(layer, keras.layers.Normalization) else list(layer.weights)
+        if hasattr(layer, "class_token"):  # keras-hub has it before the patches' kernel and bias
+            weights[:3] = [*weights[1:3], weights[0]]
+        values += [np.asarray(weight) for weight in weights]
+    return values

@@ -1,0 +1,350 @@
+"""The page of a report."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from kmedclf import pages
+from kmedclf.evaluation.compare import Comparison, amount, p_text
+from kmedclf.evaluation.plots import grad_cam, training
+from kmedclf.evaluation.plots.images import thumbnail
+from kmedclf.evaluation.plots.report import (
+    accuracies,
+    per_class,
+    precision_recall,
+    ranks,
+    reliability,
+    roc,
+)
+from kmedclf.evaluation.plots.style import height
+from kmedclf.evaluation.report import SCORES, MultilabelReport, Report
+from kmedclf.evaluation.scores import WEIGHTED
+from kmedclf.evaluation.wording import epochs_of
+from kmedclf.pages import SHADES, SIDE, alone, file_names, flat, png, render, without_folders
+
+CORRECT_SHOWN = 20
+"""Right predictions shown of each class: those it was least sure of."""
+TOP_K = 5
+"""Probabilities shown of an image, besides that of its true class."""
+GRADCAM_IMAGES = 4
+"""Right, and wrong, predictions that Grad-CAM explains."""
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    report: Report | MultilabelReport,
+    *,
+    X: Any = None,
+    model: Any = None,
+    history: Mapping[str, Sequence[float]] | None = None,
+    best_epoch: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
+    title: str = "Report",
+    note: str = "",
+    image_shape: Sequence[int] | None = None,
+) -> None:
+    """Write a report as one HTML file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, written beside first and then put in its place.
+    report : Report or MultilabelReport
+        What was found.
+    X : sequence of n images, optional
+        Images of the report, in its order: all mistakes and some right ones go into the page, at
+        most 64 pixels wide, but not of a MultilabelReport. Without them the page shows numbers
+        only.
+    model : fitted estimator, optional
+        The network itself: if it has convolutions, Grad-CAM shows what it looked at in some of X.
+    history : mapping of str to sequence of float, optional
+        ``history_`` of the estimator.
+    best_epoch : int, optional
+        ``best_epoch_`` of the estimator.
+    parameters, environment : mapping, optional
+        To be listed; nested ones as "outer.inner", and paths as names of files. Parameters as
+        `kmedclf.recipes.parameters` gives them also say whether the best epoch's weights were kept.
+    title : str, default="Report"
+        Heading.
+    note : str, default=""
+        What to know of the images, below the heading.
+    image_shape : sequence of int, optional
+        Shape of flat images.
+
+    Raises
+    ------
+    ValueError
+        If X has not as many images as the report.
+    """
+    if X is not None and len(X) != report.n:
+        raise ValueError(
+            f"The 'X' parameter of write_page must hold the {report.n} images of the report. "
+            f"Got {len(X)} instead."
+        )
+    lists = [("Parameters", _shown(parameters)), ("Environment", _shown(environment))]
+    if isinstance(report, MultilabelReport):
+        curves = training_values(history, best_epoch, parameters)
+        shown = label_values(report, X, model, curves)
+        render(path, "labels.html", title=title, note=note, lists=lists, **shown)
+        return
+    render(
+        path,
+        "report.html",
+        title=title,
+        note=note,
+        report=report,
+        headline=[(SCORES[name], report.scores[name]) for name in report.headline],
+        scores=[(SCORES[name], one) for name, one in report.scores.items()],
+        rates=_rates(report),
+        figures=training_values(history, best_epoch, parameters)
+        + _figures(report)
+        + _explained(model, report, X),
+        lists=lists,
+        browser=None if X is None else _browser(report, X, image_shape),
+        right=CORRECT_SHOWN,
+        shades=SHADES,
+    )
+
+
+def render_comparison(path: str | os.PathLike[str], comparison: Comparison, title: str) -> None:
+    """Write a comparison as one HTML file; `compare.write_comparison_page` is its public name."""
+    render(path, "comparison.html", title=title, **comparison_values(comparison))
+
+
+def comparison_values(comparison: Comparison) -> dict[str, Any]:
+    """Give what the tables and the chart of a comparison need in a template."""
+    rows = len(comparison.models) + len(comparison.published)
+    has_interval = any(one.scores["accuracy"].low is not None for one in comparison.models)
+    return {
+        "comparison": comparison,
+        "amount": amount,
+        "p_text": p_text,
+        "titles": SCORES,
+        "alt": "Accuracy of each model"
+        + (" with its interval" if has_interval else "")
+        + (", and published accuracies." if comparison.published else "."),
+        "image": png(lambda fig: accuracies(comparison, ax=fig.add_subplot()), (7, height(rows))),
+    }
+
+
+def _shown(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """List nested values as a page may show them: without the folders of this machine."""
+    return flat(values, text=without_folders)
+
+
+def _rates(report: Report) -> np.ndarray:
+    """Compute each cell's share of its row (k, k); empty rows are 0."""
+    support = report.confusion.sum(axis=1, keepdims=True)
+    return report.confusion / np.maximum(support, 1)
+
+
+def training_values(
+    history: Mapping[str, Sequence[float]] | None,
+    best_epoch: int | None,
+    used: Mapping[str, Any] | None,
+) -> list[tuple[str, str, str]]:
+    """Draw the curves of a training, if there are any, and say what they are of."""
+    if not history:
+        return []
+    known = {"early_stopping", "restore_best", "monitor"} <= (used or {}).keys()
+    epochs = epochs_of(history, best_epoch, used if known else None)
+    where = "training and validation" if epochs.validated else "training"
+    words = f"Accuracy and loss in {where}, epoch by epoch: {epochs}."
+    if not epochs.validated and any(name.startswith("val_") for name in history):
+        words += " Validation is left out: it does not have all epochs."
+    image = png(lambda fig: training.history(history, best_epoch=best_epoch, fig=fig), (8, 3))
+    return [("Training", words, image)]
+
+
+def with_intervals(report: Report | MultilabelReport, words: str, score: str) -> str:
+    """End a sentence about a chart of one score of each class."""
+    several = any(getattr(one, score).low is not None for one in report.per_class)
+    return f"{words}, with intervals." if several else f"{words}."
+
+
+def _figures(report: Report) -> list[tuple[str, str, str]]:
+    """Draw all figures of a report: title, description, PNG as base64."""
+    figures = []
+    wanted: list[tuple[str, str, Callable[..., Axes], tuple[float, float]]] = [
+        (
+            "Recall of each class",
+            with_intervals(report, "Share of each class that was recognised", "recall"),
+            per_class, (6, height(len(report.classes), 0.28)),
+        ),
+        (
+            "Rank of the true class", "How often the true class was the second, third, ... choice.",
+            ranks, (5, 3),
+        ),
+        (
+            "Reliability", "How often predictions of each confidence are right.",
+            reliability, (4, 3.8),
+        ),
+    ]  # fmt: skip
+    if report.scores["auc_macro"].value is not None:
+        curves = roc, precision_recall
+        of = curves_of(report, "class")
+        wanted += [
+            ("ROC", f"Sensitivity against false alarms, {of}.", curves[0], (6.2, 3.6)),
+            ("Precision and recall", f"Precision against recall, {of}.", curves[1], (6.2, 3.6)),
+        ]  # fmt: skip
+    for title, words, draw, size in wanted:
+        figures.append((title, words, png(partial(alone, draw, report), size)))
+    return figures
+
+
+def curves_of(report: Report | MultilabelReport, kind: str) -> str:
+    """Say which classes, or labels, the curves of a report are of."""
+    n = sum(one.auc.value is not None for one in report.per_class)
+    weightless = ", every image counting once" if WEIGHTED in report.notes else ""
+    if isinstance(report, Report) and len(report.classes) == 2:
+        column = 1 if report.pos_label is None else report.classes.index(report.pos_label)
+        return f"of {report.class_names[column]}{weightless}"
+    coloured = f", the four of lowest AUC in colour and all {n} in grey" if n > 8 else ""
+    return f"{kind} by {kind}{coloured}{weightless}"
+
+
+def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]:
+    """Draw Grad-CAM maps of a few mistakes and of a few right predictions, the surest of each."""
+    from kmedclf.evaluation.plots.grad_cam import explanations, has_convolutions
+
+    if model is None or X is None or not has_convolutions(model):
+        return []
+    sure = np.argsort(-report.proba[np.arange(report.n), report.pred_index], kind="stable")
+    sure = sure[report.right[sure]]
+    firsts = np.sort(np.unique(report.true_index[sure], return_index=True)[1])  # one of a class
+    figures = []
+    for kind, words, indices in (
+        ("right", "the surest of each of these classes", sure[firsts][:GRADCAM_IMAGES].tolist()),
+        ("wrong", "the surest of all", report.surest_mistakes(GRADCAM_IMAGES)),
+    ):
+        if indices:
+            size = (1.5 * len(indices), 3.3 if kind == "right" else 4.95)
+            draw = partial(explanations, model, report, X, indices=indices)
+            image = png(lambda fig, draw=draw: draw(fig=fig), size)  # type: ignore[misc]
+            words = f"{words.capitalize()}. {cam_words(model, 'class')}"
+            figures.append((f"Grad-CAM, {kind} predictions", words, image))
+    return figures
+
+
+def cam_words(model: Any, kind: str) -> str:
+    """Say what the maps of a network show, and what they do not."""
+    from kmedclf.evaluation.plots.grad_cam import n_convolutions
+
+    words = (
+        f"Bright is where features lie that raise the score of the {kind}, each map up to its own "
+        "maximum. This is no proof of what the prediction rests on."
+    )
+    if n_convolutions(model) > 1:
+        return words
+    return f"{words} Features of a single convolution are edges and areas, the background's too."
+
+
+def _browser(
+    report: Report, X: Any, image_shape: Sequence[int] | None
+) -> dict[str, dict[str, list[Any]] | list[str]]:
+    """Collect what the error browser shows.
+
+    Returns
+    -------
+    dict
+        "names" of the classes, and "cells": for each "true,predicted" a list of images, each as
+        its number, its picture as base64 of WebP, pairs of class and probability, and the name of
+        its file, if it is one.
+    """
+    files = file_names(X)
+    sure = report.proba[np.arange(report.n), report.pred_index]
+    cells: dict[str, list[Any]] = {}
+    for i, j in zip(*np.nonzero(report.confusion), strict=True):
+        inside = np.flatnonzero((report.true_index == i) & (report.pred_index == j))
+        order = np.argsort(sure[inside], kind="stable")
+        shown = (
+            inside[order][:CORRECT_SHOWN] if i == j else inside[order[::-1]]
+        )  # surest mistakes first
+        cells[f"{i},{j}"] = [
+            [*_entry(report, X, int(index), image_shape), *([files[index]] if files else [])]
+            for index in shown
+        ]
+    return {"names": list(report.class_names), "cells": cells}
+
+
+def _entry(report: Report, X: Any, index: int, image_shape: Sequence[int] | None) -> list[Any]:
+    row = report.proba[index]
+    top = np.argsort(-row, kind="stable")[:TOP_K].tolist()
+    true = int(report.true_index[index])
+    listed = top if true in top else [*top, true]
+    buffer = io.BytesIO()
+    thumbnail(X[index], SIDE, image_shape).save(buffer, "WEBP", quality=80, method=2)
+    picture = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return [index, picture, [[j, round(float(row[j]), 3)] for j in listed]]
+
+
+def label_values(
+    report: MultilabelReport,
+    X: Any,
+    model: Any,
+    curves: list[tuple[str, str, str]],
+) -> dict[str, Any]:
+    """Give what the template ``labels.html`` needs besides title and lists.
+
+    Parameters
+    ----------
+    report : MultilabelReport
+        What was found.
+    X, model
+        As of `kmedclf.evaluation.write_page`.
+    curves : list of (title, description, PNG)
+        Of the training.
+    """
+    return {
+        "report": report,
+        "headline": [(SCORES[name], report.scores[name]) for name in report.headline],
+        "scores": [(SCORES[name], one) for name, one in report.scores.items()],
+        "figures": curves + _label_figures(report) + _seen_of_label(model, report, X),
+    }
+
+
+def _label_figures(report: MultilabelReport) -> list[tuple[str, str, str]]:
+    """Draw all figures: title, description, PNG as base64."""
+    tall = (6.0, height(len(report.classes), 0.28))
+    auc = partial(per_class, score="auc")
+    wanted: list[tuple[str, str, Any, tuple[float, float]]] = [
+        ("AUC of each label",
+         with_intervals(report, "How well each label is told from its absence", "auc"), auc,
+         tall),
+        ("Sensitivity of each label",
+         with_intervals(report, "Share of the images with a label that were found", "recall"),
+         per_class, tall),
+    ]  # fmt: skip
+    if report.scores["auc_macro"].value is not None:
+        curves = roc, precision_recall
+        of = curves_of(report, "label")
+        wanted += [
+            ("ROC", f"Sensitivity against false alarms, {of}.", curves[0], (6.2, 3.6)),
+            ("Precision and recall", f"Precision against recall, {of}.", curves[1], (6.2, 3.6)),
+        ]  # fmt: skip
+    return [
+        (title, words, pages.png(partial(pages.alone, draw, report), size))
+        for title, words, draw, size in wanted
+    ]
+
+
+def _seen_of_label(model: Any, report: MultilabelReport, X: Any) -> list[tuple[str, str, str]]:
+    """Draw Grad-CAM maps of the image that has each of some labels most probably."""
+    if model is None or X is None or not grad_cam.has_convolutions(model):
+        return []
+    probable = report.proba.max(axis=0)
+    labels = np.argsort(-probable, kind="stable")[:GRADCAM_IMAGES].tolist()
+    rows = report.proba.argmax(axis=0)[labels].tolist()
+    draw = partial(grad_cam.explained_labels, model, report, X, labels=labels, indices=rows)
+    image = pages.png(lambda fig: draw(fig=fig), (1.7 * len(labels), 3.5))
+    words = f"The image where each of these is most probable. {cam_words(model, 'label')}"
+    return [("Grad-CAM", words, image)]

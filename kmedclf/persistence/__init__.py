@@ -1,0 +1,318 @@
+"""Save and load a fitted estimator without pickle: one zip of weight arrays and JSON.
+
+Loading runs no code from the file, and sets only what an estimator of its class has. The class must
+be known already: one of ours, or one the user has imported.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import platform
+import re
+from dataclasses import fields
+from importlib.metadata import version
+from typing import Any
+
+import keras
+import numpy as np
+from sklearn import model_selection
+
+from kmedclf.persistence import fitted_state
+from kmedclf.persistence.safe_layers import decode_layer
+from kmedclf.training import network
+from kmedclf.training.divergence import check_weights
+from kmedclf.training.network import Spec
+from kmedclf.training.program import frozen
+from kmedclf.utils import annotated, archives
+
+FORMAT = 1
+CONTENT = "estimator.json"
+DEPTH = 60
+"""How deep values lie within one another at most: ensembles in ensembles are a dozen."""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result depends on."""
+    packages = ("kmedclf", "tensorflow", "keras", "scikit-learn", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def save(estimator: Any, path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator to a file, beside it first and then in its place.
+
+    Parameters
+    ----------
+    estimator : ImageClassifier, EnsembleClassifier or CalibratedClassifier
+        The fitted estimator, with the estimators in it. ``callbacks``, ``cache``, ``memory`` and
+        every parameter that is a path are not saved; of ``weights`` only that there were some.
+    path : str or path-like
+        The file.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is no plain value, such as a RandomState.
+    ValueError
+        If the weights are not finite, or what was learnt has been changed so that `load` would
+        refuse it.
+    """
+    arrays: list[np.ndarray] = []
+    content = {"format": FORMAT, "versions": versions(), **_encode_estimator(estimator, arrays)}
+    archives.write(path, CONTENT, content, arrays)
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read what `save` wrote.
+
+    The file may be a stranger's: nothing in it is run, it sets nothing but what an estimator of its
+    class has, names no path, and its weights are finite and those of its network. Reading takes no
+    more memory than twice its arrays.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    ImageClassifier, EnsembleClassifier or CalibratedClassifier
+        The fitted estimator, of the class that was saved. ``callbacks``, ``cache``, ``memory`` and
+        every parameter that is a path stand at their defaults. ``weights`` that came from a file
+        or preset are "elsewhere": the model predicts and trains on, and wants the path again to
+        be fitted from the start.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no regular file, or not a whole one of ours. If the estimator's class has not been
+        imported, the error is an ImportError as well.
+    """
+    with archives.reading(path, CONTENT, "kmedclf model file") as archive:
+        content = archive.content
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            found = content.get("format") if isinstance(content, dict) else None
+            raise archives.Refused(
+                f"{path} must be a kmedclf model of format {FORMAT}. Got format {found!r:.40} "
+                "instead."
+            )
+        if set(content) != {"format", "versions", "class", "state"}:
+            raise ValueError("it has other parts than a model")
+        estimator = _Decoder(archive, path).estimator(content, 0)
+        archive.check_all_read()
+    return estimator
+
+
+def _encode_estimator(estimator: Any, arrays: list[np.ndarray]) -> dict[str, Any]:
+    cls = type(estimator)
+    if hasattr(estimator, "_spec"):
+        check_weights(estimator.weights_, cls.__name__)
+    with annotated.plain_parameters(estimator):
+        try:
+            fitted_state.check(estimator)
+        except ValueError as error:
+            raise ValueError(
+                f"{cls.__name__} can only be saved as 'fit' leaves it ({str(error).rstrip('.')})."
+            ) from error
+        state = {
+            name: fitted_state.portable(cls, name, value) for name, value in vars(estimator).items()
+        }
+        encoded = {
+            name: _encode(value, arrays, name)
+            for name, value in state.items()
+            if value is not None or name not in fitted_state.local_parameters(cls)
+        }
+    return {"class": _name(cls), "state": encoded}
+
+
+class _NotImported(archives.Refused, ImportError):
+    """The class of an estimator is not known."""
+
+
+def _roots() -> tuple[type, ...]:
+    """Give the classes whose subclasses, and no others, can be saved."""
+    from kmedclf.base import ImageClassifier
+    from kmedclf.calibration import CalibratedClassifier
+    from kmedclf.ensemble import EnsembleClassifier
+
+    return ImageClassifier, EnsembleClassifier, CalibratedClassifier
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _find(name: str, path: str | os.PathLike[str]) -> type[Any]:
+    import kmedclf.models  # noqa: F401  (makes our own classes known)
+
+    known = list(_roots())
+    for cls in known:
+        known += cls.__subclasses__()
+    for cls in reversed(known):  # the newest, should a module have been reloaded
+        if _name(cls) == name:
+            return cls
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.<>]{1,200}", name) or "." not in name:
+        raise ValueError("it names no class")
+    module, _, cls_name = name.rpartition(".")
+    raise _NotImported(
+        f"{path} holds a {cls_name}; import it first (from {module} import {cls_name})."
+    )
+
+
+def _encode(value: Any, arrays: list[np.ndarray], name: str) -> Any:
+    """Turn a value into JSON, putting arrays aside."""
+    if isinstance(value, np.ndarray):
+        # Labels may be Python strings in an object array
+        arrays.append(np.array(value.tolist()) if value.dtype == object else value)
+        return {"array": len(arrays) - 1, "object": value.dtype == object}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Spec):
+        return {"spec": _encode(fitted_state.portable_spec(value), arrays, name)}
+    if isinstance(value, list):
+        return [_encode(item, arrays, name) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": _encode(list(value), arrays, name)}
+    if isinstance(value, dict):
+        return {"dict": [[_encode(part, arrays, name) for part in item] for item in value.items()]}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, keras.layers.Layer):
+        return {"layer": _encode_layer(value, name)}
+    if isinstance(value, _roots()):
+        return {"estimator": _encode_estimator(value, arrays)}
+    if type(value) in _splitters().values():
+        state = {key: _encode(one, arrays, name) for key, one in vars(value).items()}
+        return {"splitter": type(value).__name__, "state": state}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"The {name!r} of an estimator must be a plain value to be saved. Got {value!r} instead."
+    )
+
+
+def _encode_layer(layer: keras.layers.Layer, name: str) -> str:
+    try:
+        text = json.dumps(keras.saving.serialize_keras_object(layer))
+        decode_layer(text)  # will have to be possible
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise TypeError(
+            f"The {name!r} of an estimator must hold layers of Keras, or such as are registered by "
+            f"keras.saving.register_keras_serializable, to be saved. Got {layer!r} instead."
+        ) from error
+    return text
+
+
+def _splitters() -> dict[str, type]:
+    """Give scikit-learn's splitters: they hold plain values only."""
+    names = [name for name in model_selection.__all__ if name.endswith(("Fold", "Split", "Out"))]
+    return {name: getattr(model_selection, name) for name in names}
+
+
+class _Decoder:
+    """Makes estimators of an open archive.
+
+    Parameters
+    ----------
+    archive : Archive
+        The archive.
+    path : path-like
+        Its file, for messages.
+    """
+
+    def __init__(self, archive: archives.Archive, path: Any) -> None:
+        self._archive, self._path = archive, path
+
+    def estimator(self, content: Any, depth: int) -> Any:
+        """Make an estimator: its constructor takes the parameters, and the rest is checked."""
+        if not isinstance(content, dict) or not {"class", "state"} <= set(content):
+            raise ValueError("an estimator in it has no class or no state")
+        cls, state = _find(content["class"], self._path), content["state"]
+        if not isinstance(state, dict):
+            raise ValueError("the state of an estimator in it has no names")
+        parameters, learnt = fitted_state.check_names(cls, list(state))
+        if "_spec" in learnt:
+            self._check_shapes(cls, state)
+        local = fitted_state.local_parameters(cls)
+        values = {
+            name: fitted_state.portable(cls, name, self.value(state[name], cls, depth + 1))
+            for name in parameters
+        }
+        estimator = cls(
+            **{name: one for name, one in values.items() if one is not None or name not in local}
+        )
+        for name in learnt:
+            setattr(estimator, name, self.value(state[name], cls, depth + 1))
+        fitted_state.check(estimator)
+        if "_spec" in learnt:
+            frozen(estimator.weights_)
+        return estimator
+
+    def _check_shapes(self, cls: type[Any], state: dict[str, Any]) -> None:
+        """Compare the weights with the network before any of them is read."""
+        spec, listed = self.value(state["_spec"], cls, 0), state.get("weights_")
+        if not isinstance(spec, Spec) or not isinstance(listed, list):
+            raise ValueError(f"the {cls.__name__} in it has no network or no weights")
+        fitted_state.check_spec(spec, cls)
+        entries = [self._archive.entry(one["array"]) for one in listed]
+        found = [(one.shape, one.dtype) for one in entries]
+        fitted_state.check_shapes(cls, network.shapes(spec, [one.shape for one in entries]), found)
+
+    def value(self, value: Any, cls: type, depth: int) -> Any:
+        """Turn JSON back into a value."""
+        if depth > DEPTH:
+            raise ValueError("it is nested too deeply")
+        if isinstance(value, list):
+            return [self.value(item, cls, depth + 1) for item in value]
+        if not isinstance(value, dict):
+            return value
+        match value:
+            case {"array": number, "object": bool(as_object), **rest} if not rest:
+                return self._array(number, as_object)
+            case {"tuple": list(items), **rest} if not rest:
+                return tuple(self.value(items, cls, depth + 1))
+            case {"dict": list(items), **rest} if not rest:
+                return dict(self.value(items, cls, depth + 1))
+            case {"layer": text, **rest} if not rest:
+                return decode_layer(text)
+            case {"spec": described, **rest} if not rest:
+                return self._spec(self.value(described, cls, depth + 1), cls)
+            case {"estimator": content, **rest} if not rest:
+                return self.estimator(content, depth + 1)
+            case {"splitter": str(name), "state": dict(state), **rest} if not rest:
+                return self._splitter(name, self.value({"dict": list(map(list, state.items()))},
+                                                       cls, depth + 1))  # fmt: skip
+        raise ValueError("it holds a value of no known kind")
+
+    def _array(self, number: Any, as_object: bool) -> np.ndarray:
+        if not as_object:
+            return self._archive.array(number)
+        entry = self._archive.entry(number)
+        if len(entry.shape) != 1 or entry.shape[0] > fitted_state.MOST_TEXTS:
+            raise ValueError("an array of Python's texts in it is too large")
+        return self._archive.array(number).astype(object)
+
+    def _spec(self, described: Any, cls: type) -> Spec:
+        if not isinstance(described, dict) or not set(described) <= {f.name for f in fields(Spec)}:
+            raise ValueError("the network in it is not described as it must be")
+        spec = Spec(**{**described, "estimator": cls})
+        pairs = spec.architecture, spec.options
+        if not all(isinstance(one, tuple) and all(map(_is_pair, one)) for one in pairs):
+            raise ValueError("the network in it is not described as it must be")
+        return Spec(**{**fitted_state.portable_spec(spec), "estimator": cls})
+
+    @staticmethod
+    def _splitter(name: str, state: dict[str, Any]) -> Any:
+        cls = _splitters()[name]
+        wanted = set(inspect.signature(cls).parameters)
+        splitter = cls(**{key: one for key, one in state.items() if key in wanted})
+        if not set(state) <= set(vars(splitter)):
+            raise ValueError(f"a {name} in it has more than it should")
+        return splitter
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)

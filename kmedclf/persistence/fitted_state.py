@@ -1,0 +1,339 @@
+"""What a fitted estimator consists of: what is saved of it, and what a file may set.
+
+Names and kinds are checked alike before writing and after reading, so that what was saved can be
+loaded, and what was loaded can be used.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from numbers import Integral, Real
+from typing import Any, get_args
+from weakref import WeakKeyDictionary
+
+import joblib
+import numpy as np
+from sklearn.utils._param_validation import validate_parameter_constraints
+
+from kmedclf import parameters
+from kmedclf.training.heads import HEADS
+from kmedclf.training.network import Spec
+from kmedclf.utils import annotated
+
+LOCAL = {"cache", "callbacks", "max_pixels", "memory"}
+"""Parameters that stay on the machine: files, folders, code, and what guards against files."""
+
+ELSEWHERE = "elsewhere", "elsewhere.kmedclf"
+"""What stands for ``weights`` from a file or preset in a model that was saved."""
+
+MOST_TEXTS = 1_000_000
+"""Most entries of an array of texts, which take ten times their room as Python strings."""
+
+Test = Callable[[Any], bool]
+
+_local: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
+
+
+def local_parameters(cls: type) -> set[str]:
+    """Find the parameters of a network that name files or hold code: by their types."""
+    from kmedclf.base import ImageClassifier
+
+    if not issubclass(cls, ImageClassifier):
+        return set()
+    if cls not in _local:
+        known = annotated.parameter_constraints(cls)
+        paths = {name for name, one in known.items() if os.PathLike in one or joblib.Memory in one}
+        _local[cls] = LOCAL & set(known) | paths
+    return _local[cls]
+
+
+def portable(cls: type, name: str, value: Any) -> Any:
+    """Give what a file may hold of a parameter's value: of a path, at most that there was one."""
+    if name not in local_parameters(cls):
+        return value
+    if not isinstance(value, str | os.PathLike) or name != "weights":
+        return None
+    if value in ("imagenet", *ELSEWHERE):  # the names of no path
+        return value
+    # Which of the two it was changes the network's first kernel.
+    return ELSEWHERE[os.fspath(value).endswith(".kmedclf")]
+
+
+def portable_spec(spec: Spec) -> dict[str, Any]:
+    """Give the fields of a spec, without its class and without paths."""
+    plain = {field.name: getattr(spec, field.name) for field in fields(Spec)}
+    architecture = tuple(
+        (name, portable(spec.estimator, name, value)) for name, value in spec.architecture
+    )
+    return {**plain, "estimator": None, "architecture": architecture}
+
+
+# -- kinds of values -----------------------------------------------------------------------------
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**63
+
+
+def _positive(value: Any) -> bool:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value > 0
+
+
+def _at_least_zero(value: Any) -> bool:
+    return value == 0 or _positive(value)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _shape(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 3 and all(_count(n) and n for n in value)
+
+
+def _labels(value: Any) -> bool:
+    if not isinstance(value, np.ndarray) or value.ndim != 1 or not len(value):
+        return False
+    return bool(np.array_equal(np.unique(value), value))
+
+
+def _texts(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        value = value.tolist() if value.ndim == 1 else [None]
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, Real) and not isinstance(one, bool) for one in value
+    )
+
+
+def are_curves(value: Any) -> bool:
+    """Say whether a value is a history: numbers of epochs by name, the loss among them."""
+    known = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+    return known and bool(value.get("loss")) and all(map(_numbers, value.values()))
+
+
+def _arrays(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, np.ndarray) and one.dtype.kind in "biuf" for one in value
+    )
+
+
+def _finite_arrays(value: Any) -> bool:
+    return _arrays(value) and bool(value) and all(map(is_finite, value))
+
+
+def _matrix(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2
+
+
+def _shares(value: Any) -> bool:
+    array = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 1
+    return array and bool(np.isfinite(value).all()) and value.min(initial=0) >= 0
+
+
+def _scores(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(one, Real) for name, one in value.items()
+    )
+
+
+def _or_none(test: Test) -> Test:
+    return lambda value: value is None or test(value)
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Say whether all numbers are finite; a finite sum says so in a fraction of the time."""
+    if array.dtype.kind != "f":
+        return True
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
+
+
+_OF_DATA: dict[str, Test] = {
+    "n_features_in_": _count,
+    "feature_names_in_": _texts,
+    "image_shape_": _shape,
+    "skipped_": _or_none(_texts),
+}
+_NETWORK: dict[str, Test] = {
+    **_OF_DATA,
+    "_largest": _or_none(_at_least_zero),
+    "_optimizer_state": _or_none(_arrays),
+    "_scale": _positive,
+    "_seed": _count,
+    "_spec": lambda value: isinstance(value, Spec),
+    "best_epoch_": _count,
+    "classes_": _labels,
+    "history_": are_curves,
+    "n_non_trainable_params_": _count,
+    "n_params_": _count,
+    "weights_": _finite_arrays,
+}
+_ENSEMBLE: dict[str, Test] = {
+    **_OF_DATA,
+    "_several": _flag,
+    "classes_": _labels,
+    "estimators_": lambda value: isinstance(value, list) and bool(value),
+    "names_": _texts,
+    "oof_log_loss_": _scores,
+    "oof_proba_": _matrix,
+    "weights_": _shares,
+}
+_CALIBRATED: dict[str, Test] = {
+    "classes_": _labels,
+    "n_val_": _count,
+    "temperature_": _positive,
+    "threshold_": _or_none(lambda value: isinstance(value, Real) and math.isfinite(value)),
+    "validation_priors_": _shares,
+}
+_OPTIONAL = {"_largest", "_optimizer_state", "oof_log_loss_", "oof_proba_", *_OF_DATA}
+"""What fit does not always set."""
+
+
+def kinds(cls: type) -> dict[str, Test]:
+    """Give what a fitted estimator of a class has, and of which kind each is."""
+    from kmedclf.base import ImageClassifier
+    from kmedclf.calibration import CalibratedClassifier
+
+    if issubclass(cls, ImageClassifier):
+        return _NETWORK
+    return _CALIBRATED if issubclass(cls, CalibratedClassifier) else _ENSEMBLE
+
+
+def check_names(cls: type, names: Any) -> tuple[list[str], list[str]]:
+    """Tell an estimator's parameters and what it has learnt apart, and refuse all other names.
+
+    A user's class may have learnt more: what ends in an underscore and is nothing of its class.
+    """
+    parameters, learnt = set(inspect.signature(cls).parameters), []
+    for name in names:
+        if name not in parameters:
+            own = re.fullmatch(r"[a-z]\w*[a-z0-9]_", name) and not cls.__module__.startswith(
+                "kmedclf."
+            )
+            if name not in kinds(cls) and (not own or hasattr(cls, name)):
+                raise ValueError(f"{cls.__name__} has no {name!r:.60}")
+            learnt.append(name)
+    return [name for name in names if name in parameters], learnt
+
+
+def check(estimator: Any) -> None:
+    """Refuse an estimator whose parameters or learnt attributes are not of their kinds.
+
+    Raises
+    ------
+    ValueError
+        With the name of what is wrong.
+    """
+    cls = type(estimator)
+    state = vars(estimator)
+    _, learnt = check_names(cls, list(state))
+    if learnt:
+        for name in kinds(cls):
+            if name not in state and name not in _OPTIONAL:
+                raise ValueError(f"{cls.__name__} must have {name!r}")
+    for name in learnt:
+        test = kinds(cls).get(name)
+        if test is not None and not test(state[name]):
+            kind = "finite" if name == "weights_" else "of the kind that fit gives it"
+            raise ValueError(f"the {name} of {cls.__name__} must be {kind}")
+    if kinds(cls) is _NETWORK:
+        _check_network(estimator, learnt)
+    elif learnt:
+        _check_others(estimator)
+
+
+def _check_network(estimator: Any, learnt: list[str]) -> None:
+    cls = type(estimator)
+    for name, value in estimator.get_params(deep=False).items():
+        _check_parameter(cls, name, value, annotated.parameter_constraints(cls)[name])
+    if not learnt:
+        return
+    spec, weights = estimator._spec, estimator.weights_
+    check_spec(spec, cls)
+    agree = (
+        estimator.image_shape_ == spec.image_shape
+        and len(estimator.classes_) == spec.n_classes
+        and estimator._scale == spec.scale
+        and estimator.best_epoch_ <= len(estimator.history_["loss"])
+    )
+    size = sum(weight.size for weight in weights)
+    if not agree or size != estimator.n_params_ + estimator.n_non_trainable_params_:
+        raise ValueError(f"what {cls.__name__} has learnt does not go together")
+
+
+def check_spec(spec: Spec, cls: type) -> None:
+    """Refuse a spec that no estimator of the class can have."""
+    known = annotated.parameter_constraints(cls)
+    given = dict(spec.architecture)
+    options = dict(spec.options)
+    shared = {field.name for field in fields(parameters.TrainingParameters)}
+    own = set(known) - shared - cls.outside_graph  # type: ignore[attr-defined]
+    if set(given) - own or not set(options) <= shared or len(given) != len(spec.architecture):
+        raise ValueError(f"the network must have parameters of {cls.__name__} only")
+    for name, value in (*given.items(), *options.items()):
+        if name not in local_parameters(cls):
+            _check_parameter(cls, name, value, known[name])
+    whole = (
+        _shape(spec.image_shape)
+        and _positive(spec.scale)
+        and _count(spec.n_classes)
+        and spec.n_classes > 0
+        and spec.optimizer in get_args(parameters.Optimizer)
+        and spec.precision in ("float32", "mixed_bfloat16", "mixed_float16")
+        and (isinstance(spec.jit_compile, bool) or spec.jit_compile == "auto")
+        and isinstance(spec.start, str)
+        and isinstance(spec.head, str)
+        and spec.head in HEADS
+    )
+    if not whole:
+        raise ValueError(f"the network of {cls.__name__} is not described as it must be")
+
+
+def _check_parameter(cls: type, name: str, value: Any, constraints: list[Any]) -> None:
+    if isinstance(value, np.generic) or (name == "optimizer" and isinstance(value, str)):
+        value = value.lower() if isinstance(value, str) else value.item()  # as fit takes them
+    try:
+        validate_parameter_constraints({name: constraints}, {name: value}, cls.__name__)
+    except ValueError:
+        if not isinstance(value, tuple):
+            raise
+        # A spec has tuples, where a user's class may want lists
+        validate_parameter_constraints({name: constraints}, {name: list(value)}, cls.__name__)
+
+
+def _check_others(estimator: Any) -> None:
+    name, classes = type(estimator).__name__, estimator.classes_
+    members = getattr(estimator, "estimators_", None)
+    if members is None:
+        members = [estimator.estimator]
+        agree = estimator.validation_priors_.shape == classes.shape
+    else:
+        agree = len(estimator.names_) == len(members) == len(estimator.weights_)
+    for member in members:
+        fitted = isinstance(getattr(member, "classes_", None), np.ndarray)
+        if not fitted or not np.isin(member.classes_, classes).all():
+            raise ValueError(f"the members of {name} must be fitted, on its classes")
+    if not agree:
+        raise ValueError(f"what {name} has learnt does not go together")
+
+
+def check_shapes(cls: type, expected: list[tuple[tuple[int, ...], str]], found: list[Any]) -> None:
+    """Refuse weights, as (shape, dtype), that are not those of a network."""
+    if len(found) != len(expected):
+        raise ValueError(f"{cls.__name__} must have {len(expected)} weights, not {len(found)}")
+    for number, ((shape, dtype), (other, kind)) in enumerate(zip(expected, found, strict=True)):
+        if shape != other or np.dtype(dtype) != kind:
+            raise ValueError(
+                f"weight {number} of {cls.__name__} must be {dtype} of shape {shape}, "
+                f"not {kind} of shape {other}"
+            )

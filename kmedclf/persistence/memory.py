@@ -1,0 +1,290 @@
+"""Remember fits: what was trained once, with the same everything, is loaded instead of repeated.
+
+A search that was killed and is started again finds its finished fits here; nothing else needs to be
+resumed. Nor need a search that gives ever more epochs to ever fewer candidates train any of them
+from the start: a fit with ``warm_start`` goes on from the longest remembered one of fewer epochs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import astuple, fields, replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from joblib.disk import memstr_to_bytes
+
+from kmedclf.inputs.images import Rows
+from kmedclf.persistence import fitted_state, versions
+from kmedclf.training import cache, devices, optimizers
+from kmedclf.training.loop import TrainingState, TrainingTask
+from kmedclf.training.network import Spec
+from kmedclf.utils import archives
+from kmedclf.utils.own_folder import OwnFolder
+
+CONTENT = "fit.json"
+SUFFIX = ".kmedclf-fit"
+MARK = b"kmedclf-fit-v1\n"
+"""What the file of every fit ends with, as the comment of its archive."""
+
+_NAME = re.compile(r"[0-9a-f]{32}-\d+" + re.escape(SUFFIX))
+
+
+def key(task: TrainingTask) -> str:
+    """Hash everything that a training's result depends on.
+
+    Parameters
+    ----------
+    task : Task
+        What is to be trained.
+
+    Returns
+    -------
+    str
+        Changes with the parameters, the pixels, labels and weights of the rows, the code of the
+        estimator's class, the kind of device and the versions of the libraries. Fits that differ
+        in nothing but the epochs have it in common but for the end.
+    """
+    cls = task.spec.estimator
+    start = task.start
+    parts = (
+        f"{cls.__module__}.{cls.__qualname__}",
+        _source(cls),
+        [getattr(task.spec, field.name) for field in fields(Spec) if field.name != "estimator"],
+        astuple(replace(task.schedule, epochs=0)),
+        *_content(task.rows, task.held),
+        task.augment,
+        task.seed,
+        None if start is None else (start.weights, start.history, start.optimizer),
+        task.keep_optimizer,
+        bool(devices.gpus()),
+        versions(),
+    )
+    return f"{joblib.hash(parts)} {task.schedule.epochs}"
+
+
+def recall(
+    memory: str | os.PathLike[str] | joblib.Memory,
+    limit: int | str | None,
+    task: TrainingTask,
+    train: Callable[[TrainingTask], TrainingState],
+) -> TrainingState:
+    """Load the fit of this key from disk, or train and store it.
+
+    Parameters
+    ----------
+    memory : str, path-like or joblib.Memory
+        Folder of the store; of a joblib.Memory only its location is used.
+    limit : int, str or None
+        Largest size of the store, in bytes or as in "2G"; the entries unused for longest go first.
+    task : Task
+        What is to be trained.
+    train : callable
+        Trains it.
+
+    Returns
+    -------
+    State
+        The result, old or new. An entry that cannot be read, or is not of this fit, is trained
+        again, with a warning.
+    """
+    location = memory.location if isinstance(memory, joblib.Memory) else os.fspath(memory)
+    if location is None:  # a joblib.Memory that remembers nothing
+        return train(task)
+    store = Store(Path(location))
+    name = key(task)
+    common = name.rpartition(" ")[0]
+    epochs = task.schedule.epochs
+    state = store.load(name, task)
+    if state is None:
+        store.make()  # before the training: a folder that cannot be written to shows at once
+        shorter = range(epochs - 1, 0, -1) if _extends(task) else ()
+        found = (store.load(f"{common} {n}", task) for n in shorter)
+        start = next(filter(None, found), None)
+        state = train(task) if start is None else _go_on(task, start, train)
+        store.keep(name, state, task.spec.estimator.__name__)
+        if limit is not None:
+            store.reduce(memstr_to_bytes(limit) if isinstance(limit, str) else int(limit))
+    return state
+
+
+class Store:
+    """Fits in a folder: arrays and JSON, one file each, read as a stranger's.
+
+    Parameters
+    ----------
+    location : Path
+        The folder that the user names; files lie in one of the store's own in it.
+    """
+
+    def __init__(self, location: Path) -> None:
+        self._folder = OwnFolder(location, "kmedclf-fits-v1", MARK)
+
+    def load(self, key: str, task: TrainingTask) -> TrainingState | None:
+        """Read the fit of a key; None if it is not there or, with a warning, not right."""
+        path = self._path(key)
+        try:
+            with archives.reading(path, CONTENT, "remembered fit") as archive:
+                state = _decoded(archive, key)
+                _check(state, task)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            warnings.warn(
+                f"A remembered fit of {task.spec.estimator.__name__} in {self._folder.path} cannot "
+                f"be used; it is trained again. {error}",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+            return None
+        with suppress(OSError):
+            # Used now, by the clock of `reduce`, but written when it was
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+        return state
+
+    def make(self) -> None:
+        """Make the store's own folder, if it is not there."""
+        self._folder.make()
+
+    def keep(self, key: str, state: TrainingState, owner: str) -> None:
+        """Write a fit; where that fails, the training was not in vain, and a warning says so."""
+        arrays = [*state.weights, *(state.optimizer or ())]
+        content = {
+            "key": key,
+            "history": state.history,
+            "best_epoch": int(state.best_epoch),
+            "n_params": list(map(int, state.n_params)),
+            "n_weights": len(state.weights),
+            "has_optimizer": state.optimizer is not None,
+        }
+        try:
+            self.make()
+            archives.write(self._path(key), CONTENT, content, arrays, comment=MARK, through=False)
+        except (OSError, ValueError) as error:
+            warnings.warn(
+                f"A fit of {owner} could not be remembered in {self._folder.path} ({error}).",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+
+    def reduce(self, limit: int) -> None:
+        """Remove fits, those unused for longest first, until the rest fit into a limit."""
+        found = sorted(self._folder.files(f"*{SUFFIX}"), key=_last_used)
+        entries = [(one, path) for one, path in found if _NAME.fullmatch(path.name)]
+        size = sum(one.st_size for one, _ in entries)
+        for one, path in entries:
+            if size <= limit:
+                return
+            if self._folder.remove(path):
+                size -= one.st_size
+
+    def _path(self, key: str) -> Path:
+        return self._folder.path / f"{key.replace(' ', '-')}{SUFFIX}"
+
+
+def _last_used(entry: tuple[os.stat_result, Path]) -> int:
+    return max(entry[0].st_atime_ns, entry[0].st_mtime_ns)
+
+
+def _decoded(archive: archives.Archive, key: str) -> TrainingState:
+    """Read a state out of an archive, of the kinds that it must be of."""
+    content = archive.content
+    match content:
+        case {
+            "key": str(found),
+            "history": dict(history),
+            "best_epoch": int(best_epoch),
+            "n_params": [int(), int()] as n_params,
+            "n_weights": int(n_weights),
+            "has_optimizer": bool(has_optimizer),
+        } if found == key and 0 < n_weights <= len(archive):
+            arrays = [archive.array(number) for number in range(len(archive))]
+        case _:
+            raise ValueError("it is another fit's, or none")
+    weights, rest = arrays[:n_weights], arrays[n_weights:]
+    if rest and not has_optimizer:
+        raise ValueError("it has more arrays than it should")
+    return TrainingState(
+        weights, history, best_epoch, rest if has_optimizer else None, tuple(n_params)
+    )
+
+
+def _check(state: TrainingState, task: TrainingTask) -> None:
+    """Refuse a state that is none of this task."""
+    curves = ["loss", "accuracy"]
+    if task.held is not None:
+        curves += ["val_loss", "val_accuracy"]
+    if not fitted_state.are_curves(state.history) or not set(curves) <= set(state.history):
+        raise ValueError("it lacks the curves of its epochs")
+    done = len(task.start.history["loss"]) if task.start else 0
+    epochs = len(state.history["loss"])
+    if not done < epochs or not 0 < state.best_epoch <= epochs:
+        raise ValueError("its epochs are not those of this fit")
+    if task.keep_optimizer != (state.optimizer is not None):
+        raise ValueError("it has no optimizer, or one too many")
+    if not all(map(fitted_state.is_finite, state.weights)):
+        raise ValueError("its weights are not finite")
+    with cache.borrow(task.spec) as program:
+        expected = program.model.weights
+        n_params = program.n_params
+        if state.optimizer is not None:
+            optimizer = optimizers.make(task.spec)
+            optimizer.build(program.model.trainable_variables)
+            expected = [*expected, *optimizer.variables]
+        arrays = [*state.weights, *(state.optimizer or ())]
+        found = [(one.shape, one.dtype) for one in arrays]
+        wanted = [(tuple(one.shape), np.dtype(one.dtype)) for one in expected]
+    if found != wanted or state.n_params != n_params:
+        raise ValueError("its arrays are not those of this network")
+
+
+def _go_on(
+    task: TrainingTask, start: TrainingState, train: Callable[[TrainingTask], TrainingState]
+) -> TrainingState:
+    """Train the epochs that a shorter fit lacks."""
+    left = replace(task.schedule, epochs=task.schedule.epochs - len(start.history["loss"]))
+    state = train(replace(task, start=start, schedule=left))
+    if task.held is not None:
+        sign = 1 if left.monitor == "accuracy" else -1
+        curve = sign * np.array(state.history[f"val_{left.monitor}"])
+        state.best_epoch = 1 + int(np.argmax(np.where(np.isnan(curve), -np.inf, curve)))
+    return state
+
+
+def _extends(task: TrainingTask) -> bool:
+    """Say whether a longer fit begins with exactly what a shorter one does.
+
+    Early stopping ends with the weights of an earlier epoch than the last, and schedules of the
+    learning rate are spread over all epochs.
+    """
+    schedule = task.schedule
+    plain = not schedule.early_stopping and schedule.lr_schedule is None
+    return plain and task.keep_optimizer and task.start is None
+
+
+def _content(rows: Rows, held: Rows | None) -> tuple[Any, ...]:
+    parts: tuple[Any, ...] = (rows.images.array, rows.images.scale, *_columns(rows))
+    if held is None:
+        return parts
+    # Rows split off share their images with the others: once is enough to read them all.
+    shared = held.images is rows.images
+    return *parts, None if shared else held.images.array, *_columns(held)
+
+
+def _columns(rows: Rows) -> tuple[Any, ...]:
+    return rows.index, rows.y, rows.weight, rows.copy
+
+
+def _source(cls: type) -> str | None:
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):  # defined in an interactive session
+        return None

@@ -1,0 +1,150 @@
+"""Keras layers and models out of strangers' files: of known modules only, and before any is built.
+
+Keras' safe mode keeps code out. Some layers read files or run code that lies elsewhere, and a
+configuration can ask for gigabytes; here both are refused first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import keras
+
+from kmedclf.training import network
+from kmedclf.utils import random_state
+
+MODULES = (
+    "keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints",
+    "keras.dtype_policies", "keras.random",
+)  # fmt: skip
+"""Modules of Keras out of which a file may name classes."""
+
+TOP_LEVEL = {"keras": {"DTypePolicy", "Sequential"}}
+
+MODELS = {
+    "keras": {"DTypePolicy", "Functional", "Model", "Sequential"},
+    "keras.models": {"Functional", "Model", "Sequential"},
+    "keras.src.models.functional": {"Functional"},
+    "keras.src.models.sequential": {"Sequential"},
+}
+"""More that a file of a whole model may name, besides operations."""
+
+REFUSED = {
+    "FlaxLayer", "IntegerLookup", "JaxLayer", "Lambda", "StringLookup", "TFSMLayer",
+    "TextVectorization", "TorchModuleWrapper",
+}  # fmt: skip
+"""Layers that run code or read files that the configuration names."""
+
+LARGEST_LAYER = 2**20
+"""Most numbers that the layers of an augmentation may hold."""
+
+_DEPTH = 60
+_PLAIN = {"__bytes__", "__ellipsis__", "__numpy__", "__slice__", "__tensor__"}
+_NUMBERS = re.compile(r"(bool|bfloat16|(float|int|uint)\d{1,2})")
+_BUILDS = ("build_config", "build_input_shape", "compile_config")
+
+
+def decode_layer(text: Any) -> keras.layers.Layer:
+    """Make a layer of JSON: not built, of the modules above or registered by the user.
+
+    Raises
+    ------
+    ValueError
+        If it is no layer, or not allowed to be in a file.
+    """
+    config = _unbuilt(json.loads(text))
+    check(config, TOP_LEVEL)
+    with random_state.python_random_kept():
+        with network.without_values(1000, LARGEST_LAYER):
+            _deserialized(config)
+        layer = _deserialized(config)
+    if not isinstance(layer, keras.layers.Layer):
+        raise ValueError(f"a {type(layer).__name__} is no layer")
+    return layer
+
+
+def _deserialized(config: Any) -> Any:
+    return keras.saving.deserialize_keras_object(config, safe_mode=True)
+
+
+def check_model(config: Any, variables: int, elements: int) -> None:
+    """Refuse the configuration of a whole model that is not allowed, or too large for its weights.
+
+    Parameters
+    ----------
+    config : object
+        From JSON.
+    variables, elements : int
+        Most variables, and most numbers in all of them: what the file holds.
+    """
+    check(config, MODELS)
+    room = 2 * variables + 16, elements + 4 * variables + 64  # states of seed generators, too
+    with random_state.python_random_kept(), network.without_values(*room):
+        if not isinstance(_deserialized({**config, "compile_config": None}), keras.layers.Layer):
+            raise ValueError("it describes no model")
+
+
+def check(config: Any, more: dict[str, set[str]], depth: int = 0) -> None:
+    """Refuse classes, functions and types that a configuration must not name, at any depth."""
+    if depth > _DEPTH:
+        raise ValueError("a layer in it is nested too deeply")
+    if isinstance(config, dict):
+        if "class_name" in config:
+            _check_class(config, more)
+        for value in config.values():
+            check(value, more, depth + 1)
+    elif isinstance(config, list):
+        for value in config:
+            check(value, more, depth + 1)
+
+
+def _check_class(config: dict[str, Any], more: dict[str, set[str]]) -> None:
+    name, module = config["class_name"], config.get("module")
+    registered = config.get("registered_name")
+    if not isinstance(name, str) or not isinstance(registered, str | None):
+        raise ValueError("the name of a class in it is no text")
+    if name in _PLAIN:
+        inner = config.get("config")
+        if isinstance(inner, dict) and "dtype" in inner:
+            if not _NUMBERS.fullmatch(str(inner["dtype"])):
+                raise ValueError(f"a layer in it holds an array of {inner['dtype']!r:.40}")
+        return
+    if name == "__keras_tensor__" and more is MODELS:
+        return
+    if name == "function":
+        known = isinstance(config.get("config"), str) and (
+            config["config"] in dir(keras.activations) or _registered(config["config"])
+        )
+    elif registered is not None and _registered(registered) is not None:
+        known = isinstance(_registered(registered), type)
+    else:
+        known = _is_known(module, name, more)
+    if not known or name in REFUSED:
+        raise ValueError(f"it names {module!s:.60}.{name:.60}, which files must not name")
+
+
+def _registered(name: str) -> Any:
+    return keras.saving.get_registered_object(name)
+
+
+def _is_known(module: Any, name: str, more: dict[str, set[str]]) -> bool:
+    if not isinstance(module, str):
+        return False
+    if name in more.get(module, ()):
+        return True
+    if more is MODELS and re.fullmatch(r"keras(_hub)?\.src\.(ops|models)(\.\w+)*", module):
+        return True  # Keras takes nothing but classes that it can save from there
+    if module not in MODULES:
+        return False
+    return isinstance(getattr(getattr(keras, module.removeprefix("keras.")), name, None), type)
+
+
+def _unbuilt(config: Any, depth: int = 0) -> Any:
+    """Leave out for which shape a layer was built: it is built again for the images it gets."""
+    if depth > _DEPTH:
+        raise ValueError("a layer in it is nested too deeply")
+    if isinstance(config, dict):
+        return {k: _unbuilt(v, depth + 1) for k, v in config.items() if k not in _BUILDS}
+    return [_unbuilt(one, depth + 1) for one in config] if isinstance(config, list) else config

@@ -1,0 +1,165 @@
+"""The report page of a run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmedclf import runs
+from kmedclf.datasets import sources
+from kmedclf.evaluation.report import AnyReport, read_report_file
+from kmedclf.pages.report import write_page
+
+
+def read_report(folder: str | os.PathLike[str], split: str) -> AnyReport:
+    """Read what a run, or 'kmedclf evaluate' later, found on a split."""
+    runs.check_run(folder)
+    path = Path(folder, f"evaluation-{split}.json")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no evaluation on {split!r}; 'kmedclf evaluate {folder} --data DATA "
+            f"--split {split}' makes it."
+        )
+    return read_report_file(path)
+
+
+def page_of(folder: str | os.PathLike[str]) -> Path:
+    """Name the page of a run, or of a model's file, where nobody says otherwise."""
+    place = Path(folder)
+    return place.with_suffix(".html") if place.is_file() else place / "report.html"
+
+
+def scored_data(folder: str | os.PathLike[str], split: str) -> dict[str, Any]:
+    """Read what the data were that a report is of: after 'kmedclf evaluate', others than trained.
+
+    Empty of a report that does not say it.
+    """
+    path = Path(folder, f"evaluation-{split}.json")
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("data") or {}
+    return data
+
+
+def _check_same(
+    folder: Any,
+    split: str,
+    report: AnyReport,
+    scored: dict[str, Any],
+    data: sources.Data,
+    y: np.ndarray,
+) -> str:
+    """Refuse images that a report is not of; of those that may be, give the words to say so."""
+    if len(y) != report.n or not _same_labels(report, data, y):
+        raise ValueError(
+            f"--data must be the {report.n:,} images that evaluation-{split}.json in {folder} is "
+            f"of, {scored['name']}. Got {len(y):,} of {data.description['name']} with other labels."
+        )
+    own, shown = scored.get("sha256"), data.description.get("sha256")
+    if own == shown or data.description == scored:
+        return ""
+    return (
+        "The images shown have the labels of those that were scored, in their order, but come "
+        f"from other files ({data.description['name']}): they may not be the same."
+    )
+
+
+def _same_labels(report: AnyReport, data: sources.Data, y: np.ndarray) -> bool:
+    if y.ndim > 1:
+        names = list(data.class_names)
+        if set(names) == set(report.class_names):
+            y = y[:, [names.index(name) for name in report.class_names]]
+        return np.array_equal(y, report.y_true)
+    found, code = np.unique(y, return_inverse=True)
+    names = data.names_of(found.tolist())
+    own = [report.class_names[i] for i in report.true_index]
+    labels = list(map(str, report.y_true.tolist()))
+    return [names[i] for i in code] == own or list(map(str, y.tolist())) == labels
+
+
+def write_run_page(
+    folder: str | os.PathLike[str],
+    *,
+    data: sources.Data | str | None = None,
+    split: str = "test",
+    out: str | os.PathLike[str] | None = None,
+    explain: bool = True,
+) -> Path:
+    """Write the report of a run as one page.
+
+    Parameters
+    ----------
+    folder : path-like
+        What `kmedclf.runs.train` wrote, or a model's file, which needs ``data``.
+    data : Data or str, optional
+        The images, or where they are; where they were when they were scored by default.
+    split : {"train", "val", "test"}, default="test"
+        On which images; the run must hold an evaluation on them.
+    out : path-like, optional
+        The page; report.html in the folder by default.
+    explain : bool, default=True
+        Whether to add Grad-CAM maps, for which the network is loaded.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    if Path(folder).is_file():
+        return _write_model_page(Path(folder), data, split, out, explain)
+    report, scored = read_report(folder, split), scored_data(folder, split)
+    skipped = set(_read(folder, f"evaluation-{split}").get("skipped", ()))
+    parameters, history, environment = (
+        _read(folder, name) for name in ("parameters", "history", "environment")
+    )
+    trained = environment["data"]
+    scored = scored or trained
+    if not isinstance(data, sources.Data):
+        source = data or scored["source"]
+        groups = runs.groups_of(folder, source, split)
+        data = sources.read_data(source, scored["size"], split, groups)
+    X, y = data.splits[split][:2]
+    if skipped:  # files that could not be read: the report is of the others
+        read = np.array([str(path) not in skipped for path in X])
+        X, y = X[read], np.asarray(y)[read]
+    note = _check_same(folder, split, report, scored, data, np.asarray(y))
+    if scored.get("sha256") != trained.get("sha256") or scored["name"] != trained["name"]:
+        environment = {**environment, "scored_on": scored}
+    target = page_of(folder) if out is None else Path(out)
+    write_page(
+        target,
+        report,
+        X=X,
+        model=runs.read(folder)[0] if explain else None,
+        history=history["history"],
+        best_epoch=history["best_epoch"],
+        parameters=parameters["used"],
+        environment=environment,
+        title=f"{parameters['estimator']} on {scored['name']}, {split} split",
+        note=note,
+    )
+    return target
+
+
+def _write_model_page(
+    file: Path, data: Any, split: str, out: str | os.PathLike[str] | None, explain: bool
+) -> Path:
+    if data is None:
+        raise ValueError(f"--data must say where the images are: {file} is a model and no run.")
+    content = data if isinstance(data, sources.Data) else sources.read_data(data, only=split)
+    model, _ = runs.read(file)
+    target = page_of(file) if out is None else Path(out)
+    write_page(
+        target,
+        runs.evaluate(file, content, split),
+        X=content.splits[split][0],
+        model=model if explain and hasattr(model, "model_") else None,
+        title=f"{type(model).__name__} on {content.description['name']}, {split} split",
+    )
+    return target
+
+
+def _read(folder: str | os.PathLike[str], name: str) -> Any:
+    return json.loads(Path(folder, f"{name}.json").read_text(encoding="utf-8"))

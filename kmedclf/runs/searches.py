@@ -1,0 +1,327 @@
+"""A search on disk: its settings, the fits it remembers, its results and plots.
+
+search.json holds the settings, memory the fits, results.csv and results.json the table of
+candidates, curves.json the learning curve of every fold, effect-*.png how the score moves with the
+parameters of a stage, best the run folder of the winner.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+from joblib.externals.loky.backend import resource_tracker as loky_tracker
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedKFold
+
+from kmedclf.datasets.sources import Data
+from kmedclf.runs import readable
+from kmedclf.utils import files
+from kmedclf.utils.files import write_json, written_beside
+from kmedclf.utils.json_files import check_settings, read_json
+
+if TYPE_CHECKING:
+    from kmedclf.search import SearchSpace
+
+
+SETTINGS = "search.json"
+MEMORY = "memory"
+BY_RUNGS = ("halving", "hyperband")
+"""Engines that give the epochs themselves."""
+
+
+def check_free(out: Path) -> None:
+    """Refuse to begin a search in a folder that holds anything, or cannot be made."""
+    files.check_folder(out)
+    files.sweep(out)
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(
+            f"{out} is not empty; choose another folder, or go on with --resume {out}."
+        )
+
+
+@contextmanager
+def begun(out: Path, settings: dict[str, Any] | None, go_on: str) -> Iterator[None]:
+    """Make the folder of a new search, and go on in that of an old one, whose settings are None.
+
+    To an error, or an interruption, it adds ``go_on`` as a note. Where nothing is finished yet,
+    nothing is left of a new search.
+    """
+    new = not out.exists()
+    if settings is not None:
+        check_free(out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / SETTINGS, settings)
+    files.sweep(out)
+    files.sweep(out / MEMORY, deep=True)
+    try:
+        yield
+    except BaseException as error:
+        if finished(out):
+            error.add_note(go_on)
+        elif settings is not None:
+            shutil.rmtree(out / MEMORY, ignore_errors=True)
+            with suppress(OSError):
+                (out / SETTINGS).unlink()
+                if new:
+                    out.rmdir()
+        raise
+
+
+def finished(out: Path) -> int:
+    """Count what is remembered of finished fits; the store's own marks are nothing."""
+    return sum(path.is_file() for path in (out / MEMORY).rglob("*.kmedclf-fit"))
+
+
+def read_settings(out: Path) -> dict[str, Any]:
+    """Read the settings of a search that was started."""
+    path = out / SETTINGS
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{out} must be a folder that 'kmedclf search' wrote. There is no {SETTINGS} in it."
+        )
+    return check_settings(path, read_json(path))
+
+
+def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> Any:
+    """Make the search that settings describe.
+
+    Parameters
+    ----------
+    estimator : ImageClassifier
+        With the parameters that are fixed.
+    settings : dict
+        As in search.json. Its "parameters" are fixed: the space's candidates for them, and what is
+        set here otherwise, give way.
+    out : Path
+        The folder of the search.
+    jobs : int
+        Fits at the same time.
+
+    Returns
+    -------
+    StagedSearchCV or TunerSearchCV
+        Not fitted. Its candidates train at most ``epochs``, patience 10, not less than
+        10 epochs; those of "halving" and "hyperband", which give the epochs themselves, do not
+        stop early.
+    """
+    from kmedclf.search import (
+        StagedSearchCV,
+        TunerSearchCV,  # load TensorFlow
+    )
+
+    fixed, engine = settings["parameters"], settings["engine"]
+    own = {"epochs": settings["epochs"], "n_iter_no_change": 10, "min_epochs": 10}
+    own["memory"] = str(out / MEMORY)
+    if engine in BY_RUNGS:
+        own["early_stopping"] = False
+    candidate = clone(estimator)
+    candidate.set_params(**{name: one for name, one in own.items() if name not in fixed})
+    staged = engine in ("staged", "halving")
+    whole = _space(settings, type(estimator))
+    space = whole.fixed(fixed)
+    if not space.stages:
+        raise ValueError(
+            f"The space {_space_name(settings)} must search more than what -p fixes, "
+            f"{', '.join(fixed)}. It searches nothing else."
+        )
+    subset = settings["subset"] or space.subset
+    shared: dict[str, Any] = {
+        "cv": StratifiedKFold(settings["folds"]),
+        "subset": ("first", subset) if settings["first"] and subset else subset,
+        "n_jobs": jobs,
+        "refit": False,
+        "random_state": settings["seed"],
+        "verbose": 1,
+    }
+    if staged:
+        how = "halving" if engine == "halving" else "grid"
+        return StagedSearchCV(candidate, space, search=how, **shared)
+    trials = None if engine == "hyperband" else settings["trials"]
+    return TunerSearchCV(candidate, space, tuner=engine, max_trials=trials, **shared)
+
+
+def taken_out(settings: dict[str, Any], estimator: type) -> dict[str, Any]:
+    """Give the fixed parameters that the space would search."""
+    names = {name for stage in _space(settings, estimator).stages for name in stage.names}
+    return {name: value for name, value in settings["parameters"].items() if name in names}
+
+
+def _space(settings: dict[str, Any], estimator: type) -> SearchSpace:
+    from kmedclf.search import SearchSpace
+
+    return SearchSpace.load(_space_name(settings), estimator)
+
+
+def _space_name(settings: dict[str, Any]) -> str:
+    name = settings["network"].removesuffix("Classifier").lower()
+    flat = settings["engine"] not in ("staged", "halving")
+    return str(settings["space"] or (f"{name}_flat" if flat else name))
+
+
+def run(search: Any, data: Data) -> None:
+    """Search on the "train" split; candidates stop early on "val", if there is one."""
+    # A fold would be scored on files that its fit may skip, and would fail.
+    data = readable(search.estimator, data, [s for s in ("train", "val") if s in data.splits])
+    X_val, y_val = data.splits.get("val", (None, None))
+    held_out = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
+    with _room_for_workers(search.n_jobs):
+        search.fit(*data.splits["train"], **held_out)
+
+
+@contextmanager
+def _room_for_workers(n_jobs: int) -> Iterator[None]:
+    """Let workers share arrays in a folder of ours: should all be killed, the next one removes it.
+
+    In memory, where joblib would have it, if there is as much as it wants.
+    """
+    known, shared = os.environ.get("JOBLIB_TEMP_FOLDER"), Path("/dev/shm")
+    if n_jobs == 1 or known:
+        yield
+        return
+    roomy = shared.is_dir() and shutil.disk_usage(shared).free > 2 * 2**30
+    parent = shared if roomy and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    with files.scratch(parent, "joblib") as folder:
+        os.environ["JOBLIB_TEMP_FOLDER"] = str(folder)
+        try:
+            _start_workers(n_jobs)
+            yield
+        finally:
+            del os.environ["JOBLIB_TEMP_FOLDER"]
+
+
+def _start_workers(n_jobs: int) -> None:
+    """Start joblib's workers so that they do not hear Ctrl-C: this process ends them."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "pthread_sigmask"):
+        return
+    # A worker inherits the mask, and so does joblib's thread that replaces workers. Without it, one
+    # that is still importing prints a traceback.
+    for tracker in (resource_tracker, loky_tracker):  # which unblock the signal when they start
+        tracker.ensure_running()
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Another thread may still take the signal. A pool that is half started would never end.
+    late: list[int] = []
+    asked = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, lambda number, _: late.append(number)) for number in asked]
+    try:
+        joblib.Parallel(n_jobs)(joblib.delayed(int)() for _ in range(2))
+    finally:
+        for number, handler in zip(asked, handlers, strict=True):
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+    if late:
+        signal.raise_signal(late[0])
+
+
+def winner(estimator: Any, search: Any, settings: dict[str, Any]) -> Any:
+    """Give the winner, not fitted, with its longer training, unless epochs were searched."""
+    longer = {"epochs": settings["final_epochs"]}
+    return clone(estimator).set_params(**{**longer, **search.best_params_})
+
+
+def write_results(out: Path, search: Any) -> None:
+    """Write the table, the curves and the plots of a finished search."""
+    import matplotlib.pyplot as plt
+
+    results = search.cv_results_
+    columns = [name for name in results if name != "params"]
+    with written_beside(out / "results.csv") as beside:
+        with beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(zip(*(results[name] for name in columns), strict=True))
+    write_json(out / "results.json", {name: _plain(results[name]) for name in results})
+    curves = [
+        [{name: _plain(one) for name, one in fold.items()} for fold in folds]
+        for folds in search.curves_
+    ]
+    write_json(out / "curves.json", curves)
+    for name, figure in effects(search).items():
+        with written_beside(out / f"effect-{name}.png") as beside:
+            figure.savefig(beside, format="png", dpi=200, bbox_inches="tight")
+        plt.close(figure)
+
+
+def effects(search: Any) -> dict[str, Any]:
+    """Draw how the score moves with the parameters of each stage.
+
+    Each alternative of a stage gets a chart. Of several parameters the two with the most values
+    share it, numbers on the x axis, one line for each value of the other.
+
+    Returns
+    -------
+    dict of str to Figure
+        By the names of the parameters. Nothing for searches that are no grids.
+    """
+    from kmedclf.evaluation import plots
+
+    drawn = {}
+    for results, parameters in _alternatives(search):
+        values = {name: _distinct(results, name) for name in parameters}
+        names = sorted((n for n in values if len(values[n]) > 1), key=lambda n: -_weight(values[n]))
+        if not names:
+            continue
+        x, by = names[0], names[1] if len(names) > 1 else None
+        # Powers of two, as kernels and neurons are, stand evenly on a logarithmic axis
+        log_x = _numeric(values[x]) and min(values[x]) > 0 and max(values[x]) >= 8 * min(values[x])
+        ax = plots.effect(results, x, by=by, log_x=log_x)
+        drawn["-".join(filter(None, (x, by)))] = ax.figure
+    return drawn
+
+
+def _alternatives(search: Any) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Give the results of every alternative of every stage, with the parameters it searches.
+
+    Of "halving" only the first round, in which all candidates have the same epochs.
+    """
+    from kmedclf.search.spaces import stages_for
+
+    if not hasattr(search, "stage_results_"):
+        return
+    stages = stages_for(search.estimator, search.stages, type(search).__name__)
+    for stage, found in zip(stages, search.stage_results_, strict=True):
+        results = found["cv_results"]
+        first = np.equal(results.get("iter", np.zeros(len(results["params"]))), 0)
+        for grid in stage.distributions():
+            lists = {name: one for name, one in grid.items() if isinstance(one, list)}
+            rows = [
+                row
+                for row, params in enumerate(results["params"])
+                if all(params[name] in values for name, values in lists.items()) and first[row]
+            ]
+            # A list cannot be indexed with rows; everything else is an array
+            part = {name: [column[row] for row in rows] for name, column in results.items()}
+            yield part, list(grid)
+
+
+def _distinct(results: dict[str, Any], name: str) -> list[Any]:
+    column = results.get(f"param_{name}", [])
+    return list(dict.fromkeys(_plain(one) for one in column if one is not np.ma.masked))
+
+
+def _numeric(values: list[Any]) -> bool:
+    return all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+
+
+def _weight(values: list[Any]) -> int:
+    return len(values) + 1000 * _numeric(values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ma.MaskedArray):
+        return [None if one is np.ma.masked else _plain(one) for one in value]
+    if isinstance(value, np.ndarray | list):
+        return [_plain(one) for one in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,546 @@
+"""What all searches share: folds, fits, results like scikit-learn's, scikit-learn's callbacks."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import joblib
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import check_cv
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils import _safe_indexing, check_random_state, indexable
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _check_method_params, has_fit_parameter
+
+from kmedclf.inputs.checks import Params, cut, is_held_out, unwrap
+from kmedclf.search import scoring
+from kmedclf.search.progress import SearchProgress
+from kmedclf.search.scoring import Scorer, curves_of
+from kmedclf.search.spaces import on_rungs, stages_for
+from kmedclf.utils import annotated
+
+try:
+    from sklearn.callback import with_callbacks
+except ImportError:  # before 1.9 there is no `set_callbacks` either
+
+    def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method as it is."""
+        return method
+
+
+class Tasks:
+    """Tells the callbacks of a search about its fits.
+
+    Parameters
+    ----------
+    search : estimator
+        Whose callbacks; they are set up here, and ended by `with_callbacks`.
+    X, y : array-like
+        All rows.
+    total : float or None
+        Number of fits, None if nobody knows.
+    """
+
+    def __init__(self, search: Any, X: Any, y: Any, total: int | None) -> None:
+        self._search, self._given, self._number = search, {"X": X, "y": y}, 0
+        self._root: Any = None
+        self._fits: Any = None
+        if getattr(search, "_skl_callbacks", None) or hasattr(search, "_parent_callback_ctx"):
+            self._root = search._init_callback_context(max_subtasks=1 + bool(search.refit))
+            self._root.call_on_fit_task_begin(estimator=search, **self._given)
+            options = {"max_subtasks": total, "sequential_subtasks": False}
+            self._fits = self._root.subcontext(task_name="search", **options)
+            self._fits.call_on_fit_task_begin(estimator=search)
+
+    def one(self) -> Task:
+        """Announce one fit of one candidate, to be made here or in another process."""
+        if self._fits is None:
+            return Task()
+        self._number += 1
+        name = "candidate-split-evaluation"
+        return Task(self._search, self._fits.subcontext(name, task_id=self._number - 1))
+
+    def end_search(self) -> None:
+        """End the part in which candidates are tried."""
+        if self._fits is not None:
+            self._fits.call_on_fit_task_end(estimator=self._search)
+
+    def refit(self) -> Task:
+        """Announce the fit of the winner on all rows."""
+        if self._root is None:
+            return Task()
+        return Task(self._search, self._root.subcontext("refit-with-best-params"))
+
+    def end(self) -> None:
+        """End the whole search."""
+        if self._root is not None:
+            self._root.call_on_fit_task_end(estimator=self._search, **self._given)
+
+
+class Task:
+    """One fit, as callbacks see it; none if there are none."""
+
+    def __init__(self, search: Any = None, context: Any = None) -> None:
+        self._search, self._context = search, context
+
+    @contextmanager
+    def around(self, estimator: Any, X: Any, y: Any) -> Iterator[None]:
+        """Hand callbacks on to an estimator, and call them before and after its fit."""
+        if self._context is None:
+            yield
+            return
+        given = {"estimator": self._search, "X": X, "y": y}
+        with self._context.propagate_callback_context(estimator):
+            self._context.call_on_fit_task_begin(**given)
+            yield
+        self._context.call_on_fit_task_end(**given)
+
+
+_DISK = [getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EROFS", "EFBIG")]
+Split = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a search fits and scores on.
+
+    Parameters
+    ----------
+    X, y : array-like of shape (n, ...)
+        Rows and labels.
+    splits : list of (train, test)
+        Row numbers of every fold.
+    fit_params, score_params : dict
+        More arguments of ``fit`` and of the scorer; those of length n are cut with X.
+    """
+
+    X: Any
+    y: Any
+    splits: Sequence[Split]
+    fit_params: Params
+    score_params: Params
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One candidate on one fold.
+
+    Parameters
+    ----------
+    score : float
+        NaN if the fit failed.
+    fit_time, score_time : float
+        Seconds.
+    curves : dict of str to ndarray of shape (epochs,)
+        Learning curves.
+    error : str
+        Traceback of a failure.
+    """
+
+    score: float
+    fit_time: float
+    score_time: float
+    curves: Mapping[str, np.ndarray]
+    error: str = ""
+
+
+@dataclass
+class Evaluator:
+    """Cross-validates candidates, and remembers them all in order.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Cloned for every fit.
+    data : Data
+        What to fit and score on.
+    scorer : callable
+        Maps ``(estimator, X, y)`` to a number.
+    progress : SearchProgress
+        Told of every fit.
+    n_jobs : int or None
+        Fits at the same time.
+    error_score : float or "raise"
+        Score of a fit that fails.
+    tasks : Tasks, optional
+        Tells scikit-learn's callbacks.
+    """
+
+    estimator: Any
+    data: Data
+    scorer: Scorer
+    progress: SearchProgress
+    n_jobs: int | None = None
+    error_score: float | str = np.nan
+    tasks: Tasks | None = None
+    _known: dict[str, list[Fit]] = field(default_factory=dict)
+
+    def __call__(
+        self, candidates: Sequence[Params], work: Callable[[Params], float] = lambda _: 1.0
+    ) -> list[list[Fit]]:
+        """Fit and score every candidate on every fold.
+
+        Parameters
+        ----------
+        candidates : sequence of dict
+            Parameters to set.
+        work : callable, optional
+            Tells what a fit of a candidate counts for in the estimated time.
+
+        Returns
+        -------
+        list of list of Fit
+            One list a candidate, one entry a fold.
+        """
+        folds = len(self.data.splits)
+        fits: list[list[Any]] = [self._recall(one, folds) for one in candidates]
+        todo = [(i, k) for i in range(len(fits)) for k in range(folds) if fits[i][k] is None]
+        part = self.progress.parts[-1]
+        earlier, part.folds = part.candidates, folds  # a tuner asks for them bit by bit
+        part.candidates += len(candidates)
+        for i, row in enumerate(fits):
+            if None not in row:
+                self.progress.skip(folds * work(candidates[i]))
+                part.take(earlier + i, candidates[i], [fit.score for fit in row])
+        strict = self.error_score == "raise"
+        jobs = joblib.effective_n_jobs(self.n_jobs)
+        # Where there are many, all folds of a candidate go to one worker, which builds it once.
+        batch = folds if jobs > 1 and len(todo) >= 2 * jobs * folds else 1
+        parallel = Parallel(
+            n_jobs=self.n_jobs,
+            return_as="generator_unordered",
+            batch_size=batch,
+            pre_dispatch=2 * jobs * batch,
+        )
+        tasks = (
+            delayed(_fit_and_score)(
+                task,
+                clone(self.estimator),
+                candidates[task[0]],
+                self.data,
+                self.scorer,
+                strict,
+                self.tasks.one() if self.tasks else Task(),
+            )
+            for task in todo
+        )
+        for i, k, fit in parallel(tasks):
+            fits[i][k] = replace(fit, score=float(self.error_score)) if fit.error else fit
+            if None not in fits[i]:
+                part.take(earlier + i, candidates[i], [one.score for one in fits[i]])
+            self.progress.advance(work(candidates[i]), earlier + i + 1, k + 1)
+        self._report_failures(fits)
+        for one, row in zip(candidates, fits, strict=True):
+            self._known[_key(one)] = row
+        return fits
+
+    def _recall(self, candidate: Params, folds: int) -> list[Any]:
+        # With every seed fixed, a candidate that an earlier stage has met would only be repeated.
+        known = self._known.get(_key(candidate)) if self._repeats else None
+        return list(known) if known else [None] * folds
+
+    @cached_property
+    def _repeats(self) -> bool:
+        params = self.estimator.get_params()
+        seeds = [params[name] for name in params if name.split("__")[-1] == "random_state"]
+        return all(isinstance(seed, Integral) for seed in seeds)
+
+    def _report_failures(self, fits: list[list[Fit]]) -> None:
+        errors = [fit.error for row in fits for fit in row if fit.error]
+        total = sum(map(len, fits))
+        if errors:
+            first = errors[0].strip().splitlines()[-1]
+            warnings.warn(
+                f"{len(errors)} of {total} fits failed and score {self.error_score}, the first "
+                f"with {first!r}.",
+                FitFailedWarning,
+                stacklevel=2,
+            )
+
+
+def _key(params: Params) -> str:
+    return joblib.hash(sorted(params.items()))
+
+
+def _fit_and_score(
+    which: tuple[int, int],
+    estimator: Any,
+    params: Params,
+    data: Data,
+    scorer: Scorer,
+    strict: bool,
+    task: Task,
+) -> tuple[int, int, Fit]:
+    i, k = which
+    train, test = data.splits[k]
+    start = time.perf_counter()
+    try:
+        estimator.set_params(**clone(dict(params), safe=False))
+        X_train, y_train = _safe_split(estimator, data.X, data.y, train)
+        X_test, y_test = _safe_split(estimator, data.X, data.y, test, train)
+        with task.around(estimator, X_train, y_train):
+            estimator.fit(X_train, y_train, **cut(data.X, data.fit_params, train))
+        fitted = time.perf_counter()
+        score_params = _check_method_params(data.X, data.score_params, test)
+        score = float(scorer(estimator, X_test, y_test, **score_params))
+    except Exception as error:
+        # of a full disk no candidate is the worse
+        if strict or (isinstance(error, OSError) and error.errno and error.errno in _DISK):
+            raise
+        seconds = time.perf_counter() - start
+        return i, k, Fit(np.nan, seconds, 0.0, {}, traceback.format_exc())
+    curves = {name: np.array(values) for name, values in curves_of(estimator).items()}
+    return i, k, Fit(score, fitted - start, time.perf_counter() - fitted, curves)
+
+
+@dataclass
+class Table:
+    """Candidates with their fits, in the order they were tried.
+
+    Parameters
+    ----------
+    params : list of dict
+        One a candidate.
+    fits : list of list of Fit
+        One list a candidate, one entry a fold.
+    more : dict of str to list
+        More columns.
+    """
+
+    params: list[Params] = field(default_factory=list)
+    fits: list[list[Fit]] = field(default_factory=list)
+    more: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add(self, params: Sequence[Params], fits: list[list[Fit]], **more: list[Any]) -> None:
+        """Append candidates; every call brings the same columns."""
+        self.params += params
+        self.fits += fits
+        for name, column in more.items():
+            self.more.setdefault(name, []).extend(column)
+
+    def mean(self, row: int) -> float:
+        """Average a candidate's scores; NaN if a fold failed."""
+        return float(np.mean([fit.score for fit in self.fits[row]]))
+
+    def best(self, rows: Sequence[int]) -> int:
+        """Choose the best of some rows; of equals the first, as scikit-learn does.
+
+        Raises
+        ------
+        ValueError
+            If every fit of these rows failed.
+        """
+        errors = [fit.error for row in rows for fit in self.fits[row]]
+        if all(errors):
+            raise ValueError(f"All {len(errors)} fits failed, the first with:\n{errors[0]}")
+        return max(rows, key=self.rank)
+
+    def rank(self, row: int) -> float:
+        """Give what candidates are ordered by: the mean score, failures last."""
+        return np.nan_to_num(self.mean(row), nan=-np.inf, neginf=-np.inf)
+
+
+class CrossValidatedSearch(BaseSearchCV):
+    """Base of the searches: a scikit-learn search whose fits also hand over learning curves.
+
+    A subclass says how candidates follow from results: ``_prepare`` checks its parameters and
+    counts the work, ``_run`` tries candidates and names the winner.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "estimator": BaseSearchCV._parameter_constraints["estimator"],
+        "cv": ["cv_object"],
+        "n_jobs": [Integral, None],
+        "subset": [Interval(Real, 0, 1, closed="right"), tuple, list, None],
+        "refit": ["boolean"],
+        "refit_params": [dict, None],
+        "error_score": BaseSearchCV._parameter_constraints["error_score"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+    return_train_score = False  # of scikit-learn's table; training curves are in curves_
+
+    # set by the constructors of the subclasses
+    subset: Any
+    refit_params: dict[str, Any] | None
+    random_state: Any
+
+    @property
+    @abstractmethod
+    def _by_rungs(self) -> bool:
+        """Whether candidates are fitted several times, with ever more epochs."""
+
+    @abstractmethod
+    def _given(self) -> Any:
+        """Give the space as the user did."""
+
+    @abstractmethod
+    def _prepare(self, n_splits: int) -> float | None:
+        """Check what is special; tell how many fits there will be, None if nobody knows."""
+
+    @abstractmethod
+    def _run(self, evaluate: Evaluator, table: Table) -> tuple[int, dict[str, Any]]:
+        """Fill the table; give the winner's row and its parameters."""
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, **params: Any) -> Self:
+        """Search, then fit the winner on all rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Images, in any form the estimator takes.
+        y : array-like of shape (n,)
+            Labels.
+        **params : dict
+            More arguments of the estimator's ``fit``. Those of length n are cut with X, but
+            ``X_val``, ``y_val`` and ``sample_weight_val`` stay whole, so that every fold stops
+            early on the same images. ``groups`` go to ``cv`` and, if it takes them, to the
+            estimator.
+
+        Returns
+        -------
+        self
+            The fitted search.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, the space, the scorer or the data are not as they must be; before the
+            first fit.
+        """
+        with annotated.plain_parameters(self, deep=False):
+            return self._fit(X, y, params)
+
+    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
+        self._validate_params()
+        X, y = indexable(X, y)
+        whole, split_params = self._route(X, y, params)
+        self.scorer_, _ = self._get_scorers(held_out=any(map(is_held_out, whole.fit_params)))
+        part = self._part(whole, split_params)
+        self.n_splits_ = len(part.splits)
+        self._stages = stages_for(self.estimator, self._given(), type(self).__name__)
+        scoring.check_comparable(self.scorer_, self._searched, type(self).__name__)
+        total = self._prepare(self.n_splits_)
+        table = Table()
+        # Halving and Hyperband fit again what goes on, so nobody counts their fits beforehand.
+        known = None if self._by_rungs or total is None else int(total)
+        tasks = Tasks(self, X, y, known)
+        with SearchProgress(type(self).__name__, total, int(self.verbose)) as progress:
+            estimator = on_rungs(self.estimator) if self._by_rungs else clone(self.estimator)
+            evaluate = Evaluator(
+                estimator, part, self.scorer_, progress, self.n_jobs, self.error_score, tasks
+            )
+            self.best_index_, self.best_params_ = self._run(evaluate, table)
+        tasks.end_search()
+        del self._stages
+        self.multimetric_ = False
+        self.cv_results_ = self._format(table)
+        self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
+        self.curves_ = [[dict(fit.curves) for fit in fits] for fits in table.fits]
+        self.scorer_ = scoring.for_new_data(self.scorer_, self.estimator)
+        if self.refit:
+            self._refit(whole, tasks.refit())
+        tasks.end()
+        return self
+
+    @property
+    def _searched(self) -> list[str]:
+        return list(dict.fromkeys(name for stage in self._stages for name in stage.names))
+
+    def _get_scorers(self, held_out: bool = True) -> tuple[scoring.Scorer, str]:
+        owner = type(self).__name__
+        scorer = scoring.resolve_scoring(self.scoring, self.estimator, owner, held_out=held_out)
+        return scorer, "score"
+
+    def _route(self, X: Any, y: Any, params: dict[str, Any]) -> tuple[Data, Params]:
+        """Sort arguments of fit into the estimator's and scorer's, and those of the splitter."""
+        routed = self._get_routed_params_for_fit(cut(X, params, None))
+        fit_params = dict(routed.estimator.fit)
+        groups = routed.splitter.split.get("groups")
+        if groups is not None and has_fit_parameter(self.estimator, "groups"):
+            fit_params["groups"] = groups
+        return Data(X, y, [], fit_params, routed.scorer.score), routed.splitter.split
+
+    def _part(self, whole: Data, split_params: Params) -> Data:
+        """Cut the data down to the part that is searched on, and split it into folds."""
+        X, y, fit_params, score_params = whole.X, whole.y, whole.fit_params, whole.score_params
+        rows = self._rows(y)
+        if rows is not None:
+            fit_params = self._part_of_held_out(cut(X, fit_params, rows))
+            score_params = cut(X, score_params, rows)
+            split_params = cut(X, split_params, rows)
+            X, y = _safe_indexing(X, rows), _safe_indexing(y, rows)
+        cv = 3 if self.cv is None else self.cv
+        cv = check_cv(cv, y, classifier=is_classifier(self.estimator))
+        # split once, so that every candidate sees the same folds, whatever the splitter does
+        return Data(X, y, list(cv.split(X, y, **split_params)), fit_params, score_params)
+
+    def _part_of_held_out(self, fit_params: Params) -> dict[str, Any]:
+        """Cut the validation data by the same rule as the rows."""
+        found = {name: unwrap(value) for name, value in fit_params.items() if is_held_out(name)}
+        for name in [name for name in found if name.endswith("y_val")]:
+            prefix = name.removesuffix("y_val")
+            rows = self._rows(found[name])
+            for one in ("X_val", "sample_weight_val", "y_val"):
+                if found.get(prefix + one) is not None:
+                    found[prefix + one] = _safe_indexing(found[prefix + one], rows)
+        return {**fit_params, **found}
+
+    def _rows(self, y: Any) -> Any:
+        """Choose the rows to search on: None is all, a slice the first ones."""
+        subset = self.subset
+        first = isinstance(subset, tuple | list)
+        if first:
+            shaped = len(subset) == 2 and subset[0] == "first" and isinstance(subset[1], Real)
+            if not shaped or not 0 < subset[1] <= 1:
+                raise ValueError(
+                    f"The 'subset' parameter of {type(self).__name__} must be a fraction, "
+                    f"('first', fraction) or None. Got {subset!r} instead."
+                )
+            return slice(0, max(1, int(subset[1] * len(y))))
+        if subset is None or subset == 1:
+            return None
+        # of every class its share, but at least one row: validation data may hold few of one
+        codes = np.zeros(len(y), int)
+        if is_classifier(self.estimator):
+            codes = np.unique(np.asarray(y), return_inverse=True)[1]
+        order = check_random_state(self.random_state).permutation(len(y))
+        members = [order[codes[order] == code] for code in range(codes.max() + 1)]
+        return np.sort(np.hstack([of[: max(1, round(subset * len(of)))] for of in members]))
+
+    def _format(self, table: Table) -> dict[str, Any]:
+        """Make scikit-learn's table of results."""
+        out = [
+            {"test_scores": fit.score, "fit_time": fit.fit_time, "score_time": fit.score_time}
+            for fits in table.fits
+            for fit in fits
+        ]
+        with warnings.catch_warnings():  # failures have been reported
+            warnings.filterwarnings("ignore", "One or more of the test scores are non-finite")
+            return self._format_results(table.params, self.n_splits_, out, table.more)
+
+    def _refit(self, whole: Data, task: Task) -> None:
+        best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+        best.set_params(**(self.refit_params or {}))
+        start = time.perf_counter()
+        with task.around(best, whole.X, whole.y):
+            best.fit(whole.X, whole.y, **whole.fit_params)
+        self.refit_time_ = time.perf_counter() - start
+        self.best_estimator_ = best
+        if hasattr(best, "feature_names_in_"):
+            self.feature_names_in_ = best.feature_names_in_

@@ -1,0 +1,1 @@
+"""One fit, from checked rows to weights."""

@@ -1,0 +1,317 @@
+"""The training loop: epochs, early stopping, history, callbacks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kmedclf.inputs.images import Rows
+from kmedclf.training import batches, cache, devices, divergence, network
+from kmedclf.training.batches import Feed, InMemoryBatches, StreamedBatches
+from kmedclf.training.callbacks import Hooks, Logs, calling
+from kmedclf.training.network import Spec
+from kmedclf.training.program import CompiledNetwork, Weights
+from kmedclf.training.schedules import EarlyStopping, Schedule, epoch_rate, step_rates
+
+
+@dataclass
+class TrainingState:
+    """What a network has learnt, as arrays.
+
+    Parameters
+    ----------
+    weights : list of ndarray
+        In the order of ``keras.Model.weights``.
+    history : dict of str to list of float
+        One number an epoch.
+    best_epoch : int
+        Number, from 1, of the epoch with the best monitored value; the last one without
+        validation data.
+    optimizer : list of ndarray or None
+        The optimizer's variables, where training may go on.
+    n_params : tuple of int
+        Numbers of trainable and of other weights.
+    """
+
+    weights: Weights
+    history: dict[str, list[float]]
+    best_epoch: int
+    optimizer: Weights | None = None
+    n_params: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """All that the result of a training depends on.
+
+    Parameters
+    ----------
+    spec : Spec
+        The network.
+    schedule : Schedule
+        How to train it.
+    rows, held : Rows
+        What to train on, and what to validate on after every epoch.
+    augment : tuple
+        As from `kmedclf.augmentation.resolve`.
+    seed : int
+        Determines initial weights, order, augmentation and dropout.
+    start : State, optional
+        Go on from here instead of from fresh weights.
+    keep_optimizer : bool, default=False
+        Whether the optimizer's state is part of the result.
+    """
+
+    spec: Spec
+    schedule: Schedule
+    rows: Rows
+    held: Rows | None
+    augment: tuple[Any, ...]
+    seed: int
+    start: TrainingState | None = None
+    keep_optimizer: bool = False
+
+
+def train(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback] = ()) -> TrainingState:
+    """Train a network on a borrowed program.
+
+    Parameters
+    ----------
+    task : Task
+        What to do.
+    callbacks : sequence of keras.callbacks.Callback
+        Called as Keras would, with the model in training.
+
+    Returns
+    -------
+    State
+        The result; its history includes that of ``task.start``.
+
+    Raises
+    ------
+    ValueError
+        If the training diverges, and no earlier epoch is to be restored.
+    """
+    if task.start is not None:
+        divergence.check_weights(task.start.weights, task.spec.estimator.__name__)
+    # Where a user's device scope is around it, other fits would find their variables there.
+    with tf.device(None), cache.borrow(task.spec) as program, batches.borrow() as feed:
+        schedule = task.schedule
+        fresh = np.random.SeedSequence([task.seed, 0])
+        program.reset(fresh, schedule.learning_rate, schedule.knobs)
+        history: dict[str, list[float]] = {}
+        if task.start is None:
+            network.adapt(program.model, task.rows, task.spec.scale, task.seed)
+        else:
+            # Not by `load`, which would take them to be there still after the training.
+            program.model.set_weights(task.start.weights)
+            if task.start.optimizer is not None:
+                program.load_optimizer(task.start.optimizer)
+            history = {name: list(values) for name, values in task.start.history.items()}
+        base = float(program.model.optimizer.learning_rate)
+        state = _Run(program, feed, task, base).epochs(history, callbacks)
+        state.n_params = program.n_params
+        state.optimizer = program.optimizer_state() if task.keep_optimizer else None
+    devices.give_memory_back()
+    return state
+
+
+@dataclass
+class _Run:
+    """One borrowed program going over its data epoch by epoch, from a learning rate on."""
+
+    program: CompiledNetwork
+    feed: Feed
+    task: TrainingTask
+    learning_rate: float
+
+    def epochs(
+        self, history: dict[str, list[float]], callbacks: Sequence[keras.callbacks.Callback]
+    ) -> TrainingState:
+        first = len(history.get("loss", ()))
+        last = first + self.task.schedule.epochs
+        with calling(callbacks, self.program, last, self.steps) as calls:
+            return self._epochs(history, calls, first, last)
+
+    def _epochs(
+        self, history: dict[str, list[float]], calls: Hooks, first: int, last: int
+    ) -> TrainingState:
+        schedule = self.task.schedule
+        watch = EarlyStopping(schedule) if self.task.held is not None else None
+        restores = schedule.early_stopping and schedule.restore_best
+        best = None
+        chunks = self.feed.open(
+            self.task.rows,
+            self.batch_size,
+            self.task.augment,
+            self.task.seed,
+            (first + 1, last + 1),
+            schedule.mixes,
+            self.task.spec.n_classes,
+        )
+        weight = max(_mean_weight(rows) for rows in (self.task.rows, self.task.held) if rows)
+        ill: tuple[int, Logs] | None = None  # since when, if the last epochs were not sound
+        calls("on_train_begin")
+        for epoch in range(first + 1, last + 1):
+            rates = self.rates(history, first)
+            calls("on_epoch_begin", epoch - 1)
+            logs = self.epoch(epoch, chunks, rates, calls)
+            sound = divergence.is_sound(logs, weight)
+            ill = None if sound else ill or (epoch, logs)
+            if watch and watch.update(epoch - first, logs, sound=sound) and restores:
+                best = self.program.weights()
+            for name, value in calls.end_epoch(epoch - 1, logs).items():
+                history.setdefault(name, []).append(value)
+            stopping = watch and schedule.early_stopping and watch.exhausted(epoch - first)
+            if stopping or calls.stop or (not sound and self._beyond_help()):
+                break
+        calls("on_train_end", logs)
+        weights = self.program.weights() if best is None else best
+        if best is None and not ill and self._useless(weights):
+            ill = epoch, {"largest weight": divergence.largest(weights)}
+        if best is None and ill:
+            raise ValueError(self._diverged(ill))
+        if ill and watch:
+            kept = f" and epoch {first + watch.best_epoch} is restored"
+            warnings.warn(self._diverged(ill, kept), RuntimeWarning, stacklevel=2)
+        return TrainingState(
+            weights=weights,
+            history=history,
+            best_epoch=first + watch.best_epoch if watch else epoch,
+        )
+
+    def _beyond_help(self) -> bool:
+        """Say whether no further step can help; one in float16 that overflows is left out."""
+        return not np.isfinite(divergence.largest(self.program.weights()))
+
+    def _useless(self, weights: Weights) -> bool:
+        """Say whether weights are those of a step that diverged, as losses are those before it."""
+        size = divergence.largest(weights)
+        if size < divergence.SUSPECT:
+            return False
+        few = self.task.rows.take(np.arange(min(len(self.task.rows), 32)))
+        logs = self._scores(few, self.program.logits(few))
+        return not (np.isfinite(size) and divergence.is_sound(logs, _mean_weight(few)))
+
+    def _diverged(self, when: tuple[int, Logs], then: str = "") -> str:
+        found = divergence.explain(self.task, *when)
+        return f"{found}{then}: {divergence.advice(self.task)}."
+
+    @property
+    def batch_size(self) -> int:
+        """Rows in a gradient step; a chunk is as large, so not far more than there are."""
+        return min(self.task.schedule.batch_size, max(len(self.task.rows), 4096))
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps in an epoch."""
+        return -(-len(self.task.rows) // self.batch_size)
+
+    def rates(self, history: dict[str, list[float]], first: int) -> np.ndarray | None:
+        """Set the learning rate of the next epoch, or give those of its steps.
+
+        Parameters
+        ----------
+        history : dict of str to list of float
+            All epochs so far.
+        first : int
+            How many of them there were before this training.
+        """
+        schedule = self.task.schedule
+        name = schedule.monitor if self.task.held is None else f"val_{schedule.monitor}"
+        done = len(history.get("loss", ()))
+        if schedule.cycle is not None:
+            first = done - done % schedule.cycle
+        if schedule.lr_schedule in ("cosine", "one_cycle"):
+            return step_rates(schedule, self.learning_rate, done - first, self.steps)
+        if schedule.lr_schedule is not None:
+            values = history.get(name, [])[first:]
+            self.program.set_rate(epoch_rate(schedule, self.learning_rate, values))
+        return None
+
+    def epoch(
+        self,
+        number: int,
+        chunks: InMemoryBatches | StreamedBatches,
+        rates: np.ndarray | None,
+        calls: Hooks,
+    ) -> Logs:
+        """Train one epoch and validate; the numbers of both."""
+        task = self.task
+        self.program.reseed(int(np.random.default_rng([task.seed, 2, number]).integers(2**31)))
+        if calls.watch_batches:
+            chunks.ahead  # noqa: B018  (traces what reads them, as for whole epochs)
+            loss, accuracy = self._epoch_by_batches(calls, rates, chunks.chunks(number))
+        else:
+            loss, accuracy = self.program.train_epoch(chunks, number, self.batch_size, rates)
+        logs = {"accuracy": accuracy, "loss": loss}
+        if task.schedule.lr_schedule is not None:
+            logs["learning_rate"] = float(self.program.model.optimizer.learning_rate)
+        if task.held is not None:
+            held = self.validate(task.held, calls)
+            logs |= {f"val_{name}": value for name, value in held.items()}
+        return logs
+
+    def _epoch_by_batches(
+        self, calls: Hooks, rates: np.ndarray | None, chunks: Iterator[Any]
+    ) -> tuple[float, float]:
+        loss, hits, seen = 0.0, 0.0, 0
+        for step, batch in enumerate(self._batches(chunks)):
+            if rates is not None:
+                self.program.set_rate(rates[step])
+            calls("on_train_batch_begin", step)
+            n = len(batch[1])
+            whole = n == self.batch_size
+            step_loss, step_hits = self.program.train_step(*batch, whole=whole)
+            loss, hits, seen = loss + step_loss, hits + step_hits, seen + n
+            so_far = {"accuracy": float(hits) / seen, "loss": float(loss) / seen}
+            calls("on_train_batch_end", step, so_far)
+        return float(loss) / seen, float(hits) / seen
+
+    def _batches(self, chunks: Iterator[Any]) -> Iterator[Any]:
+        size = self.batch_size
+        for chunk in chunks:
+            for start in range(0, len(chunk[1]), size):
+                yield tuple(column[start : start + size] for column in chunk)
+
+    def validate(self, rows: Rows, calls: Hooks) -> Logs:
+        """Score rows: plain accuracy and mean weighted loss."""
+        calls("on_test_begin")
+        if calls.watch_validation:
+            logits = self._logits_by_batches(rows, calls)
+        else:
+            logits = self.program.logits(rows)
+        logs = self._scores(rows, logits)
+        calls("on_test_end", logs)
+        return logs
+
+    def _logits_by_batches(self, rows: Rows, calls: Hooks) -> np.ndarray:
+        parts, size = [], len(rows)
+        sums = {"accuracy": 0.0, "loss": 0.0}
+        for step, start in enumerate(range(0, size, self.batch_size)):
+            calls("on_test_batch_begin", step)
+            end = min(start + self.batch_size, size)
+            batch = rows.take(np.arange(start, end))
+            parts.append(self.program.logits(batch))
+            for name, mean in self._scores(batch, parts[-1]).items():
+                sums[name] += mean * (end - start)
+            # As in Keras, of all batches so far
+            calls("on_test_batch_end", step, {name: sums[name] / end for name in sums})
+        return np.concatenate(parts)
+
+    def _scores(self, rows: Rows, logits: np.ndarray) -> Logs:
+        loss = np.asarray(self.program.loss(rows.y, logits)) * rows.weight
+        return {
+            "accuracy": self.program.head.accuracy(rows.y, logits),
+            "loss": float(loss.mean(dtype=np.float64)),
+        }
+
+
+def _mean_weight(rows: Rows) -> float:
+    return float(rows.weight.mean(dtype=np.float64))

@@ -1,0 +1,163 @@
+"""Keras optimizers: made for a network, set back to their start, carried on; and Muon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kmedclf.training.network import Spec, settings
+from kmedclf.utils.annotated import plain
+
+
+@keras.saving.register_keras_serializable(package="kmedclf")
+class Muon(keras.optimizers.Muon):
+    """Keras' Muon, which also takes kernels of convolutions, as matrices of patches and filters.
+
+    Biases, scales, depthwise kernels and the layer "logits" are left to its AdamW.
+
+    Parameters
+    ----------
+    iterate_in : str, default="float32"
+        Dtype of the orthogonalisation; its authors use bfloat16.
+    **kwargs
+        As for Keras' own.
+
+    References
+    ----------
+    K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024. J. Liu et
+    al., "Muon is scalable for LLM training", arXiv:2502.16982 (the rate).
+    """
+
+    def __init__(self, *args: Any, iterate_in: str = "float32", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.iterate_in = iterate_in
+
+    def get_config(self) -> dict[str, Any]:
+        """Give what the optimizer is made with."""
+        return {**super().get_config(), "iterate_in": self.iterate_in}
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        layer, _, name = variable.path.rpartition("/")
+        # A kernel of one output a pixel, as depthwise ones are, is no matrix either.
+        matrix = name == "kernel" and len(variable.shape) in (2, 4) and variable.shape[-1] > 1
+        return not matrix or layer == "logits"
+
+    def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
+        m.assign(self.momentum * m + gradient)
+        update = gradient + self.momentum * m if self.nesterov else m
+        matrix = tf.reshape(update, (-1, variable.shape[-1]))
+        # Before the cast: the squares of small gradients would be 0 in fewer digits.
+        matrix = tf.cast(matrix / (tf.norm(matrix) + 1e-7), self.iterate_in)
+        matrix = self.zeropower_via_newtonschulz5(matrix, self.ns_steps)
+        step = self.lr_adjust(tf.cast(matrix, variable.dtype)) * lr
+        variable.assign_sub(tf.reshape(step, variable.shape))
+
+
+def check_name(optimizer: Any, name: str) -> None:
+    """Refuse an optimizer of Keras in place of its name, and say how to write it.
+
+    Every fit starts with an optimizer of its own: an object would carry its state from one to the
+    next, and is no value that a grid or a file can hold.
+    """
+    cls = optimizer if isinstance(optimizer, type) else type(optimizer)
+    if not issubclass(cls, keras.optimizers.Optimizer):
+        return
+    given: dict[str, Any] = {"optimizer": cls.__name__.lower()}
+    if not isinstance(optimizer, type):
+        config = optimizer.get_config()
+        config["clipnorm"] = config.get("global_clipnorm") or config.get("clipnorm")
+        known = ("learning_rate", "weight_decay", "clipnorm", "momentum", "nesterov")
+        given |= {key: config[key] for key in known if isinstance(config.get(key), int | float)}
+    if "learning_rate" in given:  # a variable in float32
+        given["learning_rate"] = plain(np.float32(given["learning_rate"]))
+    text = ", ".join(f"{key}={value!r}" for key, value in given.items() if value)
+    kind = "class" if optimizer is cls else "object"
+    raise ValueError(
+        f"The 'optimizer' parameter of {name} must be the name of an optimizer, with its numbers "
+        f"as parameters: {text}. Got the {kind} {cls.__name__} instead."
+    )
+
+
+def make(spec: Spec) -> keras.optimizers.Optimizer:
+    """Make the optimizer of a spec."""
+    chosen = dict(spec.options)
+    config: dict[str, Any] = {
+        name: chosen[name] for name in ("momentum", "nesterov") if name in chosen
+    }
+    if "clipnorm" in chosen:
+        config["global_clipnorm"] = chosen["clipnorm"]
+    if spec.optimizer == "muon":
+        low = spec.precision == "mixed_bfloat16"
+        optimizer = Muon(**config, iterate_in="bfloat16" if low else "float32")
+    else:
+        optimizer = keras.optimizers.get({"class_name": spec.optimizer, "config": config})
+    # Both changes are of the instance, not in a subclass: a model in training can be saved and
+    # loaded by Keras. There is one replica, and Keras' sum over replicas would register a gradient
+    # that keeps the graph for ever, and with it the weights and all that the optimizer has.
+    optimizer._all_reduce_sum_gradients = list
+    if isinstance(optimizer, keras.optimizers.Adam):  # and AdamW
+        optimizer.update_step = partial(_adam_step, optimizer)
+    return optimizer
+
+
+def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    """Update one variable by Keras' formulas, as one operation of TensorFlow instead of a dozen.
+
+    On a CPU the dozen are most of a small dense network's step.
+    """
+    number = optimizer._get_variable_index(variable)
+    step = tf.cast(optimizer.iterations + 1, variable.dtype)
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=optimizer._momentums[number].value.handle,
+        v=optimizer._velocities[number].value.handle,
+        beta1_power=tf.pow(tf.cast(optimizer.beta_1, variable.dtype), step),
+        beta2_power=tf.pow(tf.cast(optimizer.beta_2, variable.dtype), step),
+        lr=tf.cast(learning_rate, variable.dtype),
+        beta1=optimizer.beta_1,
+        beta2=optimizer.beta_2,
+        epsilon=optimizer.epsilon,
+        grad=gradient,
+    )
+
+
+def decay_kernels(model: keras.Model, weight_decay: tf.Variable) -> None:
+    """Let a model's optimizer take a share off every kernel, but off no vector, in each step."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    vectors = [one for one in model.trainable_variables if len(one.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=vectors)
+    optimizer.weight_decay = weight_decay
+    if isinstance(optimizer, Muon):
+        optimizer.adam_weight_decay = weight_decay
+
+
+def start(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> list[Any]:
+    """Build an optimizer for variables, and give the initial values of its own."""
+    with settings():
+        optimizer.build(variables)
+    return [_compact(variable.numpy()) for variable in optimizer.variables]
+
+
+def slots(spec: Spec) -> int:
+    """Count the variables that the optimizer of a spec keeps beside each of the network's."""
+    with settings():
+        optimizer, variable = make(spec), keras.Variable(np.zeros(2, np.float32))
+        optimizer.build([variable])
+    return sum(one.shape == variable.shape for one in optimizer.variables)
+
+
+def assign(optimizer: keras.optimizers.Optimizer, values: Sequence[Any]) -> None:
+    """Set an optimizer's variables."""
+    for variable, value in zip(optimizer.variables, values, strict=True):
+        variable.assign(np.broadcast_to(value, variable.shape))
+
+
+def _compact(value: np.ndarray) -> np.ndarray:
+    """Keep one number where all are alike: Adam's zeros need not be held in full."""
+    first = value.reshape(-1)[:1]
+    return first[0] if value.size and np.all(value == first) else value

@@ -1,0 +1,587 @@
+"""One compiled network: a Keras model, its optimizer and the graphs of its steps and epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cached_property, partial
+from operator import is_
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kmedclf.augmentation import test_time
+from kmedclf.inputs.images import Rows
+from kmedclf.training import devices, divergence, network, optimizers
+from kmedclf.training.batches import (
+    MAX_GRAPHS,
+    InMemoryBatches,
+    OpenImages,
+    StreamedBatches,
+    inference_batch_size,
+    make_dataset,
+    signature,
+)
+from kmedclf.training.counting import count
+from kmedclf.training.heads import HEADS, Head, Loss
+from kmedclf.training.network import Spec
+
+if TYPE_CHECKING:
+    from kmedclf.base import ImageClassifier
+
+
+ONE = {"parallel_iterations": 1}  # steps follow one another
+
+
+def train_loop(
+    step: Callable[..., tuple[Any, Any]],
+    read: Callable[[Any], tuple[Any, ...]],
+    n_rows: Any,
+    batch_size: Any,
+    *,
+    ahead: tuple[tf.TensorSpec, ...],
+    whole_apart: bool,
+) -> tuple[Any, Any]:
+    """Take the gradient steps of one epoch.
+
+    Parameters
+    ----------
+    step : callable
+        Maps the number of the step, a batch and whether it is of full size to the sum of its
+        losses and its number of hits.
+    read : callable
+        Maps the number of a chunk of whole batches to its images, labels and weights.
+    n_rows : tf.Tensor of shape (), int64
+        Rows in the epoch.
+    batch_size : tf.Tensor of shape (), int64
+        Rows in a batch.
+    ahead : tuple of tf.TensorSpec
+        What a chunk is like, where one is to be read while the steps of the one before it are
+        taken; else empty. The graph does both at a time if reading changes no state.
+    whole_apart : bool
+        Whether smaller batches at the end are a step of their own in the graph, or take the same.
+
+    Returns
+    -------
+    loss, hits : tf.Tensor of shape ()
+        Sums over the epoch.
+    """
+    zero = tf.constant(0, tf.int64)
+
+    def steps(columns: tuple[Any, ...], n: Any, *state: Any) -> tuple[Any, ...]:
+        def take(whole: bool, start: Any, number: Any, loss: Any, hits: Any) -> Any:
+            batch = [column[start : start + batch_size] for column in columns]
+            more, right = step(number, batch, whole)
+            return start + batch_size, number + 1, loss + more, hits + right
+
+        end = n - n % batch_size if whole_apart else n
+        done = zero, *state
+        done = tf.while_loop(lambda at, *_: at < end, lambda *at: take(True, *at), done, **ONE)
+        if whole_apart:
+            whole = done
+            done = tf.cond(end < n, lambda: take(False, *whole), lambda: whole)
+        return done[1:]
+
+    def chunk(place: Any, seen: Any, number: Any, loss: Any, hits: Any, *held: Any) -> Any:
+        columns = held or read(place)
+        n = tf.shape(columns[2], tf.int64)[0]
+        following: tuple[Any, ...] = ()
+        if ahead:
+            nothing = tuple(column[:0] for column in columns)
+            following = tf.cond(seen + n < n_rows, lambda: read(place), lambda: nothing)
+        return place + 1, seen + n, *steps(columns, n, number, loss, hits), *following
+
+    # Nothing is held at first, so that reading has one place in the graph: TensorFlow optimises
+    # the graph of every network anew.
+    held = [tf.zeros([0, *column.shape[1:]], column.dtype) for column in ahead]
+    any_rows = [tf.TensorShape([None, *column.shape[1:]]) for column in ahead]
+    done = tf.while_loop(
+        lambda _, seen, *rest: seen < n_rows,
+        chunk,
+        (tf.constant(0), zero, tf.constant(0), tf.zeros(()), tf.zeros(()), *held),
+        shape_invariants=(*[tf.TensorShape([])] * 5, *any_rows),
+        **ONE,
+    )
+    return done[3:5]
+
+
+def score_loop(
+    network: Callable[[Any], Any], read: Callable[[Any], Any], n_rows: Any, batch_size: Any
+) -> Any:
+    """Apply a network to rows, some at a time.
+
+    Parameters
+    ----------
+    network : callable
+        Maps images (b, h, w, c) to outputs (b, k), float32.
+    read : callable
+        Maps the number of the first row of a batch to its images.
+    n_rows, batch_size : tf.Tensor of shape (), int64
+        Rows in all, and at a time.
+
+    Returns
+    -------
+    tf.Tensor of shape (n_rows, k), float32
+        The outputs.
+    """
+    steps = (n_rows + batch_size - 1) // batch_size
+
+    def body(number: Any, outputs: Any) -> tuple[Any, Any]:
+        output = network(read(number * batch_size))
+        return number + 1, outputs.write(tf.cast(number, tf.int32), output)
+
+    outputs = tf.TensorArray(tf.float32, tf.cast(steps, tf.int32), infer_shape=False)
+    state = tf.constant(0, tf.int64), outputs
+    return tf.while_loop(lambda at, _: at < steps, body, state, **ONE)[1].concat()
+
+
+KNOBS = ("weight_decay", "l2")
+"""Parameters that compiled programs read from variables."""
+
+
+def step_options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
+    """Collect the training parameters that a compiled program depends on.
+
+    Those without effect are left out, so that they cost no program of their own. Numbers that a
+    search may want many values of are variables, and only whether they are used stands here.
+
+    Parameters
+    ----------
+    estimator : ImageClassifier
+        Whose parameters.
+
+    Returns
+    -------
+    tuple of (str, hashable)
+        Names and values; empty with the defaults.
+    """
+    chosen: dict[str, Any] = {}
+    if estimator.optimizer == "sgd" and estimator.momentum:
+        chosen |= {"momentum": estimator.momentum, "nesterov": estimator.nesterov}
+    if estimator.weight_decay is not None:
+        chosen["weight_decay"] = True
+    if estimator.l2:
+        chosen["l2"] = True
+    if estimator.clipnorm is not None:
+        chosen["clipnorm"] = estimator.clipnorm
+    if estimator.accumulate_steps > 1:
+        # More parts than rows are one row each.
+        chosen["accumulate_steps"] = min(estimator.accumulate_steps, 2**30)
+    if estimator.loss == "focal":
+        chosen |= {"focal_alpha": estimator.focal_alpha, "focal_gamma": estimator.focal_gamma}
+    if estimator.label_smoothing:
+        chosen["label_smoothing"] = estimator.label_smoothing
+    return tuple(chosen.items())
+
+
+def make_loss(spec: Spec) -> Loss:
+    """Make the loss function of a spec.
+
+    Returns
+    -------
+    callable
+        Maps labels, int32 (b,) or float32 (b, k), and logits (b, k) to losses, one a weight.
+    """
+    return HEADS[spec.head].loss(dict(spec.options), spec.n_classes)
+
+
+def gradient_step(
+    model: keras.Model,
+    head: Head,
+    loss: Loss,
+    chosen: Mapping[str, Any],
+    knobs: Mapping[str, tf.Variable],
+    batch: tuple[Any, Any, Any],
+) -> tuple[Any, Any]:
+    """Take one gradient step on a batch.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled, from images to logits.
+    head : Head
+        What its last layer is for.
+    loss : callable
+        As from `make_loss`.
+    chosen : mapping
+        The options of the spec.
+    knobs : mapping of str to tf.Variable
+        Numbers by name; "l2" is used if it is among the options.
+    batch : tuple of tf.Tensor
+        Images (b, h, w, c), labels (b,) or (b, k), weights (b,) or, of a head
+        of many labels, (b, k).
+
+    Returns
+    -------
+    loss, hits : tf.Tensor of shape ()
+        Sum of the losses, and number of images that were right, as the head counts.
+    """
+    parts = chosen.get("accumulate_steps", 1)
+    l2 = knobs["l2"] if "l2" in chosen else None
+    n = tf.shape(batch[0])[0]
+    rows = tf.cast(n, tf.float32)
+    if parts == 1:
+        value, hits, gradients = _gradient(model, head, loss, l2, batch, None)
+    else:
+        value, hits, gradients = _in_parts(model, head, loss, l2, batch, parts)
+    model.optimizer.apply(gradients, model.trainable_variables)
+    return value * rows, hits
+
+
+def _gradient(
+    model: keras.Model, head: Head, loss: Loss, l2: Any, batch: tuple[Any, Any, Any], rows: Any
+) -> tuple[Any, Any, list[Any]]:
+    """Compute loss, hits and gradients of a batch, or its share in those of ``rows`` rows."""
+    x, y, weight = batch
+    with tf.GradientTape() as tape:
+        logits = model(tf.cast(x, tf.float32), training=True)  # (b, k)
+        # Divided by the number of rows, not by the sum of weights: as Keras does.
+        value = tf.reduce_mean(loss(y, logits) * weight) + sum(model.losses)
+        goal = value
+        if l2 is not None:
+            kernels = [one for one in model.trainable_variables if len(one.shape) > 1]
+            goal += l2 * tf.add_n([tf.reduce_sum(tf.square(one)) for one in kernels])
+        if rows is not None:
+            share = tf.cast(tf.shape(x)[0], tf.float32) / rows
+            value, goal = value * share, goal * share
+        scaled = model.optimizer.scale_loss(goal)
+    hits = tf.reduce_sum(head.right(y, logits))
+    return value, hits, tape.gradient(scaled, model.trainable_variables)
+
+
+def _in_parts(
+    model: keras.Model, head: Head, loss: Loss, l2: Any, batch: tuple[Any, Any, Any], parts: int
+) -> tuple[Any, Any, list[Any]]:
+    """Compute what `_gradient` does, ``parts`` parts of the batch one after the other."""
+    n = tf.shape(batch[0])[0]
+    size = (n + parts - 1) // parts
+
+    def add(start: Any, value: Any, hits: Any, *sums: Any) -> tuple[Any, ...]:
+        x, y, weight = (column[start : start + size] for column in batch)
+        part = _gradient(model, head, loss, l2, (x, y, weight), tf.cast(n, tf.float32))
+        more, right, gradients = part
+        both = zip(sums, gradients, strict=True)
+        added = [one + tf.cast(other, one.dtype) for one, other in both]
+        return start + size, value + more, hits + right, *added
+
+    start = [tf.zeros(one.shape, one.dtype) for one in model.trainable_variables]
+    _, value, hits, *gradients = tf.while_loop(
+        lambda at, *_: at < n,
+        add,
+        (tf.constant(0), tf.zeros(()), tf.zeros(()), *start),
+        parallel_iterations=1,
+    )
+    return value, hits, gradients
+
+
+Weights = list[np.ndarray]
+NO_RATES = np.zeros(0, np.float32)
+_INDEX = tf.TensorSpec([], tf.int64)
+
+
+class CompiledNetwork:
+    """One compiled network.
+
+    Parameters
+    ----------
+    spec : Spec
+        What to build.
+
+    Attributes
+    ----------
+    model : keras.Model
+        Maps images to logits; compiled, so that callbacks find ``model.optimizer``.
+    nbytes : int
+        Memory of the weights and, once there has been a training, of the optimizer's variables.
+    growing : int
+        How many things that make the program larger are under way, or were interrupted. No other
+        state outlives a borrower, as `reset` and `load` set every variable.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        devices.gpus()
+        self.spec = spec
+        self.model, self._initializers = network.build(spec)
+        self.head = HEADS[spec.head]
+        with network.settings(spec.precision):
+            self.model.compile(optimizer=optimizers.make(spec))
+            self.loss = make_loss(spec)
+        self._options = dict(spec.options)
+        self._knobs = {name: tf.Variable(0.0, trainable=False) for name in KNOBS}
+        if "weight_decay" in self._options:
+            optimizers.decay_kernels(self.model, self._knobs["weight_decay"])
+        self._default_learning_rate = float(self.model.optimizer.learning_rate)
+        self._optimizer_start: list[Any] | None = None
+        self.nbytes = _size(self.model.weights)
+        self._loaded: tuple[np.ndarray, ...] = ()
+        self.growing = 0
+        self._images = OpenImages()
+        jit = devices.xla_pays() if spec.jit_compile == "auto" else spec.jit_compile
+        self._jit_compile = bool(jit) and "accumulate_steps" not in self._options
+        self._graphs: dict[tuple[Any, ...], Any] = {}
+        count("builds")
+
+    @cached_property
+    def activated(self) -> keras.Model:
+        """The model as callbacks see and save it: the same variables, but probabilities."""
+        return network.activated(self.spec, self.model, **self.head.compiled())
+
+    # -- state ------------------------------------------------------------------------------
+
+    def reset(
+        self, seed: np.random.SeedSequence, learning_rate: float | None, knobs: Mapping[str, float]
+    ) -> None:
+        """Set every variable to its start: weights, statistics, optimizer, seed generators.
+
+        Parameters
+        ----------
+        seed : numpy.random.SeedSequence
+            Determines the initial weights and the seeds of stochastic layers.
+        learning_rate : float or None
+            Learning rate; None is Keras' default for the optimizer.
+        knobs : mapping of str to float
+            Numbers for `kmedclf.training.program.KNOBS`; 0 where none is given.
+
+        Raises
+        ------
+        MemoryError
+            If training takes more memory than is free.
+        """
+        self._loaded = ()
+        optimizer = self.model.optimizer
+        optimizer.learning_rate = self._default_learning_rate
+        if self._optimizer_start is None:
+            self._check_memory()
+            with self._grows():
+                self._optimizer_start = optimizers.start(optimizer, self.model.trainable_variables)
+                self.nbytes += _size(optimizer.variables)
+        optimizers.assign(optimizer, self._optimizer_start)
+        if learning_rate is not None:
+            optimizer.learning_rate = learning_rate
+        for name, knob in self._knobs.items():
+            knob.assign(knobs.get(name, 0.0))
+        network.initialize(self._initializers, seed)
+
+    def _check_memory(self) -> None:
+        copies = 2 + optimizers.slots(self.spec)  # gradients, and the weights that are the result
+        needed, free = copies * _size(self.model.trainable_weights), devices.free_memory()
+        if free is not None and needed > free:
+            raise MemoryError(
+                f"{self.spec.estimator.__name__} must have fewer parameters: training "
+                f"{self.n_params[0]:,} takes {needed / 1e9:.2g} GB more at least. Got "
+                f"{free / 1e9:.2g} GB of free memory instead."
+            )
+
+    def reseed(self, seed: int) -> None:
+        """Seed the stochastic layers, so that an epoch's draws depend on nothing before it."""
+        network.reseed(self._initializers, seed)
+
+    def load(self, weights: Weights) -> None:
+        """Put a fitted estimator's weights into the model, unless they are there already.
+
+        They are known to be there only if nobody can have changed them: if they are the same
+        arrays, and read-only.
+        """
+        if len(weights) == len(self._loaded) and all(map(is_, weights, self._loaded)):
+            return
+        divergence.check_weights(weights, self.spec.estimator.__name__)
+        self._loaded = ()  # while some are set and others not, they are nobody's
+        self.model.set_weights(weights)
+        if not any(one.flags.writeable for one in weights):
+            self._loaded = tuple(weights)
+
+    @contextmanager
+    def _grows(self) -> Iterator[None]:
+        """Mark the program as not whole until what is done within is complete."""
+        self.growing += 1
+        yield
+        self.growing -= 1  # not after an error: the program is not whole then
+
+    @property
+    def n_params(self) -> tuple[int, int]:
+        """Numbers of trainable and of other weights."""
+        kinds = self.model.trainable_weights, self.model.non_trainable_weights
+        trainable, other = (sum(int(np.prod(v.shape)) for v in kind) for kind in kinds)
+        return trainable, other
+
+    def weights(self) -> Weights:
+        """Copy the model's weights out, trainable or not, in Keras' order."""
+        return [np.asarray(variable.numpy()) for variable in self.model.weights]
+
+    def optimizer_state(self) -> Weights:
+        """Copy the optimizer's variables out."""
+        return [np.asarray(variable.numpy()) for variable in self.model.optimizer.variables]
+
+    def load_optimizer(self, state: Sequence[np.ndarray]) -> None:
+        """Continue with the optimizer's variables of an earlier fit, its learning rate excepted."""
+        learning_rate = float(self.model.optimizer.learning_rate)
+        optimizers.assign(self.model.optimizer, state)
+        self.model.optimizer.learning_rate = learning_rate
+
+    def release(self) -> None:
+        """Let go of the images read."""
+        self._images.close()
+
+    # -- graph functions ---------------------------------------------------------------------
+
+    def train_epoch(
+        self,
+        chunks: InMemoryBatches | StreamedBatches,
+        epoch: int,
+        batch_size: int,
+        rates: np.ndarray | None = None,
+    ) -> tuple[float, float]:
+        """Train one pass over rows, in one graph call.
+
+        Parameters
+        ----------
+        chunks : Gathered or Streamed
+            As from `kmedclf.training.batches.Feed.open`.
+        epoch : int
+            Number of the epoch.
+        batch_size : int
+            Rows in a gradient step.
+        rates : ndarray of shape (steps,), float32, optional
+            Learning rate of each step, where it changes within the epoch.
+
+        Returns
+        -------
+        loss, accuracy : float
+            Means over the rows, as seen during training; the loss is weighted.
+        """
+        given = _INDEX, _INDEX, tf.TensorSpec([None], tf.float32), *chunks.signature
+        static = chunks.read, chunks.ahead, chunks.late, rates is not None
+        graph = self._graph(self._train_epoch, (*static, *chunks.signature), given, static)
+        rates = NO_RATES if rates is None else rates
+        with network.alone():
+            loss, hits = graph(chunks.n_rows, batch_size, rates, *chunks.arguments(epoch))
+        return float(loss) / chunks.n_rows, float(hits) / chunks.n_rows
+
+    def logits(self, rows: Rows, tta: tuple[str, ...] = ()) -> np.ndarray:
+        """Compute the logits of rows, float32 (m, k), or with ``tta`` of their views (m, v, k)."""
+        images, number = rows.images.tensor, self._images.number(rows.images)
+        static = rows.images.on_disk, tta
+        index = rows.columns[0]
+        given = (*signature(images, index), _INDEX, _INDEX)
+        graph = self._graph(self._all_logits, (images.dtype, *static), given, static)
+        size = max(1, inference_batch_size(self.spec.image_shape) // test_time.count(tta))
+        with network.alone():
+            return graph(images, index, number, size).numpy()
+
+    def train_step(
+        self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor, *, whole: bool = True
+    ) -> tuple[Any, Any]:
+        """Take one gradient step; the same graph within `train_epoch` and outside it.
+
+        Parameters
+        ----------
+        x : tf.Tensor of shape (b, h, w, c)
+            Images.
+        y : tf.Tensor of shape (b,), int32, or (b, k), float32
+            Their classes, or shares in each, or labels.
+        weight : tf.Tensor of shape (b,) or (b, k), float32
+            Their weights in the loss.
+        whole : bool, default=True
+            Whether this is a batch of full size. XLA compiles once for every size, and for the
+            few rows at the end of an epoch that would take longer than it saves.
+
+        Returns
+        -------
+        loss, hits : tf.Tensor of shape ()
+            Sum of the losses, and number of images that were right.
+        """
+        jit = self._jit_compile and whole
+        given = (
+            tf.TensorSpec([None, *self.spec.image_shape], x.dtype),
+            tf.TensorSpec([None, *y.shape[1:]], y.dtype),
+            tf.TensorSpec([None, *weight.shape[1:]], tf.float32),
+        )
+        graph = self._graph(self._train_step, (*given, jit), given, jit_compile=jit)
+        with network.alone() if tf.executing_eagerly() else nullcontext():
+            return graph(x, y, weight)
+
+    def _graph(
+        self,
+        body: Callable[..., Any],
+        key: tuple[Any, ...],
+        given: tuple[Any, ...],
+        static: tuple[Any, ...] = (),
+        **options: Any,
+    ) -> Any:
+        """Return ``body`` as a graph function, traced once for any number of rows."""
+        key = (body.__name__, *key)
+        if key not in self._graphs:
+            bound = partial(body, *static)
+            graph = tf.function(bound, input_signature=given, autograph=False, **options)
+            with self._grows():  # Keras layers build things when they are first called
+                # The one there is: choosing it in every call takes half a millisecond.
+                found = network.traced(graph.get_concrete_function, self.spec.precision)
+                self._graphs[key] = found
+        self._graphs[key] = self._graphs.pop(key)  # the last one used
+        while len(self._graphs) > MAX_GRAPHS:  # every augmentation has one of its own
+            del self._graphs[next(iter(self._graphs))]
+        return self._graphs[key]
+
+    def _train_step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[Any, Any]:
+        count("traces")
+        batch = x, y, weight
+        return gradient_step(self.model, self.head, self.loss, self._options, self._knobs, batch)
+
+    def set_rate(self, rate: Any) -> None:
+        """Set the learning rate, in a graph or outside."""
+        self.model.optimizer.learning_rate = rate
+
+    def _train_epoch(
+        self,
+        read: Callable[..., Any],
+        ahead: tuple[tf.TensorSpec, ...],
+        late: bool,
+        scheduled: bool,
+        n_rows: Any,
+        batch_size: Any,
+        rates: Any,
+        *given: Any,
+    ) -> tuple[Any, Any]:
+        def take(number: Any, batch: list[Any], whole: bool) -> tuple[Any, Any]:
+            if scheduled:
+                self.set_rate(rates[number])
+            if late:
+                batch[0] = tf.gather(given[0], batch[0])
+            return self.train_step(*batch, whole=whole)
+
+        return train_loop(
+            take,
+            lambda number: read(number, *given),
+            n_rows,
+            batch_size,
+            ahead=ahead,
+            whole_apart=self._jit_compile,
+        )
+
+    def _all_logits(self, on_disk: bool, tta: tuple[str, ...], images: Any, *given: Any) -> Any:
+        count("traces")
+        index, number, batch_size = given
+        fetch = self._images.fetch(images, number, on_disk)
+        if on_disk:  # reading overlaps with scoring; for memory, starting that would take longer
+            batches = iter(make_dataset(fetch, index, batch_size))
+
+        def read(start: Any) -> Any:
+            return batches.get_next() if on_disk else fetch(index[start : start + batch_size])
+
+        def apply(x: Any) -> Any:
+            return test_time.logits(lambda x: self.model(x, training=False), x, tta)
+
+        return score_loop(apply, read, tf.size(index, tf.int64), batch_size)
+
+
+def frozen(weights: Weights) -> Weights:
+    """Make arrays read-only, so that a change of them cannot go unseen; see `Program.load`."""
+    for one in weights:
+        one.flags.writeable = False
+    return weights
+
+
+def _size(variables: Sequence[Any]) -> int:
+    return sum(int(np.prod(one.shape)) * np.dtype(one.dtype).itemsize for one in variables)

@@ -1,0 +1,283 @@
+"""Which rows a fit trains on and validates on, in which order, and with which weights."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+from sklearn.model_selection import StratifiedShuffleSplit
+
+from kmedclf.inputs import array_likes
+from kmedclf.inputs.checks import check_length
+from kmedclf.inputs.images import Images, Rows
+from kmedclf.training import group_split
+from kmedclf.training.heads import Head
+
+REPEATS = 20
+"""Whole-number sample weights up to this mean repeat rows; larger ones weigh the loss."""
+
+Labelled = tuple[Images, np.ndarray, np.ndarray]
+"""Images with their original labels, (n,) or (n, k), and sample weights (n,)."""
+
+
+def arrange(
+    train: Labelled,
+    held_out: Labelled | None,
+    *,
+    head: Head,
+    classes: np.ndarray,
+    class_weight: str | dict[Any, float] | None,
+    split: Split | None,
+    oversample: Oversample | None = None,
+    name: str,
+) -> tuple[Rows, Rows | None]:
+    """Arrange the rows of a fit.
+
+    Parameters
+    ----------
+    train, held_out : tuple of (Images, labels, sample weights)
+        What to train on and, if the user has it, what to validate on.
+    head : Head
+        What the network's last layer is for.
+    classes : ndarray of shape (k,)
+        Original labels, sorted.
+    class_weight : {"balanced", "inverse"}, dict or None
+        Weights of classes, computed from the rows trained on and applied to both parts.
+    split : Split or None
+        How to split validation rows off where there are none.
+    oversample : Oversample or None, default=None
+        How to repeat rows of small classes.
+    name : str
+        Class name for messages.
+
+    Returns
+    -------
+    rows, held : Rows
+        What to train on, and what to validate on if anything.
+    """
+    rows = make_rows(*train, head, classes, name)
+    held = None if held_out is None else make_rows(*held_out, head, classes, name)
+    if held is None and split is not None:
+        rows, held = split(rows, head, name, classes)
+    rows = repeat_rows(rows)
+    if oversample is not None:
+        rows = oversample(rows)
+    weigh = head.weigher(class_weight, rows.y, classes, name)
+    if held is not None:
+        held = held.reweighted(weigh(held.y))
+    return rows.reweighted(weigh(rows.y)), held
+
+
+@dataclass(frozen=True)
+class Split:
+    """How validation rows are split off for early stopping.
+
+    Parameters
+    ----------
+    fraction : float
+        Share of the rows.
+    groups : array-like of shape (n,) or None
+        Groups of all images; whole groups go to one side.
+    seed : int
+        Seed of the draw.
+    """
+
+    fraction: float
+    groups: Any
+    seed: int
+
+    def __call__(
+        self, rows: Rows, head: Head, name: str, classes: np.ndarray | None = None
+    ) -> tuple[Rows, Rows]:
+        """Split rows in two, stratified by class or by rarest label; each class is trained on."""
+        try:
+            if self.groups is None:
+                y = head.strata(rows.y, self.fraction)
+                split = StratifiedShuffleSplit(1, test_size=self.fraction, random_state=self.seed)
+                train, held = next(split.split(y, y))
+            else:
+                train, held = self._by_groups(rows)
+        except ValueError as error:
+            raise ValueError(self._failed(rows, name, classes, error)) from error
+        if not head.several and len(lost := np.setdiff1d(rows.y, rows.y[train])):
+            raise ValueError(
+                f"{self._what(rows, name)} and train on every class: none of class "
+                f"{_label(lost[0], classes)!r} would be left{_INSTEAD}"
+            )
+        self._warn(rows, held, name)
+        return rows.take(train), rows.take(held)
+
+    def _by_groups(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        y = rows.y
+        if y.ndim == 1:
+            marks: Any = csr_array((np.ones(len(y)), (np.arange(len(y)), y)))
+        else:  # neither the ones nor the zeros of a label are to be lost
+            marks = np.concatenate([y > 0, y == 0], axis=1)
+        _, group = np.unique(self._groups[rows.index], return_inverse=True)
+        return group_split.split(marks, group, self.fraction, self.seed)
+
+    @cached_property
+    def _groups(self) -> np.ndarray:
+        """Number the groups of all images."""
+        return number_groups(self.groups)[0]
+
+    def _what(self, rows: Rows, name: str) -> str:
+        return (
+            f"{name} cannot split off 'validation_fraction'={self.fraction} of {len(rows)} images"
+        )
+
+    def _failed(self, rows: Rows, name: str, classes: Any, error: ValueError) -> str:
+        if not isinstance(error, group_split.NoSplitError):
+            n_classes = len(np.unique(rows.y, axis=0))
+            return f"{self._what(rows, name)} in {n_classes} classes for early stopping{_INSTEAD}"
+        if error.n_groups < 2:
+            return (
+                f"{self._what(rows, name)} by groups for early stopping: all of them are in one "
+                f"group{_INSTEAD}"
+            )
+        numbers = np.unique(self._groups[rows.index])
+        names = number_groups(self.groups)[1]
+        shown = [
+            f"{_label(mark, classes)!r} in group {names[numbers[group]]!r} only"
+            for group, mark in sorted(error.sole.items())[:3]
+        ]
+        return (
+            f"{self._what(rows, name)} by groups for early stopping: each of the {error.n_groups} "
+            f"groups has all images of a class, {', '.join(shown)}{_INSTEAD}"
+        )
+
+    def _warn(self, rows: Rows, held: np.ndarray, name: str) -> None:
+        """Say where groups are so large that the part split off is far from the one wanted."""
+        share = len(held) / len(rows)
+        if self.groups is not None and not self.fraction / 2 <= share <= 2 * self.fraction:
+            warnings.warn(
+                f"{name} holds out {share:.0%} of the images for early stopping, as the groups "
+                f"allow no share nearer to 'validation_fraction'={self.fraction}.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+def number_groups(
+    groups: Any, name: str = "It", n: int | None = None
+) -> tuple[np.ndarray, list[Any]]:
+    """Give every group a number, in the order of their names.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n,)
+        One a row.
+    name : str
+        Class name for messages.
+    n : int, optional
+        How many there must be.
+
+    Returns
+    -------
+    number : ndarray of shape (n,), int
+        Of each row.
+    names : list
+        Of each number.
+
+    Raises
+    ------
+    ValueError
+        If a row has no group.
+    """
+    values = array_likes.plain_labels(groups, f"'groups' of {name}.fit", "group")
+    if n is not None:
+        check_length(values, n, "groups", name)
+    found = set(values)
+    try:
+        names = sorted(found)
+    except TypeError:  # numbers among words
+        names = sorted(found, key=lambda one: (type(one).__name__, str(one)))
+    number = {one: i for i, one in enumerate(names)}
+    return np.array([number[one] for one in values], np.int64), names
+
+
+_INSTEAD = "; pass X_val and y_val, or set early_stopping=False."
+
+
+def _label(mark: int, classes: np.ndarray | None) -> Any:
+    """Give the class of a column of marks, which of several labels are ones, then zeros."""
+    if classes is None:
+        return mark
+    label = classes[mark % len(classes)]
+    return label.item() if isinstance(label, np.generic) else label
+
+
+@dataclass(frozen=True)
+class Oversample:
+    """How rows of small classes are repeated until every class has as many as the largest.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the draw: all rows of a class are taken equally often, but for one.
+    augment : bool
+        Whether the copies, and only they, are augmented.
+    """
+
+    seed: int
+    augment: bool
+
+    def __call__(self, rows: Rows) -> Rows:
+        """Append the copies."""
+        generator = np.random.default_rng([self.seed, 2])
+        count = np.bincount(rows.y)
+        drawn = []
+        for code in np.flatnonzero(count):
+            missing = count.max() - count[code]
+            mine = generator.permutation(np.flatnonzero(rows.y == code))
+            drawn.append(np.resize(mine, missing))  # over and over again
+        copies = np.concatenate(drawn)
+        both = rows.take(np.concatenate([np.arange(len(rows)), copies]))
+        return replace(both, copy=np.arange(len(both)) >= len(rows)) if self.augment else both
+
+
+def make_rows(
+    images: Images,
+    labels: np.ndarray,
+    weight: np.ndarray,
+    head: Head,
+    classes: np.ndarray,
+    name: str,
+) -> Rows:
+    """Make rows of those images that have any weight, in an order that is theirs alone.
+
+    Ordered by content, the same images that come in another order give, with a given seed, the same
+    inner split, the same shuffles and the same weights. Memory maps keep their order: hashing
+    would read all of them.
+
+    Returns
+    -------
+    Rows
+        Each with its sample weight.
+    """
+    index = np.flatnonzero(weight)
+    codes = head.encode(labels[index], classes, name)
+    digests = images.digests(index)
+    if digests is None:
+        order = np.arange(len(index))
+    else:
+        order = np.lexsort((*np.atleast_2d(codes.T), digests))
+    return Rows(images, index, codes, weight[index].astype(np.float32)).take(order)
+
+
+def repeat_rows(rows: Rows) -> Rows:
+    """Let whole-number sample weights repeat rows.
+
+    A weight of k means "as if the row stood there k times", and for small whole numbers that is
+    what happens, so that batches and batch-normalisation statistics agree too. Other weights
+    multiply the loss.
+    """
+    weight = rows.weight
+    if weight.max() > REPEATS or np.any(weight != np.round(weight)):
+        return rows
+    repeated = rows.take(np.repeat(np.arange(len(rows)), weight.astype(np.int64)))
+    return repeated.reweighted(1 / repeated.weight)

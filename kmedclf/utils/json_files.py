@@ -1,0 +1,85 @@
+"""JSON files of run and search folders, which may be a stranger's: read, and checked, as data."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from kmedclf.utils import archives
+
+MOST = 512 * 2**20
+"""Most bytes of a file: the report of a million images has a tenth of it."""
+
+_WHOLE = (int,)
+_SETTINGS: dict[str, tuple[type, ...]] = {
+    "data": (str,),
+    "engine": (str,),
+    "epochs": _WHOLE,
+    "final_epochs": _WHOLE,
+    "first": (bool,),
+    "folds": _WHOLE,
+    "network": (str,),
+    "seed": _WHOLE,
+    "space": (str, type(None)),
+    "subset": (float, int, type(None)),
+    "trials": (int, type(None)),
+}
+"""What the settings of a search must have, and of which types."""
+
+_MORE: dict[str, tuple[type, ...]] = {"parameters": (dict,), "size": (int, type(None))}
+"""What they may have."""
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    ValueError
+        If it is no regular file, no JSON, or far larger than any of ours.
+    """
+    archives.check_regular(path, "JSON file")
+    if os.path.getsize(path) > MOST:
+        raise ValueError(f"{path} must be a JSON file of at most {MOST // 2**20} MB.")
+    try:
+        return archives.parse(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole JSON file ({error}).") from error
+
+
+def read_environment(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read environment.json of a run: its data with their classes' names, and its seconds."""
+    path = Path(folder, "environment.json")
+    match content := read_json(path):
+        case {
+            "data": {"class_names": [*names], "source": str(), "n": {"train": int(n), **_rest}},
+            "seconds": int() | float(),
+        } if n > 0 and all(isinstance(one, str) for one in names):
+            groups = content["data"].get("groups")
+            if groups is None or isinstance(groups, str):
+                return content
+    raise ValueError(f"{path} must describe a run of 'kmedclf train'. Got something else.")
+
+
+def check_settings(path: Path, content: Any) -> dict[str, Any]:
+    """Refuse settings of a search that lack something, or have something of another type."""
+    known = {**_SETTINGS, **_MORE}
+    if not isinstance(content, dict) or not set(_SETTINGS) <= set(content):
+        raise ValueError(f"{path} must hold the settings of a search. Got something else.")
+    for name, types in known.items():
+        if name in content and (
+            not isinstance(content[name], types)
+            or (isinstance(content[name], bool) and bool not in types)
+        ):
+            raise ValueError(
+                f"The {name!r} in {path} must be that of a search. Got {content[name]!r:.60} "
+                "instead."
+            )
+    if not re.fullmatch(r"[A-Z][A-Za-z0-9]*Classifier", content["network"]):
+        raise ValueError(
+            f"The 'network' in {path} must be a classifier's name. Got "
+            f"{content['network']!r:.60} instead."
+        )
+    return content
