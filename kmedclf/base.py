@@ -27,6 +27,7 @@ from kmedclf.inputs.image_files import MODES, Form
 from kmedclf.inputs.images import Images, Rows
 from kmedclf.parameters import TrainingParameters
 from kmedclf.persistence import memory
+from kmedclf.persistence.fitted_state import savable
 from kmedclf.training import cache, divergence, heads, loop, network, optimizers, program
 from kmedclf.training.callbacks import EpochProgress
 from kmedclf.training.heads import HEADS, Head, head_of
@@ -36,137 +37,6 @@ from kmedclf.training.schedules import Schedule
 from kmedclf.utils import annotated
 
 _FILES = {1 / np.iinfo(dtype).max: dtype for dtype in (np.uint8, np.uint16)}
-
-
-def check_X(estimator: ImageClassifier, X: Any, *, reset: bool) -> Images:
-    """Check X, and remember its kind in the estimator or compare it with what that was fitted on.
-
-    Parameters
-    ----------
-    estimator : ImageClassifier
-        Whose parameters and fitted attributes.
-    X : array-like
-        As of `kmedclf.ImageClassifier.fit`.
-    reset : bool
-        Whether to remember.
-    """
-    name = type(estimator).__name__
-    X = array_likes.images(X, name)
-    paths = as_paths(X, name)
-    if paths is not None:
-        images, largest = _check_files(estimator, paths, fitted=not reset), None
-    elif reset:
-        images, largest = _read_array(estimator, X)
-    else:
-        images, largest = _array_like_fitted(estimator, X), None
-    if reset:
-        estimator.image_shape_, estimator._scale = images.shape, images.scale
-        estimator._largest = largest
-        columns = getattr(X, "shape", ())[1:2] if paths is None else ()
-        estimator.n_features_in_ = int(columns[0] if columns else np.prod(images.shape))
-        estimator.skipped_ = images.skipped
-    checks.check_same_shape(images, estimator.image_shape_, name)
-    return images
-
-
-def _read_array(estimator: ImageClassifier, X: Any) -> tuple[Images, float | None]:
-    """Check an array to fit on; with the largest of its floats, as from `pixels.read`."""
-    X, name = _checked(estimator, X, reset=True), type(estimator).__name__
-    flat = X.ndim == 2 and estimator.image_shape is None
-    return pixels.read(checks.check_images(X, estimator.image_shape, name), name, flat=flat)
-
-
-def _array_like_fitted(estimator: ImageClassifier, X: Any) -> Images:
-    """Check an array against the one that an estimator was fitted on."""
-    name, shape = type(estimator).__name__, estimator.image_shape_
-    checks.check_batch(tuple(getattr(X, "shape", ())), shape, name)
-    X = _checked(estimator, X, reset=False)
-    if X.shape == (1, estimator.n_features_in_) and X.shape[1] < np.prod(shape) and not X.any():
-        X = np.zeros((1, *shape), np.float32)  # tools such as MAPIE ask so whether it is fitted
-    flat = X.ndim == 2 and estimator.image_shape is None and shape[1:] == (1, 1)
-    X = checks.check_images(X, estimator.image_shape, name, shape)
-    checks.check_same_shape(Images(X, 1.0), shape, name)  # before anything is cast
-    largest = getattr(estimator, "_largest", None)  # not known to models of earlier versions
-    return pixels.like(X, estimator._scale, largest, name, flat=flat)
-
-
-def _checked(estimator: ImageClassifier, X: Any, *, reset: bool) -> np.ndarray:
-    """Have scikit-learn check an array-like, and make an array of numbers of it."""
-    given: dict[str, Any] = {"dtype": None, "ensure_all_finite": False}
-    rows = reset or estimator.n_features_in_ == np.prod(estimator.image_shape_)
-    if getattr(X, "ndim", 2) < 3 and rows:  # remembers and compares names and number of columns
-        X = validate_data(estimator, X, reset=reset, **given)
-    else:
-        X = check_array(X, allow_nd=True, estimator=type(estimator).__name__, **given)
-    return array_likes.numbers(X, type(estimator).__name__)
-
-
-def _check_files(estimator: ImageClassifier, paths: list[str], *, fitted: bool) -> Images:
-    """Make images of files, as an estimator's parameters say or as it was fitted on.
-
-    Parameters
-    ----------
-    estimator : ImageClassifier
-        Whose ``image_size``, ``channels``, ``resize``, ``on_error``, ``max_pixels``, ``cache`` and
-        ``cache_limit``.
-    paths : list of str
-        The files.
-    fitted : bool
-        Whether size, channels and depth are those it was fitted on. Files and arrays of unsigned
-        integers are the same to it.
-
-    Returns
-    -------
-    Images
-        Read batch by batch.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is not there.
-    ValueError
-        If a file cannot be read, or the estimator cannot use files.
-    """
-    name, dtype = type(estimator).__name__, None
-    if fitted:
-        height, width, channels = shape = estimator.image_shape_
-        dtype = _FILES.get(estimator._scale)
-        if channels not in MODES or width == 1:
-            raise ValueError(f"A model of images of shape {shape} cannot be used on image files.")
-        if dtype is None:
-            raise ValueError(
-                f"{name} was fitted on arrays of numbers that are neither uint8 nor uint16, and "
-                "cannot be used on image files."
-            )
-    else:
-        height, width = _size(estimator, name)
-        channels = estimator.channels
-    form = Form(height, width, channels, estimator.resize, estimator.max_pixels)
-    try:
-        store = store_of(estimator.cache, estimator.cache_limit)
-    except ValueError:
-        raise ValueError(
-            f"The 'cache_limit' parameter of {name} must be a number of bytes, or one with K, M or "
-            f"G, as in '4G'. Got {estimator.cache_limit!r} instead."
-        ) from None
-    files = FileArray(paths, form, dtype, store, skip=estimator.on_error == "skip")
-    return Images(files, 1 / np.iinfo(files.dtype).max)
-
-
-def _size(estimator: ImageClassifier, name: str) -> tuple[int, int]:
-    if estimator.image_shape is not None:
-        raise ValueError(
-            f"The 'image_shape' parameter of {name} must be None for files, which take "
-            f"'image_size' and 'channels'. Got {estimator.image_shape} instead."
-        )
-    given: Any = estimator.image_size
-    sides = (given, given) if isinstance(given, Integral) else tuple(given)
-    if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) > 1 for side in sides):
-        raise ValueError(
-            f"The 'image_size' parameter of {name} must be (h, w) or one side of a square, whole "
-            f"numbers of at least 2. Got {given!r} instead."
-        )
-    return int(sides[0]), int(sides[1])
 
 
 @dataclass
@@ -188,162 +58,10 @@ class FitData:
             setattr(self, one.name, unwrap(getattr(self, one.name)))
 
 
-def make_schedule(estimator: ImageClassifier) -> Schedule:
-    """Check all parameters of an estimator, and collect those of the training loop."""
-    given = estimator.get_params(deep=False)
-    optimizers.check_name(estimator.optimizer, type(estimator).__name__)
-    validate_parameter_constraints(
-        annotated.parameter_constraints(type(estimator)),
-        given,
-        caller_name=type(estimator).__name__,
-    )
-    annotated.check_float32(type(estimator), given)
-    heads.check_factors(given, type(estimator).__name__)
-    for callback in estimator.callbacks or ():
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise TypeError(
-                f"The 'callbacks' parameter of {type(estimator).__name__} must hold instances of "
-                f"keras.callbacks.Callback. Got {callback!r} instead."
-            )
-    names = {field.name for field in fields(Schedule)} - {"cycle"}
-    chosen = recipes.parameters(estimator)
-    return Schedule(**{name: chosen[name] for name in names})
-
-
-def state_of(estimator: ImageClassifier) -> loop.TrainingState | None:
-    """Collect what an estimator has learnt so far, if it is fitted."""
-    if not estimator.__sklearn_is_fitted__():
-        return None
-    return loop.TrainingState(
-        estimator.weights_,
-        estimator.history_,
-        estimator.best_epoch_,
-        optimizer=estimator._optimizer_state,
-    )
-
-
-def training_task(
-    estimator: ImageClassifier,
-    schedule: Schedule,
-    data: FitData,
-    start: loop.TrainingState | None,
-    *,
-    keep_optimizer: bool,
-) -> loop.TrainingTask:
-    """Check the data and arrange the training.
-
-    Parameters
-    ----------
-    estimator : ImageClassifier
-        Whose parameters; a fresh start sets its ``classes_`` and what it knows of X.
-    schedule : Schedule
-        How long and how to train.
-    data : Data
-        The user's.
-    start : State or None
-        Where to go on.
-    keep_optimizer : bool
-        Whether training may go on afterwards.
-
-    Returns
-    -------
-    Task
-        Complete, down to the order of the rows.
-    """
-    name = type(estimator).__name__
-    images = check_X(estimator, data.X, reset=start is None)
-    labels, weight = checks.check_y(data.y, data.sample_weight, images, name)
-    if data.groups is not None:  # wrong ones are wrong where nothing is split off, too
-        number_groups(data.groups, name, len(images.array))
-    heads.check_total_weights(weight, f"'sample_weight' of {name}.fit")
-    head = head_of(labels) if start is None else HEADS[estimator._spec.head]
-    if start is None:
-        if head.several:
-            checks.warn_of_one_hot(labels, name)
-        estimator.classes_ = head.classes(data.classes, labels[weight > 0], name)
-        estimator._seed = checks.draw_seed(estimator.random_state)
-    chosen = recipes.applied(estimator)
-    spec = _spec(chosen, images, head)
-    if start is not None and spec.network != estimator._spec.network:
-        raise ValueError(
-            f"{name} can only go on training the network it was fitted with; set "
-            "warm_start=False, or the parameters of the architecture back."
-        )
-    if start is not None and _optimizer(spec) != _optimizer(estimator._spec):
-        start = replace(start, optimizer=None)  # the weights go on, under a fresh optimizer
-    # the recipe's augmentation is for images, and a flat vector is none
-    flat = images.shape[1] == 1 and estimator.augment == recipes.AUTO
-    sets = () if flat else augmentation.resolve(chosen.augment, name)
-    test_time.resolve(estimator.tta, images.shape, name)  # before the training, not after it
-    split = Split(estimator.validation_fraction, data.groups, estimator._seed)
-    rows, held = arrange(
-        (images, labels, weight),
-        _held_out(estimator, data),
-        head=head,
-        classes=estimator.classes_,
-        class_weight=estimator.class_weight,
-        split=split if schedule.early_stopping else None,
-        oversample=_oversample(estimator, head, bool(sets)),
-        name=name,
-    )
-    for part, what in ((rows, "X"), (held, "the validation data")):
-        if part is not None:
-            heads.check_total_weights(part.weight, f"The weights of {what} of {name}.fit")
-    return loop.TrainingTask(
-        spec, schedule, rows, held, sets, estimator._seed, start, keep_optimizer
-    )
-
-
-def _oversample(estimator: ImageClassifier, head: Head, augmented: bool) -> Oversample | None:
-    if estimator.oversample is None:
-        return None
-    if head.several:
-        raise ValueError(
-            f"The 'oversample' parameter of {type(estimator).__name__} must be None where images "
-            f"may have several labels, which go along. Got {estimator.oversample!r} instead."
-        )
-    if estimator.oversample == "augment" and not augmented:
-        raise ValueError(
-            f"The 'oversample' parameter of {type(estimator).__name__} must be 'duplicate' or None "
-            "where 'augment' is off. Got 'augment' instead."
-        )
-    return Oversample(estimator._seed, estimator.oversample == "augment")
-
-
-def _held_out(estimator: ImageClassifier, data: FitData) -> Labelled | None:
-    name = type(estimator).__name__
-    checks.check_pair(data.X_val, data.y_val, name)
-    if data.X_val is None:
-        return None
-    images = check_X(estimator, data.X_val, reset=False)
-    checked = checks.check_y(data.y_val, data.sample_weight_val, images, name, suffix="_val")
-    heads.check_total_weights(checked[1], f"'sample_weight_val' of {name}.fit")
-    return images, *checked
-
-
 def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
     # float16 adds variables for the scale of the loss, momentum its own; what is frozen has none
     trainable = dict(spec.architecture).get("trainable")
     return spec.optimizer, spec.precision, trainable, "momentum" in dict(spec.options)
-
-
-def _spec(estimator: ImageClassifier, images: Images, head: Head) -> network.Spec:
-    shared = {field.name for field in fields(parameters.TrainingParameters)}
-    outside = shared | type(estimator).outside_graph
-    own = [one.name for one in fields(estimator) if one.name not in outside]
-    return network.Spec(
-        estimator=type(estimator),
-        architecture=tuple((name, _plain(getattr(estimator, name))) for name in own),
-        image_shape=images.shape,
-        scale=images.scale,
-        n_classes=len(estimator.classes_),
-        optimizer=estimator.optimizer,
-        precision=network.resolve_precision(estimator.precision),
-        jit_compile=estimator.jit_compile,
-        start=estimator._start_identity(),
-        options=program.step_options(estimator),
-        head=head.activation,
-    )
 
 
 def _plain(value: Any) -> Any:
@@ -353,6 +71,7 @@ def _plain(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
+@savable("network")
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageClassifier(TrainingParameters, KerasClassifier):
@@ -488,8 +207,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         """
         data = FitData(X, y, sample_weight, X_val, y_val, sample_weight_val, groups)
         with annotated.plain_parameters(self):
-            start = state_of(self) if self.warm_start else None
-            return self._fit(make_schedule(self), data, start, keep_optimizer=self.warm_start)
+            start = self._state() if self.warm_start else None
+            return self._fit(self._make_schedule(), data, start, keep_optimizer=self.warm_start)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch more, keeping weights and history, and the optimizer of a partial fit.
@@ -510,9 +229,9 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         """
         data = FitData(X, y, sample_weight, classes=classes)
         with annotated.plain_parameters(self):
-            whole = make_schedule(self)
+            whole = self._make_schedule()
             schedule = replace(whole, epochs=1, early_stopping=False, cycle=whole.epochs)
-            return self._fit(schedule, data, state_of(self), keep_optimizer=True)
+            return self._fit(schedule, data, self._state(), keep_optimizer=True)
 
     def _fit(
         self,
@@ -525,7 +244,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         network.check_surroundings(type(self).__name__)
         before = self.__dict__.copy()
         try:
-            task = training_task(self, schedule, data, start, keep_optimizer=keep_optimizer)
+            task = self._training_task(schedule, data, start, keep_optimizer=keep_optimizer)
             held = (task.held or task.rows).images
             with task.rows.images.explained(), held.explained():
                 state = self._train(task)
@@ -549,6 +268,232 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         if self.memory is None or self.random_state is None or self.callbacks:
             return train(task)
         return memory.recall(self.memory, self.memory_limit, task, train)
+
+    # -- from parameters and data to a training ------------------------------------------------
+
+    def _make_schedule(self) -> Schedule:
+        """Check all parameters of an estimator, and collect those of the training loop."""
+        given = self.get_params(deep=False)
+        optimizers.check_name(self.optimizer, type(self).__name__)
+        validate_parameter_constraints(
+            annotated.parameter_constraints(type(self)),
+            given,
+            caller_name=type(self).__name__,
+        )
+        annotated.check_float32(type(self), given)
+        heads.check_factors(given, type(self).__name__)
+        for callback in self.callbacks or ():
+            if not isinstance(callback, keras.callbacks.Callback):
+                raise TypeError(
+                    f"The 'callbacks' parameter of {type(self).__name__} must hold instances of "
+                    f"keras.callbacks.Callback. Got {callback!r} instead."
+                )
+        names = {field.name for field in fields(Schedule)} - {"cycle"}
+        chosen = recipes.parameters(self)
+        return Schedule(**{name: chosen[name] for name in names})
+
+    def _state(self) -> loop.TrainingState | None:
+        """Collect what an estimator has learnt so far, if it is fitted."""
+        if not self.__sklearn_is_fitted__():
+            return None
+        return loop.TrainingState(
+            self.weights_,
+            self.history_,
+            self.best_epoch_,
+            optimizer=self._optimizer_state,
+        )
+
+    def _training_task(
+        self,
+        schedule: Schedule,
+        data: FitData,
+        start: loop.TrainingState | None,
+        *,
+        keep_optimizer: bool,
+    ) -> loop.TrainingTask:
+        """Check the data and arrange the training, down to the order of the rows."""
+        name = type(self).__name__
+        images = self._check_X(data.X, reset=start is None)
+        labels, weight = checks.check_y(data.y, data.sample_weight, images, name)
+        if data.groups is not None:  # wrong ones are wrong where nothing is split off, too
+            number_groups(data.groups, name, len(images.array))
+        heads.check_total_weights(weight, f"'sample_weight' of {name}.fit")
+        head = head_of(labels) if start is None else HEADS[self._spec.head]
+        if start is None:
+            if head.several:
+                checks.warn_of_one_hot(labels, name)
+            self.classes_ = head.classes(data.classes, labels[weight > 0], name)
+            self._seed = checks.draw_seed(self.random_state)
+        chosen = recipes.applied(self)
+        spec = chosen._network_spec(images, head)
+        if start is not None and spec.network != self._spec.network:
+            raise ValueError(
+                f"{name} can only go on training the network it was fitted with; set "
+                "warm_start=False, or the parameters of the architecture back."
+            )
+        if start is not None and _optimizer(spec) != _optimizer(self._spec):
+            start = replace(start, optimizer=None)  # the weights go on, under a fresh optimizer
+        # the recipe's augmentation is for images, and a flat vector is none
+        flat = images.shape[1] == 1 and self.augment == recipes.AUTO
+        sets = () if flat else augmentation.resolve(chosen.augment, name)
+        test_time.resolve(self.tta, images.shape, name)  # before the training, not after it
+        split = Split(self.validation_fraction, data.groups, self._seed)
+        rows, held = arrange(
+            (images, labels, weight),
+            self._validation_rows(data),
+            head=head,
+            classes=self.classes_,
+            class_weight=self.class_weight,
+            split=split if schedule.early_stopping else None,
+            oversample=self._oversampling(head, bool(sets)),
+            name=name,
+        )
+        for part, what in ((rows, "X"), (held, "the validation data")):
+            if part is not None:
+                heads.check_total_weights(part.weight, f"The weights of {what} of {name}.fit")
+        return loop.TrainingTask(
+            spec, schedule, rows, held, sets, self._seed, start, keep_optimizer
+        )
+
+    def _oversampling(self, head: Head, augmented: bool) -> Oversample | None:
+        if self.oversample is None:
+            return None
+        if head.several:
+            raise ValueError(
+                f"The 'oversample' parameter of {type(self).__name__} must be None where images "
+                f"may have several labels, which go along. Got {self.oversample!r} instead."
+            )
+        if self.oversample == "augment" and not augmented:
+            raise ValueError(
+                f"The 'oversample' parameter of {type(self).__name__} must be 'duplicate' or None "
+                "where 'augment' is off. Got 'augment' instead."
+            )
+        return Oversample(self._seed, self.oversample == "augment")
+
+    def _validation_rows(self, data: FitData) -> Labelled | None:
+        name = type(self).__name__
+        checks.check_pair(data.X_val, data.y_val, name)
+        if data.X_val is None:
+            return None
+        images = self._check_X(data.X_val, reset=False)
+        checked = checks.check_y(data.y_val, data.sample_weight_val, images, name, suffix="_val")
+        heads.check_total_weights(checked[1], f"'sample_weight_val' of {name}.fit")
+        return images, *checked
+
+    def _network_spec(self, images: Images, head: Head) -> network.Spec:
+        shared = {field.name for field in fields(parameters.TrainingParameters)}
+        outside = shared | type(self).outside_graph
+        own = [one.name for one in fields(self) if one.name not in outside]
+        return network.Spec(
+            estimator=type(self),
+            architecture=tuple((name, _plain(getattr(self, name))) for name in own),
+            image_shape=images.shape,
+            scale=images.scale,
+            n_classes=len(self.classes_),
+            optimizer=self.optimizer,
+            precision=network.resolve_precision(self.precision),
+            jit_compile=self.jit_compile,
+            start=self._start_identity(),
+            options=program.step_options(self),
+            head=head.activation,
+        )
+
+    # -- X -----------------------------------------------------------------------------------
+
+    def _check_X(self, X: Any, *, reset: bool) -> Images:
+        """Check X, and remember its kind if ``reset``, or else compare it with what was fitted on."""
+        name = type(self).__name__
+        X = array_likes.images(X, name)
+        paths = as_paths(X, name)
+        if paths is not None:
+            images, largest = self._check_files(paths, fitted=not reset), None
+        elif reset:
+            images, largest = self._read_array(X)
+        else:
+            images, largest = self._array_like_fitted(X), None
+        if reset:
+            self.image_shape_, self._scale = images.shape, images.scale
+            self._largest = largest
+            columns = getattr(X, "shape", ())[1:2] if paths is None else ()
+            self.n_features_in_ = int(columns[0] if columns else np.prod(images.shape))
+            self.skipped_ = images.skipped
+        checks.check_same_shape(images, self.image_shape_, name)
+        return images
+
+    def _read_array(self, X: Any) -> tuple[Images, float | None]:
+        """Check an array to fit on; with the largest of its floats, as from `pixels.read`."""
+        X, name = self._checked_array(X, reset=True), type(self).__name__
+        flat = X.ndim == 2 and self.image_shape is None
+        return pixels.read(checks.check_images(X, self.image_shape, name), name, flat=flat)
+
+    def _array_like_fitted(self, X: Any) -> Images:
+        """Check an array against the one that an estimator was fitted on."""
+        name, shape = type(self).__name__, self.image_shape_
+        checks.check_batch(tuple(getattr(X, "shape", ())), shape, name)
+        X = self._checked_array(X, reset=False)
+        if X.shape == (1, self.n_features_in_) and X.shape[1] < np.prod(shape) and not X.any():
+            X = np.zeros((1, *shape), np.float32)  # tools such as MAPIE ask so whether it is fitted
+        flat = X.ndim == 2 and self.image_shape is None and shape[1:] == (1, 1)
+        X = checks.check_images(X, self.image_shape, name, shape)
+        checks.check_same_shape(Images(X, 1.0), shape, name)  # before anything is cast
+        largest = getattr(self, "_largest", None)  # not known to models of earlier versions
+        return pixels.like(X, self._scale, largest, name, flat=flat)
+
+    def _checked_array(self, X: Any, *, reset: bool) -> np.ndarray:
+        """Have scikit-learn check an array-like, and make an array of numbers of it."""
+        given: dict[str, Any] = {"dtype": None, "ensure_all_finite": False}
+        rows = reset or self.n_features_in_ == np.prod(self.image_shape_)
+        if getattr(X, "ndim", 2) < 3 and rows:  # remembers and compares names and number of columns
+            X = validate_data(self, X, reset=reset, **given)
+        else:
+            X = check_array(X, allow_nd=True, estimator=type(self).__name__, **given)
+        return array_likes.numbers(X, type(self).__name__)
+
+    def _check_files(self, paths: list[str], *, fitted: bool) -> Images:
+        """Make images of files, read as the parameters say, or as those that were fitted on."""
+        name, dtype = type(self).__name__, None
+        if fitted:
+            height, width, channels = shape = self.image_shape_
+            dtype = _FILES.get(self._scale)
+            if channels not in MODES or width == 1:
+                raise ValueError(
+                    f"A model of images of shape {shape} cannot be used on image files."
+                )
+            if dtype is None:
+                raise ValueError(
+                    f"{name} was fitted on arrays of numbers that are neither uint8 nor uint16, "
+                    "and cannot be used on image files."
+                )
+        else:
+            height, width = self._file_size(name)
+            channels = self.channels
+        form = Form(height, width, channels, self.resize, self.max_pixels)
+        try:
+            store = store_of(self.cache, self.cache_limit)
+        except ValueError:
+            raise ValueError(
+                f"The 'cache_limit' parameter of {name} must be a number of bytes, or one with K, "
+                f"M or G, as in '4G'. Got {self.cache_limit!r} instead."
+            ) from None
+        files = FileArray(paths, form, dtype, store, skip=self.on_error == "skip")
+        return Images(files, 1 / np.iinfo(files.dtype).max)
+
+    def _file_size(self, name: str) -> tuple[int, int]:
+        if self.image_shape is not None:
+            raise ValueError(
+                f"The 'image_shape' parameter of {name} must be None for files, which take "
+                f"'image_size' and 'channels'. Got {self.image_shape} instead."
+            )
+        given: Any = self.image_size
+        sides = (given, given) if isinstance(given, Integral) else tuple(given)
+        if len(sides) != 2 or not all(
+            isinstance(side, Integral) and int(side) > 1 for side in sides
+        ):
+            raise ValueError(
+                f"The 'image_size' parameter of {name} must be (h, w) or one side of a square, "
+                f"whole numbers of at least 2. Got {given!r} instead."
+            )
+        return int(sides[0]), int(sides[1])
 
     # -- using -------------------------------------------------------------------------------
 
@@ -611,7 +556,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
 
     def _logits(self, X: Any) -> np.ndarray:
         network.check_surroundings(type(self).__name__)
-        images = check_X(self, X, reset=False)
+        images = self._check_X(X, reset=False)
         tta = resolve(self.tta, images.shape, type(self).__name__)
         with images.explained(), tf.device(None), cache.borrow(self._spec) as program:
             program.load(self.weights_)

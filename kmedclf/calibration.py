@@ -23,6 +23,7 @@ from kmedclf.ensemble import encode
 from kmedclf.evaluation import Report, choose_threshold, evaluate_predictions
 from kmedclf.inputs.array_likes import labels
 from kmedclf.inputs.label_kinds import check_y, is_multilabel
+from kmedclf.persistence.fitted_state import savable
 from kmedclf.utils import annotated
 
 MAX_TEMPERATURE = 20.0
@@ -33,6 +34,7 @@ PASSED_ON = ("best_epoch_", "feature_names_in_", "history_", "image_shape_", "mo
 """Attributes of a network that a calibrated one has, too."""
 
 
+@savable("calibrated")
 class CalibratedClassifier(ClassifierMixin, BaseEstimator):
     """A fitted classifier whose probabilities are corrected on validation images.
 

@@ -30,6 +30,7 @@ from kmedclf import persistence
 from kmedclf.inputs.array_likes import labels
 from kmedclf.inputs.checks import cut, positions
 from kmedclf.inputs.label_kinds import check_y, has_columns, is_multilabel
+from kmedclf.persistence.fitted_state import savable
 from kmedclf.utils import annotated
 
 ROUNDS = 100
@@ -249,6 +250,7 @@ def likelihoods(probas: Sequence[np.ndarray] | np.ndarray, true: np.ndarray) -> 
     return np.stack([proba[np.arange(len(true)), true] for proba in probas])
 
 
+@savable("ensemble")
 class EnsembleClassifier(ClassifierMixin, _BaseComposition):
     """Average the probabilities of several classifiers: of architectures, seeds, or folds.
 

@@ -9,7 +9,6 @@ from file_samples import EXACT, LOSSY, REFUSED, luma
 from helpers import make
 from PIL import Image
 
-from kmedclf import base
 from kmedclf.inputs import image_files
 from kmedclf.inputs.image_files import FORMATS, Form, open_image, read
 
@@ -71,8 +70,8 @@ def test_a_file_and_its_array_are_the_same_to_an_estimator(tmp_path, name, chann
     path = write(tmp_path, name, EXACT[name][0])
     array = read(path, Form(12, 10, channels))[None]
     estimator = make("MLPClassifier", image_size=(12, 10), channels=channels)
-    of_files = base.check_X(estimator, [str(path)], reset=True)
-    of_array = base.check_X(make("MLPClassifier"), array, reset=True)
+    of_files = estimator._check_X([str(path)], reset=True)
+    of_array = make("MLPClassifier")._check_X(array, reset=True)
     assert of_files.scale == of_array.scale == 1 / np.iinfo(array.dtype).max
     np.testing.assert_array_equal(of_files.rows(np.arange(1)), of_array.rows(np.arange(1)))
 

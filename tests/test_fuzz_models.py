@@ -106,8 +106,8 @@ def _task():
     from kmedclf import base
 
     estimator = make("MLPClassifier", epochs=1, warm_start=True, units=4, batch_size=8)
-    return base.training_task(
-        estimator, base.make_schedule(estimator), base.FitData(X, y), None, keep_optimizer=True
+    return estimator._training_task(
+        estimator._make_schedule(), base.FitData(X, y), None, keep_optimizer=True
     )
 
 

@@ -14,9 +14,7 @@ def _rows(**options):
     estimator = make("MLPClassifier", **options)
     few = np.flatnonzero((y == 0) | (np.arange(48) % 3 == 0))
     given = base.FitData(X[few], y[few])
-    return base.training_task(
-        estimator, base.make_schedule(estimator), given, None, keep_optimizer=False
-    )
+    return estimator._training_task(estimator._make_schedule(), given, None, keep_optimizer=False)
 
 
 @pytest.mark.parametrize("oversample", ["duplicate", "augment"])

@@ -107,9 +107,7 @@ def _split_of(groups=None, **options):
     options = {"early_stopping": True, "validation_fraction": 0.2, **options}
     estimator = make("MLPClassifier", **options)
     given = base.FitData(images, labels, groups=groups)
-    task = base.training_task(
-        estimator, base.make_schedule(estimator), given, None, keep_optimizer=False
-    )
+    task = estimator._training_task(estimator._make_schedule(), given, None, keep_optimizer=False)
     return task.rows, task.held
 
 

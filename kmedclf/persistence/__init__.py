@@ -6,6 +6,7 @@ be known already: one of ours, or one the user has imported.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -31,6 +32,9 @@ FORMAT = 1
 CONTENT = "estimator.json"
 DEPTH = 60
 """How deep values lie within one another at most: ensembles in ensembles are a dozen."""
+
+HOMES = ("kmedclf.models", "kmedclf.ensemble", "kmedclf.calibration")
+"""Modules of our own estimators, imported before the class of a file is looked for."""
 
 
 def versions() -> dict[str, str]:
@@ -132,23 +136,14 @@ class _NotImported(archives.Refused, ImportError):
     """The class of an estimator is not known."""
 
 
-def _roots() -> tuple[type, ...]:
-    """Give the classes whose subclasses, and no others, can be saved."""
-    from kmedclf.base import ImageClassifier
-    from kmedclf.calibration import CalibratedClassifier
-    from kmedclf.ensemble import EnsembleClassifier
-
-    return ImageClassifier, EnsembleClassifier, CalibratedClassifier
-
-
 def _name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _find(name: str, path: str | os.PathLike[str]) -> type[Any]:
-    import kmedclf.models  # noqa: F401  (makes our own classes known)
-
-    known = list(_roots())
+    for module in HOMES:
+        importlib.import_module(module)
+    known = list(fitted_state.roots())
     for cls in known:
         known += cls.__subclasses__()
     for cls in reversed(known):  # the newest, should a module have been reloaded
@@ -182,7 +177,7 @@ def _encode(value: Any, arrays: list[np.ndarray], name: str) -> Any:
         return os.fspath(value)
     if isinstance(value, keras.layers.Layer):
         return {"layer": _encode_layer(value, name)}
-    if isinstance(value, _roots()):
+    if isinstance(value, fitted_state.roots()):
         return {"estimator": _encode_estimator(value, arrays)}
     if type(value) in _splitters().values():
         state = {key: _encode(one, arrays, name) for key, one in vars(value).items()}

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from numbers import Integral, Real
-from typing import Any, get_args
+from typing import Any, Literal, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
 import joblib
@@ -35,15 +35,17 @@ MOST_TEXTS = 1_000_000
 """Most entries of an array of texts, which take ten times their room as Python strings."""
 
 Test = Callable[[Any], bool]
+T = TypeVar("T")
+
+_roots: dict[type, dict[str, Test]] = {}
+"""Classes that can be saved, and what such an estimator has learnt."""
 
 _local: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
 
 
 def local_parameters(cls: type) -> set[str]:
     """Find the parameters of a network that name files or hold code: by their types."""
-    from kmedclf.base import ImageClassifier
-
-    if not issubclass(cls, ImageClassifier):
+    if kinds(cls) is not _NETWORK:
         return set()
     if cls not in _local:
         known = annotated.parameter_constraints(cls)
@@ -201,12 +203,22 @@ _OPTIONAL = {"_largest", "_optimizer_state", "oof_log_loss_", "oof_proba_", *_OF
 
 def kinds(cls: type) -> dict[str, Test]:
     """Give what a fitted estimator of a class has, and of which kind each is."""
-    from kmedclf.base import ImageClassifier
-    from kmedclf.calibration import CalibratedClassifier
+    return next((kind for root, kind in _roots.items() if issubclass(cls, root)), _ENSEMBLE)
 
-    if issubclass(cls, ImageClassifier):
-        return _NETWORK
-    return _CALIBRATED if issubclass(cls, CalibratedClassifier) else _ENSEMBLE
+
+def savable(kind: Literal["network", "ensemble", "calibrated"]) -> Callable[[type[T]], type[T]]:
+    """Let a class and its subclasses be saved; ``kind`` tells what they have learnt."""
+
+    def register(cls: type[T]) -> type[T]:
+        _roots[cls] = {"network": _NETWORK, "ensemble": _ENSEMBLE, "calibrated": _CALIBRATED}[kind]
+        return cls
+
+    return register
+
+
+def roots() -> tuple[type, ...]:
+    """Give the classes whose subclasses, and no others, can be saved."""
+    return tuple(_roots)
 
 
 def check_names(cls: type, names: Any) -> tuple[list[str], list[str]]:

@@ -267,9 +267,8 @@ def _pixels(model: Any, X: Any) -> Any:
     inside = getattr(model, "estimator", model)  # of a calibrated one
     if not hasattr(inside, "_scale"):
         return X
-    from kmedclf import base
 
-    images = base.check_X(inside, X, reset=False)
+    images = inside._check_X(X, reset=False)
     with images.explained():
         return images.rows(np.arange(len(images.array)))
 
