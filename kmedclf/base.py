@@ -401,7 +401,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     # -- X -----------------------------------------------------------------------------------
 
     def _check_X(self, X: Any, *, reset: bool) -> Images:
-        """Check X, and remember its kind if ``reset``, or else compare it with what was fitted on."""
+        """Check X; remember its kind if ``reset``, or else compare it with what was fitted on."""
         name = type(self).__name__
         X = array_likes.images(X, name)
         paths = as_paths(X, name)

@@ -17,6 +17,7 @@ from kmedclf.datasets import make_blood_cells
 from kmedclf.models._pretrained import PretrainedClassifier
 from kmedclf.training import network
 
+ROOT = Path(__file__).parents[1]
 PUBLIC = list(models.__all__)
 NAMES = [*PUBLIC, "TinyNet"]  # the last one is a user's, installed by conftest.py
 DEEP = [name for name in PUBLIC if issubclass(getattr(models, name), PretrainedClassifier)]

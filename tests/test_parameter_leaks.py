@@ -113,7 +113,7 @@ VALUES = {
     "verbose": [1],
     "warm_start": [True],
     "weight_decay": [0.1],
-    "weights": [None],  # others are tested in test_pretrained.py and test_weight_files.py
+    "weights": [None],  # others are tested in models/test_pretrained.py and models/test_weights.py
     "width": [5],
 }
 VALUES_OF = {

@@ -8,7 +8,7 @@ import pytest
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "promises.md"
-NAMED = re.findall(r"`(test_\w+\.py)::(test_\w+)`( \(\*slow\*\))?", PAGE.read_text())
+NAMED = re.findall(r"`((?:\w+/)?test_\w+\.py)::(test_\w+)`( \(\*slow\*\))?", PAGE.read_text())
 
 
 def _test(file, name):

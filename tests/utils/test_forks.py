@@ -91,7 +91,7 @@ if not pid:
     os._exit(0)
 print("status", os.waitpid(pid, 0)[1])
 """
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-W", "ignore", "-c", code]
     env = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=True)

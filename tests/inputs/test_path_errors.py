@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 from helpers import data, make, same
-from test_image_files import BROKEN
-from test_path_input import write
+
+from tests.inputs.test_image_files import BROKEN
+from tests.inputs.test_path_input import write
 
 X, y = data()
 

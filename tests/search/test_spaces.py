@@ -18,7 +18,7 @@ from kmedclf.search import Range, SearchSpace
 from kmedclf.search.spaces import Stage, by_name, check_value
 from kmedclf.utils.annotated import parameter_constraints
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = sorted(path.stem for path in (ROOT / "search_spaces").glob("*.yaml"))
 
 

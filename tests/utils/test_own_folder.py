@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import data, make, same
-from test_path_input import write
 
 from kmedclf.inputs.file_array import DiskStore
 from kmedclf.utils.own_folder import TAG, OwnFolder
+from tests.inputs.test_path_input import write
 
 X, y = data(24)
 STORES = "kmedclf-images-v1", "kmedclf-fits-v1"
@@ -165,7 +165,7 @@ for seed in (0, 1):
     one.fit(paths, y).predict(paths)
 np.save(sys.argv[1], one.weights_[0])
 """
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ["PYTHONPATH"]])}
     env["TF_CPP_MIN_LOG_LEVEL"] = "3"
     started = [

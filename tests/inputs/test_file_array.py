@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from helpers import data, make, same
 from image_samples import save
-from test_path_input import write
 
 from kmedclf.inputs import file_array, image_files
 from kmedclf.inputs.file_array import OVERHEAD, DiskStore, MemoryStore
+from tests.inputs.test_path_input import write
 
 X, y = data()
 IMAGE = X[0].nbytes

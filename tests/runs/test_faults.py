@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 ALL = ("train", "train --force", "report", "evaluate", "predict", "compare", "audit", "search",
        "study")  # fmt: skip
 

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pages
+import page_parts as pages
 import pytest
 from cli_helpers import invoke
 from PIL import Image

@@ -17,12 +17,12 @@ import old_models
 import pytest
 from helpers import PUBLIC, data, get, make
 from sklearn.base import clone
-from test_weight_files import _legacy, _published
 
 import kmedclf
 from kmedclf import EnsembleClassifier
 from kmedclf.models._pretrained import PretrainedClassifier
 from kmedclf.persistence import fitted_state, safe_layers
+from tests.models.test_weights import _legacy, _published
 
 X, y = data(24)
 MODELS = sorted(old_models.recorded())

@@ -2,10 +2,11 @@
 
 import re
 
-import pages
+import page_parts as pages
 import pytest
-from test_pages_are_safe import HOSTILE
-from test_pages_in_browser import chrome, find, opened  # noqa: F401
+
+from tests.pages.test_pages_are_safe import HOSTILE
+from tests.pages.test_pages_in_browser import chrome, find, opened  # noqa: F401
 
 pytestmark = pytest.mark.browser
 

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from pages import NAMES, PAGES, data_of, images, report_of
+from page_parts import NAMES, PAGES, data_of, images, report_of
 
 from kmedclf.evaluation import evaluate_predictions, write_page
 

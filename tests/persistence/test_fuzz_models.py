@@ -15,8 +15,9 @@ import numpy as np
 import old_models
 import pytest
 from helpers import data, get, make
-from test_weight_files import _legacy, _published, _shaken, _torch_names
-from test_weight_files import build as build_network
+
+from tests.models.test_weights import _legacy, _published, _shaken, _torch_names
+from tests.models.test_weights import build as build_network
 
 SEED = 20261130
 fuzzing.LONGEST = 300  # the first cases load TensorFlow; `faults` bounds all the others
@@ -239,7 +240,9 @@ def read_any(path):
 
 
 def _faults(samples, target, n, folder):
-    outcomes = fuzzing.survey(f"test_fuzz_models:{target}", samples, n, SEED, folder)
+    outcomes = fuzzing.survey(
+        f"tests.persistence.test_fuzz_models:{target}", samples, n, SEED, folder
+    )
     growth = max(one.growth for one in outcomes if one.number >= 0)
     print(target, fuzzing.counts(outcomes), growth >> 20, "MB")
     return fuzzing.faults(outcomes, ("ValueError", "_NotImported"))

@@ -18,7 +18,7 @@ from kmedclf import datasets, studies
 from kmedclf.cli import app
 from kmedclf.studies import bone, chest, lung, subsets
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 STUDIES = [name for name in studies.NAMES if name != "blood"]  # it has an example for every item
 FEW = {"brain": ["folds", "imbalance"], "bone": ["alexnet", "vit"]}
 """Items that stand for all of their study where time matters."""

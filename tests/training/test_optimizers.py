@@ -1,4 +1,4 @@
-"""Muon on kernels of convolutions; that its step is Keras' is in test_training_options.py."""
+"""Muon on kernels of convolutions; that its step is Keras' is in training/test_options.py."""
 
 import keras
 import numpy as np

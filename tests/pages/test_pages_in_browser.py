@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from pages import NAMES, PAGES, images, report_of
+from page_parts import NAMES, PAGES, images, report_of
 
 from kmedclf.evaluation import write_page
 

@@ -88,7 +88,7 @@ def read_space(path):
 
 
 def space_samples():
-    folder = Path(__file__).parent.parent / "search_spaces"
+    folder = Path(__file__).parents[2] / "search_spaces"
     return {f"{name}.yaml": (folder / f"{name}.yaml").read_bytes() for name in ("cnn", "vit_flat")}
 
 
@@ -103,7 +103,7 @@ KINDS = {
 
 def check(kind, n, seed, folder):
     target, samples, *_ = KINDS[kind]
-    found = fuzzing.survey(f"test_fuzz_files:{target}", samples(), n, seed, folder)
+    found = fuzzing.survey(f"tests.inputs.test_fuzz_files:{target}", samples(), n, seed, folder)
     # an image of 64 million pixels, read three times, takes seconds
     assert fuzzing.faults(found, seconds=60) == []
     return fuzzing.counts(found)

@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from test_fuzz_models import _variables
-from test_weight_files import _legacy, _published, _shaken
 
 from kmedclf.models import DeepResNetClassifier, _weights
+from tests.models.test_weights import _legacy, _published, _shaken
+from tests.persistence.test_fuzz_models import _variables
 
 CANARY = b"SECRET-of-another-file-" * 100_000
 

@@ -5,11 +5,11 @@ import warnings
 import numpy as np
 import pytest
 from file_samples import EXACT
-from test_folder import inside, lay
 
 from kmedclf import datasets
 from kmedclf.datasets.folders import SUFFIXES, find_images
 from kmedclf.inputs.image_files import DICOM_SUFFIXES, FORMATS, Form, read
+from tests.datasets.test_folders import inside, lay
 
 LEFT_OUT = {
     "a/.ipynb_checkpoints/1-checkpoint.png": "1 folder of a system or a tool",

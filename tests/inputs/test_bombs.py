@@ -15,9 +15,9 @@ from file_samples import GREY, RGB, dicom, pillow
 from helpers import data, make
 from image_samples import picture, save
 from raw_images import png, tiff
-from test_fuzz_files import read_space
 
 from kmedclf.inputs.image_files import MAX_PIXELS, Form, open_image, read
+from tests.inputs.test_fuzz_files import read_space
 
 SIDE = 30_000  # 900 million pixels
 TOO_LARGE = re.compile(
@@ -241,7 +241,7 @@ def test_bombs_are_refused_at_once(tmp_path, function):
     if function == "read_space":  # a child would import TensorFlow
         found = [tried(read_space, tmp_path / name, made) for name, made in samples.items()]
     else:
-        found = fuzzing.survey(f"test_fuzz_files:{function}", samples, 0, 0, tmp_path)
+        found = fuzzing.survey(f"tests.inputs.test_fuzz_files:{function}", samples, 0, 0, tmp_path)
     for one in found[1:]:
         sentence = KINDS[function][one.sample][1]
         assert one.error == "ValueError", one

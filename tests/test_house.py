@@ -1,0 +1,185 @@
+"""The shape of the code, measured: circles, files that a fit crosses, modules and names used once.
+
+Limits are what was reached; they may go down, not up. `lint-imports` holds the layers.
+"""
+
+import ast
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import grimp
+import pytest
+from helpers import ROOT, run
+
+PACKAGE = ROOT / "kmedclf"
+PAGES = {  # what users call on a result writes a page, which is imported then
+    ("kmedclf.datasets.audit", "kmedclf.pages.audit"),
+    ("kmedclf.evaluation", "kmedclf.pages.report"),
+    ("kmedclf.evaluation.compare", "kmedclf.pages.report"),
+}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    """Imports by module, those in functions included, those for types alone left out."""
+    found = grimp.build_graph("kmedclf", exclude_type_checking_imports=True, cache_dir=None)
+    return {
+        module: {
+            other
+            for other in found.find_modules_directly_imported_by(module)
+            if (module, other) not in PAGES
+        }
+        for module in found.modules
+    }
+
+
+def circles(graph):
+    """Find the modules that reach themselves."""
+    reach = {module: set(others) for module, others in graph.items()}
+    for middle in graph:
+        for module in graph:
+            if middle in reach[module]:
+                reach[module] |= reach[middle]
+    return sorted(module for module in graph if module in reach[module])
+
+
+def test_no_module_reaches_itself(graph):
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c"]
+    assert circles(graph) == []
+
+
+def test_few_modules_have_one_importer(graph):
+    """Each is a concept with tests of its own; what a package's face lists is no such module."""
+    importers = defaultdict(set)
+    for module, others in graph.items():
+        for other in others:
+            importers[other].add(module)
+    faces = {module for module in graph if (PACKAGE / Path(*module.split(".")[1:])).is_dir()}
+    once = [
+        module
+        for module, by in importers.items()
+        if len(by) == 1 and not by & faces and module not in faces
+    ]
+    assert len(once) <= LIMITS["modules with one importer"], sorted(once)
+
+
+def names_used_once():
+    """List the top-level names of a module that exactly one other module uses."""
+    users = defaultdict(set)
+    defined = {}
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    for module, path in paths.items():
+        tree = ast.parse(path.read_text())
+        defined[module] = {
+            name.id if isinstance(name, ast.Name) else name
+            for one in tree.body
+            for name in _names(one)
+        }
+        aliases = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kmedclf"):
+                for name in node.names:
+                    whole = f"{node.module}.{name.name}"
+                    if whole in paths:
+                        aliases[name.asname or name.name] = whole
+                    else:
+                        users[node.module, name.name].add(module)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if node.value.id in aliases:
+                    users[aliases[node.value.id], node.attr].add(module)
+    return sorted(
+        f"{module}.{name}"
+        for (module, name), by in users.items()
+        if len(by - {module}) == 1 and name in defined.get(module, ()) and not is_face(module)
+    )
+
+
+def _names(node):
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [one for one in node.targets if isinstance(one, ast.Name)]
+    if isinstance(node, ast.AnnAssign):
+        return [node.target]
+    return []
+
+
+def is_face(module):
+    """Say whether a module is a package, whose names are its users'."""
+    return (PACKAGE / Path(*module.split(".")[1:])).is_dir()
+
+
+def test_few_names_are_used_in_one_other_module():
+    found = names_used_once()
+    assert len(found) <= LIMITS["names used in one other module"], found
+
+
+CROSSED = """
+import sys
+from helpers import data, make
+X, y = data()
+make("CNNClassifier").fit(X, y)
+seen = set()
+def watch(frame, event, arg):
+    name = frame.f_code.co_filename
+    if "/kmedclf/" in name: seen.add(name)
+estimator = make("CNNClassifier")
+sys.setprofile(watch)
+estimator.fit(X, y)
+sys.setprofile(None)
+print(len(seen), *sorted(name.rpartition("/kmedclf/")[2] for name in seen))
+"""
+
+
+def test_a_warm_fit_crosses_few_files():
+    count, *files = run(CROSSED).split()
+    assert int(count) <= LIMITS["files crossed by a warm fit"], files
+
+
+TRAINED = """
+import sys
+from kmedclf.cli import app
+seen = set()
+def watch(frame, event, arg):
+    name = frame.f_code.co_filename
+    if "/kmedclf/" in name: seen.add(name)
+for number in range(2):  # imports are no crossing
+    sys.setprofile(watch if number else None)
+    try:
+        app(["train", "cnn", "--data", "synthetic", "--epochs", "1", "--out", {out!r} + str(number)])
+    except SystemExit as end:
+        assert not end.code
+sys.setprofile(None)
+print("\\nFILES", len(seen), *sorted(name.rpartition("/kmedclf/")[2] for name in seen))
+"""
+
+
+def test_train_crosses_few_files(tmp_path):
+    count, *files = run(TRAINED.format(out=str(tmp_path / "run"))).split("FILES")[1].split()
+    assert int(count) <= LIMITS["files crossed by kmedclf train"], files
+
+
+def test_layers_hold():
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_lines():
+    lines = sum(len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py"))
+    assert lines <= LIMITS["lines of kmedclf"]
+
+
+LIMITS = {  # beside each, where it shall go
+    "modules with one importer": 13,  # 5
+    "names used in one other module": 298,  # 40
+    "files crossed by a warm fit": 24,  # 14
+    "files crossed by kmedclf train": 40,  # 38
+    "lines of kmedclf": 27_600,  # 18,500
+}
