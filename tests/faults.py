@@ -160,15 +160,18 @@ def scenarios(work, data, images):
     def table(name):
         return code("predict", run, images, "--out", work / name)
 
-    first = train("--seed", 1)
+    def other():
+        return 0, shutil.copytree(run, work / "other")
+
+    first, page = train("--seed", 1), work / "page.html"
     return {
         "train": ([], train()),
         "train --force": ([first], train("--seed", 2, "--force")),
         "report": ([first, code("report", run)], code("report", run)),
         "evaluate": ([first], code("evaluate", run, "--data", data)),
         "predict": ([first, table("rows.csv")], table("rows.csv")),
-        "compare": ([first], code("compare", run, run, "--out", work / "page.html")),
-        "audit": ([], code("audit", "--data", data, "--out", work / "page.html")),
+        "compare": ([first, other], code("compare", run, work / "other", "--out", page)),
+        "audit": ([], code("audit", "--data", data, "--out", page)),
         "search": ([], search),
         "study": ([], study),
     }

@@ -152,7 +152,8 @@ def watch(frame, event, arg):
 for number in range(2):  # imports are no crossing
     sys.setprofile(watch if number else None)
     try:
-        app(["train", "cnn", "--data", "synthetic", "--epochs", "1", "--out", {out!r} + str(number)])
+        out = {out!r} + str(number)
+        app(["train", "cnn", "--data", "synthetic", "--epochs", "1", "--out", out])
     except SystemExit as end:
         assert not end.code
 sys.setprofile(None)

@@ -49,6 +49,8 @@ class OwnFolder:
         ------
         FileExistsError
             If something else has its name.
+        OSError
+            If it cannot be made.
         """
         if self.is_own():
             return
@@ -57,8 +59,12 @@ class OwnFolder:
             new = beside / "new"
             new.mkdir()
             (new / TAG).write_bytes(self._text.encode())
-            with suppress(OSError):  # another process was faster, or it is not ours
+            try:
                 new.rename(self.path)
+            except OSError:
+                if not os.path.lexists(self.path):
+                    raise
+                # another process was faster, or it is not ours
         if not self.is_own():
             raise FileExistsError(
                 f"{self.path} is there and was not made by kmedclf; choose another folder, or move "
