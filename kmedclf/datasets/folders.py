@@ -170,7 +170,7 @@ def is_of_tools(name: str) -> bool:
 
 
 def is_image(path: Path) -> bool:
-    """Check whether a file is an image by its suffix or, without one, by its first bytes (DICOM)."""
+    """Check whether a file is an image by its suffix or, without one, by its first bytes."""
     return path.is_file() and _is_kind_of_image(path)
 
 
@@ -302,7 +302,7 @@ def load_folder(
 
 
 def split_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Find the folders of "train", "val" and "test", in this order; {} if there are classes only."""
+    """Find the folders of "train", "val" and "test", in this order; {} if it holds classes."""
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}.")
