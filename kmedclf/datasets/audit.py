@@ -173,6 +173,11 @@ class Audit:
             Heading.
         note : str, default=""
             Text below the heading.
+
+        Raises
+        ------
+        ValueError
+            If X has not as many images as the audit.
         """
         from kmedclf.pages.audit import write_audit_page
 

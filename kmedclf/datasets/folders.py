@@ -125,7 +125,7 @@ class Tree:
         kept = []
         for entry in folders:
             path = place / entry.name
-            # A class may be called "mask": only beside images is such a folder no class
+            # A folder called "mask" is skipped only beside images: else it may hold the images
             if is_of_tools(entry.name):
                 self.left.add(HIDDEN_FOLDER, path)
             elif pictured and entry.name.lower() in MASKS:
