@@ -44,6 +44,7 @@ def read_table(path: Path, wanted: Any, encoding: str = "utf-8") -> Cells:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
+    # Cells are kept as Python strings, which take several times the size of the file
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(
             f"{path} must have at most {MOST_BYTES:,} bytes as a table. It has "
@@ -74,6 +75,7 @@ def _lines(path: Path, file: Any) -> Iterator[str]:
     number = 0
     while line := file.readline(LONGEST_LINE):
         number += 1
+        # csv accepts zero bytes, but they are a sign of a binary file or a wrong encoding
         if "\0" in line:
             raise ValueError(f"Line {number} of {path} must be text. Got a byte of 0 in it.")
         if len(line) == LONGEST_LINE:
@@ -112,6 +114,7 @@ def _fill(cells: Cells, rows: Any, names: Sequence[str]) -> None:
     for row in rows:
         if not any(cell.strip() for cell in row):  # empty lines are common at the end
             continue
+        # Spreadsheets append empty cells; a filled one means an unquoted separator
         if len(row) > width and any(cell.strip() for cell in row[width:]):
             raise ValueError(
                 f"Line {rows.line_num} of {cells.path} must have {width} cells. Got {len(row)}."
@@ -226,6 +229,7 @@ def _check_twice(cells: Cells, paths: list[str], columns: list[str]) -> None:
     first: dict[str, int] = {}
     twice = []
     for i, path in enumerate(paths):
+        # "a/./b.png" and "a/b.png" are one file
         j = first.setdefault(os.path.normpath(path), i)
         if j == i:
             continue

@@ -332,7 +332,7 @@ class Report(JsonSerializable):
     @property
     def headline(self) -> tuple[str, ...]:
         """Names of the scores to look at first."""
-        # Readers of a binary task with a positive class expect the clinical names
+        # Balanced accuracy is the mean of these two
         if self.pos_label is not None:
             return "accuracy", "sensitivity", "specificity", "auc_macro"
         return "accuracy", "balanced_accuracy", "auc_macro", "f1_macro"

@@ -92,12 +92,14 @@ def epochs_of(
 
     ``used`` are its parameters, which tell whether the weights of the best epoch were restored.
     """
+    # Validation curves may be missing, or shorter than those of the training
     lengths = {name: len(values) for name, values in history.items()}
     n = max(lengths.values(), default=0)
     curves = [name for name in ("val_accuracy", "val_loss") if name in lengths]
     validated = bool(curves) and all(lengths[name] == n for name in curves)
     if not validated or best_epoch is None:
         return Epochs(n, validated and best_epoch is not None, None, None if validated else n, None)
+    # Without the parameters it is unknown whether the best weights were restored
     if used is None:
         return Epochs(n, True, best_epoch, None, None)
     restored = used["early_stopping"] and used["restore_best"]

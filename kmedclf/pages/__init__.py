@@ -77,6 +77,7 @@ SHADES = 50
 
 def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
     """Fill a template and write it to a file, atomically."""
+    # Names of classes and files come from the data: everything is escaped
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
@@ -158,6 +159,7 @@ def png(draw: Callable[[Figure], Any], size: tuple[float, float]) -> str:
     """Draw a figure of ``size`` inches, and return its PNG as base64."""
     fig = Figure(figsize=size, layout="constrained")
     draw(fig)
+    # Without the version of matplotlib, equal figures are equal bytes
     buffer = io.BytesIO()
     with quiet_about_glyphs():
         fig.savefig(buffer, format="png", dpi=160, metadata={"Software": None})

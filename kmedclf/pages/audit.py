@@ -40,6 +40,7 @@ def write_audit_page(
 
 def _sections(audit: Audit) -> dict[str, list[Pair]]:
     """Group the pairs by their problem; each pair is in one section only."""
+    # Most serious first, since a page shows the first `SHOWN` pairs: two labels, then leaks
     contradicting = {pair[:2] for pair in audit.two_labels}
     identical = [
         Pair(group[0], other, 1.0)
@@ -70,7 +71,7 @@ def _pictures(audit: Audit, X: Any, pair: Pair) -> Iterator[tuple[str, str, str,
         is_path = isinstance(X[i], str | os.PathLike)
         place = Path(X[i]).name if is_path else str(np.sum(audit.split_index[:i] == split))
         buffer = io.BytesIO()
-        if is_path or np.asarray(X[i]).size:
+        if is_path or np.asarray(X[i]).size:  # an empty array has no picture
             thumbnail(X[i], SIDE).save(buffer, "WEBP", quality=80, method=2)
         picture = base64.b64encode(buffer.getvalue()).decode("ascii")
         yield picture, audit.splits[split], audit.labels[i], place

@@ -157,6 +157,7 @@ def training_values(
     """Draw the training curves, if there are any, and describe the epochs."""
     if not history:
         return []
+    # Callers may pass any mapping, not only the parameters of an estimator
     known = {"early_stopping", "restore_best", "monitor"} <= (used or {}).keys()
     epochs = epochs_of(history, best_epoch, used if known else None)
     where = "training and validation" if epochs.validated else "training"
@@ -191,6 +192,7 @@ def _figures(report: Report) -> list[tuple[str, str, str]]:
             reliability, (4, 3.8),
         ),
     ]  # fmt: skip
+    # Without any AUC there is no curve to draw
     if report.scores["auc_macro"].value is not None:
         curves = roc, precision_recall
         of = curves_of(report, "class")
@@ -206,6 +208,7 @@ def _figures(report: Report) -> list[tuple[str, str, str]]:
 def curves_of(report: Report | MultilabelReport, kind: str) -> str:
     """Describe which classes, or labels, have a curve."""
     n = sum(one.auc.value is not None for one in report.per_class)
+    # Curves ignore sample weights, unlike the scores beside them
     weightless = ", every image counting once" if WEIGHTED in report.notes else ""
     if isinstance(report, Report) and len(report.classes) == 2:
         column = 1 if report.pos_label is None else report.classes.index(report.pos_label)
@@ -245,6 +248,7 @@ def cam_words(model: Any, kind: str) -> str:
         f"Bright is where features lie that raise the score of the {kind}, each map up to its own "
         "maximum. This is no proof of what the prediction rests on."
     )
+    # With one layer, the map is no more than a weighted sum of edge filters
     if n_convolutions(model) > 1:
         return words
     return f"{words} Features of a single convolution are edges and areas, the background's too."

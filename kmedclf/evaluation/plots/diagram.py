@@ -82,6 +82,7 @@ def _boxes(model: Any) -> list[_Box]:
     for layer in model.operations:
         names, kind = _inputs(layer), type(layer).__name__
         parents = list(dict.fromkeys(at[name] for name in names))
+        # A slice has no parameters; the next box is marked "sliced" instead
         if kind == "GetItem":
             at[layer.name] = parents[0]
             sliced.add(layer.name)
@@ -150,6 +151,7 @@ def _place(boxes: list[_Box]) -> None:
         if not box.parents:
             break
         box = max((boxes[parent] for parent in box.parents), key=lambda one: one.depth)
+    # Boxes outside the longest path go to the first free column at their depth
     taken: set[tuple[int, int]] = set()
     for box in boxes:
         if id(box) not in main:
@@ -171,6 +173,7 @@ def _draw(ax: Axes, box: _Box) -> None:
     text = " · ".join(box.words)
     shape = " × ".join(str(size) for size in box.shape[1:])
     below = shape + (f"    {box.params:,} parameters" if box.params else "")
+    # Shrink long texts to the width of the box
     small = 7.5 if len(text) <= 42 else 7.5 * 42 / len(text)
     ax.text(box.column, box.depth - 0.1, text, ha="center", va="center", size=small, zorder=3)
     ax.text(

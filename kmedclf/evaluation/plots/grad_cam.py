@@ -56,6 +56,7 @@ def gradcam_maps(
 
     ``index`` holds the class to explain of each image; the predicted ones by default.
     """
+    # Here, since importing the figures must not load TensorFlow
     import keras
     import tensorflow as tf
 
@@ -69,6 +70,7 @@ def gradcam_maps(
         maps, values = both(batch, training=False)  # (m, h', w', f), (m, k)
         chosen = np.argmax(values, axis=1) if index is None else np.asarray(index, np.int64)
         score = tf.gather(values, chosen, axis=1, batch_dims=1)  # (m,)
+    # float32, since mixed precision computes features in half precision
     slope = tf.cast(tape.gradient(score, maps), tf.float32)
     weights = tf.reduce_mean(slope, axis=(1, 2), keepdims=True)
     found = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1)).numpy()
@@ -223,6 +225,7 @@ def n_convolutions(model: Any) -> int:
     """Count the convolutions of a network, also inside nested layers."""
     import keras
 
+    # Depthwise convolutions are no subclass of Conv2D
     layers = getattr(model, "model_", model)._flatten_layers(include_self=False)
     return sum(isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
                for layer in layers)  # fmt: skip
@@ -257,6 +260,7 @@ def _arrays(images: list[Any], shape: tuple[int, int, int]) -> np.ndarray:
 
 def _features(model: Any, name: str) -> Any:
     """Return the last layer after a convolution whose output still has two spatial dimensions."""
+    # Maps of one pixel, as after a global pooling, have no places to explain
     convolved, last = False, None
     for layer in model.layers:
         convolved = convolved or "Conv" in type(layer).__name__

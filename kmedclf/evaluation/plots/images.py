@@ -58,6 +58,7 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= 2:
         scaled = pixels / np.iinfo(pixels.dtype).max
     else:
+        # Integers of more than 16 bits and floats rarely use their whole range
         scaled = np.nan_to_num(pixels.astype(np.float64))
         low, high = scaled.min(), scaled.max()
         if low < 0 or high > 1:
@@ -101,6 +102,7 @@ def samples(
     """
     labels, first = np.unique(np.ravel(y), return_index=True)
     names = named(labels, class_names, "samples")
+    # Four columns fill the last row for these numbers of classes, or nearly so
     columns = min(len(labels), 4 if len(labels) in (4, 7, 8) else 6)
     lines = -(-len(labels) // columns)
     fig = panel(fig, (1.55 * columns, 1.75 * lines))
@@ -175,6 +177,7 @@ def mistakes(
 def _bars(ax: Any, report: Report, i: int, n: int) -> None:
     """Draw the n largest probabilities of an image, always including its true class."""
     true, pred, row = int(report.true_index[i]), int(report.pred_index[i]), report.proba[i]
+    # In the order of the classes, so that the bars of different images can be compared
     shown = sorted(np.argsort(-row, kind="stable")[:n].tolist())
     if true not in shown:
         shown[-1] = true

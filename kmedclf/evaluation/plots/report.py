@@ -63,7 +63,7 @@ def confusion_matrix(report: Report, *, ax: Axes | None = None) -> Axes:
                 ax.text(j, i - 0.12, f"{count}", ha="center", va="center", color=colour, size=8)
                 share = f"{rates[i, j]:.0%}" if rates[i, j] >= 0.005 else "<1%"
                 ax.text(j, i + 0.25, share, ha="center", va="center", color=colour, size=6)
-    step = -(-k // 40)
+    step = -(-k // 40)  # at most 40 names are legible
     names = [shorten(name) for name in report.class_names[::step]]
     turn = (
         {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if k <= 20 else {"rotation": 90}
@@ -110,6 +110,7 @@ def per_class(
             continue
         ax.barh(i, value, 0.7, color=SKY)
         if low is not None and high is not None:
+            # Rounding may put the score slightly outside its interval, which errorbar refuses
             reach = [[max(0.0, value - low)], [max(0.0, high - value)]]
             ax.errorbar(value, i, xerr=reach, fmt="none", ecolor="#333333", elinewidth=1)
         ax.text(1.02, i, f"{value:.3f}", va="center", size=7.5)
@@ -149,7 +150,7 @@ def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
     ax.bar_label(bars, [str(count) for count in counts], padding=1, fontsize=7)
     ax.set_xticks(range(len(counts)), names)
     ax.margins(y=0.15)
-    if not any(counts):
+    if not any(counts):  # matplotlib would show negative shares
         ax.set_ylim(0, 0.01)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.grid(axis="y")
@@ -181,6 +182,7 @@ def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
     shares = [one.images / report.n for one in report.reliability]
     width = report.reliability[0].high
     ax.bar(left, shares, width, align="edge", color=SKY, alpha=0.5, label="share of images")
+    # Empty bins have no accuracy
     filled = [one for one in report.reliability if one.confidence is not None]
     x, y = np.array([(one.confidence, one.accuracy) for one in filled], dtype=float).T
     ax.plot(x, y, "o-", color=VERMILION, label="accuracy", zorder=3)
@@ -276,6 +278,7 @@ def _shown(report: Report | MultilabelReport) -> list[tuple[int, dict[str, Any]]
         known = [(auc, i) for auc, i in known if i == only]
     if not known:
         raise ValueError("Curves must have images of two classes or more. Got those of one.")
+    # More than eight colours are hard to tell apart; the worst classes matter most
     named = [i for _, i in (sorted(known)[:4] if len(known) > 8 else known)]
     pale = {"color": "#BBBBBB", "linewidth": 0.6}
     # Matplotlib leaves labels that begin with "_" out of the legend

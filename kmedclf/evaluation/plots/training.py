@@ -56,6 +56,7 @@ def class_counts(
     ValueError
         If there is not one name per label.
     """
+    # A class may be missing from one of the splits
     labels = np.unique(np.concatenate([np.ravel(y) for y in splits.values()]))
     names = named(labels, class_names, "class_counts")
     ax = axes(ax, (5.5, height(len(labels), 0.16 + 0.13 * len(splits))))
@@ -269,6 +270,7 @@ def effect(
     scores = _fold_scores(cv_results)  # (candidates, folds)
     values = _in_order(x)
     numeric = all(type(value) in (int, float) for value in values)
+    # Other values than numbers are spaced evenly, and not connected by lines
     places = np.array(values if numeric else range(len(values)), dtype=float)
     lines = [None] if groups is None else _in_order(groups)
     for i, line in enumerate(lines):
@@ -312,6 +314,7 @@ def _column(cv_results: Mapping[str, Any], parameter: str) -> list[Any]:
             f"The 'parameter' of an effect must be one that was searched, {known}. "
             f"Got {parameter!r} instead."
         )
+    # Parameters that a candidate does not have are masked
     plain: Any = np.ma.asarray(cv_results[found[0]], dtype=object).filled(None)
     return [value.item() if isinstance(value, np.generic) else value for value in plain]
 
