@@ -74,8 +74,7 @@ def check_indicators(y: Any) -> np.ndarray:
     wrong = values[(values != 0) & (values != 1)]
     if wrong.size:
         raise ValueError(
-            "'y' of an evaluation must hold only 0 and 1 where it has several columns. "
-            f"Got {wrong[0]} among it."
+            f"'y' of a multilabel evaluation must hold only 0 and 1. Got {wrong[0]} in it instead."
         )
     return values.astype(np.uint8)
 
@@ -687,8 +686,7 @@ def _refuse_of_several(**given: Any) -> None:
     for name, value in given.items():
         if value is not None:
             raise ValueError(
-                f"The {name!r} parameter must be None where images may have several labels. "
-                f"Got {value!r} instead."
+                f"The {name!r} parameter must be None in a multilabel task. Got {value!r} instead."
             )
 
 

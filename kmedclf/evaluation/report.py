@@ -138,13 +138,13 @@ def _of_classes(report: Any) -> list[str]:
         if len(found) == 1:
             name = report.class_names[found[0]]
             return [
-                f"All {report.n:,} images are taken for {name}: the classifier tells nothing "
-                f"apart here, and its accuracy is no more than that class's share, {right:.3f}."
+                f"All {report.n:,} images are predicted as {name}: the classifier does not tell "
+                f"the classes apart, and its accuracy is the share of that class, {right:.3f}."
             ]
         if right <= share:
             return [
-                f"Naming {name} every time would be right for {share:.3f} of these images, the "
-                f"classifier is for {right:.3f}: it is no better than that."
+                f"Always predicting {name} has an accuracy of {share:.3f}; the classifier has "
+                f"{right:.3f} and is no better than that."
             ]
     return []
 
@@ -154,7 +154,7 @@ def _of_labels(report: Any) -> list[str]:
     if not report.y_true.any() or report.y_pred.any():
         return []
     return [
-        f"No label is predicted of any of the {report.n:,} images: the accuracy is that of "
+        f"No label is predicted for any of the {report.n:,} images: the accuracy is that of "
         "predicting nothing."
     ]
 
@@ -168,14 +168,14 @@ def _of_size(report: Any) -> list[str]:
     if report.n < SMALL:
         images = "1 image" if report.n == 1 else f"{report.n:,} images"
         said.append(
-            f"Only {images}: one more or less that is right moves the accuracy by "
-            f"{1 / report.n:.3f}, and resampling so few shows too little doubt."
+            f"Only {images}: a single prediction changes the accuracy by {1 / report.n:.3f}, and "
+            "bootstrap intervals of so few images are too narrow."
         )
     if few:
         listed = ", ".join(f"{name} {n}" for name, n in list(few.items())[:10])
         more = f" and {len(few) - 10} more" if len(few) > 10 else ""
         kind = "classes" if report.exclusive else "labels"
-        said.append(f"Few images of some {kind}, whose scores are uncertain: {listed}{more}.")
+        said.append(f"Some {kind} have few images, and uncertain scores: {listed}{more}.")
     return said
 
 

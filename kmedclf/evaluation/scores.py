@@ -248,14 +248,14 @@ class Intervals:
         said = []
         if self._unmoved:
             names = ", ".join(self._unmoved)
-            said.append(f"No interval, as resampling does not move them: {names}.")
+            said.append(f"No interval, as all resamples have the same value: {names}.")
         if self._rare:
             names = ", ".join(self._rare)
             said.append(f"No interval, as they are undefined in most of the resamples: {names}.")
         if lacking := self._lacking():
             said.append(
                 f"{lacking:,} of {self._n:,} resamples lack a class that occurs: macro averages "
-                "run over the others there, and what is undefined is left out of its interval."
+                "run over the others there, and undefined scores are left out of the intervals."
             )
         return said
 
@@ -308,9 +308,7 @@ def _quantiles(values: np.ndarray, tails: tuple[float, ...]) -> np.ndarray:
     return np.where(often, np.nan, found)
 
 
-WEIGHTED = (
-    "Scores are weighted by sample_weight; counts, curves, ranks and confidences are of images."
-)
+WEIGHTED = "Scores are weighted by sample_weight; counts, curves, ranks and confidences are not."
 """Note in a report with sample weights."""
 
 
@@ -431,8 +429,8 @@ def notes(classes: tuple[ClassScores, ...], weighted: bool) -> list[str]:
         )
     if ignored := [one.name for one in classes if _never_found(one)]:
         said.append(
-            f"No {which} was taken for {listed_names(ignored)}: precision is undefined there and "
-            "counts as 0 in the averages."
+            f"No {which} was predicted as {listed_names(ignored)}: precision is undefined there "
+            "and counts as 0 in the averages."
         )
     if weighted:
         said.append(WEIGHTED)
@@ -449,8 +447,8 @@ def decisions(pred: np.ndarray, proba: np.ndarray, threshold: float | None) -> l
     if threshold is not None or not others:
         return []
     return [
-        f"{others:,} of {len(pred):,} predictions are not of the most probable class: the "
-        "classifier decides in another way. Ranks and curves are of probabilities."
+        f"{others:,} of {len(pred):,} predictions are not the most probable class: the classifier "
+        "decides in another way. Ranks and curves are based on probabilities."
     ]
 
 

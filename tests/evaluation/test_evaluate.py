@@ -123,7 +123,7 @@ def test_a_class_never_predicted_is_flagged():
     assert report.never_predicted == ("b",)
     assert report.per_class[1].precision.value is None
     assert report.per_class[1].f1.value == 0.0
-    assert any("No image was taken for b" in note for note in report.notes)
+    assert any("No image was predicted as b" in note for note in report.notes)
     expected = sk.precision_score(y, proba.argmax(axis=1), average="macro", zero_division=0)
     assert report.scores["precision_macro"].value == pytest.approx(expected)
 

@@ -130,10 +130,10 @@ def test_few_images_and_one_class_are_said_before_the_scores(made):
     assert ("Only " in head) == (len(y) < 30)
     if y.ndim == 1:
         alone = len(np.unique(report.y_pred)) == 1 and len(np.unique(y)) > 1
-        assert ("tells nothing apart" in head) == alone
+        assert ("tell the classes apart" in head) == alone
         share = np.bincount(y).max() / len(y)
         worse = not alone and len(np.unique(y)) > 1 and report.accuracy <= share
-        assert ("it is no better than that" in head) == worse
+        assert ("is no better than that" in head) == worse
     assert all(warning in str(report) for warning in report.warnings)
 
 
@@ -150,9 +150,9 @@ def test_undefined_scores_are_said_to_be(made):
 def test_one_class_is_predicted_in_one_of_the_kinds():
     """So that the sentence about it is tested at all."""
     report = evaluate_predictions([0, 1, 1], [[0.9, 0.1]] * 3, n_bootstrap=0)
-    assert "All 3 images are taken for 0" in report.warnings[0]
+    assert "All 3 images are predicted as 0" in report.warnings[0]
     labels = evaluate_predictions([[0, 1], [1, 1]], np.full((2, 2), 0.1), n_bootstrap=0)
-    assert "No label is predicted of any of the 2 images" in labels.warnings[0]
+    assert "No label is predicted for any of the 2 images" in labels.warnings[0]
     fine = evaluate_predictions(np.arange(60) % 2, np.eye(2)[np.arange(60) % 2] * 0.8 + 0.1)
     assert fine.warnings == ()
 
@@ -218,7 +218,7 @@ def test_a_mean_over_fewer_reports_says_so():
 def test_other_decisions_than_the_most_probable_class_are_said():
     y, proba = [0, 1, 0], [[0.6, 0.4], [0.55, 0.45], [0.9, 0.1]]
     given = evaluate_predictions(y, proba, y_pred=[0, 1, 0], n_bootstrap=0)
-    assert "1 of 3 predictions are not of the most probable class" in " ".join(given.notes)
+    assert "1 of 3 predictions are not the most probable class" in " ".join(given.notes)
     own = evaluate_predictions(y, proba, n_bootstrap=0)
     limit = evaluate_predictions(y, proba, pos_label=1, threshold=0.42, n_bootstrap=0)
     assert "most probable" not in " ".join([*own.notes, *limit.notes])
@@ -462,7 +462,7 @@ def test_every_study_says_what_it_did(study, name, given, larger_files, tmp_path
         assert not re.search(r"\bsgd\b(?!, but)", str([t.rows for s in sections.values()
                                                        for t in s.tables]))  # fmt: skip
     one_class = {k for k, one in ran.items() if words.one_class_only(one)}
-    assert ("for one class" in text or "tells nothing apart" in text) == bool(one_class) or (
+    assert ("for one class" in text or "tell the classes apart" in text) == bool(one_class) or (
         study == "lung" and "No network takes all" in text and not one_class
     )
     found = json.loads(json.dumps({k: dataclasses.asdict(v)["findings"] for k, v in
