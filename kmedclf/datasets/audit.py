@@ -353,11 +353,11 @@ def _labels(
     assert y is not None
     # MedMNIST stores the labels of its multiclass sets as (n, 1)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    found, code = np.unique(y, axis=0, return_inverse=True)
+    unique, code = np.unique(y, axis=0, return_inverse=True)
     if y.ndim == 2:
         member, labels = y != 0, list(range(y.shape[1]))
     else:
-        member, labels = code.reshape(-1, 1) == np.arange(len(found)), found.tolist()
+        member, labels = code.reshape(-1, 1) == np.arange(len(unique)), unique.tolist()
     names = tuple(map(str, labels if class_names is None else class_names))
     if len(names) != len(labels):
         raise ValueError(
@@ -388,12 +388,12 @@ def _straddling(groups: NDArray[Any] | None, split_index: NDArray[np.int64]) -> 
     """List the groups with images in more than one split."""
     if groups is None:
         return ()
-    found, number = np.unique(list(map(str, groups)), return_inverse=True)
+    names, number = np.unique(list(map(str, groups)), return_inverse=True)
     # A group straddles if its first and its last split differ
-    low, high = np.full(len(found), split_index.max()), np.zeros(len(found), np.int64)
+    low, high = np.full(len(names), split_index.max()), np.zeros(len(names), np.int64)
     np.minimum.at(low, number, split_index)
     np.maximum.at(high, number, split_index)
-    return tuple(map(str, found[low < high]))
+    return tuple(map(str, names[low < high]))
 
 
 def _leaked(

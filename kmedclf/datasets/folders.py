@@ -89,15 +89,15 @@ class Tree:
 
         ``owner`` is the class and split of the folder; a folder with two owners is an error.
         """
-        found: list[Path] = []
+        paths: list[Path] = []
         waiting = [folder]
         while waiting:
             place = waiting.pop()
             if self._is_new(place, owner):
                 files, folders = self._inside(place)
-                found += files
+                paths += files
                 waiting += folders
-        return sorted(found)
+        return sorted(paths)
 
     def _is_new(self, place: Path, owner: str) -> bool:
         """Check whether a folder is seen for the first time; a second owner is an error."""
@@ -269,9 +269,9 @@ def load_folder(
     # Without splits only None is allowed: an unknown split must not return all images
     allowed: tuple[str | None, ...] = tuple(folders) or (None,)
     if split not in allowed:
-        given = " or ".join(map(repr, folders)) or "None: it has no folders of splits"
+        choices = " or ".join(map(repr, folders)) or "None: it has no folders of splits"
         raise ValueError(
-            f"The 'split' parameter of load_folder must for {root} be {given}. Got {split!r} "
+            f"The 'split' parameter of load_folder must for {root} be {choices}. Got {split!r} "
             "instead."
         )
     left = Left(root)
@@ -283,19 +283,19 @@ def load_folder(
         _note_what_is_beside(root, list(folders.values()), left)
     class_names = sorted({name for one in classes.values() for name in one})
     _check_names(root, places, classes, class_names)
-    found = classes[split]
-    if not found:
+    images = classes[split]
+    if not images:
         raise FileNotFoundError(
             f"There is no folder of images, one a class, in {places[split]}. {left}".rstrip()
         )
     left.warn(stacklevel=2)
     paths, y, groups = [], [], []
-    for name in sorted(found):
-        paths += [str(path) for path in found[name]]
-        y += [class_names.index(name)] * len(found[name])
+    for name in sorted(images):
+        paths += [str(path) for path in images[name]]
+        y += [class_names.index(name)] * len(images[name])
         if group is not None:
             below = Path(folders[split] if split else root, name)
-            groups += [_group(path, below, group) for path in found[name]]
+            groups += [_group(path, below, group) for path in images[name]]
     return ImageFiles(
         np.array(paths),
         np.array(y, np.int64),
@@ -331,12 +331,12 @@ def find_images(paths: Sequence[Path], say: Callable[[str], object]) -> list[Pat
 
     ``say`` is called with a sentence on the skipped files of a folder.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"There is no file or folder {path}.")
         if not path.is_dir():
-            found.append(path)
+            files.append(path)
             continue
         left = Left(path)
         images = Tree(left).images(path)
@@ -344,8 +344,8 @@ def find_images(paths: Sequence[Path], say: Callable[[str], object]) -> list[Pat
             raise FileNotFoundError(f"There is no image in the folder {path}. {left}".rstrip())
         if text := str(left):
             say(text)
-        found += images
-    return found
+        files += images
+    return files
 
 
 def _is_open_folder(path: Path) -> bool:

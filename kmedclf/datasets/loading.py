@@ -248,23 +248,24 @@ def _classes(
     if labels[0].ndim == 2:
         task: Task = "multilabel"
         needed = labels[0].shape[1]
-        found = [str(label) for label in range(needed)]
+        class_names = [str(label) for label in range(needed)]
     else:
         values = np.unique(np.concatenate(labels))
         needed = int(values.max(initial=-1)) + 1
-        found = [str(value) for value in values]
+        class_names = [str(value) for value in values]
     if named:
         names = npz.read_array(path, "class_names").ravel()
         with npz.explained(path):  # damaged text may hold invalid code points
-            found = [str(name) for name in names]
-        if len(found) < needed:
+            class_names = [str(name) for name in names]
+        if len(class_names) < needed:
             raise ValueError(
-                f"'class_names' in {path} must name {needed} classes. Got {len(found)} instead."
+                f"'class_names' in {path} must name {needed} classes. "
+                f"Got {len(class_names)} instead."
             )
     # Class names count here: a file may lack images of a class that it names
     if labels[0].ndim == 1:
-        task = "binary" if len(found) == 2 else "multiclass"
-    return task, tuple(found)
+        task = "binary" if len(class_names) == 2 else "multiclass"
+    return task, tuple(class_names)
 
 
 def _check_known(path: Path, entry: DatasetInfo, size: int) -> None:

@@ -110,18 +110,18 @@ def near_duplicates(small: Floats, similarity: float) -> tuple[NDArray[np.int64]
     Returns the rows of each pair (m, 2), both in ascending order, and their correlation (m,).
     """
     prints, details = fingerprints(small), detail(small)
-    found: list[NDArray[np.int64]] = []
+    rows: list[NDArray[np.int64]] = []
     values: list[Floats] = []
     for first, second, turn in _candidates(prints):
         for start in range(0, len(first), PAIRS):
             part = slice(start, start + PAIRS)
             value = correlation(details[first[part]], details[second[part]], turn, similarity)
             good = value >= similarity
-            found.append(np.stack([first[part], second[part]], axis=1)[good])
+            rows.append(np.stack([first[part], second[part]], axis=1)[good])
             values.append(value[good])
-    if not found:
+    if not rows:
         return np.empty((0, 2), np.int64), np.empty(0, np.float32)
-    pairs, where = np.unique(np.concatenate(found), axis=0, return_inverse=True)
+    pairs, where = np.unique(np.concatenate(rows), axis=0, return_inverse=True)
     best = np.zeros(len(pairs), np.float32)
     # A pair may be found in more than one position
     np.maximum.at(best, where.ravel(), np.concatenate(values))
@@ -144,14 +144,14 @@ def fingerprints(small: Floats) -> Floats:
     # Low frequencies hold most of the power, and are alike in all brains: the factor and the
     # square root reduce their weight
     boost = np.hypot(u, v) ** 1.5
-    made = np.empty((len(small), len(u)), np.float32)
+    magnitudes = np.empty((len(small), len(u)), np.float32)
     for start in range(0, len(small), BLOCK):
         part = small[start : start + BLOCK]
         part = (part - part.mean(axis=(1, 2), keepdims=True)) * np.outer(window, window)
-        made[start : start + BLOCK] = np.sqrt(np.abs(np.fft.fft2(part))[:, u, v] * boost)
-    made -= made.mean(axis=1, keepdims=True)
-    made /= np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12)
-    return made
+        magnitudes[start : start + BLOCK] = np.sqrt(np.abs(np.fft.fft2(part))[:, u, v] * boost)
+    magnitudes -= magnitudes.mean(axis=1, keepdims=True)
+    magnitudes /= np.maximum(np.linalg.norm(magnitudes, axis=1, keepdims=True), 1e-12)
+    return magnitudes
 
 
 def _turned() -> list[NDArray[np.int64]]:
@@ -180,8 +180,8 @@ def detail(small: Floats) -> Floats:
     """Keep the details of thumbnails (n, 32, 32) that are between 1 and 2 pixels wide."""
     # Coarse shapes are alike in all brains and cells; finer details change with half a pixel
     fine, coarse = _gaussian(1.0), _gaussian(2.0)
-    made = fine @ small @ fine.T - coarse @ small @ coarse.T
-    return made.astype(np.float32, copy=False)
+    difference = fine @ small @ fine.T - coarse @ small @ coarse.T
+    return difference.astype(np.float32, copy=False)
 
 
 def _gaussian(sigma: float) -> Floats:

@@ -241,13 +241,13 @@ def evaluate_labels(
     # The default excludes 0.5 itself; a given threshold is included, as `choose_thresholds` assumes
     pred = (proba > 0.5 if threshold is None else proba >= chosen).astype(np.uint8)
     outcome = _Outcomes.of(true, pred, proba, weight)
-    found = outcome.scores(np.ones((len(true), 1)))
+    scores = outcome.scores(np.ones((len(true), 1)))
     # Resamples draw whole images, with all their labels: labels of one image are not independent
     blocks = [outcome.scores(one) for one in draws(len(true), n_bootstrap, random_state)]
-    samples = {name: np.concatenate([block[name] for block in blocks]) for name in found if blocks}
+    samples = {name: np.concatenate([block[name] for block in blocks]) for name in scores if blocks}
     intervals = Intervals(samples, confidence)
     confusion = multilabel_confusion_matrix(true, pred)
-    per_class = _per_class(found, intervals, names, (true == 1, pred == 1, weight))
+    per_class = _per_class(scores, intervals, names, (true == 1, pred == 1, weight))
     # Exact binomial intervals need the number of images, not of labels, which are dependent
     trials = dict.fromkeys(("accuracy", "subset_accuracy"), effective_size(weight))
     return MultilabelReport(
@@ -256,13 +256,13 @@ def evaluate_labels(
         class_names=names,
         thresholds=tuple(chosen.tolist()),
         scores={
-            name: intervals.of(name, found[name][0], trials=trials.get(name, 0))
+            name: intervals.of(name, scores[name][0], trials=trials.get(name, 0))
             for name in SCORES
-            if name in found
+            if name in scores
         },
         per_class=per_class,
         confusion=confusion,
-        notes=(*_notes(per_class, found, sample_weight is not None), *intervals.notes),
+        notes=(*_notes(per_class, scores, sample_weight is not None), *intervals.notes),
         confidence=float(confidence),
         n_bootstrap=int(n_bootstrap),
         y_true=true,
@@ -369,23 +369,23 @@ class _Outcomes:
             parts = [label.scores(weights) for label in self.labels]
             each = {name: np.stack([part[name] for part in parts], axis=1) for name in _OF_LABEL}
             occurs = ~np.isnan(each["recall"])
-            found = {name: sums[name] / total for name in _MEANS}
+            scores = {name: sums[name] / total for name in _MEANS}
             for name, values in each.items():
                 # A label that occurs but is never predicted counts as 0, as in scikit-learn
                 if name in ("precision", "f1"):
                     values = np.where(occurs, np.nan_to_num(values), np.nan)
-                found[f"{name}_macro"] = mean_of_defined(values)
-            found["recall_micro"] = sums["both"] / sums["true"]
-            found["precision_micro"] = sums["both"] / sums["predicted"]
-            found["f1_micro"] = 2 * sums["both"] / (sums["true"] + sums["predicted"])
-        return found | {f"{name}_of_label": values for name, values in each.items()}
+                scores[f"{name}_macro"] = mean_of_defined(values)
+            scores["recall_micro"] = sums["both"] / sums["true"]
+            scores["precision_micro"] = sums["both"] / sums["predicted"]
+            scores["f1_micro"] = 2 * sums["both"] / (sums["true"] + sums["predicted"])
+        return scores | {f"{name}_of_label": values for name, values in each.items()}
 
 
 def _sums(weights: np.ndarray) -> np.ndarray:
     """Return the sums (n + 1, b) of the first 0, 1, ..., n rows of (n, b)."""
-    found = np.zeros((len(weights) + 1, weights.shape[1]))
-    np.cumsum(weights, axis=0, out=found[1:])
-    return found
+    sums = np.zeros((len(weights) + 1, weights.shape[1]))
+    np.cumsum(weights, axis=0, out=sums[1:])
+    return sums
 
 
 def _per_class(
@@ -465,8 +465,8 @@ def evaluate(
     X : array-like of shape (n, ...)
         Images.
     y : array-like of shape (n,) or (n, k)
-        True labels, out of the estimator's classes, of which some may be missing. In a multilabel
-        task, zeros and ones.
+        True labels, all among the estimator's classes; not every class needs to occur. In a
+        multilabel task, zeros and ones.
     class_names : sequence of str or mapping of label to str, optional
         Printed names, in the order of ``est.classes_``; the labels by default.
     sample_weight : array-like of shape (n,), optional

@@ -245,19 +245,19 @@ class Intervals:
     @property
     def notes(self) -> list[str]:
         """Explain which headline scores have no interval, or one from fewer resamples."""
-        said = []
+        notes = []
         if self._unmoved:
             names = ", ".join(self._unmoved)
-            said.append(f"No interval, as all resamples have the same value: {names}.")
+            notes.append(f"No interval, as all resamples have the same value: {names}.")
         if self._rare:
             names = ", ".join(self._rare)
-            said.append(f"No interval, as they are undefined in most of the resamples: {names}.")
+            notes.append(f"No interval, as they are undefined in most of the resamples: {names}.")
         if lacking := self._lacking():
-            said.append(
+            notes.append(
                 f"{lacking:,} of {self._n:,} resamples lack a class that occurs: macro averages "
                 "run over the others there, and undefined scores are left out of the intervals."
             )
-        return said
+        return notes
 
     def _lacking(self) -> int:
         """Count the resamples that miss one of the classes that occur."""
@@ -279,8 +279,8 @@ class Intervals:
             return Estimate(None)
         if not self._samples:
             return Estimate(value)
-        found = self._quantiles[name] if column is None else self._quantiles[name][:, column]
-        low, middle, high = map(float, found)
+        quantiles = self._quantiles[name] if column is None else self._quantiles[name][:, column]
+        low, middle, high = map(float, quantiles)
         if name == "ece":  # biased upwards; see the notes of evaluate_predictions
             low, high = max(0.0, 2 * value - high), min(1.0, high - middle + value)
         if np.isnan(low) or high - low < 1e-12:
@@ -304,8 +304,8 @@ def _quantiles(values: np.ndarray, tails: tuple[float, ...]) -> np.ndarray:
     if not undefined.any():
         return np.quantile(values, tails, axis=0)
     often = undefined.mean(axis=0) > MOST_UNDEFINED
-    found = np.nanquantile(np.where(often, 0.0, values), tails, axis=0)
-    return np.where(often, np.nan, found)
+    quantiles = np.nanquantile(np.where(often, 0.0, values), tails, axis=0)
+    return np.where(often, np.nan, quantiles)
 
 
 WEIGHTED = "Scores are weighted by sample_weight; counts, curves, ranks and confidences are not."
@@ -377,13 +377,13 @@ def headline(
         values.update(zip(names, three, strict=True))
     values["balanced_accuracy"] = values["recall_macro"]
     trials = dict.fromkeys(("accuracy", "recall_weighted"), effective_size(weight))
-    found = {
+    scores = {
         name: intervals.of(name, value, trials=trials.get(name, 0))
         for name, value in values.items()
     }
     if outcome.positive is not None:
-        found |= _binary(outcome, classes, outcome.positive, intervals)
-    return {name: found[name] for name in SCORES if name in found}
+        scores |= _binary(outcome, classes, outcome.positive, intervals)
+    return {name: scores[name] for name in SCORES if name in scores}
 
 
 def reliability(outcome: Outcome) -> tuple[Bin, ...]:
@@ -416,25 +416,25 @@ def certainty(outcome: Outcome) -> dict[str, Certainty]:
 
 def notes(classes: tuple[ClassScores, ...], weighted: bool) -> list[str]:
     """Explain every undefined score."""
-    which, said = "image with a weight" if weighted else "image", []
+    which, texts = "image with a weight" if weighted else "image", []
     if absent := [one.name for one in classes if one.recall.value is None]:
-        said.append(
+        texts.append(
             f"No {which} is of {listed_names(absent)}: recall and AUC are undefined there, "
             "precision and F1 too unless it is predicted, and macro averages run over the classes "
             f"that occur, {len(classes) - len(absent)}."
         )
     if alone := [one.name for one in classes if one.specificity.value is None]:
-        said.append(
+        texts.append(
             f"Every {which} is of {alone[0]}: its specificity is undefined, as is every AUC."
         )
     if ignored := [one.name for one in classes if _never_found(one)]:
-        said.append(
+        texts.append(
             f"No {which} was predicted as {listed_names(ignored)}: precision is undefined there "
             "and counts as 0 in the averages."
         )
     if weighted:
-        said.append(WEIGHTED)
-    return said
+        texts.append(WEIGHTED)
+    return texts
 
 
 def decisions(pred: np.ndarray, proba: np.ndarray, threshold: float | None) -> list[str]:

@@ -35,10 +35,10 @@ def brackets(found: Any) -> str:
     exact, resampled = _kinds(found)
     whole = f"{percent(found.confidence)} intervals"
     n = getattr(found, "n_bootstrap", 0)
-    several = f"{n:,} bootstrap resamples" if n else "bootstrap resamples"
+    resamples = f"{n:,} bootstrap resamples" if n else "bootstrap resamples"
     if resampled:
         also = ", and exact binomial ones where a proportion is 0 or 1" if exact else ""
-        return f"Brackets hold {whole} from {several} of the images{also}."
+        return f"Brackets hold {whole} from {resamples} of the images{also}."
     return f"Brackets hold exact binomial {whole}." if exact else ""
 
 

@@ -43,9 +43,9 @@ def _is_absolute(text: str) -> bool:
         return False
     beginning = text.startswith(("~", "file://", "\\\\"))
     # A single part, such as "/" or "/data", reveals nothing, unless it is the home folder
-    several = len(re.split(r"[\\/]", text.strip("\\/"))) > 1
+    nested = len(re.split(r"[\\/]", text.strip("\\/"))) > 1
     absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
-    return beginning or (absolute and (several or text.rstrip("/\\") == str(Path.home())))
+    return beginning or (absolute and (nested or text.rstrip("/\\") == str(Path.home())))
 
 
 def _name(path: str) -> str:

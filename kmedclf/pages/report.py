@@ -170,8 +170,8 @@ def training_values(
 
 def with_intervals(report: Report | MultilabelReport, words: str, score: str) -> str:
     """End a sentence about a chart of one score per class."""
-    several = any(getattr(one, score).low is not None for one in report.per_class)
-    return f"{words}, with intervals." if several else f"{words}."
+    has_intervals = any(getattr(one, score).low is not None for one in report.per_class)
+    return f"{words}, with intervals." if has_intervals else f"{words}."
 
 
 def _figures(report: Report) -> list[tuple[str, str, str]]:

@@ -45,8 +45,8 @@ def gradcam_map(model: Any, image: Any, *, index: int | None = None) -> tuple[np
     R. Selvaraju, M. Cogswell, A. Das, R. Vedantam, D. Parikh, D. Batra, "Grad-CAM: visual
     explanations from deep networks via gradient-based localization", ICCV 2017.
     """
-    maps, found = gradcam_maps(model, [image], index=None if index is None else [index])
-    return maps[0], int(found[0])
+    maps, classes = gradcam_maps(model, [image], index=None if index is None else [index])
+    return maps[0], int(classes[0])
 
 
 def gradcam_maps(
@@ -73,8 +73,8 @@ def gradcam_maps(
     # float32, since mixed precision computes features in half precision
     slope = tf.cast(tape.gradient(score, maps), tf.float32)
     weights = tf.reduce_mean(slope, axis=(1, 2), keepdims=True)
-    found = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1)).numpy()
-    return found / np.maximum(found.max(axis=(1, 2), keepdims=True), 1e-12), chosen
+    heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1)).numpy()
+    return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12), chosen
 
 
 @styled

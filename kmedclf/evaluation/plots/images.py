@@ -36,9 +36,9 @@ def picture(image: Any, image_shape: Sequence[int] | None = None) -> np.ndarray:
 
 def thumbnail(image: Any, side: int, image_shape: Sequence[int] | None = None) -> Image.Image:
     """Make a picture of at most ``side`` pixels in height and width; small ones keep their size."""
-    made = Image.fromarray(picture(image, image_shape))
-    made.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return made
+    small = Image.fromarray(picture(image, image_shape))
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small
 
 
 def _square(d: int) -> tuple[int, ...]:

@@ -116,8 +116,8 @@ def per_class(
         ax.text(1.02, i, f"{value:.3f}", va="center", size=7.5)
     rows(ax, [f"{one.name[:24]} ({one.support})" for one in report.per_class])
     ax.set_xlim(0, 1)
-    several = any(getattr(one, score).low is not None for one in report.per_class)
-    around = f" with {percent(report.confidence)} interval" if several else ""
+    has_intervals = any(getattr(one, score).low is not None for one in report.per_class)
+    around = f" with {percent(report.confidence)} interval" if has_intervals else ""
     ax.set_xlabel({"auc": "AUC", "f1": "F1"}.get(score, score) + around)
     return ax
 
