@@ -137,6 +137,7 @@ class Tree:
         return files, kept
 
     def _files(self, place: Path, entries: list[os.DirEntry[str]]) -> Iterator[Path]:
+        """Yield the images directly in a folder, and count the skipped files."""
         parts = [os.path.splitext(entry.name.lower()) for entry in entries]
         stems = {stem for stem, suffix in parts if suffix in SUFFIXES}
         for entry in entries:

@@ -53,6 +53,7 @@ def summarize(X: Any) -> ImageSummary:
 
 
 def _array(X: Sequence[Any], i: int) -> NDArray[Any]:
+    """Return an image as an array, and check its shape and dtype."""
     if isinstance(X[i], str | os.PathLike):
         return np.asarray(open_image(os.fspath(X[i])))
     image = np.asarray(X[i])

@@ -104,6 +104,7 @@ def is_whole(data: str) -> bool:
 
 
 def _read_folder(root: Path, size: int, only: str | None, groups: str | None) -> Data:
+    """Read a folder of images, with its own splits or with drawn ones."""
     if folders := split_folders(root):
         found = {split: load_folder(root, split) for split in folders}
     else:
@@ -177,6 +178,7 @@ def _take(files: ImageFiles, rows: np.ndarray) -> ImageFiles:
 
 
 def _drawn(source: str, size: int, only: str | None) -> Data:
+    """Draw the splits of a synthetic set."""
     title, draw, names = DRAWN[source]
     if only and only not in SYNTHETIC:
         raise ValueError(f"The synthetic set has no {only!r} split, only {list(SYNTHETIC)}.")
@@ -234,6 +236,7 @@ def read_audit_input(source: str, size: int | None, groups: str | None) -> Audit
 
 
 def _arrays(source: str, size: int | None, groups: str | None) -> AuditInput:
+    """Read the splits of a data set of arrays."""
     content = read_data(source, size)
     images, labels = zip(*content.splits.values(), strict=True)
     y = np.concatenate(labels)
@@ -264,6 +267,7 @@ def _of_file(source: str, key: str, splits: list[str]) -> NDArray[Any]:
 
 
 def _folder(root: Path, groups: str | None) -> AuditInput:
+    """Read the splits of a folder, or draw those that training would use."""
     note = ""
     if folders := split_folders(root):
         parts = [load_grouped(root, split, groups) for split in folders]

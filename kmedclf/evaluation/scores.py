@@ -180,6 +180,7 @@ def _resampled_aucs(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
 
 
 def _auc(outcome: Outcome, column: int, weights: np.ndarray) -> np.ndarray:
+    """Compute the AUC of a column for each of b weightings, (b,)."""
     score, is_positive = outcome.given[:, column], outcome.true == column
     if not is_positive.any() or is_positive.all():
         return np.full(weights.shape[1], np.nan)
@@ -211,6 +212,7 @@ def _resampled_binary(
 
 
 def _average_precision(outcome: Outcome, positive: int, weights: np.ndarray) -> np.ndarray:
+    """Compute the average precision of the positive class for each of b weightings, (b,)."""
     score, is_positive = outcome.given[:, positive], outcome.true == positive
     order = np.argsort(-score, kind="stable")
     # Thresholds lie between different scores, so that ties are taken together

@@ -278,6 +278,7 @@ def _browser(
 
 
 def _entry(report: Report, X: Any, index: int, image_shape: Sequence[int] | None) -> list[Any]:
+    """Return the number, the picture and the largest probabilities of an image."""
     row = report.proba[index]
     top = np.argsort(-row, kind="stable")[:TOP_K].tolist()
     true = int(report.true_index[index])

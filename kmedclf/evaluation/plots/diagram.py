@@ -162,6 +162,7 @@ def _place(boxes: list[_Box]) -> None:
 
 
 def _draw(ax: Axes, box: _Box) -> None:
+    """Draw a box with the words, the output shape and the parameters of its layers."""
     colour = next((fill for key, fill in _FILL.items() if key in box.kind), "#EFEFEF")
     corner = box.column - 0.45, box.depth - 0.31
     look: dict[str, Any] = {

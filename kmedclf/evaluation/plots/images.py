@@ -51,6 +51,7 @@ def _square(d: int) -> tuple[int, ...]:
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """Scale pixels of any dtype to uint8."""
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == bool:

@@ -213,6 +213,7 @@ def _curve(ax: Axes, values: Sequence[float], **look: Any) -> None:
 
 
 def _epochs(ax: Axes, name: str) -> None:
+    """Label the axes of a curve over epochs, and choose the scale of a loss."""
     ax.set_xlabel("epoch")
     ax.set_ylabel(name)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
