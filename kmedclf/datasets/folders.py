@@ -270,9 +270,9 @@ def load_folder(
     # Without splits only None is allowed: an unknown split must not return all images
     allowed: tuple[str | None, ...] = tuple(folders) or (None,)
     if split not in allowed:
-        choices = " or ".join(map(repr, folders)) or "None: it has no folders of splits"
+        choices = " or ".join(map(repr, folders)) or "None, as there are no folders of splits,"
         raise ValueError(
-            f"The 'split' parameter of load_folder must for {root} be {choices}. Got {split!r} "
+            f"The 'split' parameter of load_folder must be {choices} for {root}. Got {split!r} "
             "instead."
         )
     left = Left(root)
@@ -287,7 +287,7 @@ def load_folder(
     images = classes[split]
     if not images:
         raise FileNotFoundError(
-            f"There is no folder of images, one a class, in {places[split]}. {left}".rstrip()
+            f"There is no class, a folder of images, in {places[split]}. {left}".rstrip()
         )
     left.warn(stacklevel=2)
     paths, y, groups = [], [], []

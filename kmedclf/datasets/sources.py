@@ -68,9 +68,7 @@ def read_data(
     keep the groups of a folder without splits in one split each; see `read_audit_input`.
     """
     if groups is not None and not is_whole(source):
-        raise ValueError(
-            f"--groups must go with a folder that is yet to be split. {source} has splits."
-        )
+        raise ValueError(f"--groups must go with a folder without splits. {source} has splits.")
     if Path(source).expanduser().is_dir():
         return _read_folder(Path(source).expanduser(), size or SIDE, only, groups)
     size = size or 28

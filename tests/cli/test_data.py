@@ -210,9 +210,7 @@ def test_train_draws_the_audited_groups_and_evaluate_remembers_them(whole, tmp_p
 def test_groups_of_data_that_are_split_already_are_refused(cells, tmp_path):
     npz = write(tmp_path / "cells.npz", *cells)
     train = ("train", "mlp", "--data", npz, "--out", tmp_path / "run", "--groups", "p")
-    assert refused(*train) == (
-        f"--groups must go with a folder that is yet to be split. {npz} has splits."
-    )
+    assert refused(*train) == (f"--groups must go with a folder without splits. {npz} has splits.")
 
 
 def test_wrong_groups_are_one_sentence(cells, tmp_path):

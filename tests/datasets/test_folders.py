@@ -56,7 +56,7 @@ def test_splits_share_their_classes(tmp_path, names):
         found = datasets.load_folder(tmp_path, split)
         assert found.class_names == ("a", "b", "c")
         np.testing.assert_array_equal(found.y, expected)
-    with pytest.raises(ValueError, match=r"must for .* be 'train' or 'val' or 'test'. Got None"):
+    with pytest.raises(ValueError, match=r"must be 'train' or 'val' or 'test' for .*. Got None"):
         datasets.load_folder(tmp_path)
 
 
@@ -75,10 +75,10 @@ def test_groups_come_from_paths(tmp_path, pattern, groups):
 @pytest.mark.parametrize(
     ("names", "options", "sentence"),
     [
-        ((), {}, "There is no folder of images, one a class, in"),
-        (("a/x.txt",), {}, "There is no folder of images, one a class, in"),
+        ((), {}, "There is no class, a folder of images, in"),
+        (("a/x.txt",), {}, "There is no class, a folder of images, in"),
         (("a/1.png", "2.png"), {}, "must be in the folder of its class. 2.png is not."),
-        (("a/1.png",), {"split": "test"}, "be None: it has no folders of splits. Got 'test'"),
+        (("a/1.png",), {"split": "test"}, "be None, as there are no folders of splits, for"),
         (("a/1.png", "b/x.png"), {"group": r"\d"}, r"'\\d' does not match x.png."),
     ],
 )
