@@ -235,7 +235,7 @@ class Intervals:
     """
 
     def __init__(self, samples: dict[str, np.ndarray], confidence: float) -> None:
-        self._unmoved: list[str] = []  # the same in all resamples
+        self._unmoved: list[str] = []  # not changed by resampling
         self._rare: list[str] = []  # undefined in most resamples
         self._samples = samples
         self._n = len(next(iter(samples.values()), ()))
@@ -250,7 +250,7 @@ class Intervals:
         notes = []
         if self._unmoved:
             names = ", ".join(self._unmoved)
-            notes.append(f"No interval, as all resamples have the same value: {names}.")
+            notes.append(f"No interval, as resampling does not change them: {names}.")
         if self._rare:
             names = ", ".join(self._rare)
             notes.append(f"No interval, as they are undefined in most of the resamples: {names}.")
