@@ -1,4 +1,4 @@
-"""What is wrong with a data set before anything is trained on it."""
+"""Audit of a data set before training: duplicates, leaks, contradicting labels, blank images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kmedclf.datasets.similarity import near_duplicates, summarize
 
 
 class Pair(NamedTuple):
-    """Two images, and the correlation of their details; 1 if all pixels are the same."""
+    """Two images and the correlation of their details; 1 if all pixels are equal."""
 
     first: int
     second: int
@@ -23,37 +23,36 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What `audit` found; images are given by their position in X.
+    """Result of `audit`; images are given by their position in X.
 
     Attributes
     ----------
     splits : tuple of str
-        The splits in their order; only "all" if none were given.
+        The splits in order; only "all" if none were given.
     split_index : ndarray of shape (n,)
-        The split of each image, as a position in ``splits``.
+        Split of each image, as a position in ``splits``.
     labels : tuple of str
-        Label of each image, in print.
+        Printed label of each image.
     classes : tuple of str
         Names of the classes.
     balance : ndarray of shape (n_splits, n_classes)
         Number of images of each class in each split.
     identical : tuple of tuple of int
-        Groups of images that are the same pixel by pixel.
+        Groups of images that are equal pixel by pixel.
     near : tuple of Pair
-        Images that show the same picture in other pixels, most similar first. The first image of
-        a group of identical ones stands for the group.
+        Images that show the same picture with other pixels, most similar first. Identical images
+        are represented by the first one of their group.
     two_labels : tuple of Pair
-        Images, identical or nearly, that bear different labels.
+        Images that are identical or nearly identical but have different labels.
     blank, odd : tuple of int
         Images that show nothing, and images whose shape is not the most frequent one.
     straddling : tuple of str
         Groups, such as patients, with images in several splits.
     leaked : ndarray of shape (n,), bool
-        Images that also stand, exactly or nearly, in an earlier split. Without them, the scores of
-        a split are those of images that the network has not seen; see ``exclude`` of
-        `kmedclf.evaluation.evaluate`.
+        Images that are also, exactly or nearly, in an earlier split. Pass it as ``exclude`` to
+        `kmedclf.evaluation.evaluate` to score only images that the network has not seen.
     looked_near, grouped : bool
-        Whether nearly identical images were looked for, and whether groups were given.
+        Whether nearly identical images were searched, and whether groups were given.
     """
 
     splits: tuple[str, ...]
@@ -78,19 +77,19 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing leaks from split to split and no image bears two labels."""
+        """Whether nothing leaks between splits and no image has two labels."""
         return not (self.leaked.any() or self.straddling or self.two_labels)
 
     def crosses(self, images: Sequence[int]) -> bool:
-        """Say whether images, and those identical to them, are from several splits."""
+        """Check whether images, and those identical to them, are in several splits."""
         groups = {group[0]: group for group in self.identical}
         rows = [row for i in images for row in groups.get(i, (i,))]
         return len(set(self.split_index[rows].tolist())) > 1
 
     def findings(self) -> list[tuple[str, int | None, int | None, int | None]]:
-        """List what there may be: its name, how often it is there, across splits, two labels.
+        """List the findings: name, count, count across splits, count with two labels.
 
-        None stands where nobody looked.
+        None means that this was not searched.
         """
         double = {pair[:2] for pair in self.two_labels}
         exact_double = sum(pair.similarity == 1 for pair in self.two_labels)
@@ -109,20 +108,20 @@ class Audit:
 
     @property
     def not_looked_for(self) -> tuple[str, ...]:
-        """What was not looked for, in sentences."""
+        """Sentences on what was not searched."""
         near = "Nearly identical images were not looked for."
         groups = "Groups, such as patients, were not given: they may be in several splits."
         said = [] if self.looked_near else [near]
         return tuple(said if self.grouped or len(self.splits) == 1 else [*said, groups])
 
     def leaks(self) -> list[tuple[str, int, int]]:
-        """Count each later split's images, and those that also stand in an earlier one."""
+        """Count the images of each later split, and those that are also in an earlier split."""
         rows = [self.split_index == i for i in range(len(self.splits))]
         names = zip(self.splits, rows, strict=True)
         return [(name, int(row.sum()), int(self.leaked[row].sum())) for name, row in names][1:]
 
     def __str__(self) -> str:
-        """Write it all as tables of plain text."""
+        """Format all findings as tables of plain text."""
         counts = np.bincount(self.split_index, minlength=len(self.splits))
         sizes = zip(self.splits, counts, strict=True)
         title = f"{self.n:,} images: " + ", ".join(f"{name} {n:,}" for name, n in sizes)
@@ -140,7 +139,7 @@ class Audit:
         return "\n\n".join(filter(None, parts))
 
     def to_dict(self) -> dict[str, Any]:
-        """Turn into lists and numbers that JSON can hold."""
+        """Convert to lists and numbers that JSON can hold."""
         return {
             "n": self.n,
             "splits": list(self.splits),
@@ -162,9 +161,18 @@ class Audit:
     def write_page(
         self, path: str | os.PathLike[str], X: Any, *, title: str = "Audit", note: str = ""
     ) -> None:
-        """Write it as one HTML file, with the pairs side by side; X as in `audit`.
+        """Write one HTML file with the findings and the pairs side by side.
 
-        A note stands below the title.
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+        X : array-like or sequence
+            The images, as in `audit`.
+        title : str, default="Audit"
+            Heading.
+        note : str, default=""
+            Text below the heading.
         """
         from kmedclf.pages.audit import write_audit_page
 
@@ -172,7 +180,7 @@ class Audit:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Align rows: the first column at its left, numbers at their right."""
+    """Align rows: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *cells in rows:
@@ -182,7 +190,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 ORDER = ("train", "val", "test")
-"""Splits by these names come in this order, before all others."""
+"""Order of the splits with these names, before all others."""
 
 
 def audit(
@@ -195,30 +203,30 @@ def audit(
     similarity: float = 0.95,
     class_names: Sequence[str] | None = None,
 ) -> Audit:
-    """Look for duplicates, leaks between splits, contradicting labels and blank images.
+    """Search for duplicates, leaks between splits, contradicting labels and blank images.
 
     Parameters
     ----------
     X : array-like of shape (n, h, w) or (n, h, w, c), or sequence of n such images or of paths
-        Images of all splits together. Files are opened one by one, whatever their sizes.
+        Images of all splits together. Files are opened one by one and may differ in size.
     y : array-like of shape (n,) or (n, n_labels)
-        Labels; a row of zeros and ones per image in a multi-label set.
+        Labels; in a multilabel set, a row of zeros and ones per image.
     groups : array-like of shape (n,), optional
-        Whom each image is of: patients must not straddle splits.
+        Group of each image, such as its patient, which must not straddle splits.
     splits : array-like of shape (n,), optional
         Name of the split of each image. "train", "val" and "test" come in this order, others
-        behind them as they appear.
+        after them in order of appearance.
     near : bool, default=True
-        Whether to look for images that are nearly the same, too.
+        Whether to search for nearly identical images, too.
     similarity : float, default=0.95
         Least correlation of nearly identical images, in (0, 1].
     class_names : sequence of str, optional
-        Names in print, in the order of the sorted labels, or of the columns of y.
+        Printed names, in the order of the sorted labels, or of the columns of y.
 
     Returns
     -------
     Audit
-        What was found.
+        The findings.
 
     Raises
     ------
@@ -227,19 +235,20 @@ def audit(
 
     Notes
     -----
-    Nearly identical images are the same up to mirroring, quarter turns, shifts by up to 2 pixels of
-    28, brightness, contrast and compression. Candidates have alike magnitudes of their Fourier
-    transforms, which shifts do not change [1]_; hashes of the low frequencies, as in [2]_, hold all
-    brains for copies of one. Candidates are then correlated pixel by pixel in all positions.
+    Nearly identical images are equal up to mirroring, quarter turns, shifts by up to 2 pixels of
+    28, brightness, contrast and compression. Candidates are pairs whose Fourier transforms have
+    similar magnitudes, which shifts do not change [1]_; hashes of the low frequencies, as in [2]_,
+    take all brains for copies of one. Candidates are then correlated pixel by pixel in all
+    positions.
 
-    Thresholds were chosen on, and these rates measured on, 500 images each of brains (MRI, 64
-    pixels) and of blood cells (28 pixels). Found were all copies that were mirrored, turned,
+    The thresholds were chosen, and these rates measured, on 500 images each of brains (MRI, 64
+    pixels) and of blood cells (28 pixels). All copies were found that were mirrored, turned,
     compressed by JPEG at quality 70, made 10 % brighter or darker, moved by 1 pixel, or all of
-    these; of those moved by 2 pixels, all brains and 98.2 % of the cells. None of the 858,705 pairs
-    of 1,311 different blood cells was taken for a copy; of 2 × 10⁸ pairs of synthetic cells, 2 in
-    a million. Slices of one patient next to each other correlate as much as copies do: they count
-    as nearly identical, and to train on the one and test on the other is a leak as well. From a
-    ``similarity`` of 0.98 on, few of them are left.
+    these; of the copies moved by 2 pixels, all brains and 98.2 % of the cells. None of the 858,705
+    pairs of 1,311 different blood cells was taken for a copy; of 2 × 10⁸ pairs of synthetic cells,
+    2 in a million. Neighbouring slices of one patient correlate as much as copies do. They count
+    as nearly identical, since training on one and testing on the other is a leak as well. With a
+    ``similarity`` of 0.98 or more, few of them are reported.
 
     Time grows with the square of n; 20,000 images of 28 pixels take half a minute on one core.
 
@@ -271,7 +280,8 @@ def audit(
 
     looks = summarize(X)
     numbers, blank = looks.numbers, looks.blank
-    firsts = np.unique(numbers, return_index=True)[1]  # of each group of identical images
+    # Correlations are quadratic in n: one image stands for each group of identical ones
+    firsts = np.unique(numbers, return_index=True)[1]
     kept = firsts[~blank[firsts]]
     pairs, values = np.empty((0, 2), np.int64), np.empty(0, np.float32)
     if near and len(kept) > 1:
@@ -300,11 +310,12 @@ def audit(
 
 
 def _pair(rows: NDArray[np.int64], similarity: float) -> Pair:
-    """Make a pair that is not identical: 1 is kept for pixels that are all the same."""
+    """Make a pair of nearly identical images, whose similarity stays below 1 after rounding."""
     return Pair(int(rows[0]), int(rows[1]), min(round(similarity, 4), 0.9999))
 
 
 def _of_length(values: Any, n: int, name: str) -> NDArray[Any] | None:
+    """Check that a parameter has one entry per image; None stays None, except for y."""
     if values is None and name != "y":
         return None
     array = np.asarray(values)
@@ -317,7 +328,7 @@ def _of_length(values: Any, n: int, name: str) -> NDArray[Any] | None:
 
 
 def _splits(splits: NDArray[Any] | None, n: int) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Order the names of splits, and encode those of the images (n,)."""
+    """Return the ordered names of the splits, and the split of each image (n,)."""
     given = ["all"] * n if splits is None else list(map(str, splits))
     found = dict.fromkeys(given)
     names = [*(name for name in ORDER if name in found), *(n for n in found if n not in ORDER)]
@@ -328,7 +339,10 @@ def _splits(splits: NDArray[Any] | None, n: int) -> tuple[tuple[str, ...], NDArr
 def _labels(
     y: NDArray[Any] | None, class_names: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...], NDArray[np.bool_]]:
-    """Encode labels (n,), name the classes (k,), and say which image is of which (n, k)."""
+    """Return codes of the labels (n,), class names (k,), and membership of each image (n, k).
+
+    A code stands for a whole row of y in a multilabel set.
+    """
     assert y is not None
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     found, code = np.unique(y, axis=0, return_inverse=True)
@@ -346,7 +360,7 @@ def _labels(
 
 
 def _groups(numbers: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
-    """List the rows that share a number, in the order of their first ones."""
+    """List the rows that share a number, if several do, ordered by their first row."""
     order = np.argsort(numbers, kind="stable")
     starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
     groups = [tuple(rows.tolist()) for rows in np.split(order, starts[1:])]
@@ -354,7 +368,7 @@ def _groups(numbers: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
 
 
 def _contradictions(groups: Sequence[tuple[int, ...]], code: NDArray[np.int64]) -> Iterator[Pair]:
-    """Pair the first image of each group with the first one of each other label."""
+    """Pair the first image of each group with the first image of each other label."""
     for group in groups:
         firsts = {int(code[i]): i for i in reversed(group)}
         for i in sorted(set(firsts.values()) - {group[0]}):
@@ -362,6 +376,7 @@ def _contradictions(groups: Sequence[tuple[int, ...]], code: NDArray[np.int64]) 
 
 
 def _straddling(groups: NDArray[Any] | None, split_index: NDArray[np.int64]) -> tuple[str, ...]:
+    """List the groups with images in more than one split."""
     if groups is None:
         return ()
     found, number = np.unique(list(map(str, groups)), return_inverse=True)
@@ -374,7 +389,8 @@ def _straddling(groups: NDArray[Any] | None, split_index: NDArray[np.int64]) -> 
 def _leaked(
     numbers: NDArray[np.int64], near: NDArray[np.int64], split_index: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Say which images are in a later split than an image identical or near to them."""
+    """Return a mask (n,) of the images with an identical or near image in an earlier split."""
+    # Earliest split of each group of identical images, then of the groups that are near to it
     first = np.full(numbers.max() + 1, len(split_index))
     np.minimum.at(first, numbers, split_index)
     reached = first.copy()

@@ -1,4 +1,4 @@
-"""Image folders as they lie on disk: one folder a class, perhaps within train, val and test."""
+"""Image folders on disk: one folder per class, perhaps inside train, val and test."""
 
 from __future__ import annotations
 
@@ -24,40 +24,34 @@ _TOOLS = frozenset(
     ["@eadir", "__macosx", "__pycache__", "#recycle", "$recycle.bin", "lost+found",
      "system volume information"]
 )  # fmt: skip
-"""Folders that systems and programs make; those whose names begin with a dot are others."""
+"""Names of folders made by operating systems and programs, besides those that begin with a dot."""
 
 _CLUTTER = frozenset("thumbs.db ehthumbs.db desktop.ini".split())
-"""Files that systems make, which nobody takes for images and nobody misses."""
+"""Files made by operating systems, which are skipped without a warning."""
 
 IMAGES = frozenset("image images img imgs".split())
 MASKS = frozenset(
     "mask masks label labels annotation annotations segmentation segmentations gt groundtruth "
     "ground_truth".split()
 )
-"""Folders that hold something else of the images beside them."""
+"""Names of folders of masks, which are no class if they lie beside images."""
 
 _MASK = re.compile(r"(.+?)[ _-](mask|seg|segmentation|superpixels)s?([ _-]?\d+)?$", re.IGNORECASE)
 
 
 class Left:
-    """What is passed over, counted by the reason why.
-
-    Parameters
-    ----------
-    root : Path
-        The folder that is listed; examples are named below it.
-    """
+    """Skipped files and folders, counted by reason; examples are relative to ``root``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._found: dict[str, list[Path]] = {}
 
     def add(self, reason: str, path: Path) -> None:
-        """Count one; a reason is of the form "file, files that ..."."""
+        """Count one path; a reason has the form "singular/plural description"."""
         self._found.setdefault(reason, []).append(path)
 
     def __str__(self) -> str:
-        """Say all of it in one sentence, with an example of each kind; "" if there is none."""
+        """Describe everything in one sentence with an example of each reason; "" if nothing."""
         parts = []
         for reason, paths in self._found.items():
             (one, several), why = reason.split(" ", 1)[0].split("/"), reason.split(" ", 1)[1]
@@ -66,7 +60,7 @@ class Left:
         return f"Left out of {self.root}: {', '.join(parts)}." if parts else ""
 
     def warn(self, stacklevel: int) -> None:
-        """Say it in one warning."""
+        """Emit everything as one warning."""
         if text := str(self):
             warnings.warn(text, stacklevel=stacklevel + 1)
 
@@ -84,21 +78,16 @@ BESIDE_FILE = "image/images beside the folders of splits"
 
 
 class Tree:
-    """Folders that have been listed, by what they are on disk, so that no link leads round."""
+    """Folders that were listed, identified by device and inode, so that links cannot loop."""
 
     def __init__(self, left: Left) -> None:
         self.left = left
         self._seen: dict[tuple[int, int], tuple[str, Path]] = {}
 
     def images(self, folder: Path, owner: str = "") -> list[Path]:
-        """List the images of a folder and of those in it, sorted.
+        """List the images in a folder and its subfolders, sorted.
 
-        Parameters
-        ----------
-        folder : Path
-            The folder.
-        owner : str
-            Its class and split: a folder that two of them link to is refused.
+        ``owner`` is the class and split of the folder; a folder with two owners is an error.
         """
         found: list[Path] = []
         waiting = [folder]
@@ -111,6 +100,7 @@ class Tree:
         return sorted(found)
 
     def _is_new(self, place: Path, owner: str) -> bool:
+        """Check whether a folder is seen for the first time; a second owner is an error."""
         status = os.stat(place)
         key = status.st_dev, status.st_ino
         if key not in self._seen:
@@ -125,7 +115,7 @@ class Tree:
         return False
 
     def _inside(self, place: Path) -> tuple[list[Path], list[Path]]:
-        """List the images and folders in one folder."""
+        """List the images and the folders directly in a folder."""
         with os.scandir(place) as entries:
             every = sorted(entries, key=lambda entry: entry.name)
         folders = [entry for entry in every if _is_dir(entry)]
@@ -135,6 +125,7 @@ class Tree:
         kept = []
         for entry in folders:
             path = place / entry.name
+            # A class may be called "mask": only beside images is such a folder no class
             if is_of_tools(entry.name):
                 self.left.add(HIDDEN_FOLDER, path)
             elif pictured and entry.name.lower() in MASKS:
@@ -151,7 +142,7 @@ class Tree:
             regular = entry.is_file(follow_symlinks=False)
             if not regular and not path.exists():
                 self.left.add(NOWHERE, path)
-            elif not regular and not path.is_file():  # a pipe, a socket
+            elif not regular and not path.is_file():  # such as a pipe or socket
                 self.left.add(NO_IMAGE, path)
             elif entry.name.startswith("."):
                 if path.suffix.lower() in SUFFIXES:
@@ -159,6 +150,7 @@ class Tree:
             elif not _is_kind_of_image(path):
                 if entry.name.lower() not in _CLUTTER:
                     self.left.add(NO_IMAGE, path)
+            # "scan_mask.png" is a mask only if "scan.png" exists
             elif (match := _MASK.match(path.stem.lower())) and match[1].rstrip(" _-") in stems:
                 self.left.add(MASK_FILE, path)
             else:
@@ -168,17 +160,17 @@ class Tree:
 def _is_dir(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # such as a link to itself
         return False
 
 
 def is_of_tools(name: str) -> bool:
-    """Say whether a folder of this name was made by a system or a program."""
+    """Check whether the name of a folder is typical of an operating system or a program."""
     return name.startswith(".") or name.lower() in _TOOLS
 
 
 def is_image(path: Path) -> bool:
-    """Say whether a file is an image by its name; without suffix, whether it begins like DICOM."""
+    """Check whether a file is an image by its suffix or, without one, by its first bytes."""
     return path.is_file() and _is_kind_of_image(path)
 
 
@@ -186,7 +178,7 @@ def _is_kind_of_image(path: Path) -> bool:
     if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
     suffix = path.suffix[1:]
-    if suffix and not suffix.isdecimal():  # names of DICOM are often numbers with points
+    if suffix and not suffix.isdecimal():  # DICOM files are often named by UIDs, as "1.2.840"
         return path.suffix.lower() in SUFFIXES
     with path.open("rb") as file:
         return begins_like_dicom(file.read(132))
@@ -197,7 +189,7 @@ SPLIT_NAMES = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-"""What the folders of each split are called, in any case."""
+"""Names of the folders of each split, in upper or lower case."""
 
 
 class ImageFiles(NamedTuple):
@@ -206,13 +198,13 @@ class ImageFiles(NamedTuple):
     Parameters
     ----------
     paths : ndarray of shape (n,), str
-        The files: an X for estimators.
-    y : ndarray of shape (n,), int64, or of shape (n, n_labels) in a multi-label set
-        Positions in ``class_names``; or zeros and ones.
+        Paths of the files: an X for estimators.
+    y : ndarray of shape (n,), int64, or of shape (n, n_labels) in a multilabel set
+        Positions in ``class_names``; zeros and ones in a multilabel set.
     groups : ndarray of shape (n,), str, or None
-        Whom each image is of, if that is known.
+        Group of each image, such as its patient, if known.
     class_names : tuple of str
-        One name a class.
+        One name per class.
     """
 
     paths: NDArray[np.str_]
@@ -224,24 +216,24 @@ class ImageFiles(NamedTuple):
 def load_folder(
     folder: str | os.PathLike[str], split: str | None = None, *, group: str | None = None
 ) -> ImageFiles:
-    """List the images of a folder that has a folder for every class.
+    """List the images of a folder that has one folder per class.
 
     Parameters
     ----------
     folder : str or path-like
-        Holds ``CLASS/.../image.png``; or train, val and test (or Training, validation, ...), and in
-        each of them the classes.
+        Folder of the form ``CLASS/.../image.png``; or with folders train, val and test (or
+        Training, validation, ...), each of which has this form.
     split : {"train", "val", "test"}, optional
-        Which of these; must be given if the folder has them.
+        The split to list; required if the folder has splits.
     group : str, optional
-        Regular expression that finds the group of an image, such as a patient, in its path below
-        the folder of its class: its first parenthesis, or all that it matches.
+        Regular expression that finds the group of an image, such as its patient, in its path
+        relative to the folder of its class: the first parenthesis, or else the whole match.
 
     Returns
     -------
     ImageFiles
-        ``paths``, ``y``, ``groups`` and ``class_names``. Classes are in the order of their names,
-        and the same for all splits; paths are sorted within each class.
+        ``paths``, ``y``, ``groups`` and ``class_names``. Classes are sorted by name and are the
+        same for all splits; paths are sorted within each class.
 
     Raises
     ------
@@ -249,20 +241,20 @@ def load_folder(
         If there is no such folder, or no image in it.
     ValueError
         If ``split`` does not fit the folder, images lie beside the folders of classes, or a path
-        has no group; or if it cannot be known what the classes or splits are: two folders of one
-        split, one class that holds folders only, one folder in two classes, splits in a class.
+        has no group. Also if the classes or splits are ambiguous: two folders of one split, a
+        single class that holds folders only, one folder in two classes, splits inside a class.
 
     Warns
     -----
     UserWarning
-        With a number and an example each, of what is passed over: files that are no images by
-        their name, hidden ones, folders that systems make, such as ``__MACOSX``, masks beside
-        images, links that lead nowhere or round.
+        With a count and an example of each kind of skipped file or folder: files whose name is
+        not that of an image, hidden files, folders of operating systems, such as ``__MACOSX``,
+        masks beside images, links that are broken or form a loop.
 
     Notes
     -----
-    A file without suffix, or with a number for one, is an image if it begins like DICOM. Links are
-    followed. No image is opened.
+    A file without a suffix, or with a number as suffix, is an image if it begins like DICOM. Links
+    are followed. No image is opened.
 
     Examples
     --------
@@ -281,6 +273,7 @@ def load_folder(
         )
     left = Left(root)
     tree = Tree(left)
+    # All splits are listed, since class names must not depend on the split that is asked for
     places: dict[str | None, Path] = dict(folders.items()) or {None: root}
     classes = {name: _classes(place, tree, name) for name, place in places.items()}
     if folders:
@@ -309,18 +302,7 @@ def load_folder(
 
 
 def split_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Find the folders of "train", "val" and "test" in a folder; none if it holds classes.
-
-    Parameters
-    ----------
-    folder : str or path-like
-        The folder.
-
-    Returns
-    -------
-    dict of str to Path
-        By split, in this order.
-    """
+    """Find the folders of "train", "val" and "test", in this order; {} if it holds classes."""
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}.")
@@ -330,7 +312,7 @@ def split_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
         for split, names in SPLIT_NAMES.items()
     }
     splits = {split: paths[0] for split, paths in found.items() if paths}
-    if "train" not in splits and len(splits) < 2:
+    if "train" not in splits and len(splits) < 2:  # a class may be called "test"
         return {}
     for split, paths in found.items():
         if len(paths) > 1:
@@ -342,14 +324,9 @@ def split_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
 
 
 def find_images(paths: Sequence[Path], say: Callable[[str], object]) -> list[Path]:
-    """List images: files as they are given, folders as the image files in them, sorted.
+    """List images: files as given, folders as the sorted images in them.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Files and folders.
-    say : callable
-        Called with a sentence on what is left out of a folder.
+    ``say`` is called with a sentence on the skipped files of a folder.
     """
     found: list[Path] = []
     for path in paths:
@@ -373,7 +350,7 @@ def _is_open_folder(path: Path) -> bool:
 
 
 def _classes(folder: Path, tree: Tree, split: str | None) -> dict[str, list[Path]]:
-    """Find the images of each class."""
+    """List the images of each class."""
     inside = sorted(folder.iterdir())
     beside = [path for path in inside if is_image(path)]
     if beside:
@@ -401,7 +378,7 @@ def _classes(folder: Path, tree: Tree, split: str | None) -> dict[str, list[Path
 
 
 def _note_what_is_beside(root: Path, folders: list[Path], left: Left) -> None:
-    """Note folders and images that lie beside folders of splits."""
+    """Count the folders and images that lie beside the folders of splits."""
     for path in sorted(root.iterdir()):
         if path.is_dir() and path not in folders:
             tools = is_of_tools(path.name)
@@ -416,9 +393,10 @@ def _check_names(
     classes: dict[str | None, dict[str, list[Path]]],
     names: list[str],
 ) -> None:
-    """Refuse folders that are no classes, and warn of classes that may be one."""
+    """Refuse folders that are not classes; warn of class names that differ by case or blanks."""
     first = next(iter(places.values()))
     lower = {name.lower(): name for name in names}
+    # "images" beside "masks" is the layout of a segmentation data set
     pictures, masks = set(lower) & IMAGES, set(lower) & MASKS
     if pictures and masks:
         pair = [first / lower[min(kind)] for kind in (pictures, masks)]
@@ -442,7 +420,7 @@ def _check_names(
 
 
 def _check_only_class(root: Path, place: Path, images: list[Path]) -> None:
-    """Refuse a single class all of whose images are in folders in it: one looked too high up."""
+    """Refuse a single class without images of its own: the given folder is one level too high."""
     depth = len(place.parts)
     within = sorted({path.parts[depth] for path in images if len(path.parts) > depth + 1})
     if within and all(len(path.parts) > depth + 1 for path in images):
@@ -454,6 +432,7 @@ def _check_only_class(root: Path, place: Path, images: list[Path]) -> None:
 
 
 def _group(path: Path, below: Path, pattern: str) -> str:
+    """Find the group of an image by a regular expression."""
     inside = path.relative_to(below).as_posix()
     match = re.search(pattern, inside)
     if match is None:

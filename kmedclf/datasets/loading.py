@@ -1,4 +1,4 @@
-"""MedMNIST sets by name, and files laid out like them by path."""
+"""Load MedMNIST sets by name, and npz files of the same layout by path."""
 
 from __future__ import annotations
 
@@ -17,65 +17,23 @@ ZENODO = "https://zenodo.org/records/10519652/files"
 
 
 def cache_folder(data_dir: str | os.PathLike[str] | None) -> Path:
-    """Tell where the files are kept, without making the folder.
+    """Return the folder of the downloaded files, which need not exist.
 
-    Parameters
-    ----------
-    data_dir : path-like or None
-        The caller's choice; None means ``$KMEDCLF_DATA`` or else ``~/.medmnist``.
-
-    Returns
-    -------
-    Path
-        The folder, which need not exist.
+    None means ``$KMEDCLF_DATA`` or, if unset, ``~/.medmnist``.
     """
     return Path(data_dir or os.environ.get("KMEDCLF_DATA") or "~/.medmnist").expanduser()
 
 
 def file_name(info: DatasetInfo, size: int) -> str:
-    """Name MedMNIST's file of one image size; the 28-pixel file has no suffix.
-
-    Parameters
-    ----------
-    info : DatasetInfo
-        The set.
-    size : int
-        Height and width of its images.
-
-    Returns
-    -------
-    str
-        The name.
-    """
+    """Return the name of MedMNIST's file of one image size; 28 pixels have no suffix."""
     return f"{info.name}.npz" if size == 28 else f"{info.name}_{size}.npz"
 
 
 def fetch(info: DatasetInfo, size: int, folder: Path, offline: bool, mirror: str | None) -> Path:
-    """Return the path of a set's file, downloading it if it is not there yet.
+    """Return the path of a MedMNIST file, and download it if necessary.
 
-    Parameters
-    ----------
-    info : DatasetInfo
-        The set.
-    size : int
-        Height and width of its images.
-    folder : Path
-        Where the file is kept. It is made only once there is a good file to put into it.
-    offline : bool
-        Whether to leave the network alone.
-    mirror : str or None
-        Address of a folder that holds the files, instead of Zenodo; None means
-        ``$KMEDCLF_MIRROR`` if that is set.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file is neither there nor to be had; the message says how to put it there by hand.
+    ``mirror`` replaces Zenodo; None means ``$KMEDCLF_MIRROR`` if set. The folder is created only
+    once a checked file is ready.
     """
     name = file_name(info, size)
     target = folder / name
@@ -91,7 +49,7 @@ def fetch(info: DatasetInfo, size: int, folder: Path, offline: bool, mirror: str
         try:
             download(address, target, info.md5[size])
             return target
-        except (OSError, ValueError) as error:  # requests' own errors are OSErrors
+        except (OSError, ValueError) as error:  # exceptions of requests are OSErrors
             cause, reason = error, _reason(error, address)
     raise FileNotFoundError(
         f"{name} is not in {folder} and could not be downloaded ({reason}); get it from "
@@ -114,19 +72,19 @@ def load(
     Parameters
     ----------
     name_or_path : str or path-like
-        A name out of `kmedclf.datasets.names`, or the path of an ``.npz`` file that holds
-        ``train_images``, ``train_labels`` and the like for "val" and "test", of which any two
-        splits may be missing.
+        A name out of `kmedclf.datasets.names`, or the path of an ``.npz`` file with the arrays
+        ``train_images``, ``train_labels``, and the same for "val" and "test". Up to two splits may
+        be missing.
     split : {"train", "val", "test"}, default="train"
         The split.
     size : {28, 64, 128, 224}, default=28
-        Height and width of the images of a set known by name. A file has the size it has.
+        Height and width of the images of a set known by name. The size of a file is fixed.
     data_dir : path-like, default=None
         Folder of the downloaded files. None means the environment variable ``KMEDCLF_DATA`` or,
         if that is unset, ``~/.medmnist``, which the medmnist package uses as well. The folder is
-        made only upon a download.
+        created by the first download.
     offline : bool, default=False
-        Never touch the network: a file that is not there is an error.
+        Never use the network: a missing file is an error.
     mirror : str, default=None
         Address of a folder from which to download instead of MedMNIST's Zenodo record. None
         means the environment variable ``KMEDCLF_MIRROR``, if set. Checksums stay the same.
@@ -139,7 +97,7 @@ def load(
     X : ndarray of shape (n_samples, h, w) or (n_samples, h, w, 3)
         The images as stored: uint8 in MedMNIST.
     y : ndarray of shape (n_samples,) or (n_samples, n_labels), dtype int64
-        The labels; a row of zeros and ones per image in a multi-label set such as chestmnist.
+        The labels; a row of zeros and ones per image in a multilabel set such as chestmnist.
 
     Raises
     ------
@@ -147,15 +105,15 @@ def load(
         If the name, split or size is unknown, or the file lacks the split, is damaged, or holds
         arrays that do not fit together.
     FileNotFoundError
-        If the file is not there and cannot be downloaded. The message says which file to put
-        where, its address and its md5.
+        If the file is missing and cannot be downloaded. The message says which file to put where,
+        its address and its md5.
 
     Notes
     -----
-    A download is checked against the md5 that MedMNIST publishes, tried again if it fails, and
-    renamed into place. A file that is already there is trusted while it can be read and holds as
-    many images of the size as it should; otherwise its md5 is compared and the error says so. It
-    is never overwritten.
+    A download is checked against the md5 that MedMNIST publishes, retried if it fails, and renamed
+    into place. An existing file is trusted as long as it can be read and has the expected number
+    and size of images. Otherwise its md5 is compared, and the error says so. It is never
+    overwritten.
 
     References
     ----------
@@ -249,6 +207,7 @@ def info(name_or_path: str | os.PathLike[str]) -> DatasetInfo:
 
 
 def _is_path(name_or_path: str | os.PathLike[str]) -> bool:
+    """Check whether a string is a path: it ends in ".npz" or has a separator."""
     if isinstance(name_or_path, str):
         return name_or_path.endswith(".npz") or bool({"/", os.sep} & set(name_or_path))
     return True
@@ -263,6 +222,7 @@ def _read(path: Path, split: str, mmap: bool) -> tuple[NDArray[Any], NDArray[np.
 
 
 def _labels(path: Path, split: str) -> NDArray[np.int64]:
+    """Read labels as (n,), or (n, n_labels) of zeros and ones."""
     y = npz.read_array(path, f"{split}_labels").astype(np.int64)
     if y.ndim == 2 and y.shape[1] == 1:
         return y[:, 0]
@@ -277,7 +237,7 @@ def _labels(path: Path, split: str) -> NDArray[np.int64]:
 def _classes(
     path: Path, labels: list[NDArray[np.int64]], named: bool
 ) -> tuple[Task, tuple[str, ...]]:
-    """Tell the task and the class names of a file from its labels and its own list of names."""
+    """Infer the task and the class names from the labels and the optional array ``class_names``."""
     if len({y.shape[1:] for y in labels}) > 1:
         raise ValueError(
             f"The labels in {path} must be of one kind in all splits. Got the shapes "
@@ -293,7 +253,7 @@ def _classes(
         found = [str(value) for value in values]
     if named:
         names = npz.read_array(path, "class_names").ravel()
-        with npz.explained(path):  # characters beyond Unicode
+        with npz.explained(path):  # damaged text may hold invalid code points
             found = [str(name) for name in names]
         if len(found) < needed:
             raise ValueError(
@@ -305,7 +265,8 @@ def _classes(
 
 
 def _check_known(path: Path, entry: DatasetInfo, size: int) -> None:
-    """Notice a cached file that is another one, by its shapes: an md5 of gigabytes takes long."""
+    """Check a cached file by the shapes of its arrays."""
+    # Not by its md5, which takes long for gigabytes
     headers = npz.read_headers(path)
     for split in npz.check_splits(path, headers):
         colour = (3,) if entry.n_channels == 3 else ()

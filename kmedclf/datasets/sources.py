@@ -1,4 +1,4 @@
-"""Data sets as the command line takes them: a name, an npz file, a folder, or synthetic cells."""
+"""Data sets of the command line: a name, an npz file, a folder, or synthetic images."""
 
 from __future__ import annotations
 
@@ -28,46 +28,32 @@ DRAWN: dict[str, tuple[str, Callable[..., Any], tuple[str, ...]]] = {
     ),
     "synthetic-findings": ("synthetic findings", datasets.make_chest_findings, FINDINGS),
 }
-"""Title, program and class names of each synthetic set; an image of findings may have several."""
+"""Title, function and class names of each synthetic set; "synthetic-findings" is multilabel."""
 
 SIDE = 64
-"""Side at which the images of folders are read."""
+"""Height and width to which the images of folders are resized by default."""
 
 SHARES = {"test": 0.15, "val": 0.15}
-"""Parts of each class that are split off a folder without folders of splits."""
+"""Share of each class that goes to these splits if a folder has none of its own."""
 
 ALL = "all"
-"""Name of the one split that holds all images of such a folder."""
+"""Name of the split that holds all images of such a folder."""
 
 Split = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: its splits, one name per label, and what to write down of it.
+    """A data set: its splits, class names, and the facts that a run records about it."""
 
-    Parameters
-    ----------
-    splits : dict of str to (X, y)
-        Images, or paths of images, and labels.
-    class_names : tuple of str
-        One name a label.
-    description : dict
-        Goes into ``environment.json``.
-    parameters : dict
-        What an estimator needs to know to read them.
-    skipped : dict of str to list of str
-        Files that could not be read and were left out of a split.
-    """
-
-    splits: dict[str, Split]
+    splits: dict[str, Split]  # images, or paths of images, and labels
     class_names: tuple[str, ...]
-    description: dict[str, Any]
-    parameters: dict[str, Any] = field(default_factory=dict)
-    skipped: dict[str, list[str]] = field(default_factory=dict)
+    description: dict[str, Any]  # written to environment.json
+    parameters: dict[str, Any] = field(default_factory=dict)  # of an estimator that reads them
+    skipped: dict[str, list[str]] = field(default_factory=dict)  # unreadable files, by split
 
     def names_of(self, labels: Sequence[Any]) -> list[str]:
-        """Give the name of each label; a set without names has its labels as names."""
+        """Return the names of labels; labels that are class names already stay as they are."""
         if {str(label) for label in labels} <= set(self.class_names):
             return [str(label) for label in labels]
         return [self.class_names[label] for label in labels]
@@ -76,27 +62,10 @@ class Data:
 def read_data(
     source: str, size: int | None = None, only: str | None = None, groups: str | None = None
 ) -> Data:
-    """Read a data set by name or path.
+    """Read a data set: a MedMNIST name, a name in `DRAWN`, or the path of an npz file or folder.
 
-    Parameters
-    ----------
-    source : str
-        A name out of `kmedclf.datasets.names`, the path of an ``.npz`` file or of a folder with a
-        folder for every class, or a name out of `DRAWN`.
-    size : int, optional
-        Height and width of the images, where the set comes in several sizes: 28 by default, 64 for
-        a folder.
-    only : str, optional
-        The one split that is needed.
-    groups : str, optional
-        Whom the images of a folder without splits are of, as `kmedclf.datasets.sources` reads it:
-        each group is in one split.
-
-    Notes
-    -----
-    A folder without folders of splits is split by hashes of the paths in it: of each class 15 % to
-    test and 15 % to validate, always the same, and nearly the same once images are added. "all"
-    is all of it.
+    ``size`` is 28 by default, and 64 for a folder. ``only`` is the one split to read. ``groups``
+    keep the groups of a folder without splits in one split each; see `read_audit_input`.
     """
     if groups is not None and not is_whole(source):
         raise ValueError(
@@ -124,12 +93,12 @@ def read_data(
 
 
 def cached(name: str, size: int) -> Path:
-    """Return where the file of a set known by name lies once it is downloaded."""
+    """Return the path of the downloaded file of a MedMNIST set."""
     return loading.cache_folder(None) / loading.file_name(datasets.info(name), size)
 
 
 def is_whole(data: str) -> bool:
-    """Say whether data are a folder without splits."""
+    """Check whether `data` is a folder without splits."""
     root = Path(data).expanduser()
     return root.is_dir() and not split_folders(root)
 
@@ -169,22 +138,24 @@ def _read_folder(root: Path, size: int, only: str | None, groups: str | None) ->
 
 
 def draw_splits(files: ImageFiles, root: Path) -> dict[str, np.ndarray]:
-    """Split the files of a folder: rows of train, val and test, in the order of the files.
+    """Draw train, val and test from the files of a folder; each group is in one split.
 
-    A group goes where each of its classes lacks images still, so that splits are a little larger
-    than `SHARES` where groups are large. The last group of a class is left to train.
+    A group goes to a split in which each of its classes still lacks images, so that splits exceed
+    `SHARES` a little if groups are large. The last group of a class is left to train.
     """
     places = [Path(path).relative_to(root).as_posix() for path in files.paths]
-    whose = places if files.groups is None else files.groups.tolist()
-    names, group = np.unique(whose, return_inverse=True)
+    # Without groups, each file is its own group
+    keys = places if files.groups is None else files.groups.tolist()
+    names, group = np.unique(keys, return_inverse=True)
     count = np.zeros((len(names), len(files.class_names)), np.int64)
     np.add.at(count, (group, files.y), 1)
     lacking = {
         split: np.maximum(1, [round(share * int(n)) for n in count.sum(axis=0)])
         for split, share in SHARES.items()
     }
-    left = (count > 0).sum(axis=0)  # groups of each class that have no split yet
+    left = (count > 0).sum(axis=0)  # groups of each class without a split yet
     split_of = np.full(len(names), "train")
+    # The order of hashes needs no seed, and hardly changes when images are added
     rank = [hashlib.sha256(os.fsencode(str(name))).digest() for name in names]
     for i in sorted(range(len(names)), key=rank.__getitem__):
         mine = count[i] > 0
@@ -226,7 +197,7 @@ def _sha256(path: str | Path) -> str:
 
 
 def _sha256_of_all(root: Path, paths: Sequence[str]) -> str:
-    """Hash files together with their places in a folder."""
+    """Hash files together with their paths relative to a folder."""
     from kmedclf.inputs.file_array import in_threads
 
     lines = [
@@ -237,58 +208,28 @@ def _sha256_of_all(root: Path, paths: Sequence[str]) -> str:
 
 
 class AuditInput(NamedTuple):
-    """All splits of a data set, one behind the other.
-
-    Parameters
-    ----------
-    name : str
-        What to call it.
-    X : sequence of n images, or of n paths
-        Its images.
-    y : ndarray of shape (n,) or (n, n_labels)
-        Their labels.
-    splits, groups : ndarray of shape (n,), or None
-        Their splits, and whom they are of.
-    class_names : sequence of str
-        Names of the sorted labels, or of the columns of y.
-    note : str
-        What to say of the splits, if they are not the data set's own.
-    """
+    """All splits of a data set, concatenated."""
 
     name: str
-    X: Any
-    y: NDArray[Any]
-    splits: NDArray[np.str_]
-    groups: NDArray[Any] | None
-    class_names: list[str]
-    note: str = ""
+    X: Any  # sequence of n images, or of n paths
+    y: NDArray[Any]  # (n,) or (n, n_labels)
+    splits: NDArray[np.str_]  # (n,)
+    groups: NDArray[Any] | None  # (n,)
+    class_names: list[str]  # of the sorted labels, or of the columns of y
+    note: str = ""  # on splits that are not the data set's own
 
 
 def read_audit_input(source: str, size: int | None, groups: str | None) -> AuditInput:
-    """Read a data set to audit.
+    """Read a folder, or any source of `read_data`, to audit it.
 
-    Parameters
-    ----------
-    source : str
-        A folder of images, or what `kmedclf.runs.read_data` takes.
-    size : int or None
-        Height and width of the images, where the set comes in several sizes.
-    groups : str or None
-        For an ``.npz`` file the KEY of its arrays ``train_KEY``, ``val_KEY``, ``test_KEY``; for a
-        folder a regular expression, as `kmedclf.datasets.load_folder` takes it, or a CSV file with
-        the columns "path", below the folder, and "group".
-
-    Raises
-    ------
-    ValueError
-        If the groups are not there, or not those of the images.
+    ``groups`` is, for an npz file, the KEY of its arrays ``train_KEY``, ``val_KEY``, ``test_KEY``;
+    for a folder a regular expression, or a CSV file with the columns "path" and "group".
     """
     root = Path(source).expanduser()
     return _folder(root, groups) if root.is_dir() else _arrays(source, size, groups)
 
 
 def _arrays(source: str, size: int | None, groups: str | None) -> AuditInput:
-
     content = read_data(source, size)
     images, labels = zip(*content.splits.values(), strict=True)
     y = np.concatenate(labels)
@@ -304,6 +245,7 @@ def _arrays(source: str, size: int | None, groups: str | None) -> AuditInput:
 
 
 def _of_file(source: str, key: str, splits: list[str]) -> NDArray[Any]:
+    """Read the groups of all splits from the arrays ``SPLIT_KEY`` of an npz file."""
     path = Path(source).expanduser()
     if path.suffix != ".npz":
         raise ValueError(f"--groups must go with a file or a folder. Got {source!r} instead.")
@@ -318,12 +260,12 @@ def _of_file(source: str, key: str, splits: list[str]) -> NDArray[Any]:
 
 
 def _folder(root: Path, groups: str | None) -> AuditInput:
-
     note = ""
     if folders := split_folders(root):
         parts = [load_grouped(root, split, groups) for split in folders]
         where = np.repeat(list(folders), [len(part.paths) for part in parts])
     else:
+        # Audit the splits that training would use
         parts = [load_grouped(root, None, groups)]
         rows = draw_splits(parts[0], root)
         where = np.full(len(parts[0].paths), "train")
@@ -332,20 +274,20 @@ def _folder(root: Path, groups: str | None) -> AuditInput:
         same = "" if groups is None else " with these --groups"
         note = f"The folder has no splits of its own: these are what 'kmedclf train'{same} draws."
     y, names = np.concatenate([part.y for part in parts]), parts[0].class_names
-    whose = [part.groups for part in parts if part.groups is not None]
+    given = [part.groups for part in parts if part.groups is not None]
     return AuditInput(
         root.absolute().name,
         [str(path) for part in parts for path in part.paths],
         y,
         where,
-        np.concatenate(whose) if whose else None,
+        np.concatenate(given) if given else None,
         [names[label] for label in np.unique(y)],
         note,
     )
 
 
 def load_grouped(root: Path, split: str | None, groups: str | None) -> ImageFiles:
-    """List the images of a folder, or of a split in it, as `load_folder`; groups as in `read`."""
+    """List the images of a folder or split, with the groups of `read_audit_input`."""
     if groups is None or not groups.endswith(".csv"):
         return load_folder(root, split, group=groups)
     found = load_folder(root, split)
@@ -353,6 +295,8 @@ def load_grouped(root: Path, split: str | None, groups: str | None) -> ImageFile
 
 
 def _of_table(path: Path, root: Path, images: list[str]) -> NDArray[np.str_]:
+    """Read the group of each image from a CSV file; paths in it are relative to `root`."""
+
     def check(found: list[str]) -> list[str]:
         if not {"path", "group"} <= set(found):
             raise ValueError(f"{path} must have the columns path and group, and rows.")

@@ -1,4 +1,4 @@
-"""Evaluate a classifier: every number with its doubt."""
+"""Evaluate a classifier: scores with confidence intervals."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from kmedclf.inputs.label_kinds import check_not_exclusive, check_y, has_columns
 
 
 def check_proba(proba: Any) -> np.ndarray:
-    """Check probabilities; (n, k) float64, rows summing to 1 exactly."""
+    """Check class probabilities: (n, k) float64 whose rows sum to 1."""
     proba = np.asarray(proba, dtype=np.float64)
     if proba.ndim != 2 or proba.shape[0] < 1 or proba.shape[1] < 2:
         raise ValueError(
@@ -59,16 +59,16 @@ def check_proba(proba: Any) -> np.ndarray:
     worst = float(sums[np.abs(sums - 1).argmax(), 0])
     if abs(worst - 1) > 1e-3:
         raise ValueError(f"Rows of probabilities must sum to 1. Got a row of sum {worst:.4g}.")
-    # What came as float32 sums to 1 ± 1e-7, which scikit-learn warns of in float64
+    # float32 rows sum to 1 ± 1e-7, and scikit-learn warns about that in float64
     return proba if np.abs(sums - 1).max() < 1e-12 else proba / sums
 
 
 def check_indicators(y: Any) -> np.ndarray:
-    """Check labels of which an image may have several; (n, k) uint8."""
+    """Check multilabel targets: (n, k) uint8 of zeros and ones."""
     values = np.asarray(y.toarray() if issparse(y) else y)
     if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 2:
         raise ValueError(
-            "'y' of an evaluation of several labels must be of shape (n, k), n at least 1 and k at "
+            "'y' of a multilabel evaluation must be of shape (n, k), n at least 1 and k at "
             f"least 2. Got shape {values.shape} instead."
         )
     wrong = values[(values != 0) & (values != 1)]
@@ -81,9 +81,9 @@ def check_indicators(y: Any) -> np.ndarray:
 
 
 def check_shares(proba: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Check probabilities of labels; float64 of the shape of y."""
+    """Check multilabel probabilities: float64 of the shape of y."""
     if isinstance(proba, list) and all(np.shape(one)[1:] == (2,) for one in proba):
-        # as scikit-learn's forests give: (n, 2) for each label
+        # scikit-learn's forests return one (n, 2) array per label
         proba = np.stack([np.asarray(one)[:, 1] for one in proba], axis=1)
     proba = np.asarray(proba, dtype=np.float64)
     if proba.shape != shape:
@@ -100,7 +100,7 @@ def check_shares(proba: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def check_thresholds(threshold: Any, k: int) -> np.ndarray:
-    """Check the threshold of all labels, or of each; (k,) float64, 0.5 by default."""
+    """Check a threshold, shared or per label: (k,) float64, 0.5 by default."""
     chosen = np.asarray(0.5 if threshold is None else threshold, dtype=np.float64)
     if chosen.shape not in ((), (k,)) or not ((chosen >= 0) & (chosen <= 1)).all():
         raise ValueError(
@@ -111,7 +111,7 @@ def check_thresholds(threshold: Any, k: int) -> np.ndarray:
 
 
 def check_classes(classes: Any, proba: np.ndarray) -> np.ndarray:
-    """Check the labels of the columns; (k,)."""
+    """Check the class labels (k,) of the columns of `proba`."""
     k = proba.shape[1]
     labels = np.arange(k) if classes is None else np.asarray(classes)
     if labels.shape != (k,) or len(set(labels.tolist())) != k:
@@ -125,7 +125,7 @@ def check_classes(classes: Any, proba: np.ndarray) -> np.ndarray:
 def check_names(
     class_names: Sequence[str] | Mapping[Any, str] | None, labels: np.ndarray
 ) -> tuple[str, ...]:
-    """Give every class a name."""
+    """Return one printable name per class."""
     listed = labels.tolist()
     if class_names is None:
         return tuple(map(str, listed))
@@ -144,7 +144,7 @@ def check_names(
 
 
 def check_positive(pos_label: Any, threshold: Any, labels: np.ndarray) -> int | None:
-    """Find the column of the positive class."""
+    """Return the column of the positive class, None if there is none."""
     if pos_label is None:
         if threshold is not None:
             raise ValueError("The 'threshold' parameter must come with a 'pos_label'. Got none.")
@@ -159,7 +159,7 @@ def check_positive(pos_label: Any, threshold: Any, labels: np.ndarray) -> int | 
 
 
 def check_one_threshold(threshold: Any) -> float | None:
-    """Check the threshold of one positive class."""
+    """Check the threshold of the positive class."""
     if threshold is None:
         return None
     if not (isinstance(threshold, Real) and 0 <= float(threshold) <= 1):
@@ -168,7 +168,7 @@ def check_one_threshold(threshold: Any) -> float | None:
 
 
 def check_bootstrap(n_bootstrap: Any, confidence: Any) -> None:
-    """Check how intervals are to be made."""
+    """Check the parameters of the bootstrap."""
     if not isinstance(n_bootstrap, Integral) or int(n_bootstrap) < 0:
         raise ValueError(
             f"The 'n_bootstrap' parameter must be an integer of at least 0. Got {n_bootstrap!r} "
@@ -181,7 +181,7 @@ def check_bootstrap(n_bootstrap: Any, confidence: Any) -> None:
 
 
 def check_weight(sample_weight: Any, n: int) -> np.ndarray:
-    """Check sample weights; (n,) float64, ones if there are none."""
+    """Check sample weights: (n,) float64, ones by default."""
     if sample_weight is None:
         return np.ones(n)
     weight = np.asarray(sample_weight, dtype=np.float64)
@@ -199,7 +199,7 @@ def check_weight(sample_weight: Any, n: int) -> np.ndarray:
 
 
 def encode(values: np.ndarray, labels: np.ndarray, what: str) -> np.ndarray:
-    """Turn labels into positions among the classes; (n,) intp."""
+    """Encode labels as positions in `labels`, (n,) intp; `what` names them in errors."""
     position = {label: i for i, label in enumerate(labels.tolist())}
     try:
         return np.array([position[value] for value in values.tolist()], dtype=np.intp)
@@ -226,31 +226,10 @@ def evaluate_labels(
     confidence: float = 0.95,
     random_state: int | None = 0,
 ) -> MultilabelReport:
-    """Evaluate the probabilities of labels; `evaluate_predictions` calls it where y has columns.
+    """Evaluate multilabel probabilities; `evaluate_predictions` calls it if y has columns.
 
-    Parameters
-    ----------
-    y_true : array-like of shape (n, k)
-        Zeros and ones.
-    proba : array-like of shape (n, k)
-        Probability of each label.
-    class_names, sample_weight, n_bootstrap, confidence, random_state
-        As of `evaluate`.
-    threshold : float or sequence of k float, optional
-        Probability from which on a label is predicted, of all labels or of each; above 0.5 by
-        default. See `choose_thresholds`.
-
-    Returns
-    -------
-    MultilabelReport
-        What was found.
-
-    Notes
-    -----
-    Accuracy is the share of all labels of all images that are right, and the AUC is the mean over
-    labels, as in the benchmark of J. Yang et al., "MedMNIST v2", Scientific Data 10, 41, 2023.
-    Means run over the labels that define a score: one that no image has, or all have, has no AUC.
-    Resamples are of images, with all their labels.
+    Accuracy is the share of right entries of y, and the AUC is the mean over labels, as in the
+    benchmark of J. Yang et al., "MedMNIST v2", Scientific Data 10, 41, 2023.
     """
     true = check_indicators(y_true)
     proba = check_shares(proba, true.shape)
@@ -259,9 +238,11 @@ def evaluate_labels(
     check_consistent_length(true, sample_weight)
     weight = check_weight(sample_weight, len(true))
     chosen = check_thresholds(threshold, true.shape[1])
+    # The default excludes 0.5 itself; a given threshold is included, as `choose_thresholds` assumes
     pred = (proba > 0.5 if threshold is None else proba >= chosen).astype(np.uint8)
     outcome = _Outcomes.of(true, pred, proba, weight)
     found = outcome.scores(np.ones((len(true), 1)))
+    # Resamples draw whole images, with all their labels: labels of one image are not independent
     blocks = [outcome.scores(one) for one in draws(len(true), n_bootstrap, random_state)]
     samples = {name: np.concatenate([block[name] for block in blocks]) for name in found if blocks}
     intervals = Intervals(samples, confidence)
@@ -291,33 +272,23 @@ def evaluate_labels(
 
 @dataclass(frozen=True)
 class _Label:
-    """One label, its images sorted by its probability, so that all scores are sums up to a place.
+    """One label with its images sorted by probability, so that every score is a prefix sum.
 
-    Parameters
-    ----------
-    order : ndarray of shape (n,)
-        The images, the least probable first.
-    own : ndarray of shape (m,)
-        Places of those that have it.
-    lower, not_higher : ndarray of shape (m,)
-        Numbers of images less probable than each of these, and not more probable.
-    own_lower, own_not_higher : ndarray of shape (m,)
-        How many of these have it.
-    cut, own_cut : int
-        Numbers of images it is not predicted of, and of those among them that have it.
+    m is the number of images that have the label.
     """
 
-    order: np.ndarray
-    own: np.ndarray
-    lower: np.ndarray
-    not_higher: np.ndarray
-    own_lower: np.ndarray
-    own_not_higher: np.ndarray
-    cut: int
-    own_cut: int
+    order: np.ndarray  # (n,) images, least probable first
+    own: np.ndarray  # (m,) sorted positions of the images with the label
+    lower: np.ndarray  # (m,) number of images that are less probable than each of these
+    not_higher: np.ndarray  # (m,) number of images that are not more probable
+    own_lower: np.ndarray  # (m,) as lower, of images with the label only
+    own_not_higher: np.ndarray  # (m,) as not_higher, of images with the label only
+    cut: int  # number of images for which the label is not predicted
+    own_cut: int  # how many of them have the label: false negatives
 
     @classmethod
     def of(cls, true: np.ndarray, pred: np.ndarray, proba: np.ndarray) -> _Label:
+        """Sort the images of one column (n,) of y."""
         order = np.argsort(proba, kind="stable")
         ranked, own = proba[order], np.flatnonzero(true[order])
         return cls(
@@ -332,15 +303,15 @@ class _Label:
         )
 
     def scores(self, weights: np.ndarray) -> Samples:
-        """Compute the scores of `_OF_LABEL` under each of b weightings (n, b)."""
+        """Compute the scores in `_OF_LABEL` for each of b weightings (n, b)."""
         weights = weights[self.order]
         own = weights[self.own]  # (m, b)
-        every, having = _sums(weights), _sums(own)  # of the i first ones
+        every, having = _sums(weights), _sums(own)  # of the first i images
         total, support = every[-1], having[-1]
         predicted, hits = total - every[self.cut], support - having[self.own_cut]
         rejected = every[self.cut] - having[self.own_cut]
-        # Pairs of an image with it and a less probable one without, ties counting half. The sums
-        # run in one order, so that what no image is left in is exactly 0, and 0 / 0 is NaN
+        # AUC counts pairs of a positive and a less probable negative image; ties count half. All
+        # sums run in the same order, so that an empty set sums to exactly 0, and 0 / 0 is NaN
         below = every[self.lower] - having[self.own_lower]
         below += every[self.not_higher] - having[self.own_not_higher]
         wins = np.einsum("ij,ij->j", own, below) / 2
@@ -359,27 +330,17 @@ class _Label:
 
 @dataclass(frozen=True)
 class _Outcomes:
-    """What was predicted.
+    """True and predicted labels with their probabilities, reduced to what the scores need."""
 
-    Parameters
-    ----------
-    weight : ndarray of shape (n,)
-        Sample weights.
-    rows : dict of str to ndarray of shape (n,)
-        Numbers of labels of each image, and means over them.
-    labels : tuple of _Label
-        The labels.
-    """
-
-    weight: np.ndarray
-    rows: dict[str, np.ndarray]
+    weight: np.ndarray  # (n,) sample weights
+    rows: dict[str, np.ndarray]  # (n,) per image: numbers of labels, and means over labels
     labels: tuple[_Label, ...]
 
     @classmethod
     def of(
         cls, true: np.ndarray, pred: np.ndarray, proba: np.ndarray, weight: np.ndarray
     ) -> _Outcomes:
-        """Sort images by content, so that their order changes no interval."""
+        """Sort the images by content, so that their order does not change the intervals."""
         order = np.lexsort((weight, *proba.T, *pred.T, *true.T))
         true, pred, proba, weight = (one[order] for one in (true, pred, proba, weight))
         eps = np.finfo(np.float64).eps
@@ -397,7 +358,7 @@ class _Outcomes:
         return cls(weight, {name: one.astype(float) for name, one in rows.items()}, labels)
 
     def scores(self, drawn: np.ndarray) -> Samples:
-        """Compute every score under each of b weightings (n, b): (b,), or (b, k) of labels."""
+        """Compute every score for each of b weightings (n, b): (b,), or (b, k) per label."""
         weights = drawn * self.weight[:, None]
         total = weights.sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -407,7 +368,8 @@ class _Outcomes:
             occurs = ~np.isnan(each["recall"])
             found = {name: sums[name] / total for name in _MEANS}
             for name, values in each.items():
-                if name in ("precision", "f1"):  # one that occurs and is never predicted has 0
+                # A label that occurs but is never predicted counts as 0, as in scikit-learn
+                if name in ("precision", "f1"):
                     values = np.where(occurs, np.nan_to_num(values), np.nan)
                 found[f"{name}_macro"] = mean_of_defined(values)
             found["recall_micro"] = sums["both"] / sums["true"]
@@ -417,7 +379,7 @@ class _Outcomes:
 
 
 def _sums(weights: np.ndarray) -> np.ndarray:
-    """Sum the first 0, 1, ..., n of n rows (n, b), (n + 1, b)."""
+    """Return the sums (n + 1, b) of the first 0, 1, ..., n rows of (n, b)."""
     found = np.zeros((len(weights) + 1, weights.shape[1]))
     np.cumsum(weights, axis=0, out=found[1:])
     return found
@@ -429,6 +391,7 @@ def _per_class(
     names: Sequence[str],
     data: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> tuple[LabelScores, ...]:
+    """Score each label; `data` are y, predictions (both bool) and sample weights."""
     true, pred, weight = data
     listed = []
     for i, (has, found_in) in enumerate(zip(true.T, pred.T, strict=True)):
@@ -444,7 +407,7 @@ def _per_class(
 
 
 def _notes(classes: Sequence[LabelScores], found: Samples, weighted: bool) -> list[str]:
-    """Say what a reader of the numbers must know."""
+    """List what a reader of the scores must know, such as undefined scores."""
     which = "image with a weight" if weighted else "image"
     said = []
     for names, what in (
@@ -499,23 +462,23 @@ def evaluate(
     X : array-like of shape (n, ...)
         Images.
     y : array-like of shape (n,) or (n, k)
-        True labels, among the estimator's classes; not all of them need occur. Or zeros and ones,
-        where an image may have several labels.
+        True labels, out of the estimator's classes, of which some may be missing. In a multilabel
+        task, zeros and ones.
     class_names : sequence of str or mapping of label to str, optional
-        Names in print, in the order of ``est.classes_``; labels by default.
+        Printed names, in the order of ``est.classes_``; the labels by default.
     sample_weight : array-like of shape (n,), optional
-        Weights of the images in all scores; counts stay counts of images.
+        Weights of the images in all scores. Counts remain counts of images.
     exclude : array-like of shape (n,), bool, optional
-        Images to leave out, as those that `kmedclf.datasets.audit` found to have leaked; a note
-        in the report says how many.
+        Images to leave out, for example those that `kmedclf.datasets.audit` reports as leaked. A
+        note in the report gives their number.
     pos_label : label, optional
-        The positive one of two classes; adds sensitivity, specificity, predictive values and
+        The positive class of a binary task; adds sensitivity, specificity, predictive values and
         average precision.
     threshold : float or sequence of k float, optional
-        Predict ``pos_label`` from this probability on; see `choose_threshold`. Of several labels,
-        predict all, or each, from it on; see `choose_thresholds`.
+        Predict ``pos_label`` if its probability is at least this; see `choose_threshold`. In a
+        multilabel task, the threshold of all labels, or one per label; see `choose_thresholds`.
     n_bootstrap : int, default=1000
-        Resamples behind the intervals; 0 leaves them out.
+        Number of bootstrap resamples; 0 gives no intervals.
     confidence : float, default=0.95
         Coverage of the intervals.
     random_state : int or None, default=0
@@ -524,7 +487,7 @@ def evaluate(
     Returns
     -------
     Report or MultilabelReport
-        What was found.
+        Scores, counts and predictions.
 
     Raises
     ------
@@ -533,7 +496,7 @@ def evaluate(
 
     See Also
     --------
-    evaluate_predictions : The same from probabilities.
+    evaluate_predictions : Evaluate given probabilities.
 
     Examples
     --------
@@ -594,25 +557,25 @@ def evaluate_predictions(
     confidence: float = 0.95,
     random_state: int | None = 0,
 ) -> AnyReport:
-    """Evaluate probabilities that are there already: of a fold, of an ensemble, from elsewhere.
+    """Evaluate given probabilities, such as those of a fold, an ensemble or another program.
 
     Parameters
     ----------
     y_true : array-like of shape (n,) or (n, k)
-        True labels; or zeros and ones, where an image may have several.
+        True labels; in a multilabel task, zeros and ones.
     proba : array-like of shape (n, k)
-        Probabilities; rows sum to 1, but not those of several labels.
+        Probabilities. Rows sum to 1, except in a multilabel task.
     classes : array-like of shape (k,), optional
         Labels of the columns; 0, ..., k - 1 by default.
     y_pred : array-like of shape (n,), optional
         Predicted labels; those of the largest probability by default.
     class_names, sample_weight, pos_label, threshold, n_bootstrap, confidence, random_state
-        As of `evaluate`.
+        As in `evaluate`.
 
     Returns
     -------
-    Report
-        What was found.
+    Report or MultilabelReport
+        Scores, counts and predictions.
 
     Raises
     ------
@@ -625,11 +588,15 @@ def evaluate_predictions(
     to the bootstrap", 1993). A proportion that is 0 or 1, which no resample can move, gets the
     exact binomial interval (C. Clopper, E. Pearson, Biometrika 26, 1934). The expected calibration
     error (C. Guo et al., "On calibration of modern neural networks", ICML 2017; 15 bins of equal
-    width) comes out too large in a sample, and larger still in a resample of it: its interval is
-    moved up to the sample above, and as far beyond it below.
+    width) is biased upwards in a sample, and again in a resample of it. The upper end of its
+    interval is therefore shifted, so that the median of the resamples falls on the sample's value;
+    the lower end lies as far below that value as the unshifted upper end lies above it.
 
-    Macro averages run over the classes that occur; one of them that is never predicted has
+    Macro averages run over the classes that occur; a class that occurs but is never predicted has
     precision 0. A class that does not occur has no recall and no AUC.
+
+    In a multilabel task, accuracy is the share of right entries of y, and macro averages run over
+    the labels for which a score is defined. Resamples draw whole images with all their labels.
     """
     if has_columns(y_true):
         _refuse_exclusive(y_true, proba, classes)
@@ -694,7 +661,7 @@ def evaluate_predictions(
 
 
 def _refuse_exclusive(y_true: Any, proba: Any, classes: Any) -> None:
-    """Refuse columns that are classes: of shares each, not of one class, would all scores be."""
+    """Raise if the columns of y are exclusive classes: every score would mean something else."""
     true, what = check_indicators(y_true), "y_true of evaluate_predictions"
     if classes is not None:
         raise ValueError(
@@ -706,6 +673,7 @@ def _refuse_exclusive(y_true: Any, proba: Any, classes: Any) -> None:
 
 
 def _refuse_of_several(**given: Any) -> None:
+    """Raise if a parameter is given that has no meaning in a multilabel task."""
     for name, value in given.items():
         if value is not None:
             raise ValueError(
@@ -715,7 +683,7 @@ def _refuse_of_several(**given: Any) -> None:
 
 
 def _kept(exclude: Any, y: Any) -> np.ndarray:
-    """List the images that are not excluded."""
+    """Return the positions of the images that are not excluded."""
     mask = np.asarray(exclude)
     if mask.dtype == bool and mask.size and mask.all():
         raise ValueError("The 'exclude' parameter of evaluate must leave some images. Got none.")
@@ -728,9 +696,10 @@ def _kept(exclude: Any, y: Any) -> np.ndarray:
 
 
 def _predicts_largest(est: Any) -> bool:
-    """Say whether an estimator's predictions are known to be those of largest probability."""
+    """Check whether `predict` is known to return the class of the largest probability."""
     est = getattr(est, "best_estimator_", est)
     est = getattr(est, "_final_estimator", est)  # of a Pipeline
     ours = {"kmedclf.base": "ImageClassifier", "kmedclf.ensemble": "EnsembleClassifier"}
-    known = [module for module in ours if module in sys.modules]  # without it, est is none of ours
+    # If a module is not loaded, est is not of its class; importing it would load TensorFlow
+    known = [module for module in ours if module in sys.modules]
     return any(isinstance(est, getattr(sys.modules[one], ours[one])) for one in known)

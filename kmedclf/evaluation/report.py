@@ -1,4 +1,4 @@
-"""What an evaluation found: frozen objects, and their way to JSON and back."""
+"""Results of an evaluation: frozen reports, and their conversion to and from JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kmedclf.utils.files import write_text
 from kmedclf.utils.json_files import read_json
 
 MAX_JSON_VALUES = 2**28
-"""Most bytes of an array: ten million images of five classes."""
+"""Maximum size of an array in bytes: ten million images of five classes."""
 
 
 def to_json_value(value: Any) -> Any:
@@ -37,49 +37,49 @@ def to_json_value(value: Any) -> Any:
 
 
 def from_json_value(value: Any) -> Any:
-    """Undo the arrays of `to_plain`."""
+    """Decode an array that `to_json_value` encoded; return other values as they are."""
     if isinstance(value, dict) and value.keys() == {"dtype", "shape", "zlib"}:
         dtype, shape = np.dtype(value["dtype"]), tuple(map(int, value["shape"]))
         size = dtype.itemsize * math.prod(shape)
         packed = base64.b64decode(value["zlib"])
-        # 0 would be no bound. Deflating saves a factor of 1,032 at most.
+        # Deflate compresses by a factor of 1,032 at most: a larger claim is a decompression bomb
         if dtype.kind not in "biuf" or not 0 <= size <= min(MAX_JSON_VALUES, 1032 * len(packed)):
             raise ValueError("an array in it is too large, or none of numbers")
-        data = zlib.decompressobj().decompress(packed, size + 1)
+        data = zlib.decompressobj().decompress(packed, size + 1)  # a limit of 0 means no limit
         return np.frombuffer(data, dtype).reshape(shape)
     return value
 
 
 class JsonSerializable(ABC):
-    """What can be written to a JSON file and read back."""
+    """Base class of reports, which can be written to a JSON file and read back."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Turn it into plain values that JSON can hold."""
+        """Turn the report into plain values that JSON can hold."""
 
     @classmethod
     @abstractmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
-        """Rebuild it from what `to_dict` gave."""
+        """Rebuild a report from the result of `to_dict`."""
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write it to a file, beside it first and then in its place."""
+        """Write the report to a JSON file, atomically."""
         text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
         write_text(path, text)
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `to_json` wrote."""
+        """Read a report that `to_json` wrote."""
         try:
             return cls.from_dict(read_json(path))
         except OSError:
             raise
-        except Exception as error:  # whatever a stranger's file makes of the fields
+        except Exception as error:  # a damaged or foreign file can raise anything
             text = " ".join(str(error).split())[:300].rstrip(".")
             raise ValueError(f"{path} is not a whole kmedclf report ({text}).") from error
 
     def __eq__(self, other: object) -> bool:
-        """Compare all that was measured."""
+        """Compare everything that was measured."""
         return isinstance(other, type(self)) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]
@@ -98,7 +98,7 @@ class _Curved(Protocol):
 def curve_of(
     report: _Curved, index: int, kind: str = "roc"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute a curve of a report of either kind; see `Report.curve`."""
+    """Compute a curve of a report; see `Report.curve`."""
     truth, score = report.truth(index), report.proba[:, index]
     if not truth.any() or (kind == "roc" and truth.all()):
         raise ValueError(
@@ -112,18 +112,19 @@ def curve_of(
 
 
 SMALL = 30
-"""Fewer images than this are few."""
+"""A report on fewer images has a warning."""
 FEW = 10
-"""Fewer images of one class than this are few."""
+"""A class with fewer images has a warning."""
 
 
 def warnings_of(report: Any) -> tuple[str, ...]:
-    """Say what a reader must know before the headline numbers; of a report of either kind."""
+    """List what a reader must know before the headline scores."""
     said = _of_classes(report) if report.exclusive else _of_labels(report)
     return (*said, *_of_size(report))
 
 
 def _of_classes(report: Any) -> list[str]:
+    """Warn if the predictions are constant, or no better than the most frequent class."""
     found, support = np.unique(report.pred_index), report.confusion.sum(axis=1)
     largest, share = int(support.argmax()), float(support.max() / report.n)
     right = float(report.confusion.trace() / report.n)
@@ -144,6 +145,7 @@ def _of_classes(report: Any) -> list[str]:
 
 
 def _of_labels(report: Any) -> list[str]:
+    """Warn if a multilabel classifier predicts no label at all."""
     if not report.y_true.any() or report.y_pred.any():
         return []
     return [
@@ -153,6 +155,7 @@ def _of_labels(report: Any) -> list[str]:
 
 
 def _of_size(report: Any) -> list[str]:
+    """Warn of few images, in total or of one class."""
     said = []
     counts = {one.name: one.support for one in report.per_class if one.support}
     few = {name: n for name, n in counts.items() if n < FEW}
@@ -197,11 +200,11 @@ SCORES = {
     "brier": "Brier score",
     "ece": "Expected calibration error",
 }
-"""Names of the headline numbers, in the order of print, and what to call them there."""
+"""Headline scores in the order of print: name in code and printed name."""
 
 
 class Estimate(NamedTuple):
-    """A number and its confidence interval; None is "undefined", never 0."""
+    """A score and its confidence interval; None means undefined, which is not 0."""
 
     value: float | None
     low: float | None = None
@@ -217,10 +220,10 @@ class Estimate(NamedTuple):
 
 
 class ClassScores(NamedTuple):
-    """The scores of one class against all others.
+    """Scores of one class against all others.
 
-    ``support`` counts the images of the class, ``predicted`` those taken for it; ``recall`` is what
-    some call the accuracy of the class.
+    ``support`` counts the images of the class, ``predicted`` the images predicted as it. ``recall``
+    is also known as the accuracy of the class.
     """
 
     name: str
@@ -234,7 +237,7 @@ class ClassScores(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """One bin of the reliability diagram; empty bins have None for both means."""
+    """One bin of the reliability diagram; both means are None if the bin is empty."""
 
     low: float
     high: float
@@ -244,7 +247,10 @@ class Bin(NamedTuple):
 
 
 class Certainty(NamedTuple):
-    """How sure the right, or the wrong, predictions were: probability of the predicted class."""
+    """Distribution of the confidence of the right, or of the wrong, predictions.
+
+    Confidence is the probability of the predicted class.
+    """
 
     images: int
     mean: float | None
@@ -255,7 +261,7 @@ class Certainty(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Report(JsonSerializable):
-    """All that was measured on one set of images.
+    """All scores, counts and predictions on one set of images.
 
     Attributes
     ----------
@@ -264,35 +270,36 @@ class Report(JsonSerializable):
     classes : tuple of int, float, bool or str
         Labels, in the order of the columns of ``proba``.
     class_names : tuple of str
-        What to call them in print.
+        Printed names of the classes.
     pos_label : label or None
-        Which of two classes is the positive one.
+        The positive class of a binary task.
     threshold : float or None
-        Probability of the positive class from which on it was predicted; None is the larger one.
+        The positive class was predicted if its probability was at least this; None means that the
+        most probable class was predicted.
     scores : dict of str to Estimate
-        Headline numbers by the names in `SCORES`, each with its bootstrap interval.
+        Headline scores by the names in `SCORES`, each with its bootstrap interval.
     per_class : tuple of ClassScores
-        One entry a class.
+        Scores of each class.
     confusion : ndarray of shape (k, k), int64
-        Numbers of images; rows are true classes, columns predicted ones.
+        Confusion matrix in images; rows are true classes, columns predicted classes.
     rank_counts : ndarray of shape (k,), int64
-        How many images have their true class at rank 1, 2, ... of the probabilities.
+        Number of images whose true class has rank 1, 2, ... among their probabilities.
     reliability : tuple of Bin
         Bins behind the expected calibration error.
     certainty : dict of str to Certainty
-        For "right" and "wrong" predictions.
+        Confidence of the "right" and the "wrong" predictions.
     never_predicted : tuple of str
-        Names of classes that no image was taken for.
+        Names of the classes that were predicted for no image.
     notes : tuple of str
-        What a reader must know: what is undefined, and over what a mean was taken.
+        What a reader must know: undefined scores, and the classes that an average is taken over.
     confidence : float
         Coverage of the intervals.
     n_bootstrap : int
-        Resamples behind them.
+        Number of bootstrap resamples.
     true_index, pred_index : ndarray of shape (n,), integer
-        True and predicted class of every image, as positions in ``classes``.
+        True and predicted class of each image, as positions in ``classes``.
     proba : ndarray of shape (n, k), float32
-        Class probabilities of every image.
+        Class probabilities of each image.
     """
 
     n: int
@@ -350,15 +357,15 @@ class Report(JsonSerializable):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to know before the scores: one class predicted always, few images."""
+        """Warnings to read before the scores: constant predictions, few images."""
         return warnings_of(self)
 
     def truth(self, index: int) -> np.ndarray:
-        """Say which images are of a class, bool (n,)."""
+        """Return a mask (n,) of the images of a class."""
         return np.asarray(self.true_index == index)
 
     def surest_mistakes(self, n: int) -> list[int]:
-        """List n misclassified images, those first that the model was surest of."""
+        """Return the positions of n misclassified images, the most confident first."""
         wrong = np.flatnonzero(~self.right)
         sure = self.proba[wrong, self.pred_index[wrong]]
         return wrong[np.argsort(-sure, kind="stable")][:n].tolist()
@@ -381,13 +388,13 @@ class Report(JsonSerializable):
         return curve_of(self, index, kind)
 
     def to_dict(self) -> dict[str, Any]:
-        """Turn the report into plain values that JSON can hold; `from_dict` turns them back."""
+        """Turn the report into plain values that JSON can hold; `from_dict` reverses this."""
         content = {field.name: to_json_value(getattr(self, field.name)) for field in fields(self)}
         return {"format": FORMAT, **content}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Report:
-        """Rebuild a report from what `to_dict` gave."""
+        """Rebuild a report from the result of `to_dict`."""
         if content.get("format") != FORMAT:
             raise ValueError(
                 f"A report must be of format {FORMAT}. Got {content.get('format')!r} instead."
@@ -399,12 +406,12 @@ class Report(JsonSerializable):
         return cls(**values)
 
     def __repr__(self) -> str:
-        """Say what was evaluated and how well it went."""
+        """Summarize the report in one line."""
         accuracy = self.scores["accuracy"]
         return f"<Report: {self.n} images, {len(self.classes)} classes, accuracy {accuracy}>"
 
     def __str__(self) -> str:
-        """Write headline numbers and classes as text."""
+        """Format the headline scores and the scores of each class as text."""
         width = max(map(len, self.class_names))
         lines = score_lines(self)
         lines += ["", f"{'class':{width}}  images  {'recall':22}{'precision':22}AUC"]
@@ -418,9 +425,9 @@ class Report(JsonSerializable):
 def restored(
     cls: type[Any], content: dict[str, Any], listed: Sequence[str], per_class: type[Any]
 ) -> dict[str, Any]:
-    """Rebuild the fields of a report of either kind from what its ``to_dict`` gave.
+    """Rebuild the fields of a report from the result of its ``to_dict``.
 
-    ``listed`` are the fields that are tuples; ``per_class`` takes a name, two counts and estimates.
+    ``listed`` names the fields that are tuples; ``per_class`` takes a name, two counts, estimates.
     """
     values = {field.name: from_json_value(content[field.name]) for field in fields(cls)}
     for name in listed:
@@ -433,26 +440,16 @@ def restored(
 
 
 def score_lines(report: Any) -> list[str]:
-    """Write the number of images and the headline numbers of a report of either kind."""
+    """Format the number of images and the headline scores of a report."""
     title = "; ".join(filter(None, (count(report.n, "image"), interval_words(report))))
     lines = [title, "", *(f"{SCORES[name]:27} {value}" for name, value in report.scores.items())]
     return [*lines, "", *report.warnings] if report.warnings else lines
 
 
 def true_ranks(proba: np.ndarray, true_index: np.ndarray) -> np.ndarray:
-    """Rank the true class of each image: 1 + the classes that `argmax` would prefer to it.
+    """Rank the true class (n,) of each image by probability (n, k), from 1.
 
-    Parameters
-    ----------
-    proba : ndarray of shape (n, k)
-        Class probabilities.
-    true_index : ndarray of shape (n,)
-        Columns of the true classes.
-
-    Returns
-    -------
-    ndarray of shape (n,), int64
-        Ranks from 1; of equal probabilities the first column comes first.
+    Of equal probabilities the first column comes first, as in `argmax`.
     """
     own = np.take_along_axis(proba, true_index[:, None].astype(np.intp), axis=1)
     earlier = np.arange(proba.shape[1]) < true_index[:, None]
@@ -460,14 +457,14 @@ def true_ranks(proba: np.ndarray, true_index: np.ndarray) -> np.ndarray:
 
 
 AnyReport: TypeAlias = Any
-"""A Report or a MultilabelReport: the values of y decide, which no type can tell."""
+"""A Report or a MultilabelReport, depending on the shape of y, which types cannot express."""
 
 
 class LabelScores(NamedTuple):
-    """The scores of one label.
+    """Scores of one label.
 
-    ``support`` counts the images that have it, ``predicted`` those it was predicted of; ``recall``
-    is its sensitivity.
+    ``support`` counts the images with the label, ``predicted`` the images it is predicted for.
+    ``recall`` is the sensitivity of the label.
     """
 
     name: str
@@ -483,7 +480,7 @@ class LabelScores(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MultilabelReport(JsonSerializable):
-    """All that was measured on one set of images, each of which may have several of k labels.
+    """All scores, counts and predictions on one set of images in a multilabel task of k labels.
 
     Attributes
     ----------
@@ -492,24 +489,25 @@ class MultilabelReport(JsonSerializable):
     classes : tuple of int
         Columns of ``proba``.
     class_names : tuple of str
-        What to call the labels in print.
+        Printed names of the labels.
     thresholds : tuple of float
-        Probability of each label from which on it was predicted.
+        Least probability at which each label is predicted.
     scores : dict of str to Estimate
-        Headline numbers by the names in `kmedclf.evaluation.report.SCORES`, each with its bootstrap
-        interval. "accuracy" is the share of all labels of all images that are right,
-        "subset_accuracy" that of images whose labels are all right; "macro" is a mean over labels,
-        "micro" takes all labels of all images together.
+        Headline scores by the names in `kmedclf.evaluation.report.SCORES`, each with its bootstrap
+        interval. "accuracy" is the share of right entries of y, "subset_accuracy" the share of
+        images whose labels are all right. "macro" scores are means over labels, "micro" scores
+        count the labels of all images together.
     per_class : tuple of LabelScores
-        One entry a label.
+        Scores of each label.
     confusion : ndarray of shape (k, 2, 2), int64
-        Numbers of images for each label; rows are absent and present, columns so predicted.
+        Confusion matrix of each label in images; rows are absent and present, columns predicted
+        absent and predicted present.
     notes : tuple of str
-        What a reader must know: what is undefined, and over what a mean was taken.
+        What a reader must know: undefined scores, and the labels that an average is taken over.
     confidence : float
         Coverage of the intervals.
     n_bootstrap : int
-        Resamples behind them.
+        Number of bootstrap resamples.
     y_true, y_pred : ndarray of shape (n, k), uint8
         Zeros and ones.
     proba : ndarray of shape (n, k), float32
@@ -542,7 +540,7 @@ class MultilabelReport(JsonSerializable):
 
     @property
     def accuracy(self) -> float:
-        """Share of all labels of all images that are right."""
+        """Share of right entries of y."""
         return float(self.scores["accuracy"].value or 0.0)
 
     @property
@@ -552,11 +550,11 @@ class MultilabelReport(JsonSerializable):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to know before the scores: nothing predicted at all, few images."""
+        """Warnings to read before the scores: no label predicted at all, few images."""
         return warnings_of(self)
 
     def truth(self, index: int) -> np.ndarray:
-        """Say which images have a label, bool (n,)."""
+        """Return a mask (n,) of the images that have a label."""
         return np.asarray(self.y_true[:, index] == 1)
 
     def curve(self, index: int, kind: str = "roc") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -564,28 +562,28 @@ class MultilabelReport(JsonSerializable):
         return curve_of(self, index, kind)
 
     def to_dict(self) -> dict[str, Any]:
-        """Turn the report into plain values that JSON can hold; `from_dict` turns them back."""
+        """Turn the report into plain values that JSON can hold; `from_dict` reverses this."""
         content = {field.name: to_json_value(getattr(self, field.name)) for field in fields(self)}
         return {"format": FORMAT, "kind": self.kind, **content}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> MultilabelReport:
-        """Rebuild a report from what `to_dict` gave."""
+        """Rebuild a report from the result of `to_dict`."""
         if content.get("kind") != cls.kind or content.get("format") != FORMAT:
             raise ValueError(
-                f"A report of several labels must be of format {FORMAT}. "
+                f"A multilabel report must be of format {FORMAT}. "
                 f"Got {content.get('format')!r} and the kind {content.get('kind')!r} instead."
             )
         listed = "classes", "class_names", "thresholds", "notes"
         return cls(**restored(cls, content, listed, LabelScores))
 
     def __repr__(self) -> str:
-        """Say what was evaluated and how well it went."""
+        """Summarize the report in one line."""
         auc = self.scores["auc_macro"]
         return f"<MultilabelReport: {self.n} images, {len(self.classes)} labels, AUC {auc}>"
 
     def __str__(self) -> str:
-        """Write headline numbers and labels as text."""
+        """Format the headline scores and the scores of each label as text."""
         width = max(map(len, self.class_names))
         lines = score_lines(self)
         columns = ("AUC", "sensitivity", "specificity")
@@ -598,24 +596,24 @@ class MultilabelReport(JsonSerializable):
 
 
 def read_report_file(path: str | os.PathLike[str]) -> AnyReport:
-    """Read what `to_json` of either kind of report wrote."""
+    """Read a report of either kind that `to_json` wrote."""
     try:
         kind = read_json(path).get("kind")
-    except (ValueError, AttributeError):  # reading it again says so
+    except (ValueError, AttributeError):  # `from_json` below raises the error of a damaged file
         kind = None
-    several = kind == MultilabelReport.kind
-    return MultilabelReport.from_json(path) if several else Report.from_json(path)
+    multilabel = kind == MultilabelReport.kind
+    return MultilabelReport.from_json(path) if multilabel else Report.from_json(path)
 
 
 class MeanStd(NamedTuple):
-    """Mean and standard deviation of the ``n`` reports that define a score."""
+    """Mean and standard deviation of a score over the ``n`` reports in which it is defined."""
 
     mean: float | None
     std: float | None
     n: int
 
     def __str__(self) -> str:
-        """Write mean ± standard deviation with three decimals."""
+        """Format as mean ± standard deviation with three decimals."""
         if self.mean is None:
             return "undefined"
         return f"{self.mean:.3f}" + ("" if self.std is None else f" ± {self.std:.3f}")
@@ -623,20 +621,20 @@ class MeanStd(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """Several reports in one.
+    """Mean and standard deviation of several reports.
 
     Attributes
     ----------
     n_reports : int
-        How many.
+        Number of reports.
     ddof : int
-        Divisor of the variance is n - ddof.
+        The divisor of the variance is n - ddof.
     class_names : tuple of str
         Names of the classes.
     scores : dict of str to MeanStd
-        Headline numbers.
+        Headline scores.
     per_class : dict of str to dict of str to MeanStd
-        By name of the class, then of the score.
+        Scores by the name of the class, then of the score.
     """
 
     n_reports: int
@@ -658,7 +656,7 @@ class Summary:
         }
 
     def __str__(self) -> str:
-        """Write the headline numbers as text."""
+        """Format the headline scores as text."""
         title = f"{self.n_reports} reports; mean ± standard deviation (ddof {self.ddof})"
         rows = [
             f"{SCORES[name]:27} {value}{_defined(value, self.n_reports)}"
@@ -668,19 +666,19 @@ class Summary:
 
 
 def _defined(value: MeanStd, n_reports: int) -> str:
-    """Say how many reports define a score, if some but not all do."""
+    """Return words on how many reports define a score, if not all or none do."""
     return f", of the {value.n} that define it" if 0 < value.n < n_reports else ""
 
 
 def mean_std(reports: Iterable[Report], *, ddof: int = 1) -> Summary:
-    """Average reports of several seeds or folds.
+    """Average the reports of several random seeds or folds.
 
     Parameters
     ----------
     reports : iterable of Report
-        On the same classes.
+        Reports with the same classes.
     ddof : {0, 1}, default=1
-        1 estimates the spread of all possible runs, 0 describes these.
+        1 estimates the standard deviation of all possible runs, 0 describes these runs.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Every score, of the images as they are and of all resamples at once."""
+"""Scores of the images themselves, and of all bootstrap resamples at once."""
 
 from __future__ import annotations
 
@@ -20,37 +20,25 @@ from kmedclf.evaluation.report import SCORES, Bin, Certainty, ClassScores, Estim
 
 BINS = 15
 """Equal-width bins of the expected calibration error."""
-_BLOCK = 250_000  # weights at a time: 2 MB stay in the cache, and take a third of the time
+_BLOCK = 250_000  # weights at a time: 2 MB stay in the processor's cache, three times as fast
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was predicted, in an order that is the content's own.
+    """True and predicted classes with their probabilities, sorted by content.
 
-    Sorted by content, the same images in any order are drawn alike: a permutation of the rows
-    changes neither a score nor an interval.
-
-    Parameters
-    ----------
-    true, pred : ndarray of shape (n,), intp
-        Positions of true and predicted classes.
-    proba : ndarray of shape (n, k), float64
-        Class probabilities, rows summing to 1.
-    weight : ndarray of shape (n,), float64
-        Sample weights.
-    given : ndarray of shape (n, k), float64
-        The same as they came: where rows are made to sum to 1, equal numbers become different
-        ones, which AUC and average precision would rank.
-    positive : int or None
-        Position of the positive class, where there is one.
+    Sorted images are resampled alike in any order of the rows, so that a permutation changes
+    neither a score nor an interval.
     """
 
-    true: np.ndarray
-    pred: np.ndarray
-    proba: np.ndarray
-    weight: np.ndarray
+    true: np.ndarray  # (n,) intp, positions of the true classes
+    pred: np.ndarray  # (n,) intp, positions of the predicted classes
+    proba: np.ndarray  # (n, k) float64, rows sum to 1
+    weight: np.ndarray  # (n,) float64, sample weights
+    # (n, k) float64, before rows were made to sum to 1: the division would break ties, which AUC
+    # and average precision rank
     given: np.ndarray
-    positive: int | None = None
+    positive: int | None = None  # position of the positive class
 
     @classmethod
     def of(
@@ -62,7 +50,7 @@ class Outcome:
         positive: int | None = None,
         given: np.ndarray | None = None,
     ) -> Outcome:
-        """Sort by true class, then predicted class, then everything else."""
+        """Sort by true class, then by predicted class, then by everything else."""
         given = proba if given is None else given
         order = np.lexsort((weight, *given.T, pred, true))
         return cls(true[order], pred[order], proba[order], weight[order], given[order], positive)
@@ -79,41 +67,28 @@ class Outcome:
 
     @property
     def log_losses(self) -> np.ndarray:
-        """Negative log probability of each true class (n,), clipped as scikit-learn does."""
+        """Negative log probability of the true classes (n,), clipped as in scikit-learn."""
         own = self.proba[np.arange(len(self.true)), self.true]
         eps = np.finfo(np.float64).eps
         return -np.log(np.clip(own, eps, 1 - eps))
 
     @property
     def brier_losses(self) -> np.ndarray:
-        """Squared distance of each row from the truth (n,), halved for two classes."""
+        """Squared distance of each row from the one-hot truth (n,), halved for two classes."""
         error = self.proba.copy()
         error[np.arange(len(self.true)), self.true] -= 1.0
         return (error**2).sum(axis=1) * (0.5 if self.k == 2 else 1.0)
 
 
 def bin_index(confidence: np.ndarray) -> np.ndarray:
-    """Find the reliability bin (low, high] of each confidence (n,), from 0."""
+    """Return the reliability bin (low, high] of each confidence (n,), from 0."""
     return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
 
 
 def resample(outcome: Outcome, n_bootstrap: int, seed: Any) -> dict[str, np.ndarray]:
-    """Compute every score on ``n_bootstrap`` resamples.
+    """Compute every score on bootstrap resamples: (n_bootstrap,), or (n_bootstrap, k) per class.
 
-    Parameters
-    ----------
-    outcome : Outcome
-        What was predicted.
-    n_bootstrap : int
-        Number of resamples.
-    seed : int, Generator or None
-        Passed to `numpy.random.default_rng`.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n_bootstrap,) or (n_bootstrap, k)
-        Scores by the names of `report.SCORES`, and those of each class by the names of
-        `report.ClassScores`; NaN where a resample leaves one undefined.
+    Keys are the names in `report.SCORES` and the fields of `report.ClassScores`; NaN is undefined.
     """
     drawn = draws(len(outcome.true), n_bootstrap, seed)
     blocks = [scores_of(outcome, weights) for weights in drawn]
@@ -121,31 +96,19 @@ def resample(outcome: Outcome, n_bootstrap: int, seed: Any) -> dict[str, np.ndar
 
 
 def draws(n: int, n_bootstrap: int, seed: Any) -> Iterator[np.ndarray]:
-    """Yield weights (n, b): how often each image is in each of b resamples."""
+    """Yield weights (n, b): how often each image occurs in each of b resamples."""
     generator = np.random.default_rng(seed)
     size = max(1, _BLOCK // n)
     for first in range(0, n_bootstrap, size):
         b = min(size, n_bootstrap - first)
-        drawn = generator.integers(n, size=(b, n))  # by resample: blocks do not change the draws
+        # One row per resample, so that the size of a block does not change the draws
+        drawn = generator.integers(n, size=(b, n))
         cells = drawn * b + np.arange(b)[:, None]
         yield np.bincount(cells.ravel(), minlength=n * b).reshape(n, b).astype(np.float64)
 
 
 def scores_of(outcome: Outcome, draws: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute every score under each of b weightings.
-
-    Parameters
-    ----------
-    outcome : Outcome
-        What was predicted.
-    draws : ndarray of shape (n, b), float64
-        What the sample weights are multiplied by.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (b,) or (b, k)
-        As from `resample`.
-    """
+    """Compute every score for each of b weightings (n, b), which multiply the sample weights."""
     weights = draws * outcome.weight[:, None]  # (n, b)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = _from_confusion(outcome, weights)
@@ -161,7 +124,7 @@ def scores_of(outcome: Outcome, draws: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """Average (b, k) over the columns that are not NaN; NaN if there is none."""
+    """Average (b, k) over the columns that are not NaN; NaN if all are."""
     defined = ~np.isnan(values)
     count = defined.sum(axis=1)
     total = np.where(defined, values, 0.0).sum(axis=1)
@@ -169,14 +132,14 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
 
 
 def _from_confusion(outcome: Outcome, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute what depends on the confusion matrix alone."""
-    cell = outcome.true * outcome.k + outcome.pred  # ascending: rows are sorted
+    """Compute the scores that depend on the confusion matrix only."""
+    cell = outcome.true * outcome.k + outcome.pred  # ascending, as images are sorted
     cells, starts = np.unique(cell, return_index=True)
     mass = np.add.reduceat(weights, starts, axis=0)  # (cells, b)
     true, pred = np.divmod(cells, outcome.k)
     column = np.arange(outcome.k)[:, None]
     own, taken = true == column, pred == column
-    # Sums of their own, not differences: what has no image must be exactly 0, or 0 / 0 is a number
+    # Separate sums, not differences: an empty set must sum to exactly 0, so that 0 / 0 is NaN
     support, predicted, hits, others, rejected = (
         (chosen.astype(float) @ mass).T  # (b, k)
         for chosen in (own, taken, own & taken, ~own, ~own & ~taken)
@@ -194,7 +157,7 @@ def _from_confusion(outcome: Outcome, weights: np.ndarray) -> dict[str, np.ndarr
     }
     present = support > 0
     for name, values in (("recall", recall), ("precision", precision), ("f1", f1)):
-        # A class that occurs and is never predicted counts with precision 0
+        # A class that occurs but is never predicted has precision 0, as in scikit-learn
         values = np.where(present, np.nan_to_num(values), np.nan)
         scores[f"{name}_macro"] = mean_of_defined(values)
         scores[f"{name}_weighted"] = (np.nan_to_num(values) * support).sum(axis=1) / total[:, 0]
@@ -210,7 +173,7 @@ def _resampled_calibration_error(outcome: Outcome, weights: np.ndarray) -> np.nd
 def _resampled_aucs(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
     """Compute one-vs-rest AUCs (b, k) as the weighted Mann-Whitney statistic."""
     k = outcome.k
-    if k == 2:  # one number: 1 - p may have ties that p has not
+    if k == 2:  # both classes share one AUC: rounding may give 1 - p ties that p does not have
         column = 1 if outcome.positive is None else outcome.positive
         return np.repeat(_auc(outcome, column, weights)[:, None], 2, axis=1)
     return np.stack([_auc(outcome, column, weights) for column in range(k)], axis=1)
@@ -223,19 +186,19 @@ def _auc(outcome: Outcome, column: int, weights: np.ndarray) -> np.ndarray:
     order = np.argsort(score, kind="stable")
     order = order[~is_positive[order]]
     below = np.zeros((len(order) + 1, weights.shape[1]))
-    np.cumsum(weights[order], axis=0, out=below[1:])  # weight of the i lowest negatives
+    np.cumsum(weights[order], axis=0, out=below[1:])  # weight of the i least probable negatives
     ranked, own = score[order], weights[is_positive]
     left = below[np.searchsorted(ranked, score[is_positive], "left")]
     right = below[np.searchsorted(ranked, score[is_positive], "right")]  # ties count half
     wins = np.einsum("ij,ij->j", own, left + right) / 2
-    # 0 / 0, which is NaN, in a resample that lacks either
+    # A resample without positives or without negatives gives 0 / 0, which is NaN
     return np.minimum(wins / (own.sum(axis=0) * below[-1]), 1.0)
 
 
 def _resampled_binary(
     outcome: Outcome, weights: np.ndarray, scores: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Compute what needs a positive class."""
+    """Compute the scores that need a positive class."""
     positive = int(outcome.positive or 0)
     precision = scores["precision"]
     return {
@@ -250,7 +213,8 @@ def _resampled_binary(
 def _average_precision(outcome: Outcome, positive: int, weights: np.ndarray) -> np.ndarray:
     score, is_positive = outcome.given[:, positive], outcome.true == positive
     order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.diff(score[order], append=np.nan))  # last of equal scores
+    # Thresholds lie between different scores, so that ties are taken together
+    ends = np.flatnonzero(np.diff(score[order], append=np.nan))
     hits = np.cumsum(weights[order] * is_positive[order][:, None], axis=0)[ends]
     taken = np.cumsum(weights[order], axis=0)[ends]
     precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
@@ -259,34 +223,28 @@ def _average_precision(outcome: Outcome, positive: int, weights: np.ndarray) -> 
 
 
 MOST_UNDEFINED = 0.5
-"""Share of the resamples that may leave a score undefined that is to have an interval."""
+"""A score that is undefined in a larger share of the resamples has no interval."""
 
 
 class Intervals:
-    """Confidence intervals out of resampled scores.
+    """Confidence intervals from resampled scores (b,) or (b, k) per class.
 
-    Parameters
-    ----------
-    samples : dict of str to ndarray of shape (b,) or (b, k)
-        Resampled scores; empty for no intervals.
-    confidence : float
-        Coverage.
-
+    Without samples there are no intervals. Scores that get none are collected for `notes`.
     """
 
     def __init__(self, samples: dict[str, np.ndarray], confidence: float) -> None:
-        self._unmoved: list[str] = []
-        self._rare: list[str] = []
+        self._unmoved: list[str] = []  # the same in all resamples
+        self._rare: list[str] = []  # undefined in most resamples
         self._samples = samples
         self._n = len(next(iter(samples.values()), ()))
         self._alpha = 1.0 - confidence
         tails = (self._alpha / 2, 0.5, 1.0 - self._alpha / 2)
-        # Resamples may lack a class; quantiles are of those that have it
+        # A resample may lack a class; quantiles are taken over the others
         self._quantiles = {name: _quantiles(values, tails) for name, values in samples.items()}
 
     @property
     def notes(self) -> list[str]:
-        """Say which headline numbers have no interval, or one of fewer resamples, and why."""
+        """Explain which headline scores have no interval, or one from fewer resamples."""
         said = []
         if self._unmoved:
             names = ", ".join(self._unmoved)
@@ -302,7 +260,7 @@ class Intervals:
         return said
 
     def _lacking(self) -> int:
-        """Count the resamples without any image of one of the classes that occur."""
+        """Count the resamples that miss one of the classes that occur."""
         recalls = self._samples.get("recall_of_label", self._samples.get("recall"))
         if recalls is None:
             return 0
@@ -312,24 +270,9 @@ class Intervals:
     def of(
         self, name: str, value: Any, *, trials: float = 0, column: int | None = None
     ) -> Estimate:
-        """Put an interval around a score.
+        """Put an interval around a score; NaN becomes ``Estimate(None)``.
 
-        Parameters
-        ----------
-        name : str
-            Name of the score among the samples.
-        value : float
-            The score; NaN if undefined.
-        trials : float, default=0
-            For a proportion, the images it is a proportion of: how many of equal weight would say
-            as much.
-        column : int, optional
-            The class.
-
-        Returns
-        -------
-        Estimate
-            None for what is undefined.
+        ``trials`` is for proportions: the effective number of images in the denominator.
         """
         value = float(value)
         if np.isnan(value):
@@ -338,7 +281,7 @@ class Intervals:
             return Estimate(value)
         found = self._quantiles[name] if column is None else self._quantiles[name][:, column]
         low, middle, high = map(float, found)
-        if name == "ece":  # it is biased upwards; see the notes of evaluate_predictions
+        if name == "ece":  # biased upwards; see the notes of evaluate_predictions
             low, high = max(0.0, 2 * value - high), min(1.0, high - middle + value)
         if np.isnan(low) or high - low < 1e-12:
             why = self._rare if np.isnan(low) else self._unmoved
@@ -346,7 +289,7 @@ class Intervals:
         return Estimate(value, low, high)
 
     def _exact(self, name: str, value: float, trials: float, why: list[str]) -> Estimate:
-        """Treat a score for which the resamples give no interval."""
+        """Use the exact binomial interval for a proportion of 0 or 1, none for other scores."""
         if trials and min(value, 1.0 - value) < 1e-12:  # sums of weights round
             tail = (self._alpha / 2) ** (1.0 / trials)
             return Estimate(1.0, tail, 1.0) if value > 0.5 else Estimate(0.0, 0.0, 1.0 - tail)
@@ -368,30 +311,13 @@ def _quantiles(values: np.ndarray, tails: tuple[float, ...]) -> np.ndarray:
 WEIGHTED = (
     "Scores are weighted by sample_weight; counts, curves, ranks and confidences are of images."
 )
-"""Note of a report whose images have weights."""
+"""Note in a report with sample weights."""
 
 
 def class_scores(
     outcome: Outcome, confusion: np.ndarray, names: Sequence[str], intervals: Intervals
 ) -> tuple[ClassScores, ...]:
-    """Score each class against the others; None where its images leave a score undefined.
-
-    Parameters
-    ----------
-    outcome : Outcome
-        What was predicted.
-    confusion : ndarray of shape (k, k)
-        Numbers of images.
-    names : sequence of str
-        One name a class.
-    intervals : Intervals
-        Where the intervals come from.
-
-    Returns
-    -------
-    tuple of ClassScores
-        One entry a class.
-    """
+    """Score each class against the others; ``confusion`` counts images, without weights."""
     precision, recall, f1, _ = precision_recall_fscore_support(
         outcome.true,
         outcome.pred,
@@ -427,29 +353,14 @@ def class_scores(
 
 
 def effective_size(weight: np.ndarray) -> float:
-    """Count how many equal weights would say as much: L. Kish, "Survey sampling", 1965."""
+    """Return the equivalent number of equal weights: L. Kish, "Survey sampling", 1965."""
     return float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0
 
 
 def headline(
     outcome: Outcome, classes: tuple[ClassScores, ...], intervals: Intervals
 ) -> dict[str, Estimate]:
-    """Compute the scores of `SCORES`, in its order.
-
-    Parameters
-    ----------
-    outcome : Outcome
-        What was predicted.
-    classes : tuple of ClassScores
-        What `per_class` gave.
-    intervals : Intervals
-        Where the intervals come from.
-
-    Returns
-    -------
-    dict of str to Estimate
-        By name.
-    """
+    """Compute the scores in `SCORES`, in its order; ``classes`` come from `class_scores`."""
     true, pred, weight = outcome.true, outcome.pred, outcome.weight
     every, occurring = np.arange(outcome.k), np.unique(true[weight > 0])
     aucs = [one.auc.value for one in classes if one.auc.value is not None]
@@ -478,7 +389,7 @@ def headline(
 
 
 def reliability(outcome: Outcome) -> tuple[Bin, ...]:
-    """Count and average the images of each bin of confidence."""
+    """Count the images in each bin of confidence, and average confidence and accuracy."""
     edges, index = np.linspace(0, 1, BINS + 1), bin_index(outcome.confidence)
     right = outcome.true == outcome.pred
     bins = []
@@ -494,7 +405,7 @@ def reliability(outcome: Outcome) -> tuple[Bin, ...]:
 
 
 def certainty(outcome: Outcome) -> dict[str, Certainty]:
-    """Summarise the confidence of right and of wrong predictions."""
+    """Summarize the confidence of the right and of the wrong predictions."""
     right, found = outcome.true == outcome.pred, {}
     for name, chosen in (("right", right), ("wrong", ~right)):
         values = outcome.confidence[chosen]
@@ -506,7 +417,7 @@ def certainty(outcome: Outcome) -> dict[str, Certainty]:
 
 
 def notes(classes: tuple[ClassScores, ...], weighted: bool) -> list[str]:
-    """Say what a reader of the numbers must know: every score that is undefined, and why."""
+    """Explain every undefined score."""
     which, said = "image with a weight" if weighted else "image", []
     if absent := [one.name for one in classes if one.recall.value is None]:
         said.append(
@@ -529,9 +440,9 @@ def notes(classes: tuple[ClassScores, ...], weighted: bool) -> list[str]:
 
 
 def decisions(pred: np.ndarray, proba: np.ndarray, threshold: float | None) -> list[str]:
-    """Say how often the class predicted is not the most probable one, where no threshold says it.
+    """Note how often the prediction is not the most probable class, unless a threshold explains it.
 
-    Ranks and curves are of probabilities, and then do not tell what was predicted.
+    Ranks and curves are based on probabilities, and then do not describe the predictions.
     """
     most = proba.max(axis=1)
     others = int(np.sum(proba[np.arange(len(pred)), pred] < most))
@@ -544,7 +455,7 @@ def decisions(pred: np.ndarray, proba: np.ndarray, threshold: float | None) -> l
 
 
 def listed_names(names: Sequence[str]) -> str:
-    """Name the first ten, and count the others."""
+    """List the first ten names, and count the others."""
     shown = ", ".join(names[:10])
     return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
 
@@ -564,7 +475,7 @@ def _specificity(outcome: Outcome, column: int) -> float:
 def _aucs(outcome: Outcome) -> list[float]:
     """Compute one-vs-rest AUCs; NaN for a class that is absent, or the only one."""
     columns = list(range(outcome.k))
-    if outcome.k == 2:  # one number: 1 - p may have ties that p has not
+    if outcome.k == 2:  # both classes share one AUC, as in `_resampled_aucs`
         columns = [1 if outcome.positive is None else outcome.positive] * 2
     values = []
     for column in columns:
@@ -585,7 +496,7 @@ def _calibration_error(outcome: Outcome) -> float:
 def _binary(
     outcome: Outcome, classes: tuple[ClassScores, ...], positive: int, intervals: Intervals
 ) -> dict[str, Estimate]:
-    """Give the scores of a positive class against a negative one."""
+    """Return the scores that need a positive class."""
     hit, miss = classes[positive], classes[1 - positive]
     truth, weight = outcome.true == positive, outcome.weight
     precision = np.nan
