@@ -173,7 +173,13 @@ class Audit:
             Heading.
         note : str, default=""
             Text below the heading.
+
+        Raises
+        ------
+        ValueError
+            If X has not as many images as the audit.
         """
+        # Here, since pages import this module, and load matplotlib
         from kmedclf.pages.audit import write_audit_page
 
         write_audit_page(path, self, X, title, note)
@@ -329,6 +335,7 @@ def _of_length(values: Any, n: int, name: str) -> NDArray[Any] | None:
 
 def _splits(splits: NDArray[Any] | None, n: int) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Return the ordered names of the splits, and the split of each image (n,)."""
+    # The order matters: an image in two splits counts as leaked in the later one
     given = ["all"] * n if splits is None else list(map(str, splits))
     found = dict.fromkeys(given)
     names = [*(name for name in ORDER if name in found), *(n for n in found if n not in ORDER)]
@@ -344,6 +351,7 @@ def _labels(
     A code stands for a whole row of y in a multilabel set.
     """
     assert y is not None
+    # MedMNIST stores the labels of its multiclass sets as (n, 1)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     found, code = np.unique(y, axis=0, return_inverse=True)
     if y.ndim == 2:
@@ -369,6 +377,7 @@ def _groups(numbers: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
 
 def _contradictions(groups: Sequence[tuple[int, ...]], code: NDArray[np.int64]) -> Iterator[Pair]:
     """Pair the first image of each group with the first image of each other label."""
+    # One pair per label is enough: all pairs of a large group would fill the page
     for group in groups:
         firsts = {int(code[i]): i for i in reversed(group)}
         for i in sorted(set(firsts.values()) - {group[0]}):
@@ -380,6 +389,7 @@ def _straddling(groups: NDArray[Any] | None, split_index: NDArray[np.int64]) -> 
     if groups is None:
         return ()
     found, number = np.unique(list(map(str, groups)), return_inverse=True)
+    # A group straddles if its first and its last split differ
     low, high = np.full(len(found), split_index.max()), np.zeros(len(found), np.int64)
     np.minimum.at(low, number, split_index)
     np.maximum.at(high, number, split_index)

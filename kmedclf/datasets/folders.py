@@ -101,12 +101,14 @@ class Tree:
 
     def _is_new(self, place: Path, owner: str) -> bool:
         """Check whether a folder is seen for the first time; a second owner is an error."""
+        # Paths would not do: a link and its target are two paths of one folder
         status = os.stat(place)
         key = status.st_dev, status.st_ino
         if key not in self._seen:
             self._seen[key] = owner, place
             return True
         other, path = self._seen[key]
+        # Within one class a loop is harmless, but two classes would share all images
         if other != owner:
             raise ValueError(
                 f"Every image must be in one class and split. {path} and {place} are one folder."
@@ -125,7 +127,7 @@ class Tree:
         kept = []
         for entry in folders:
             path = place / entry.name
-            # A class may be called "mask": only beside images is such a folder no class
+            # A folder called "mask" is skipped only beside images: else it may hold the images
             if is_of_tools(entry.name):
                 self.left.add(HIDDEN_FOLDER, path)
             elif pictured and entry.name.lower() in MASKS:
@@ -264,6 +266,7 @@ def load_folder(
     """
     root = Path(folder).expanduser()
     folders = split_folders(root)
+    # Without splits only None is allowed: an unknown split must not return all images
     allowed: tuple[str | None, ...] = tuple(folders) or (None,)
     if split not in allowed:
         given = " or ".join(map(repr, folders)) or "None: it has no folders of splits"
@@ -352,6 +355,7 @@ def _is_open_folder(path: Path) -> bool:
 def _classes(folder: Path, tree: Tree, split: str | None) -> dict[str, list[Path]]:
     """List the images of each class."""
     inside = sorted(folder.iterdir())
+    # An image without a class would be lost silently
     beside = [path for path in inside if is_image(path)]
     if beside:
         raise ValueError(
@@ -360,6 +364,7 @@ def _classes(folder: Path, tree: Tree, split: str | None) -> dict[str, list[Path
     found = {}
     for path in inside:
         if _is_open_folder(path):
+            # Otherwise the images of train and test would end up in one class
             if splits := split_folders(path):
                 raise ValueError(
                     f"The folders in {folder} must be classes. {path.name} holds splits, "
@@ -407,6 +412,7 @@ def _check_names(
     if len(names) == 1:
         split = next(split for split, one in classes.items() if one)
         _check_only_class(root, places[split] / names[0], classes[split][names[0]])
+    # File systems store accents in different Unicode forms
     spelt: dict[str, str] = {}
     for name in names:
         same = unicodedata.normalize("NFC", name).casefold().strip()

@@ -151,7 +151,7 @@ def load(
         return _read(path, split, mmap)
     except ValueError as error:
         md5 = md5_of(path)
-        if md5 == entry.md5[size]:
+        if md5 == entry.md5[size]:  # the right file, so that the error has another cause
             raise
         raise ValueError(
             f"{path} is not MedMNIST's file: its md5 must be {entry.md5[size]} but is {md5}; "
@@ -208,6 +208,7 @@ def info(name_or_path: str | os.PathLike[str]) -> DatasetInfo:
 
 def _is_path(name_or_path: str | os.PathLike[str]) -> bool:
     """Check whether a string is a path: it ends in ".npz" or has a separator."""
+    # On Windows, os.sep is a backslash, but paths with "/" are valid as well
     if isinstance(name_or_path, str):
         return name_or_path.endswith(".npz") or bool({"/", os.sep} & set(name_or_path))
     return True
@@ -217,6 +218,7 @@ def _read(path: Path, split: str, mmap: bool) -> tuple[NDArray[Any], NDArray[np.
     splits = npz.check_splits(path, npz.read_headers(path))
     if split not in splits:
         raise ValueError(f"{path} has no '{split}' split, only {' and '.join(map(repr, splits))}.")
+    # Labels are small, and are read into memory in any case
     read = npz.map_array if mmap else npz.read_array
     return read(path, f"{split}_images"), _labels(path, split)
 
@@ -259,6 +261,7 @@ def _classes(
             raise ValueError(
                 f"'class_names' in {path} must name {needed} classes. Got {len(found)} instead."
             )
+    # Class names count here: a file may lack images of a class that it names
     if labels[0].ndim == 1:
         task = "binary" if len(found) == 2 else "multiclass"
     return task, tuple(found)

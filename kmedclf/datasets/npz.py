@@ -1,4 +1,4 @@
-"""Reading ``.npz`` files laid out like MedMNIST's, with errors that say what is wrong in them."""
+"""Read ``.npz`` files of MedMNIST's layout, with errors that tell what is wrong in them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 SPLITS = ("train", "val", "test")
 
 MEMBERS = 1000
-"""Most arrays in a file: there are two or three of each split."""
+"""Maximum number of arrays in a file; a data set has two or three per split."""
 
 LONGEST_HEADER = 1 << 14
-"""Bytes read of an array to know it; NumPy refuses headers of more than 10,000."""
+"""Bytes of an array that are read for its header; NumPy refuses more than 10,000."""
 
 FREE, DENSEST = 1 << 28, 200
-"""What is larger than the first when unpacked, must be packed at most that densely; images are not,
-and a small file could fill all memory with zeros."""
+"""An array of more than FREE bytes may be compressed by a factor of at most DENSEST.
+
+Images never reach it, but a decompression bomb, a small file of zeros, would fill the memory.
+"""
 
 
 class Header(NamedTuple):
@@ -38,25 +40,7 @@ class Header(NamedTuple):
 
 
 def read_headers(path: Path) -> dict[str, Header]:
-    """Read the shape and dtype of every array in a file without unpacking their data.
-
-    Parameters
-    ----------
-    path : Path
-        An ``.npz`` file.
-
-    Returns
-    -------
-    dict of str to Header
-        By the names of the arrays.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is truncated or no ``.npz`` file.
-    """
+    """Read the shape and dtype of every array, by name, without unpacking the data."""
     with _open(path) as archive:
         return {
             info.filename.removesuffix(".npy"): _header(archive, info)
@@ -67,7 +51,7 @@ def read_headers(path: Path) -> dict[str, Header]:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a file; whatever is wrong with it is said in one sentence."""
+    """Open an npz file, and raise any error as a sentence that names it."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     with explained(path), zipfile.ZipFile(path) as archive:
@@ -80,7 +64,7 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
-    """Read the header of an array, which must be as large as it says and as its member is."""
+    """Read the header of an array, and check that the size of its data agrees with it."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{info.filename!r} is packed in a way that NumPy does not use")
     if info.file_size > max(FREE, DENSEST * info.compress_size):
@@ -106,25 +90,7 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
 
 
 def read_array(path: Path, key: str) -> NDArray[Any]:
-    """Read one array into memory.
-
-    Parameters
-    ----------
-    path : Path
-        An ``.npz`` file.
-    key : str
-        Name of the array.
-
-    Returns
-    -------
-    ndarray
-        The array as stored.
-
-    Raises
-    ------
-    ValueError
-        If its bytes are damaged.
-    """
+    """Read one array into memory."""
     with _open(path) as archive:
         info = _member(archive, key)
         header = _header(archive, info)
@@ -142,39 +108,20 @@ def _member(archive: zipfile.ZipFile, key: str) -> zipfile.ZipInfo:
 
 
 def map_array(path: Path, key: str) -> NDArray[Any]:
-    """Map one array from disk instead of reading it into memory.
+    """Map one array from disk, read-only, instead of reading it into memory.
 
-    A compressed array cannot be mapped, so that it is unpacked once, beside the file, as
-    ``<stem>_<key>.npy``, and again only if the file has become newer.
-
-    Parameters
-    ----------
-    path : Path
-        An ``.npz`` file.
-    key : str
-        Name of the array.
-
-    Returns
-    -------
-    memmap
-        The array, read-only.
-
-    Raises
-    ------
-    ValueError
-        If its bytes are damaged.
-    PermissionError
-        If the folder of the file cannot be written to.
+    A compressed array cannot be mapped: it is unpacked once, beside the file, as
+    ``<stem>_<key>.npy``, and again only if the file is newer.
     """
     target = path.with_name(f"{path.stem}_{key}.npy")
     if not target.is_file() or target.stat().st_mtime < path.stat().st_mtime:
-        # The mode is asked as well, since nothing stops root from writing where no one should.
+        # Root may write anywhere, so that `os.access` alone would ignore a read-only folder
         if not os.access(path.parent, os.W_OK) or not path.parent.stat().st_mode & 0o222:
             raise PermissionError(
                 f"mmap=True unpacks {path.name} once beside itself, but {path.parent} cannot be "
                 f"written to; copy the file to a folder of yours, or load it with mmap=False."
             )
-        # Unpacked under another name first: a reader never meets half an array.
+        # Unpack to a temporary file first, so that no other process maps half an array
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unpack-") as folder:
             part = Path(folder, target.name)
             with _open(path) as archive:
@@ -196,25 +143,7 @@ def map_array(path: Path, key: str) -> NDArray[Any]:
 
 
 def check_splits(path: Path, headers: dict[str, Header]) -> tuple[str, ...]:
-    """Check that a file holds images and labels that fit together.
-
-    Parameters
-    ----------
-    path : Path
-        The file, for the messages.
-    headers : dict of str to Header
-        What `read_headers` found in it.
-
-    Returns
-    -------
-    tuple of str
-        The splits it has, out of "train", "val" and "test".
-
-    Raises
-    ------
-    ValueError
-        If there is no split, a half of one, or arrays of the wrong shape, length or dtype.
-    """
+    """Check that images and labels fit together, and return the splits of a file."""
     splits = []
     for split in SPLITS:
         present = [key for key in (f"{split}_images", f"{split}_labels") if key in headers]
@@ -233,6 +162,7 @@ def check_splits(path: Path, headers: dict[str, Header]) -> tuple[str, ...]:
 
 
 def _check_pair(path: Path, split: str, headers: dict[str, Header]) -> None:
+    """Check the shapes, lengths and dtypes of one split."""
     images, labels = headers[f"{split}_images"], headers[f"{split}_labels"]
     where = f"in {path}"
     grey_or_colour = len(images.shape) == 3 or (len(images.shape) == 4 and images.shape[3] <= 4)
@@ -255,11 +185,12 @@ def _check_pair(path: Path, split: str, headers: dict[str, Header]) -> None:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Say of which file it is that zipfile, zlib and numpy complain, each in its own way."""
+    """Turn any error of zipfile, zlib and NumPy into a ValueError that names the file."""
     try:
         yield
-    except Exception as error:  # whatever damaged bytes make zipfile, zlib, ast and numpy raise
-        # A damaged table of contents makes zipfile seek to nowhere; a full disk is no damage.
+    except Exception as error:  # damaged bytes make zipfile, zlib, ast and numpy raise anything
+        # A damaged directory makes zipfile seek to an invalid place (EINVAL); other OSErrors,
+        # such as a full disk, are not the file's fault
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         reason = " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__

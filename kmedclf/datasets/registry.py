@@ -1,4 +1,4 @@
-"""What is known of each 2-D MedMNIST set before a byte of it is downloaded."""
+"""Registry of the 2-D MedMNIST sets: the facts that are known without a download."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class DatasetInfo:
     Attributes
     ----------
     name : str
-        The word that `kmedclf.datasets.load` takes; for a file, its name without ``.npz``.
+        Name for `kmedclf.datasets.load`; of a file, its name without ``.npz``.
     title : str
-        The name in print.
+        Printed name.
     task : {"binary", "multiclass", "multilabel", "ordinal"}
-        What is asked of a classifier. An ordinal set has integer grades as classes.
+        Kind of classification. The classes of an ordinal set are integer grades.
     class_names : tuple of str
         One name per label, in the order of the labels.
     n_channels : int
         1 for grey images, 3 for RGB.
     n_samples : mapping of str to int
-        Number of images in each split the set has: "train", "val", "test".
+        Number of images in each existing split: "train", "val", "test".
     description : str
         What the images show.
     licence : str
@@ -48,7 +48,7 @@ class DatasetInfo:
 
     @property
     def n_classes(self) -> int:
-        """Number of classes, or of labels in a multi-label set."""
+        """Number of classes, or of labels in a multilabel set."""
         return len(self.class_names)
 
 
@@ -244,23 +244,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> DatasetInfo:
-    """Look a name up, and say which one was probably meant if there is none such.
-
-    Parameters
-    ----------
-    name : str
-        A name out of `names`.
-
-    Returns
-    -------
-    DatasetInfo
-        Its entry.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    """
+    """Look up a name; the error for an unknown one suggests the most similar."""
     if name in REGISTRY:
         return REGISTRY[name]
     near = difflib.get_close_matches(str(name).lower(), REGISTRY, n=1, cutoff=0.5)

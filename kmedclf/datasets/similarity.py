@@ -1,4 +1,4 @@
-"""Which images are there twice, or nearly: turned, mirrored, moved, compressed again."""
+"""Find identical and nearly identical images: turned, mirrored, shifted, recompressed."""
 
 from __future__ import annotations
 
@@ -19,28 +19,16 @@ SIDE = 32
 
 
 class ImageSummary(NamedTuple):
-    """What is kept of n images.
+    """What the search keeps of n images."""
 
-    Parameters
-    ----------
-    numbers : ndarray of shape (n,), int64
-        The same for images of the same shape and pixels, from 0.
-    blank : ndarray of shape (n,), bool
-        Whether an image shows nothing: no pixel, one colour only, or a pixel that is NaN.
-    shapes : list of str
-        Their shapes.
-    small : ndarray of shape (n, 32, 32), float32
-        Grey thumbnails, each pixel the mean of the area it covers; 0 for blank images.
-    """
-
-    numbers: NDArray[np.int64]
-    blank: NDArray[np.bool_]
+    numbers: NDArray[np.int64]  # (n,) from 0, equal for images of equal shape and pixels
+    blank: NDArray[np.bool_]  # (n,) no pixel, a single colour, or a NaN
     shapes: list[str]
-    small: NDArray[np.float32]
+    small: NDArray[np.float32]  # (n, 32, 32) grey thumbnails by area means; 0 for blank images
 
 
 def summarize(X: Any) -> ImageSummary:
-    """Look at images (h, w) or (h, w, c), given as arrays or as paths of files, one by one."""
+    """Summarize images (h, w) or (h, w, c), given as arrays or as paths, one by one."""
     if isinstance(X, np.ndarray) and X.dtype.kind in "buif" and X.ndim not in (3, 4):
         raise ValueError(
             "The 'X' parameter of audit must be of shape (n, h, w) or (n, h, w, c). "
@@ -53,6 +41,7 @@ def summarize(X: Any) -> ImageSummary:
                   np.zeros((len(X), SIDE, SIDE), np.float32))  # fmt: skip
     for i in range(len(X)):
         image = _array(X, i)
+        # Equal bytes of another shape or dtype are another image
         head = f"{image.shape}{image.dtype.str}".encode()
         digest = hashlib.blake2b(head + np.ascontiguousarray(image).tobytes()).digest()
         looks.numbers[i] = known.setdefault(digest, len(known))
@@ -90,7 +79,7 @@ def thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
 
 @functools.cache
 def _area(n: int) -> NDArray[np.float32]:
-    """Make the matrix (32, n) that takes means over n / 32 pixels."""
+    """Return the matrix (32, n) that averages n pixels over areas of n / 32 pixels."""
     edges, pixels = np.arange(SIDE + 1) * n / SIDE, np.arange(n)
     right = np.minimum(edges[1:, None], pixels + 1)
     left = np.maximum(edges[:-1, None], pixels)
@@ -100,37 +89,25 @@ def _area(n: int) -> NDArray[np.float32]:
 Floats = NDArray[np.float32]
 
 RADIUS = 8
-"""Highest frequency of a fingerprint, in periods per image; JPEG changes those above."""
+"""Highest frequency of a fingerprint, in periods per image; JPEG changes higher ones."""
 ALIKE = 0.75
-"""Least correlation of the fingerprints of a pair that is looked at closely."""
+"""Least correlation of the fingerprints of candidates."""
 MAX_SHIFT = 3
-"""Farthest shift tried, in pixels of 32: 2 pixels of an image of 28 are 2.3 of them."""
+"""Largest shift in pixels of a thumbnail, 32: 2 pixels of an image of 28 are 2.3 of them."""
 INSIDE = SIDE - 2 * MAX_SHIFT
-"""Height and width of what is compared: it lies in the other image under every shift."""
+"""Height and width of the compared window, which stays inside the other image in all shifts."""
 SLACK = 0.15
-"""What a copy may lose in correlation when it is off by half a pixel; 0.11 was measured."""
+"""Loss of correlation by a shift of half a pixel; 0.11 was measured."""
 BLOCK = 1024
-"""Images that are compared with all others at a time: bounds memory."""
+"""Number of images that are compared with all others at a time, which bounds memory."""
 PAIRS = 1024
-"""Pairs that are laid on top of each other at a time: few megabytes stay in the cache."""
+"""Number of pairs that are correlated at a time: a few megabytes stay in the cache."""
 
 
 def near_duplicates(small: Floats, similarity: float) -> tuple[NDArray[np.int64], Floats]:
-    """Find pairs of images that show the same picture.
+    """Find pairs of thumbnails (n, 32, 32) that show the same picture.
 
-    Parameters
-    ----------
-    small : ndarray of shape (n, 32, 32)
-        Thumbnails of images that are not blank.
-    similarity : float
-        Least correlation of a pair.
-
-    Returns
-    -------
-    pairs : ndarray of shape (m, 2)
-        Rows of two images, the first one first, in ascending order.
-    similarity : ndarray of shape (m,)
-        Their correlation.
+    Returns the rows of each pair (m, 2), both in ascending order, and their correlation (m,).
     """
     prints, details = fingerprints(small), detail(small)
     found: list[NDArray[np.int64]] = []
@@ -146,25 +123,26 @@ def near_duplicates(small: Floats, similarity: float) -> tuple[NDArray[np.int64]
         return np.empty((0, 2), np.int64), np.empty(0, np.float32)
     pairs, where = np.unique(np.concatenate(found), axis=0, return_inverse=True)
     best = np.zeros(len(pairs), np.float32)
-    np.maximum.at(best, where.ravel(), np.concatenate(values))  # of the positions it was found in
+    # A pair may be found in more than one position
+    np.maximum.at(best, where.ravel(), np.concatenate(values))
     return pairs, best
 
 
 def _frequencies() -> list[tuple[int, int]]:
-    """List one of every two opposite frequencies up to the radius: magnitudes are the same."""
+    """List the frequencies up to `RADIUS`, one of each opposite pair."""
     span = range(-RADIUS, RADIUS + 1)
+    # Opposite frequencies of a real image have equal magnitudes
     half = [(u, v) for u, v in product(span, span) if u > 0 or (u == 0 and v > 0)]
     return [(u, v) for u, v in half if u * u + v * v <= RADIUS * RADIUS]
 
 
 def fingerprints(small: Floats) -> Floats:
-    """Describe thumbnails by their magnitudes (n, 98), of mean 0 and length 1.
-
-    A sine window keeps what enters at one edge from counting. Images have most of their power in
-    low frequencies, where all brains are alike: the factor and the root even this out.
-    """
+    """Describe thumbnails by Fourier magnitudes (n, 98) of mean 0 and length 1."""
     u, v = np.array(_frequencies()).T
+    # The window damps the pixels that a shift moves in at an edge
     window = np.sin(np.pi * (np.arange(SIDE) + 0.5) / SIDE)
+    # Low frequencies hold most of the power, and are alike in all brains: the factor and the
+    # square root reduce their weight
     boost = np.hypot(u, v) ** 1.5
     made = np.empty((len(small), len(u)), np.float32)
     for start in range(0, len(small), BLOCK):
@@ -177,7 +155,7 @@ def fingerprints(small: Floats) -> Floats:
 
 
 def _turned() -> list[NDArray[np.int64]]:
-    """Say where each frequency comes from in an image that is mirrored, transposed, or both."""
+    """Return how mirroring, transposing, or both, permute the frequencies."""
     number = {f: i for i, (u, v) in enumerate(_frequencies()) for f in ((u, v), (-u, -v))}
     changes = [(1, 1, 0), (1, -1, 0), (1, 1, 1), (1, -1, 1)]  # sign, sign, swapped
     order = [
@@ -188,22 +166,19 @@ def _turned() -> list[NDArray[np.int64]]:
 
 
 def _candidates(prints: Floats) -> Iterator[tuple[NDArray[Any], NDArray[Any], int]]:
-    """Yield pairs (first, second) whose fingerprints are alike, and in which of four positions."""
+    """Yield pairs (first, second) with similar fingerprints, and one of four positions."""
     for start in range(0, len(prints), BLOCK):
         block, rest = prints[start : start + BLOCK], prints[start:].T
         for turn, order in enumerate(_turned()):
-            # Any turn of the first one undoes one of the second: half of all pairs is enough.
+            # Turning the first image equals turning the second one back: half the pairs suffice
             first, second = np.nonzero(block[:, order] @ rest >= ALIKE)
             new = second > first
             yield first[new] + start, second[new] + start, turn
 
 
 def detail(small: Floats) -> Floats:
-    """Leave what is between 1 and 2 pixels wide in thumbnails (n, 32, 32).
-
-    The coarse shapes are those of all brains and all cells; what is finer does not survive a shift
-    by half a pixel.
-    """
+    """Keep the details of thumbnails (n, 32, 32) that are between 1 and 2 pixels wide."""
+    # Coarse shapes are alike in all brains and cells; finer details change with half a pixel
     fine, coarse = _gaussian(1.0), _gaussian(2.0)
     made = fine @ small @ fine.T - coarse @ small @ coarse.T
     return made.astype(np.float32, copy=False)
@@ -216,22 +191,16 @@ def _gaussian(sigma: float) -> Floats:
 
 
 def correlation(a: Floats, b: Floats, turn: int, wanted: float) -> Floats:
-    """Correlate details pair by pair (m,), in the best of two positions and all shifts.
+    """Correlate details (m, 32, 32) pair by pair, (m,): the best of two positions and all shifts.
 
-    Parameters
-    ----------
-    a, b : ndarray of shape (m, 32, 32)
-        Details.
-    turn : {0, 1, 2, 3}
-        How `_candidates` turned the first one; a half turn does not show in magnitudes.
-    wanted : float
-        Pairs that cannot reach it are not refined to half pixels.
+    ``turn`` is the position that `_candidates` gave. Pairs that cannot reach ``wanted`` are not
+    refined to half pixels.
     """
     a = a.swapaxes(1, 2) if turn >= 2 else a
     a = a[:, :, ::-1] if turn % 2 else a
     best = np.zeros(len(a), np.float32)
     windows = _windows(b)
-    for turned in (a, a[:, ::-1, ::-1]):
+    for turned in (a, a[:, ::-1, ::-1]):  # Fourier magnitudes do not show a half turn
         value = _shifted(turned, *windows)
         rows = np.flatnonzero(value >= wanted - SLACK)
         for half in _halves(b[rows]) if len(rows) else ():
@@ -241,16 +210,17 @@ def correlation(a: Floats, b: Floats, turn: int, wanted: float) -> Floats:
 
 
 def _windows(b: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Transform details, and sum the squares of each of their windows (m, 7, 7)."""
-    sums = np.zeros((len(b), SIDE + 1, SIDE + 1))  # of squares, up to each pixel
+    """Return the Fourier transform of details, and the power of each window (m, 7, 7)."""
+    sums = np.zeros((len(b), SIDE + 1, SIDE + 1))  # integral image of the squares
     sums[:, 1:, 1:] = np.square(b, dtype=np.float64).cumsum(axis=1).cumsum(axis=2)
     rows = sums[:, INSIDE:] - sums[:, :-INSIDE]
     return np.fft.rfft2(b), rows[:, :, INSIDE:] - rows[:, :, :-INSIDE]
 
 
 def _shifted(a: Floats, spectrum: NDArray[Any], power: NDArray[Any]) -> Floats:
-    """Correlate the inside of a with all windows of b; details have a mean of about 0."""
-    cut = np.zeros_like(a)  # (m, 32, 32); its zeros keep the transform from going around
+    """Correlate the inside of a with all windows of b, and return the maximum (m,)."""
+    # Details have a mean of about 0, so that dot products over lengths are correlations
+    cut = np.zeros_like(a)  # (m, 32, 32); the zeros prevent circular wrap-around
     cut[:, :INSIDE, :INSIDE] = a[:, MAX_SHIFT : MAX_SHIFT + INSIDE, MAX_SHIFT : MAX_SHIFT + INSIDE]
     both = np.conj(np.fft.rfft2(cut)) * spectrum
     dots = np.fft.irfft2(both, s=(SIDE, SIDE), axes=(1, 2))
@@ -260,7 +230,7 @@ def _shifted(a: Floats, spectrum: NDArray[Any], power: NDArray[Any]) -> Floats:
 
 
 def _halves(b: Floats) -> Iterator[Floats]:
-    """Move details by half a pixel down, right, and both."""
+    """Yield details that are shifted by half a pixel down, right, and both."""
     down, right = b.copy(), b.copy()
     down[:, :-1] = (b[:, :-1] + b[:, 1:]) / 2
     right[:, :, :-1] = (b[:, :, :-1] + b[:, :, 1:]) / 2

@@ -109,6 +109,7 @@ def _read_folder(root: Path, size: int, only: str | None, groups: str | None) ->
     else:
         whole = load_grouped(root, None, groups)
         parts = {ALL: np.arange(len(whole.y))} if only == ALL else draw_splits(whole, root)
+        # Small folders leave a split without images, which an estimator would reject less clearly
         if empty := [split for split, rows in parts.items() if not len(rows)]:
             raise ValueError(
                 f"{root} has too few images to be split: {len(whole.y)} in "
@@ -118,6 +119,7 @@ def _read_folder(root: Path, size: int, only: str | None, groups: str | None) ->
         found = {split: _take(whole, rows) for split, rows in parts.items()}
     if only and only not in found:
         raise ValueError(f"{root} has no {only!r} split, only {', '.join(map(repr, found))}.")
+    # The hash covers all splits, also if only one is read
     every = [path for part in found.values() for path in part.paths]
     wanted = [only] if only else list(found)
     splits = {split: (found[split].paths, found[split].y) for split in wanted}
@@ -159,6 +161,7 @@ def draw_splits(files: ImageFiles, root: Path) -> dict[str, np.ndarray]:
     rank = [hashlib.sha256(os.fsencode(str(name))).digest() for name in names]
     for i in sorted(range(len(names)), key=rank.__getitem__):
         mine = count[i] > 0
+        # Test is filled before validation, in the order of SHARES
         fits = [split for split, needed in lacking.items() if np.all(needed[mine] > 0)]
         if fits and np.all(left[mine] > 1):
             split_of[i] = fits[0]
@@ -200,6 +203,7 @@ def _sha256_of_all(root: Path, paths: Sequence[str]) -> str:
     """Hash files together with their paths relative to a folder."""
     from kmedclf.inputs.file_array import in_threads
 
+    # The format of sha256sum; sorted, so that the hash does not depend on the order of files
     lines = [
         f"{digest}  {Path(path).relative_to(root).as_posix()}\n"
         for path, digest in zip(paths, in_threads(_sha256, paths), strict=True)
@@ -306,6 +310,7 @@ def _of_table(path: Path, root: Path, images: list[str]) -> NDArray[np.str_]:
     group: dict[str, str] = {}
     rows = zip(cells.lines, cells.columns["path"], cells.columns["group"], strict=True)
     for line, place, name in rows:
+        # "./a.png" and "a.png" are one path
         other = group.setdefault(Path(place).as_posix(), name)
         if other != name:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Blood cells and chest X-rays drawn by a program, for demos and tests without a download."""
+"""Synthetic blood cells and chest X-rays, for demos and tests without a download."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 def check_count(name: str, value: int, least: int, caller: str) -> None:
-    """Check a whole number that a function was given."""
+    """Check an integer parameter."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(
             f"The '{name}' parameter of {caller} must be an int of at least {least}. "
@@ -23,7 +23,7 @@ def generator(
     random_state: int | np.random.RandomState | np.random.Generator | None,
     caller: str,
 ) -> np.random.Generator:
-    """Turn any seed into a Generator; a RandomState is advanced by one draw, as in sklearn."""
+    """Turn any seed into a Generator; a RandomState is advanced by one draw, as in scikit-learn."""
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(2**31))
     if isinstance(random_state, bool) or not (
@@ -39,17 +39,17 @@ def generator(
 
 
 def normal(rng: np.random.Generator, *shape: int) -> Floats:
-    """Draw standard normal numbers, float32."""
+    """Draw standard normal numbers in float32."""
     return rng.standard_normal(shape, np.float32)
 
 
 def column(values: NDArray[Any]) -> Floats:
-    """One number per image, shaped to broadcast over its pixels: (n,) to (n, 1, 1)."""
+    """Reshape one number per image, (n,) to (n, 1, 1), to broadcast over pixels."""
     return np.asarray(values, np.float32)[:, None, None]
 
 
 def field(rng: np.random.Generator, n: int, cells: int, size: int) -> Floats:
-    """Smooth noise of shape (n, size, size), as fine as `cells` knots per side at any size."""
+    """Draw smooth noise (n, size, size) with `cells` knots per side, whatever the size."""
     place = np.linspace(0, cells - 1, size, dtype=np.float32)
     weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells, dtype=np.float32)))
     return weights @ normal(rng, n, cells, cells) @ weights.T
@@ -59,7 +59,7 @@ Colour = tuple[int, int, int]
 
 
 class _Look(NamedTuple):
-    """How one kind of cell is drawn; lengths of the nucleus are fractions of the cell radius."""
+    """Appearance of one kind of cell; lengths of the nucleus are fractions of the cell radius."""
 
     weight: int  # images in BloodMNIST's training split, the class's weight here
     radius: tuple[float, float]  # mean and spread, in half image widths
@@ -114,7 +114,7 @@ _LOOKS = {
 _BACKGROUND: Colour = (252, 228, 202)
 _RED_CELL: Colour = (206, 170, 158)
 _MAX_RED_CELLS = 6
-# Drawing in blocks of so many pixels keeps the planes in the processor's cache, the memory flat.
+# Blocks of this many pixels fit into the processor's cache and bound the memory
 _BLOCK_PIXELS = 200_000
 
 
@@ -132,13 +132,13 @@ def make_blood_cells(
     Parameters
     ----------
     n_samples : int, default=1000
-        Number of images. Every class holds its exact share, rounded, so that 15 or more images
-        show all eight.
+        Number of images. Every class has its exact share, rounded, so that 15 or more images
+        contain all eight classes.
     image_size : int, default=28
         Height and width in pixels, at least 8.
     random_state : int, RandomState, Generator or None, default=None
-        Seed of everything that is drawn. None draws a new set on each call. Numpy's global
-        random state is neither read nor changed.
+        Random seed. None draws a new set on each call. NumPy's global random state is neither read
+        nor changed.
 
     Returns
     -------
@@ -158,10 +158,11 @@ def make_blood_cells(
 
     Notes
     -----
-    Each cell has a random place, turn, size, elongation and outline; its nucleus is a union of
-    discs along an arc (one disc is a round nucleus, two apart are bilobed, overlapping ones a
-    kidney, many a horseshoe or ring). Stain and brightness vary between images as optical
-    density, then noise is added. Colours of the classes overlap, so that shape has to be learnt.
+    Each cell has a random place, turn, size, elongation and outline. Its nucleus is a union of
+    discs along an arc: one disc is a round nucleus, two separate discs a bilobed one, overlapping
+    discs a kidney, many discs a horseshoe or ring. Stain and brightness vary between images as
+    optical density, then noise is added. The colours of the classes overlap, so that a network has
+    to learn shapes.
 
     Examples
     --------
@@ -185,7 +186,7 @@ def make_blood_cells(
 
 
 def _draw_cells(y: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw one block of images, back to front: background, red cells, cell, nucleus, noise."""
+    """Draw a block of images, back to front: background, red cells, cell, nucleus, noise."""
     n = len(y)
     table = {
         name: np.array([getattr(look, name) for look in _LOOKS.values()], np.float32)[y]
@@ -202,14 +203,14 @@ def _draw_cells(y: NDArray[np.int64], size: int, rng: np.random.Generator) -> ND
     image[:] = np.array(_BACKGROUND, np.float32)
     _add_red_cells(image, axis, x0, y0, radius, rng)
 
-    # A turned, stretched frame with the cell at its origin.
+    # Coordinates (u, v) have their origin in the cell, and are rotated and stretched
     turn = rng.random(n, np.float32) * np.float32(2 * np.pi)
     stretch = np.exp(0.09 * normal(rng, n))
     dx, dy = axis[None, None, :] - column(x0), axis[None, :, None] - column(y0)
     u = (dx * column(np.cos(turn)) + dy * column(np.sin(turn))) * column(stretch)  # (n, size, size)
     v = (dy * column(np.cos(turn)) - dx * column(np.sin(turn))) / column(stretch)
 
-    edge = np.float32(size / 2)  # distances times this are in pixels: edges one pixel soft
+    edge = np.float32(size / 2)  # converts distances to pixels, for edges that are 1 pixel wide
     cell = column(radius) - np.sqrt(u * u + v * v) + 0.05 * shape
     cell = np.clip(cell * edge + 0.5, 0, 1)
     nucleus = _nucleus_distance(u, v, radius, table, rng) + 0.03 * shape
@@ -230,7 +231,7 @@ def _draw_cells(y: NDArray[np.int64], size: int, rng: np.random.Generator) -> ND
 def _add_red_cells(
     image: Floats, axis: Floats, x0: Floats, y0: Floats, radius: Floats, rng: np.random.Generator
 ) -> None:
-    """Scatter pale-centred red cells around the cell, some of them cut by the border."""
+    """Scatter pale-centred red cells around the cell, some of them cut off by the border."""
     n = len(image)
     colour = _tinted(np.tile(np.array(_RED_CELL, np.float32), (n, 1)), rng, 9)
     edge = np.float32(len(axis) / 2)
@@ -254,14 +255,14 @@ def _add_red_cells(
 def _nucleus_distance(
     u: Floats, v: Floats, radius: Floats, table: dict[str, Floats], rng: np.random.Generator
 ) -> Floats:
-    """Signed distance to the rim of the nucleus, positive inside, of shape (n, size, size)."""
+    """Signed distance (n, size, size) to the rim of the nucleus, positive inside."""
     n = len(radius)
     low, high = table["lobes"].T
     lobes = np.minimum(np.floor(low + rng.random(n) * (high - low + 1)), high)
     step = table["step"] * np.exp(0.18 * normal(rng, n))
     arc = table["arc"] * np.exp(0.14 * normal(rng, n))
     lobe = table["lobe"] * np.exp(0.09 * normal(rng, n))
-    # Sharing out one disc's area keeps several discs from filling the cell.
+    # The more discs, the smaller each is, or they would fill the cell
     lobe = lobe * np.where(high > low, (((low + high) / 2) / lobes) ** 0.25, 1)
     distance = np.full(u.shape, -9, np.float32)
     most = max(look.lobes[1] for look in _LOOKS.values())
@@ -278,9 +279,9 @@ def _nucleus_distance(
 def _develop(
     image: Floats, grain: Floats, nucleus: Floats, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Vary stain and light between images, add noise and round to bytes."""
+    """Vary stain and brightness between images, add noise and round to uint8."""
     n = len(image)
-    # In optical density a stronger stain is a factor and a brighter lamp a summand.
+    # In optical density a stronger stain is a factor and a brighter lamp a summand
     density = np.log(np.float32(255) / np.maximum(image, 1))
     stain = np.exp(0.10 * normal(rng, n, 1) + 0.04 * normal(rng, n, 3))
     lamp = 0.02 * normal(rng, n, 1) + 0.015 * normal(rng, n, 3)
@@ -293,20 +294,20 @@ def _develop(
 
 
 def _tinted(colours: Floats, rng: np.random.Generator, spread: float) -> Floats:
-    """Colours of shape (n, 3), each shifted at random as a whole and per channel."""
+    """Shift each colour (n, 3) at random, as a whole and per channel."""
     n = len(colours)
     return colours + np.float32(spread) * (normal(rng, n, 1) + 0.6 * normal(rng, n, 3))
 
 
 def _blend(image: Floats, alpha: Floats, colour: Floats) -> None:
-    """Paint colours (n, 3) over images (n, size, size, 3), in place, by alpha (n, size, size)."""
+    """Paint colours (n, 3) over images (n, size, size, 3) in place, with alpha (n, size, size)."""
     image += alpha[..., None] * (colour[:, None, None, :] - image)
 
 
 FINDINGS = ("nodule", "effusion", "cardiomegaly", "infiltration")
 """Names of the columns of y."""
 _RATES = (0.25, 0.15, 0.25, 0.2)
-_WITH_LARGE_HEART = 0.5  # effusions follow a heart that fails
+_WITH_LARGE_HEART = 0.5  # share of large hearts with an effusion, as in heart failure
 _BODY, _LUNG, _DENSE = 150.0, 70.0, 175.0  # grey levels
 
 
@@ -315,7 +316,7 @@ def make_chest_findings(
     image_size: int = 28,
     random_state: int | np.random.RandomState | np.random.Generator | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw a synthetic set of chest X-rays, each with any number of four findings.
+    """Draw a synthetic multilabel set of chest X-rays with up to four findings each.
 
     The pictures are **synthetic**: ovals, discs and noise in grey, not X-rays of any patient. They
     serve demos, tests and benchmarks of speed; a score on them says nothing about medicine.
@@ -327,8 +328,8 @@ def make_chest_findings(
     image_size : int, default=28
         Height and width in pixels, at least 8.
     random_state : int, RandomState, Generator or None, default=None
-        Seed of everything that is drawn. None draws a new set on each call. Numpy's global
-        random state is neither read nor changed.
+        Random seed. None draws a new set on each call. NumPy's global random state is neither read
+        nor changed.
 
     Returns
     -------
@@ -365,13 +366,13 @@ def make_chest_findings(
 def _draw_findings(
     has: NDArray[np.bool_], size: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Draw one block of images (n, size, size): body, lungs, heart, findings, noise."""
+    """Draw a block of images (n, size, size): body, lungs, heart, findings, noise."""
     n = len(has)
     nodule, effusion, large, infiltration = has.T
     axis = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
     x = np.broadcast_to(axis[None, None, :], (n, size, size))
     y = np.broadcast_to(axis[None, :, None], (n, size, size))
-    soft = np.float32(size / 4)  # edges of two pixels
+    soft = np.float32(size / 4)  # converts distances, for edges that are 2 pixels wide
     middle = column(0.04 * normal(rng, n))
 
     def oval(x0: Any, y0: Any, wide: Any, high: Any) -> Floats:
@@ -390,6 +391,7 @@ def _draw_findings(
     image = image + (_DENSE - image) * disc * column(nodule)
     level = np.clip((y - column(0.22 + 0.05 * normal(rng, n))) * soft + 0.5, 0, 1)
     image = image + (_DENSE - image) * level * lung * column(effusion)
+    # Infiltrations go to the other lung, where no nodule or effusion covers them
     other = np.where(column(side) == 1, *lungs)
     patches = np.clip(field(rng, n, 9, size) + 0.6, 0, 1)
     image = image + 55 * patches * other * column(infiltration)

@@ -1,4 +1,4 @@
-"""Tables of image files: one row an image, with its label and perhaps its patient."""
+"""CSV files of images: one row per image, with its path, label and optional group."""
 
 from __future__ import annotations
 
@@ -17,25 +17,17 @@ from numpy.typing import NDArray
 from kmedclf.datasets.folders import ImageFiles
 
 MOST_BYTES = 1 << 28
-"""Largest table; two million images take about half of it."""
+"""Maximum size of a table; two million images take about half of it."""
 
 LONGEST_LINE, LONGEST_CELL = 1 << 20, 4096
-"""In characters: an array of text has room for its longest cell in every row."""
+"""Limits in characters: a NumPy array of text reserves the longest cell for every row."""
 
 ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-"""By the marks that files in them begin with."""
+"""Encodings by byte order mark."""
 
 
 class Cells:
-    """Columns of a table.
-
-    Parameters
-    ----------
-    path : Path
-        The table, for messages.
-    names : list of str
-        Its columns.
-    """
+    """Columns of a table; the path is for messages."""
 
     def __init__(self, path: Path, names: list[str]) -> None:
         self.path, self.names = path, names
@@ -45,26 +37,14 @@ class Cells:
 
 
 def read_table(path: Path, wanted: Any, encoding: str = "utf-8") -> Cells:
-    """Read some columns of a table; an empty cell is an error.
+    """Read some columns of a table that is separated by commas, semicolons or tabs.
 
-    Parameters
-    ----------
-    path : Path
-        The file; separated by commas, semicolons or tabs.
-    wanted : callable
-        From the names of the columns to those that are read; raises an error if one is missing.
-    encoding : str
-        Of the file, if it does not begin with a mark of its own.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        In one sentence, if it is no table, or too large.
+    ``wanted`` maps the names of all columns to those to read, and raises if one is missing. A byte
+    order mark overrides ``encoding``. An empty cell is an error.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
+    # Cells are kept as Python strings, which take several times the size of the file
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(
             f"{path} must have at most {MOST_BYTES:,} bytes as a table. It has "
@@ -77,6 +57,7 @@ def read_table(path: Path, wanted: Any, encoding: str = "utf-8") -> Cells:
     with _explained(path, encoding), path.open(newline="", encoding=encoding) as file:
         lines = _lines(path, file)
         first = next(lines, "")
+        # The header decides: csv.Sniffer fails on tables of one column
         separator = max(",;\t", key=first.count)
         rows = csv.reader(_and_rest(first, lines), delimiter=separator, skipinitialspace=True)
         cells = Cells(path, [name.strip() for name in next(rows, [])])
@@ -90,9 +71,11 @@ def _and_rest(first: str, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _lines(path: Path, file: Any) -> Iterator[str]:
+    """Yield the lines of a file; binary data and endless lines are errors."""
     number = 0
     while line := file.readline(LONGEST_LINE):
         number += 1
+        # csv accepts zero bytes, but they are a sign of a binary file or a wrong encoding
         if "\0" in line:
             raise ValueError(f"Line {number} of {path} must be text. Got a byte of 0 in it.")
         if len(line) == LONGEST_LINE:
@@ -104,6 +87,7 @@ def _lines(path: Path, file: Any) -> Iterator[str]:
 
 @contextmanager
 def _explained(path: Path, encoding: str) -> Iterator[None]:
+    """Turn the errors of decoding and of csv into a ValueError that names the file."""
     try:
         yield
     except UnicodeError as error:
@@ -119,7 +103,7 @@ def _explained(path: Path, encoding: str) -> Iterator[None]:
 
 
 def _fill(cells: Cells, rows: Any, names: Sequence[str]) -> None:
-    """Read all rows: each as wide as the first, but for empty cells at its end."""
+    """Read all rows; a row may be longer than the header only by empty cells."""
     width = len(cells.names)
     places = {}
     for name in names:
@@ -128,8 +112,9 @@ def _fill(cells: Cells, rows: Any, names: Sequence[str]) -> None:
         places[name] = cells.names.index(name)
         cells.columns[name] = []
     for row in rows:
-        if not any(cell.strip() for cell in row):  # an empty line
+        if not any(cell.strip() for cell in row):  # empty lines are common at the end
             continue
+        # Spreadsheets append empty cells; a filled one means an unquoted separator
         if len(row) > width and any(cell.strip() for cell in row[width:]):
             raise ValueError(
                 f"Line {rows.line_num} of {cells.path} must have {width} cells. Got {len(row)}."
@@ -170,40 +155,41 @@ def load_csv(
     Parameters
     ----------
     path : str or path-like
-        The table, its first line the names of its columns; separated by commas, semicolons or
-        tabs.
+        The table. Its first line holds the names of the columns; the separator is a comma, a
+        semicolon or a tab.
     image : str, default="image"
-        Column of the images' paths.
+        Column of the paths of the images.
     label : str or sequence of str, default="label"
-        Column of the labels; or, in a multi-label set, the columns of zeros and ones.
+        Column of the labels; in a multilabel set, the columns of zeros and ones.
     group : str, optional
-        Column of whom each image is of, such as a patient.
+        Column of the groups, such as patients.
     folder : str or path-like, optional
-        Where relative paths begin; by default the folder of the table.
+        Folder that relative paths start from; by default the folder of the table.
     suffix : str, default=""
-        What the paths lack, as ".jpg" where the column holds names of images only.
+        Appended to the paths, such as ".jpg" where the column holds names without it.
     encoding : str, default="utf-8"
-        What the table is written in, such as "latin-1". Marks of UTF-8 and UTF-16 at its beginning
-        are recognised.
+        Encoding of the table, such as "latin-1". Byte order marks of UTF-8 and UTF-16 are
+        recognised.
 
     Returns
     -------
     ImageFiles
-        ``paths``, ``y``, ``groups`` and ``class_names``, in the order of the table. Labels that are
-        whole numbers are sorted as numbers, others as text.
+        ``paths``, ``y``, ``groups`` and ``class_names``, in the order of the table. Classes are
+        sorted as numbers if all labels are whole numbers, otherwise as text.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such table. Whether the images are there is seen by the estimator.
+        If there is no such table. The images themselves are not opened; the estimator reports
+        missing ones.
     ValueError
-        If a column is missing, a cell is empty, or a multi-label cell is neither 0 nor 1; if a row
+        If a column is missing, a cell is empty, or a multilabel cell is neither 0 nor 1; if a row
         has too many cells, or an image has two labels or groups.
 
     Warns
     -----
     UserWarning
-        If blanks around a label were cut off, labels differ by case only, or an image is listed
+        If blanks around a cell were removed, labels differ by case only, or an image is listed
         more than once.
 
     Examples
@@ -239,10 +225,11 @@ def load_csv(
 
 
 def _check_twice(cells: Cells, paths: list[str], columns: list[str]) -> None:
-    """Refuse an image with two labels or groups, and warn of those that are listed twice."""
+    """Refuse an image with two labels or groups; warn of images that are listed twice."""
     first: dict[str, int] = {}
     twice = []
     for i, path in enumerate(paths):
+        # "a/./b.png" and "a/b.png" are one file
         j = first.setdefault(os.path.normpath(path), i)
         if j == i:
             continue
@@ -263,7 +250,7 @@ def _check_twice(cells: Cells, paths: list[str], columns: list[str]) -> None:
 
 
 def _warn(cells: Cells, classes: Sequence[str]) -> None:
-    """Say which blanks were cut off, and which classes may be the same."""
+    """Warn of removed blanks, and of labels that differ by case only."""
     if cells.trimmed:
         line, cell = cells.trimmed[0]
         warnings.warn(
@@ -283,15 +270,16 @@ def _warn(cells: Cells, classes: Sequence[str]) -> None:
 
 
 def _encode(labels: list[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Encode labels (n,) and name the classes, in the order of their numbers or names."""
+    """Encode labels (n,), and return the sorted class names."""
     whole = all(re.fullmatch("-?[0-9]{1,18}", text) for text in set(labels))
-    # "1" and "01" are as large, and a set has no order
+    # "1" and "01" are equal numbers: the text decides, since the order of a set is not fixed
     names = sorted(set(labels), key=lambda text: (int(text) if whole else 0, text))
     code = {name: i for i, name in enumerate(names)}
     return np.array([code[text] for text in labels], np.int64), tuple(names)
 
 
 def _zeros_and_ones(cells: Cells, names: list[str]) -> NDArray[np.int64]:
+    """Read the columns of a multilabel set, (n, n_labels)."""
     values = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
     for name in names:
         for line, text in zip(cells.lines, cells.columns[name], strict=True):

@@ -1,6 +1,6 @@
-"""Evaluation: scores with intervals, figures, comparisons.
+"""Evaluation: scores with confidence intervals, figures, comparisons.
 
-Pages are imported when they are first used: `evaluate` alone does not load matplotlib.
+Pages are imported on first use, so that `evaluate` alone does not load matplotlib.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the page when it is first used."""
+    """Import `write_page` on first use."""
     if name == "write_page":
         from kmedclf.pages.report import write_page
 

@@ -149,6 +149,7 @@ def check_names(
 def check_positive(pos_label: Any, threshold: Any, labels: np.ndarray) -> int | None:
     """Return the column of the positive class, None if there is none."""
     if pos_label is None:
+        # It would be unclear which class the threshold applies to
         if threshold is not None:
             raise ValueError("The 'threshold' parameter must come with a 'pos_label'. Got none.")
         return None
@@ -246,6 +247,7 @@ def evaluate_labels(
     intervals = Intervals(samples, confidence)
     confusion = multilabel_confusion_matrix(true, pred)
     per_class = _per_class(found, intervals, names, (true == 1, pred == 1, weight))
+    # Exact binomial intervals need the number of images, not of labels, which are dependent
     trials = dict.fromkeys(("accuracy", "subset_accuracy"), effective_size(weight))
     return MultilabelReport(
         n=len(true),
@@ -403,6 +405,7 @@ def evaluate(
             "The 'est' parameter of evaluate must be a classifier with predict_proba. Got "
             f"{type(est).__name__} instead."
         )
+    # Before any prediction, which may take long
     multilabel = is_multilabel(est, X)
     check_y(y, est, multilabel=multilabel, what="y of evaluate")
     proba = est.predict_proba(X)
@@ -419,6 +422,7 @@ def evaluate(
         _refuse_of_several(pos_label=pos_label)
         report = evaluate_labels(y, proba, **options)
     else:
+        # Other classifiers, such as SVC, may predict another class than the most probable one
         own = threshold is not None or _predicts_largest(est)
         pred = None if own else est.predict(X)
         options |= {"classes": est.classes_, "y_pred": pred, "pos_label": pos_label}
@@ -495,6 +499,7 @@ def evaluate_predictions(
             random_state=random_state,
         )
     threshold = check_one_threshold(threshold)
+    # Ranks use the given values: dividing rows by their sums could break ties
     given, proba = np.asarray(proba, dtype=np.float64), check_proba(proba)
     labels = check_classes(classes, proba)
     names = check_names(class_names, labels)
@@ -517,6 +522,7 @@ def evaluate_predictions(
     point = scores_of(outcome, np.ones((len(true), 1)))
     per_class = class_scores(outcome, point, confusion, names, intervals)
     scores = headline(outcome, point, per_class, intervals)
+    # One byte per image is enough for 256 classes, and reports are written to JSON
     small = np.min_scalar_type(len(labels) - 1)
     return Report(
         n=len(true),
@@ -547,11 +553,13 @@ def evaluate_predictions(
 def _refuse_exclusive(y_true: Any, proba: Any, classes: Any) -> None:
     """Raise if the columns of y are exclusive classes: every score would mean something else."""
     true, what = check_indicators(y_true), "y_true of evaluate_predictions"
+    # Labels of a multilabel task are columns of y, and have no codes
     if classes is not None:
         raise ValueError(
             f"{what} must hold one label an image where 'classes' is given. Got shape {true.shape} "
             "instead."
         )
+    # A list of (n, 2) arrays, as of a forest, is multilabel in any case
     if not isinstance(proba, list):
         check_not_exclusive(true, np.asarray(proba, dtype=np.float64), what)
 

@@ -1,4 +1,4 @@
-"""What others have published on MedMNIST."""
+"""Published accuracies on MedMNIST."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kmedclf import datasets
 
 
 class Published(NamedTuple):
-    """A published accuracy, and how it came about."""
+    """A published accuracy and its protocol."""
 
     model: str
     accuracy: float
@@ -27,7 +27,7 @@ class Published(NamedTuple):
 
 
 def published(dataset: str) -> list[Published]:
-    """List the published accuracies on a MedMNIST set; empty if none are known."""
+    """List the published accuracies on a MedMNIST set; [] if none are known."""
     text = (Path(__file__).parent / "published.yaml").read_text(encoding="utf-8")
     content = yaml.safe_load(text)
     rows = content["datasets"].get(dataset.lower(), [])
@@ -40,26 +40,10 @@ def protocol_of(
     dataset: str | None,
     scored: Mapping[str, Any] | None = None,
 ) -> tuple[str, str]:
-    """Say how models were made, and what keeps published figures from being comparable.
+    """Describe resolution, data and split of models, and why published figures are not comparable.
 
-    Parameters
-    ----------
-    data : mapping
-        Description of the data trained on, as in the environment.json of a run.
-    split : str
-        What the models were scored on.
-    dataset : str or None
-        The MedMNIST set whose published figures are to stand beside.
-    scored : mapping, optional
-        Description of the data scored on, if they are not known to be the same.
-
-    Returns
-    -------
-    protocol : str
-        Resolution, data and split.
-    caveat : str
-        Empty if the figures are comparable: the whole official test split of that set, after
-        training on its whole official training split.
+    ``data`` describes the training data, ``scored`` the evaluated data if they may differ, as in
+    environment.json. The caveat is "" for the whole official splits of ``dataset``.
     """
     own = scored is None or (
         scored.get("sha256") == data.get("sha256") and scored["name"] == data["name"]

@@ -64,6 +64,7 @@ class JsonSerializable(ABC):
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the report to a JSON file, atomically."""
+        # NaN is not JSON; undefined scores are None
         text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
         write_text(path, text)
 
@@ -72,9 +73,10 @@ class JsonSerializable(ABC):
         """Read a report that `to_json` wrote."""
         try:
             return cls.from_dict(read_json(path))
-        except OSError:
+        except OSError:  # a missing or unreadable file is not a damaged one
             raise
-        except Exception as error:  # a damaged or foreign file can raise anything
+        # A damaged or foreign file can raise anything: KeyError, TypeError, zlib.error, ...
+        except Exception as error:
             text = " ".join(str(error).split())[:300].rstrip(".")
             raise ValueError(f"{path} is not a whole kmedclf report ({text}).") from error
 
@@ -82,6 +84,7 @@ class JsonSerializable(ABC):
         """Compare everything that was measured."""
         return isinstance(other, type(self)) and self.to_dict() == other.to_dict()
 
+    # Reports hold arrays, and are compared by value
     __hash__ = None  # type: ignore[assignment]
 
 
@@ -100,6 +103,7 @@ def curve_of(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute a curve of a report; see `Report.curve`."""
     truth, score = report.truth(index), report.proba[:, index]
+    # Precision and recall need no negatives, the false positive rate does
     if not truth.any() or (kind == "roc" and truth.all()):
         raise ValueError(
             f"The {kind.upper()} curve of a class must have images of it and of others. Got "
@@ -128,6 +132,7 @@ def _of_classes(report: Any) -> list[str]:
     found, support = np.unique(report.pred_index), report.confusion.sum(axis=1)
     largest, share = int(support.argmax()), float(support.max() / report.n)
     right = float(report.confusion.trace() / report.n)
+    # If only one class occurs, predicting it always is right
     if np.count_nonzero(support) > 1:
         name = report.class_names[largest]
         if len(found) == 1:
@@ -157,6 +162,7 @@ def _of_labels(report: Any) -> list[str]:
 def _of_size(report: Any) -> list[str]:
     """Warn of few images, in total or of one class."""
     said = []
+    # Notes report the classes without any image
     counts = {one.name: one.support for one in report.per_class if one.support}
     few = {name: n for name, n in counts.items() if n < FEW}
     if report.n < SMALL:
@@ -326,6 +332,7 @@ class Report(JsonSerializable):
     @property
     def headline(self) -> tuple[str, ...]:
         """Names of the scores to look at first."""
+        # Balanced accuracy is the mean of these two
         if self.pos_label is not None:
             return "accuracy", "sensitivity", "specificity", "auc_macro"
         return "accuracy", "balanced_accuracy", "auc_macro", "f1_macro"
@@ -452,6 +459,7 @@ def true_ranks(proba: np.ndarray, true_index: np.ndarray) -> np.ndarray:
     Of equal probabilities the first column comes first, as in `argmax`.
     """
     own = np.take_along_axis(proba, true_index[:, None].astype(np.intp), axis=1)
+    # Rank 1 must agree with `argmax`, which takes the first of equal probabilities
     earlier = np.arange(proba.shape[1]) < true_index[:, None]
     return 1 + (proba > own).sum(axis=1) + ((proba == own) & earlier).sum(axis=1)
 
@@ -700,6 +708,7 @@ def mean_std(reports: Iterable[Report], *, ddof: int = 1) -> Summary:
             "The 'reports' parameter of mean_std must have the same classes throughout. "
             f"Got {' and '.join(map(str, list(classes)[:2]))} instead."
         )
+    # Reports with and without a positive class have different scores
     names = [name for name in SCORES if all(name in report.scores for report in reports)]
     fields = ("recall", "specificity", "precision", "f1", "auc")
     return Summary(

@@ -266,6 +266,7 @@ class LabelRanks:
         wins = np.einsum("ij,ij->j", own, below) / 2
         taken = total - every[self.lower]
         found = support - having[self.own_lower]
+        # Average precision is the mean, over the positives, of the precision down to each of them
         precisions = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
         return {
             "recall": hits / support,
@@ -292,6 +293,7 @@ class MultilabelOutcome:
         """Sort the images by content, so that their order does not change the intervals."""
         order = np.lexsort((weight, *proba.T, *pred.T, *true.T))
         true, pred, proba, weight = (one[order] for one in (true, pred, proba, weight))
+        # Clipped as in scikit-learn's log_loss, which would be infinite at 0
         eps = np.finfo(np.float64).eps
         right = np.clip(np.where(true == 1, proba, 1 - proba), eps, 1 - eps)
         rows = {

@@ -1,4 +1,4 @@
-"""Choose, on validation data, from which probability on to call an image positive."""
+"""Choose decision thresholds on validation data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kmedclf.inputs.label_kinds import check_not_exclusive
 
 
 class Threshold(NamedTuple):
-    """A threshold, and what it reached on the data it was chosen on."""
+    """A threshold, and its sensitivity and specificity on the n images it was chosen on."""
 
     threshold: float
     sensitivity: float
@@ -25,24 +25,29 @@ class Threshold(NamedTuple):
 def choose_threshold(
     y_val: Any, scores: Any, *, sensitivity: float = 0.95, pos_label: Any = 1
 ) -> Threshold:
-    """Choose the highest threshold that keeps a wanted sensitivity.
+    """Choose the highest threshold that reaches a given sensitivity.
 
     Parameters
     ----------
     y_val : array-like of shape (n,)
-        Labels of validation images; never of those the result is reported on.
+        Labels of validation images; never of the images that the result is reported on.
     scores : array-like of shape (n,)
         Probability of the positive class.
     sensitivity : float, default=0.95
-        Least share of positive images to be found, in (0, 1].
+        Least share of the positive images to find, in (0, 1].
     pos_label : label, default=1
         The positive class.
 
     Returns
     -------
     Threshold
-        To be passed on as the ``threshold`` of `evaluate`. Of all thresholds that reach the
-        sensitivity, the one of the highest specificity.
+        The threshold with the highest specificity of all that reach the sensitivity. Pass it to
+        `evaluate` as ``threshold``.
+
+    Raises
+    ------
+    ValueError
+        If ``sensitivity`` is out of range, or not both positive and other images are given.
 
     Examples
     --------
@@ -71,21 +76,27 @@ def choose_threshold(
 def choose_thresholds(
     y_val: Any, proba: Any, *, sensitivity: float = 0.95
 ) -> tuple[Threshold | None, ...]:
-    """Choose a threshold for each of several labels, the highest that keep a wanted sensitivity.
+    """Choose a threshold for each label of a multilabel task; see `choose_threshold`.
 
     Parameters
     ----------
     y_val : array-like of shape (n, k)
-        Zeros and ones of validation images; never of those the result is reported on.
+        Zeros and ones of validation images; never of the images that the result is reported on.
     proba : array-like of shape (n, k)
         Probability of each label.
     sensitivity : float, default=0.95
-        Least share of the images with a label to be found, in (0, 1].
+        Least share of the images with a label to find, in (0, 1].
 
     Returns
     -------
     tuple of k Threshold or None
-        None for a label that no image has, or all have, so that nothing can be chosen.
+        None for a label that all images have, or none, so that nothing can be chosen.
+
+    Raises
+    ------
+    ValueError
+        If a parameter or the data are not as described here, or the columns of ``y_val`` are
+        exclusive classes.
 
     Examples
     --------

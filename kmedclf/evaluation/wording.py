@@ -1,4 +1,4 @@
-"""Sentences that depend on what was done, made from what was done."""
+"""Sentences for pages and reports that depend on the results."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 
 PROPORTIONS = ("accuracy", "subset_accuracy", "recall_weighted", "sensitivity", "specificity",
                "ppv", "npv", "recall", "precision")  # fmt: skip
-"""Scores whose interval is exact where they are 0 or 1."""
+"""Scores with an exact binomial interval if they are 0 or 1."""
 
 
 def percent(share: float) -> str:
-    """Write a share as per cent, with as many digits as it has: "95 %", "97.5 %"."""
+    """Format a share as per cent, with as many digits as needed: "95 %", "97.5 %"."""
     return f"{100 * share:.6g} %"
 
 
 def count(n: int, what: str) -> str:
-    """Write a number and what it counts: "1 image", "2,000 images"."""
+    """Format a number with its noun: "1 image", "2,000 images"."""
     return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 def interval_words(found: Any) -> str:
-    """Say what the intervals of a report or a comparison are; nothing where it has none."""
+    """Name the intervals of a report or a comparison; "" if it has none."""
     exact, resampled = _kinds(found)
     if not exact and not resampled:
         return ""
@@ -31,7 +31,7 @@ def interval_words(found: Any) -> str:
 
 
 def brackets(found: Any) -> str:
-    """Say in a sentence what brackets hold; nothing where there are none."""
+    """Explain the brackets in a table in one sentence; "" if there are none."""
     exact, resampled = _kinds(found)
     whole = f"{percent(found.confidence)} intervals"
     n = getattr(found, "n_bootstrap", 0)
@@ -43,7 +43,7 @@ def brackets(found: Any) -> str:
 
 
 def _kinds(found: Any) -> tuple[bool, bool]:
-    """Say whether there are exact intervals, and whether there are resampled ones."""
+    """Check for exact intervals, and for bootstrap intervals."""
     kinds = {
         name in PROPORTIONS and one.value in (0.0, 1.0)
         for name, one in _estimates(found)
@@ -53,7 +53,7 @@ def _kinds(found: Any) -> tuple[bool, bool]:
 
 
 def _estimates(found: Any) -> list[tuple[str, Any]]:
-    """List every estimate of a report of either kind, or of a comparison, by its name."""
+    """List every estimate of a report or a comparison by name."""
     if hasattr(found, "models"):
         listed = [pair for one in found.models for pair in one.scores.items()]
         return listed + [("difference", one.difference) for one in found.pairs]
@@ -62,30 +62,16 @@ def _estimates(found: Any) -> list[tuple[str, Any]]:
 
 
 class Epochs(NamedTuple):
-    """Which epochs there were, and whose weights a network has.
-
-    Parameters
-    ----------
-    n : int
-        How many.
-    validated : bool
-        Whether all of them were validated.
-    best : int or None
-        The one that was best in validation, from 1.
-    kept : int or None
-        Whose weights the network has; None if that is not known.
-    monitor : str or None
-        What was best in it; None if that is not known.
-    """
+    """Number of epochs, the best one, and the one whose weights were kept."""
 
     n: int
-    validated: bool
-    best: int | None
-    kept: int | None
-    monitor: str | None
+    validated: bool  # whether all epochs have validation scores
+    best: int | None  # best epoch in validation, from 1
+    kept: int | None  # epoch whose weights the network has; None if unknown
+    monitor: str | None  # what the best epoch was best in; None if unknown
 
     def __str__(self) -> str:
-        """Say it in words that stand behind a semicolon."""
+        """Describe the epochs in words that follow a colon or semicolon."""
         watched = f"validation {self.monitor}" if self.monitor else "validation"
         if not self.validated:
             return f"{count(self.n, 'epoch')}, the weights are the last one's"
@@ -102,21 +88,18 @@ def epochs_of(
     best_epoch: int | None = None,
     used: Mapping[str, Any] | None = None,
 ) -> Epochs:
-    """Find which epochs there were.
+    """Describe the epochs by ``history_`` and ``best_epoch_`` of an estimator.
 
-    Parameters
-    ----------
-    history, best_epoch
-        ``history_`` and ``best_epoch_`` of an estimator.
-    used : mapping, optional
-        Its parameters, as `kmedclf.recipes.parameters` gives them.
+    ``used`` are its parameters, which tell whether the weights of the best epoch were restored.
     """
+    # Validation curves may be missing, or shorter than those of the training
     lengths = {name: len(values) for name, values in history.items()}
     n = max(lengths.values(), default=0)
     curves = [name for name in ("val_accuracy", "val_loss") if name in lengths]
     validated = bool(curves) and all(lengths[name] == n for name in curves)
     if not validated or best_epoch is None:
         return Epochs(n, validated and best_epoch is not None, None, None if validated else n, None)
+    # Without the parameters it is unknown whether the best weights were restored
     if used is None:
         return Epochs(n, True, best_epoch, None, None)
     restored = used["early_stopping"] and used["restore_best"]
@@ -124,5 +107,5 @@ def epochs_of(
 
 
 def kept_value(values: Sequence[float], epochs: Epochs) -> float:
-    """Give the value of a curve in the epoch whose weights are kept, or in the last one."""
+    """Return the value of a curve in the epoch whose weights were kept, or in the last one."""
     return float(np.asarray(values, dtype=float)[(epochs.kept or epochs.n) - 1])

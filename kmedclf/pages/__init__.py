@@ -1,4 +1,4 @@
-"""Pages: one HTML file each that needs nothing else, not even a network."""
+"""Pages: self-contained HTML files, which need no network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BARE = re.compile(
 
 
 def without_folders(value: Any) -> str:
-    """Write a value as text in which absolute paths, and those below ~, are names of files only."""
+    """Convert a value to text, with absolute paths reduced to names of files."""
     text = str(value)
     if _is_absolute(text):
         return _name(text)
@@ -42,14 +42,14 @@ def _is_absolute(text: str) -> bool:
     if "\n" in text:
         return False
     beginning = text.startswith(("~", "file://", "\\\\"))
-    # One part, as "/", is no path of anybody's
+    # A single part, such as "/" or "/data", reveals nothing, unless it is the home folder
     several = len(re.split(r"[\\/]", text.strip("\\/"))) > 1
     absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
     return beginning or (absolute and (several or text.rstrip("/\\") == str(Path.home())))
 
 
 def _name(path: str) -> str:
-    """Give the last part of a path; of the home folder it would be the user."""
+    """Return the last part of a path; "~" for the home folder, whose name is the user's."""
     if path.rstrip("/\\") in (str(Path.home()), "~"):
         return "~"
     parts = [part for part in re.split(r"[\\/]", path) if part not in ("", "~")]
@@ -57,26 +57,27 @@ def _name(path: str) -> str:
 
 
 def file_names(X: Any) -> list[str] | None:
-    """Name the files that X holds, below the folder that all of them are in; None of arrays."""
+    """Return the paths in X relative to their common folder; None if X holds arrays."""
     n = len(X)
     if not n or not all(isinstance(X[i], str | os.PathLike) for i in range(n)):
         return None
     paths = [os.path.abspath(os.fspath(X[i])) for i in range(n)]
     try:
         root = os.path.commonpath([os.path.dirname(path) for path in paths])
-    except ValueError:  # on several drives
+    except ValueError:  # on Windows, paths on different drives
         return [os.path.basename(path) for path in paths]
     return [PurePath(os.path.relpath(path, root)).as_posix() for path in paths]
 
 
 SIDE = 64
-"""Largest height and width of the images in a page, in pixels."""
+"""Maximum height and width of the images in a page, in pixels."""
 SHADES = 50
-"""Shades of the confusion matrix."""
+"""Number of shades in the confusion matrix."""
 
 
 def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
-    """Fill one of our templates and write it beside the path, then in its place."""
+    """Fill a template and write it to a file, atomically."""
+    # Names of classes and files come from the data: everything is escaped
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
@@ -97,12 +98,13 @@ def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
 
 
 def _asset(name: str) -> str:
-    """Read a file of ours that goes into every page."""
+    """Read a style sheet or script that is part of every page."""
     return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
 def _shades() -> str:
-    """Write the style of the confusion matrix' cells: as rules, for a policy without attributes."""
+    """Return the style rules of the cells of the confusion matrix."""
+    # Rules, since the content security policy forbids style attributes
     alphas = [0.06 + 0.69 * i / SHADES for i in range(SHADES + 1)]
     rules = [
         f".matrix .shade{i} {{ background: rgba(0,114,178,{a:.3f}); }}"
@@ -112,9 +114,9 @@ def _shades() -> str:
 
 
 def _policy(style: str, script: str) -> Markup:
-    """Write the policy of a page: our style and our script run, known by hash, and nothing else.
+    """Return a content security policy that allows our style and script only, by hash.
 
-    An element or attribute that a name smuggled in would be another text, and have another hash.
+    Names of files and classes could smuggle in elements or attributes, but not with these hashes.
     """
     style_hash, script_hash = (
         base64.b64encode(hashlib.sha256(one.encode()).digest()).decode("ascii")
@@ -127,7 +129,7 @@ def _policy(style: str, script: str) -> Markup:
 
 
 def _split(one: Estimate) -> tuple[str, str]:
-    """Write an estimate as a number and the interval behind it, which may be empty."""
+    """Split an estimate into its number and its interval, which may be ""."""
     number, _, interval = str(one).partition(" ")
     return number, interval
 
@@ -135,7 +137,7 @@ def _split(one: Estimate) -> tuple[str, str]:
 def flat(
     values: Mapping[str, Any] | None, prefix: str = "", text: Callable[[Any], str] = str
 ) -> list[tuple[str, str]]:
-    """List nested values as pairs of a dotted name and text."""
+    """Flatten nested values to pairs of a dotted name and a text."""
     pairs: list[tuple[str, str]] = []
     for name, value in (values or {}).items():
         if isinstance(value, Mapping):
@@ -148,15 +150,16 @@ def flat(
 
 
 def alone(draw: Callable[..., Axes], report: Any, fig: Figure) -> None:
-    """Draw a chart as the only one of a figure."""
+    """Draw a chart that fills a figure."""
     draw(report, ax=fig.add_subplot())
 
 
 @styled
 def png(draw: Callable[[Figure], Any], size: tuple[float, float]) -> str:
-    """Draw into a figure of ``size`` inches; its PNG as base64."""
+    """Draw a figure of ``size`` inches, and return its PNG as base64."""
     fig = Figure(figsize=size, layout="constrained")
     draw(fig)
+    # Without the version of matplotlib, equal figures are equal bytes
     buffer = io.BytesIO()
     with quiet_about_glyphs():
         fig.savefig(buffer, format="png", dpi=160, metadata={"Software": None})

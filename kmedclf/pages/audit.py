@@ -1,4 +1,4 @@
-"""The page of an audit: its tables, and pairs of images side by side."""
+"""Page of an audit: tables, and pairs of images side by side."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from kmedclf.evaluation.plots.images import thumbnail
 from kmedclf.pages import SIDE, render
 
 SHOWN = 200
-"""Pairs in a page; a pair takes about 4 kB of it."""
+"""Maximum number of pairs in a page; each takes about 4 kB."""
 
 
 def write_audit_page(
     path: str | os.PathLike[str], audit: Audit, X: Any, title: str, note: str
 ) -> None:
-    """Write an audit as one HTML file: the gravest pairs come first."""
+    """Write an audit as one HTML file; the most serious pairs come first."""
     if len(X) != audit.n:
         raise ValueError(
             f"The 'X' parameter of write_page must hold the {audit.n} images of the audit. "
@@ -39,7 +39,8 @@ def write_audit_page(
 
 
 def _sections(audit: Audit) -> dict[str, list[Pair]]:
-    """Sort pairs by what is wrong with them; each is in one section only."""
+    """Group the pairs by their problem; each pair is in one section only."""
+    # Most serious first, since a page shows the first `SHOWN` pairs: two labels, then leaks
     contradicting = {pair[:2] for pair in audit.two_labels}
     identical = [
         Pair(group[0], other, 1.0)
@@ -64,13 +65,13 @@ def _entry(audit: Audit, X: Any, pair: Pair) -> tuple[float, list[tuple[str, str
 
 
 def _pictures(audit: Audit, X: Any, pair: Pair) -> Iterator[tuple[str, str, str, str]]:
-    """Yield each image of a pair: picture, split, label, and its position in the split or name."""
+    """Yield picture, split, label, and file name or position in the split, of both images."""
     for i in pair[:2]:
         split = audit.split_index[i]
         is_path = isinstance(X[i], str | os.PathLike)
         place = Path(X[i]).name if is_path else str(np.sum(audit.split_index[:i] == split))
         buffer = io.BytesIO()
-        if is_path or np.asarray(X[i]).size:
+        if is_path or np.asarray(X[i]).size:  # an empty array has no picture
             thumbnail(X[i], SIDE).save(buffer, "WEBP", quality=80, method=2)
         picture = base64.b64encode(buffer.getvalue()).decode("ascii")
         yield picture, audit.splits[split], audit.labels[i], place

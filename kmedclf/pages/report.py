@@ -1,4 +1,4 @@
-"""The page of a report."""
+"""Page of a report."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from kmedclf.evaluation.wording import epochs_of
 from kmedclf.pages import SHADES, SIDE, alone, file_names, flat, png, render, without_folders
 
 CORRECT_SHOWN = 20
-"""Right predictions shown of each class: those it was least sure of."""
+"""Number of right predictions shown per class, those of least confidence."""
 TOP_K = 5
-"""Probabilities shown of an image, besides that of its true class."""
+"""Number of probabilities shown per image, besides that of its true class."""
 GRADCAM_IMAGES = 4
-"""Right, and wrong, predictions that Grad-CAM explains."""
+"""Number of right, and of wrong, predictions with a Grad-CAM map."""
 
 
 def write_page(
@@ -57,26 +57,28 @@ def write_page(
     Parameters
     ----------
     path : str or path-like
-        The file, written beside first and then put in its place.
+        The file, which is replaced atomically.
     report : Report or MultilabelReport
-        What was found.
+        The report.
     X : sequence of n images, optional
-        Images of the report, in its order: all mistakes and some right ones go into the page, at
-        most 64 pixels wide, but not of a MultilabelReport. Without them the page shows numbers
-        only.
+        Images in the order of the report. The page then shows all mistakes and some right
+        predictions, at most 64 pixels wide; for a MultilabelReport, only Grad-CAM maps. Without X
+        it shows numbers only.
     model : fitted estimator, optional
-        The network itself: if it has convolutions, Grad-CAM shows what it looked at in some of X.
+        The classifier. If it has convolutions and X is given, the page shows Grad-CAM maps of
+        some images.
     history : mapping of str to sequence of float, optional
         ``history_`` of the estimator.
     best_epoch : int, optional
         ``best_epoch_`` of the estimator.
     parameters, environment : mapping, optional
-        To be listed; nested ones as "outer.inner", and paths as names of files. Parameters as
-        `kmedclf.recipes.parameters` gives them also say whether the best epoch's weights were kept.
+        Listed in the page; nested names as "outer.inner", and paths as names of files. Parameters
+        as returned by `kmedclf.recipes.parameters` also tell whether the weights of the best epoch
+        were restored.
     title : str, default="Report"
         Heading.
     note : str, default=""
-        What to know of the images, below the heading.
+        Text below the heading, about the images.
     image_shape : sequence of int, optional
         Shape of flat images.
 
@@ -116,12 +118,12 @@ def write_page(
 
 
 def render_comparison(path: str | os.PathLike[str], comparison: Comparison, title: str) -> None:
-    """Write a comparison as one HTML file; `compare.write_comparison_page` is its public name."""
+    """Write a comparison as one HTML file; see `compare.write_comparison_page`."""
     render(path, "comparison.html", title=title, **comparison_values(comparison))
 
 
 def comparison_values(comparison: Comparison) -> dict[str, Any]:
-    """Give what the tables and the chart of a comparison need in a template."""
+    """Return the template values of the tables and the chart of a comparison."""
     rows = len(comparison.models) + len(comparison.published)
     has_interval = any(one.scores["accuracy"].low is not None for one in comparison.models)
     return {
@@ -137,7 +139,7 @@ def comparison_values(comparison: Comparison) -> dict[str, Any]:
 
 
 def _shown(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """List nested values as a page may show them: without the folders of this machine."""
+    """Flatten nested values for a page, without the folders of this machine."""
     return flat(values, text=without_folders)
 
 
@@ -152,9 +154,10 @@ def training_values(
     best_epoch: int | None,
     used: Mapping[str, Any] | None,
 ) -> list[tuple[str, str, str]]:
-    """Draw the curves of a training, if there are any, and say what they are of."""
+    """Draw the training curves, if there are any, and describe the epochs."""
     if not history:
         return []
+    # Callers may pass any mapping, not only the parameters of an estimator
     known = {"early_stopping", "restore_best", "monitor"} <= (used or {}).keys()
     epochs = epochs_of(history, best_epoch, used if known else None)
     where = "training and validation" if epochs.validated else "training"
@@ -166,13 +169,13 @@ def training_values(
 
 
 def with_intervals(report: Report | MultilabelReport, words: str, score: str) -> str:
-    """End a sentence about a chart of one score of each class."""
+    """End a sentence about a chart of one score per class."""
     several = any(getattr(one, score).low is not None for one in report.per_class)
     return f"{words}, with intervals." if several else f"{words}."
 
 
 def _figures(report: Report) -> list[tuple[str, str, str]]:
-    """Draw all figures of a report: title, description, PNG as base64."""
+    """Draw the figures of a report: title, description, PNG as base64."""
     figures = []
     wanted: list[tuple[str, str, Callable[..., Axes], tuple[float, float]]] = [
         (
@@ -189,6 +192,7 @@ def _figures(report: Report) -> list[tuple[str, str, str]]:
             reliability, (4, 3.8),
         ),
     ]  # fmt: skip
+    # Without any AUC there is no curve to draw
     if report.scores["auc_macro"].value is not None:
         curves = roc, precision_recall
         of = curves_of(report, "class")
@@ -202,8 +206,9 @@ def _figures(report: Report) -> list[tuple[str, str, str]]:
 
 
 def curves_of(report: Report | MultilabelReport, kind: str) -> str:
-    """Say which classes, or labels, the curves of a report are of."""
+    """Describe which classes, or labels, have a curve."""
     n = sum(one.auc.value is not None for one in report.per_class)
+    # Curves ignore sample weights, unlike the scores beside them
     weightless = ", every image counting once" if WEIGHTED in report.notes else ""
     if isinstance(report, Report) and len(report.classes) == 2:
         column = 1 if report.pos_label is None else report.classes.index(report.pos_label)
@@ -213,14 +218,14 @@ def curves_of(report: Report | MultilabelReport, kind: str) -> str:
 
 
 def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]:
-    """Draw Grad-CAM maps of a few mistakes and of a few right predictions, the surest of each."""
+    """Draw Grad-CAM maps of some right and some wrong predictions, the most confident ones."""
     from kmedclf.evaluation.plots.grad_cam import explanations, has_convolutions
 
     if model is None or X is None or not has_convolutions(model):
         return []
     sure = np.argsort(-report.proba[np.arange(report.n), report.pred_index], kind="stable")
     sure = sure[report.right[sure]]
-    firsts = np.sort(np.unique(report.true_index[sure], return_index=True)[1])  # one of a class
+    firsts = np.sort(np.unique(report.true_index[sure], return_index=True)[1])  # one per class
     figures = []
     for kind, words, indices in (
         ("right", "the surest of each of these classes", sure[firsts][:GRADCAM_IMAGES].tolist()),
@@ -236,13 +241,14 @@ def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]
 
 
 def cam_words(model: Any, kind: str) -> str:
-    """Say what the maps of a network show, and what they do not."""
+    """Explain what Grad-CAM maps show, and what they do not show."""
     from kmedclf.evaluation.plots.grad_cam import n_convolutions
 
     words = (
         f"Bright is where features lie that raise the score of the {kind}, each map up to its own "
         "maximum. This is no proof of what the prediction rests on."
     )
+    # With one layer, the map is no more than a weighted sum of edge filters
     if n_convolutions(model) > 1:
         return words
     return f"{words} Features of a single convolution are edges and areas, the background's too."
@@ -251,14 +257,10 @@ def cam_words(model: Any, kind: str) -> str:
 def _browser(
     report: Report, X: Any, image_shape: Sequence[int] | None
 ) -> dict[str, dict[str, list[Any]] | list[str]]:
-    """Collect what the error browser shows.
+    """Collect the data of the error browser: the names of the classes, and the images of each cell.
 
-    Returns
-    -------
-    dict
-        "names" of the classes, and "cells": for each "true,predicted" a list of images, each as
-        its number, its picture as base64 of WebP, pairs of class and probability, and the name of
-        its file, if it is one.
+    Keys of "cells" are "true,predicted". An image is its number, its WebP picture as base64, pairs
+    of class and probability, and its file name if it has one.
     """
     files = file_names(X)
     sure = report.proba[np.arange(report.n), report.pred_index]
@@ -266,9 +268,8 @@ def _browser(
     for i, j in zip(*np.nonzero(report.confusion), strict=True):
         inside = np.flatnonzero((report.true_index == i) & (report.pred_index == j))
         order = np.argsort(sure[inside], kind="stable")
-        shown = (
-            inside[order][:CORRECT_SHOWN] if i == j else inside[order[::-1]]
-        )  # surest mistakes first
+        # Show what needs a look first: doubtful right predictions, confident mistakes
+        shown = inside[order][:CORRECT_SHOWN] if i == j else inside[order[::-1]]
         cells[f"{i},{j}"] = [
             [*_entry(report, X, int(index), image_shape), *([files[index]] if files else [])]
             for index in shown
@@ -293,16 +294,9 @@ def label_values(
     model: Any,
     curves: list[tuple[str, str, str]],
 ) -> dict[str, Any]:
-    """Give what the template ``labels.html`` needs besides title and lists.
+    """Return the values of the template ``labels.html`` besides title and lists.
 
-    Parameters
-    ----------
-    report : MultilabelReport
-        What was found.
-    X, model
-        As of `kmedclf.evaluation.write_page`.
-    curves : list of (title, description, PNG)
-        Of the training.
+    ``curves`` are figures of the training: title, description, PNG as base64.
     """
     return {
         "report": report,
@@ -313,7 +307,7 @@ def label_values(
 
 
 def _label_figures(report: MultilabelReport) -> list[tuple[str, str, str]]:
-    """Draw all figures: title, description, PNG as base64."""
+    """Draw the figures of a MultilabelReport: title, description, PNG as base64."""
     tall = (6.0, height(len(report.classes), 0.28))
     auc = partial(per_class, score="auc")
     wanted: list[tuple[str, str, Any, tuple[float, float]]] = [
@@ -338,7 +332,7 @@ def _label_figures(report: MultilabelReport) -> list[tuple[str, str, str]]:
 
 
 def _seen_of_label(model: Any, report: MultilabelReport, X: Any) -> list[tuple[str, str, str]]:
-    """Draw Grad-CAM maps of the image that has each of some labels most probably."""
+    """Draw Grad-CAM maps of the most probable labels, each in its most probable image."""
     if model is None or X is None or not grad_cam.has_convolutions(model):
         return []
     probable = report.proba.max(axis=0)

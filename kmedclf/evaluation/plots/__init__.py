@@ -1,4 +1,4 @@
-"""All figures: charts take an Axes, panels a Figure or SubFigure, and return it."""
+"""Figures: charts take and return an Axes, panels a Figure or SubFigure."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a figure when it is first used."""
+    """Import a figure on first use."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

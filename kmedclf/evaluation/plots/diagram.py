@@ -1,4 +1,4 @@
-"""Diagram of a network: one box for each convolution or dense layer and what follows it."""
+"""Diagram of a network: one box per convolution or dense layer and the layers that follow it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FILL = {
 
 @dataclass
 class _Box:
-    """Layers drawn as one, and the boxes they take their input from."""
+    """Layers drawn as one box, and the boxes of their inputs."""
 
     words: list[str]
     shape: tuple[int | None, ...]
@@ -43,7 +43,7 @@ class _Box:
 
 @styled
 def network(model: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw a network from its input, at the top, to its output.
+    """Draw a network from its input at the top to its output.
 
     Parameters
     ----------
@@ -55,7 +55,8 @@ def network(model: Any, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        The diagram: each box names its layers, the shape of their output, and their parameters.
+        The diagram. Each box shows its layers, the shape of their output and the number of their
+        parameters.
     """
     boxes = _boxes(getattr(model, "model_", model))
     _place(boxes)
@@ -74,18 +75,20 @@ def network(model: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def _boxes(model: Any) -> list[_Box]:
-    """Group the operations of a functional Keras model into boxes, in the order of the data."""
+    """Group the operations of a functional Keras model into boxes, in topological order."""
     boxes: list[_Box] = []
-    at: dict[str, int] = {}  # operation -> box
-    sliced: set[str] = set()  # operations behind which only a part of the pixels goes on
+    at: dict[str, int] = {}  # box of each operation
+    sliced: set[str] = set()  # slicing operations, which have no box of their own
     for layer in model.operations:
         names, kind = _inputs(layer), type(layer).__name__
         parents = list(dict.fromkeys(at[name] for name in names))
+        # A slice has no parameters; the next box is marked "sliced" instead
         if kind == "GetItem":
             at[layer.name] = parents[0]
             sliced.add(layer.name)
             continue
         params = layer.count_params() if hasattr(layer, "count_params") else 0
+        # A layer joins the box of its input unless another branch starts between them
         follows = kind in _FOLLOWERS and len(parents) == 1 and _used_once(model, names[0])
         if follows or kind in ("Flatten", "Rescaling"):
             box = boxes[parents[0]]
@@ -139,7 +142,7 @@ def _word(layer: Any) -> str:
 
 
 def _place(boxes: list[_Box]) -> None:
-    """Put the longest way through the network into the first column, shortcuts into others."""
+    """Place the longest path through the network in the first column, shortcuts in others."""
     for box in boxes:
         box.depth = 1 + max((boxes[parent].depth for parent in box.parents), default=-1)
     main, box = set(), boxes[-1]
@@ -148,6 +151,7 @@ def _place(boxes: list[_Box]) -> None:
         if not box.parents:
             break
         box = max((boxes[parent] for parent in box.parents), key=lambda one: one.depth)
+    # Boxes outside the longest path go to the first free column at their depth
     taken: set[tuple[int, int]] = set()
     for box in boxes:
         if id(box) not in main:
@@ -169,6 +173,7 @@ def _draw(ax: Axes, box: _Box) -> None:
     text = " · ".join(box.words)
     shape = " × ".join(str(size) for size in box.shape[1:])
     below = shape + (f"    {box.params:,} parameters" if box.params else "")
+    # Shrink long texts to the width of the box
     small = 7.5 if len(text) <= 42 else 7.5 * 42 / len(text)
     ax.text(box.column, box.depth - 0.1, text, ha="center", va="center", size=small, zorder=3)
     ax.text(
@@ -178,7 +183,7 @@ def _draw(ax: Axes, box: _Box) -> None:
 
 
 def _edge(ax: Axes, parent: _Box, child: _Box) -> None:
-    """Draw an arrow; a shortcut leaves and enters at the sides."""
+    """Draw an arrow; shortcuts leave and enter at the sides."""
     start: tuple[float, float]
     end: tuple[float, float]
     look: dict[str, Any] = {
@@ -196,7 +201,7 @@ def _edge(ax: Axes, parent: _Box, child: _Box) -> None:
     elif child.column < parent.column:
         start, end = (parent.column, parent.depth + 0.31), (child.column + 0.45, child.depth - 0.15)
         look["connectionstyle"] = "angle,angleA=90,angleB=0,rad=4"
-    else:  # past boxes of its own column
+    else:  # around the boxes between them
         start, end = (parent.column + 0.45, parent.depth), (child.column + 0.45, child.depth)
         look["connectionstyle"] = "bar,fraction=-0.12"
     ax.annotate("", end, start, arrowprops=look, zorder=1)

@@ -1,4 +1,4 @@
-"""Which part of an image speaks for a class: Grad-CAM."""
+"""Grad-CAM: the parts of an image that raise the score of a class."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def gradcam_map(model: Any, image: Any, *, index: int | None = None) -> tuple[np
     model : fitted estimator or keras.Model
         A network with convolutions.
     image : array-like of shape (h, w), (h, w, c) or (d,), or path
-        As the estimator was fitted on.
+        An image like those that the estimator was fitted on.
     index : int, optional
         Position of the class to explain; the predicted one by default.
 
     Returns
     -------
     map : ndarray of shape (h', w'), float
-        In [0, 1], as large as the last features that are still an image.
+        Values in [0, 1], at the resolution of the last feature maps.
     index : int
         The class.
 
@@ -52,29 +52,11 @@ def gradcam_map(model: Any, image: Any, *, index: int | None = None) -> tuple[np
 def gradcam_maps(
     model: Any, X: Any, *, index: Sequence[int] | np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the Grad-CAM maps of a few images at once.
+    """Compute the Grad-CAM maps (m, h', w') of m images in one batch, and their classes (m,).
 
-    Parameters
-    ----------
-    model : fitted estimator or keras.Model
-        A network with convolutions.
-    X : sequence of m images
-        As the estimator was fitted on.
-    index : sequence of int of length m, optional
-        Position of the class to explain of each; the predicted ones by default.
-
-    Returns
-    -------
-    maps : ndarray of shape (m, h', w'), float
-        Each in [0, 1].
-    index : ndarray of shape (m,), int
-        The classes.
-
-    Raises
-    ------
-    ValueError
-        If the network has no convolutions.
+    ``index`` holds the class to explain of each image; the predicted ones by default.
     """
+    # Here, since importing the figures must not load TensorFlow
     import keras
     import tensorflow as tf
 
@@ -83,10 +65,12 @@ def gradcam_maps(
     features, scores = _features(model, name), _logits(model)
     both = keras.Model(model.inputs, [features.output, scores])
     batch = tf.convert_to_tensor(np.reshape(pixels, (-1, *model.input_shape[1:])), tf.float32)
+    # The score is the logit, as in the paper: probabilities near 1 have gradients near 0
     with tf.GradientTape() as tape:
         maps, values = both(batch, training=False)  # (m, h', w', f), (m, k)
         chosen = np.argmax(values, axis=1) if index is None else np.asarray(index, np.int64)
         score = tf.gather(values, chosen, axis=1, batch_dims=1)  # (m,)
+    # float32, since mixed precision computes features in half precision
     slope = tf.cast(tape.gradient(score, maps), tf.float32)
     weights = tf.reduce_mean(slope, axis=(1, 2), keepdims=True)
     found = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1)).numpy()
@@ -102,25 +86,30 @@ def gradcam(
     name: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Lay the Grad-CAM map over an image.
+    """Draw an image with its Grad-CAM map on top.
 
     Parameters
     ----------
     model : fitted estimator or keras.Model
         A network with convolutions.
     image : array-like of shape (h, w), (h, w, c) or (d,)
-        As the estimator was fitted on.
+        An image like those that the estimator was fitted on.
     index : int, optional
         Position of the class to explain; the predicted one by default.
     name : str, optional
-        What to call the class; its label by default.
+        Printed name of the class; its label by default.
     ax : Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     Axes
-        The image; what speaks for the class is bright.
+        The image; the parts that raise the score of the class are bright.
+
+    Raises
+    ------
+    ValueError
+        If the network has no convolutions.
     """
     heat, index = gradcam_map(model, image, index=index)
     ax = axes(ax, (2.4, 2.6))
@@ -140,16 +129,16 @@ def explanations(
     indices: Sequence[int],
     fig: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """Show images with what speaks, by Grad-CAM, for their predicted and their true class.
+    """Draw images with the Grad-CAM maps of their predicted and their true classes.
 
     Parameters
     ----------
     model : fitted estimator
         A network with convolutions.
     report : Report
-        What it found on X.
+        Its report on X.
     X : sequence of n images
-        In the order of the report.
+        Images in the order of the report.
     indices : sequence of int
         The images to show, at least one.
     fig : Figure or SubFigure, optional
@@ -158,8 +147,13 @@ def explanations(
     Returns
     -------
     Figure or SubFigure
-        The panel: an image a column; the row of the true classes is left out if all predictions
-        are right.
+        The panel: one column per image. The row of the true classes is left out if all
+        predictions are right.
+
+    Raises
+    ------
+    ValueError
+        If the network has no convolutions.
     """
     chosen = [X[i] for i in indices]
     rows = {"predicted": report.pred_index[indices], "true": report.true_index[indices]}
@@ -192,25 +186,9 @@ def explained_labels(
     indices: Sequence[int],
     fig: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """Show images with what speaks, by Grad-CAM, for one label of each.
+    """Draw one image per label, each with the Grad-CAM map of that label.
 
-    Parameters
-    ----------
-    model : fitted estimator
-        A network with convolutions.
-    report : MultilabelReport
-        What it found on X.
-    X : sequence of n images
-        In the order of the report.
-    labels, indices : sequence of int
-        The labels to explain, and of each the image to do it in.
-    fig : Figure or SubFigure, optional
-        Where to draw; a new figure by default.
-
-    Returns
-    -------
-    Figure or SubFigure
-        The panel: an image a column.
+    ``indices`` are positions in X of the images, in the order of ``labels``.
     """
     images = [X[i] for i in indices]
     maps, _ = gradcam_maps(model, images, index=labels)
@@ -232,9 +210,9 @@ def explained_labels(
 
 
 def has_convolutions(model: Any) -> bool:
-    """Say whether Grad-CAM can explain a fitted estimator, or a keras.Model."""
+    """Check whether Grad-CAM can explain a fitted estimator or a keras.Model."""
     network = getattr(model, "model_", model)
-    if not hasattr(network, "layers"):  # an ensemble has several
+    if not hasattr(network, "layers"):  # such as an ensemble of several networks
         return False
     try:
         _features(network, type(model).__name__)
@@ -244,16 +222,17 @@ def has_convolutions(model: Any) -> bool:
 
 
 def n_convolutions(model: Any) -> int:
-    """Count the convolutions of a network, those of layers made of layers included."""
+    """Count the convolutions of a network, also inside nested layers."""
     import keras
 
+    # Depthwise convolutions are no subclass of Conv2D
     layers = getattr(model, "model_", model)._flatten_layers(include_self=False)
     return sum(isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
                for layer in layers)  # fmt: skip
 
 
 def _overlay(ax: Axes, shown: np.ndarray, heat: np.ndarray) -> None:
-    """Lay a map over an image (h, w, 3), which turns grey so that only the map has colours."""
+    """Draw a map over an image (h, w, 3) in grey, so that only the map has colours."""
     h, w = shown.shape[:2]
     extent = (-0.5, w - 0.5, h - 0.5, -0.5)
     ax.imshow(shown.mean(axis=2), cmap="gray", vmin=0, vmax=255, extent=extent)
@@ -263,8 +242,8 @@ def _overlay(ax: Axes, shown: np.ndarray, heat: np.ndarray) -> None:
 
 
 def _pixels(model: Any, X: Any) -> Any:
-    """Read images as an estimator reads them: on the scale, and at the depth, that it learnt."""
-    inside = getattr(model, "estimator", model)  # of a calibrated one
+    """Preprocess images as the estimator does for its predictions."""
+    inside = getattr(model, "estimator", model)  # unwrap a CalibratedClassifier
     if not hasattr(inside, "_scale"):
         return X
 
@@ -274,13 +253,14 @@ def _pixels(model: Any, X: Any) -> Any:
 
 
 def _arrays(images: list[Any], shape: tuple[int, int, int]) -> np.ndarray:
-    """Give images as arrays; files are read at the size of the network."""
+    """Return images as arrays; files are read at the size of the network."""
     files = isinstance(images[0], str | os.PathLike)
     return read_images(images, shape) if files else np.stack(images)
 
 
 def _features(model: Any, name: str) -> Any:
-    """Find the last layer behind a convolution whose output is still an image."""
+    """Return the last layer after a convolution whose output still has two spatial dimensions."""
+    # Maps of one pixel, as after a global pooling, have no places to explain
     convolved, last = False, None
     for layer in model.layers:
         convolved = convolved or "Conv" in type(layer).__name__
@@ -296,7 +276,7 @@ def _features(model: Any, name: str) -> Any:
 
 
 def _logits(model: Any) -> Any:
-    """Give the logits: the input of a last layer that makes probabilities, or the output."""
+    """Return the logits: the input of a last softmax or sigmoid layer, or else the output."""
     last = model.layers[-1]
     activation = getattr(getattr(last, "activation", None), "__name__", "")
     applied = type(last).__name__ == "Activation" and activation in ("softmax", "sigmoid")

@@ -1,4 +1,4 @@
-"""Panels of images, as they are shown whatever they are stored as."""
+"""Panels of images, for any dtype and shape that estimators accept."""
 
 from __future__ import annotations
 
@@ -16,20 +16,10 @@ from kmedclf.inputs.image_files import open_image
 
 
 def picture(image: Any, image_shape: Sequence[int] | None = None) -> np.ndarray:
-    """Turn one image into 8 bits a channel.
+    """Convert an image (h, w), (h, w, c) or (d,), or a path, to RGB (h, w, 3), uint8.
 
-    Parameters
-    ----------
-    image : array-like of shape (h, w), (h, w, c) or (d,), or path-like
-        uint8 as it is; other integers are scaled by their dtype's maximum, floats in [0, 1] by
-        255, other floats from their least to their largest value.
-    image_shape : sequence of int, optional
-        Shape of a flat image; without it d pixels are a square if they can be one.
-
-    Returns
-    -------
-    ndarray of shape (h, w, 3), uint8
-        To be shown.
+    Other integers are scaled by the maximum of their dtype, floats in [0, 1] by 255, other floats
+    from their minimum to their maximum. Flat images need ``image_shape`` unless they are square.
     """
     if isinstance(image, str | os.PathLike):
         return np.asarray(open_image(os.fspath(image)))
@@ -45,13 +35,14 @@ def picture(image: Any, image_shape: Sequence[int] | None = None) -> np.ndarray:
 
 
 def thumbnail(image: Any, side: int, image_shape: Sequence[int] | None = None) -> Image.Image:
-    """Make a picture of at most ``side`` pixels in height and width; small ones stay as small."""
+    """Make a picture of at most ``side`` pixels in height and width; small ones keep their size."""
     made = Image.fromarray(picture(image, image_shape))
     made.thumbnail((side, side), Image.Resampling.LANCZOS)
     return made
 
 
 def _square(d: int) -> tuple[int, ...]:
+    """Guess the shape of a flat image of d values: a square, grey or RGB, or else one row."""
     for channels in (1, 3):
         side = round((d / channels) ** 0.5)
         if side * side * channels == d:
@@ -67,6 +58,7 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= 2:
         scaled = pixels / np.iinfo(pixels.dtype).max
     else:
+        # Integers of more than 16 bits and floats rarely use their whole range
         scaled = np.nan_to_num(pixels.astype(np.float64))
         low, high = scaled.min(), scaled.max()
         if low < 0 or high > 1:
@@ -88,7 +80,7 @@ def samples(
     Parameters
     ----------
     X : sequence of n images
-        As `kmedclf.evaluation.plots.images.picture` takes them.
+        Arrays of shape (h, w), (h, w, c) or (d,), or paths.
     y : array-like of shape (n,)
         Labels.
     class_names : sequence of str, optional
@@ -102,9 +94,15 @@ def samples(
     -------
     Figure or SubFigure
         The panel.
+
+    Raises
+    ------
+    ValueError
+        If there is not one name per label.
     """
     labels, first = np.unique(np.ravel(y), return_index=True)
     names = named(labels, class_names, "samples")
+    # Four columns fill the last row for these numbers of classes, or nearly so
     columns = min(len(labels), 4 if len(labels) in (4, 7, 8) else 6)
     lines = -(-len(labels) // columns)
     fig = panel(fig, (1.55 * columns, 1.75 * lines))
@@ -118,8 +116,9 @@ def samples(
 
 
 def named(labels: Any, class_names: Sequence[str] | None, chart: str) -> list[str]:
-    """Name the sorted labels; other names than theirs would stand at the wrong ones."""
+    """Return one name per sorted label."""
     names = list(map(str, labels)) if class_names is None else list(class_names)
+    # A wrong number of names would put some of them at the wrong labels
     if len(names) != len(labels):
         raise ValueError(
             f"The 'class_names' parameter of {chart} must hold {len(labels)} names, one for each "
@@ -143,11 +142,11 @@ def mistakes(
     Parameters
     ----------
     report : Report
-        What was found on X.
+        The report on X.
     X : sequence of n images
-        In the order of the report.
+        Images in the order of the report.
     n : int, default=5
-        How many, the surest mistakes first.
+        Number of images; the most confident mistakes come first.
     indices : sequence of int, optional
         Show these images instead.
     image_shape : sequence of int, optional
@@ -158,7 +157,8 @@ def mistakes(
     Returns
     -------
     Figure or SubFigure
-        The panel; the true class is green, the predicted one red, and bars are labelled in words.
+        The panel. The true class is green and the predicted class red; the bars also say so in
+        words.
     """
     indices = report.surest_mistakes(n) if indices is None else indices
     bars = min(len(report.classes), 8)
@@ -175,8 +175,9 @@ def mistakes(
 
 
 def _bars(ax: Any, report: Report, i: int, n: int) -> None:
-    """Draw the largest probabilities of an image, and that of its true class in any case."""
+    """Draw the n largest probabilities of an image, always including its true class."""
     true, pred, row = int(report.true_index[i]), int(report.pred_index[i]), report.proba[i]
+    # In the order of the classes, so that the bars of different images can be compared
     shown = sorted(np.argsort(-row, kind="stable")[:n].tolist())
     if true not in shown:
         shown[-1] = true

@@ -1,4 +1,4 @@
-"""Charts of one report, and of a comparison."""
+"""Charts of a report or a comparison."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from kmedclf.evaluation.wording import percent
 
 @styled
 def confusion_matrix(report: Report, *, ax: Axes | None = None) -> Axes:
-    """Draw the confusion matrix: numbers are images, colours and small print shares of the row.
+    """Draw the confusion matrix: counts of images, with colours and shares by row.
 
     Parameters
     ----------
     report : Report
-        What was found.
+        The report.
     ax : Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     Axes
-        The chart; beyond 20 classes without numbers.
+        The chart; without numbers if there are more than 20 classes.
     """
     k = len(report.classes)
     size = float(np.clip(0.55 * k + 1.6, 3.0, 9.0))
@@ -63,7 +63,7 @@ def confusion_matrix(report: Report, *, ax: Axes | None = None) -> Axes:
                 ax.text(j, i - 0.12, f"{count}", ha="center", va="center", color=colour, size=8)
                 share = f"{rates[i, j]:.0%}" if rates[i, j] >= 0.005 else "<1%"
                 ax.text(j, i + 0.25, share, ha="center", va="center", color=colour, size=6)
-    step = -(-k // 40)
+    step = -(-k // 40)  # at most 40 names are legible
     names = [shorten(name) for name in report.class_names[::step]]
     turn = (
         {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if k <= 20 else {"rotation": 90}
@@ -86,21 +86,21 @@ def confusion_matrix(report: Report, *, ax: Axes | None = None) -> Axes:
 def per_class(
     report: Report | MultilabelReport, *, score: str = "recall", ax: Axes | None = None
 ) -> Axes:
-    """Draw one score of every class, with its interval.
+    """Draw one score of every class with its interval.
 
     Parameters
     ----------
-    report : Report
-        What was found.
+    report : Report or MultilabelReport
+        The report.
     score : {"recall", "specificity", "precision", "f1", "auc"}, default="recall"
-        Which; recall is the accuracy of a class.
+        The score; recall is the accuracy of a class.
     ax : Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     Axes
-        The chart; "undefined" stands where a score is.
+        The chart; undefined scores are marked "undefined".
     """
     ax = axes(ax, (5.5, height(len(report.classes))))
     for i, one in enumerate(report.per_class):
@@ -110,6 +110,7 @@ def per_class(
             continue
         ax.barh(i, value, 0.7, color=SKY)
         if low is not None and high is not None:
+            # Rounding may put the score slightly outside its interval, which errorbar refuses
             reach = [[max(0.0, value - low)], [max(0.0, high - value)]]
             ax.errorbar(value, i, xerr=reach, fmt="none", ecolor="#333333", elinewidth=1)
         ax.text(1.02, i, f"{value:.3f}", va="center", size=7.5)
@@ -123,19 +124,19 @@ def per_class(
 
 @styled
 def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
-    """Draw at which rank of the probabilities the true class of the mistakes stands.
+    """Draw the ranks of the true class among the probabilities, for misclassified images.
 
     Parameters
     ----------
     report : Report
-        What was found.
+        The report.
     ax : Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     Axes
-        The chart: ranks from 2 on, as shares of all images, not only of the mistakes.
+        The chart: ranks from 2 on, as shares of all images.
     """
     ax = axes(ax, (4.6, 2.8))
     last = min(len(report.classes), 12)
@@ -149,7 +150,7 @@ def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
     ax.bar_label(bars, [str(count) for count in counts], padding=1, fontsize=7)
     ax.set_xticks(range(len(counts)), names)
     ax.margins(y=0.15)
-    if not any(counts):
+    if not any(counts):  # matplotlib would show negative shares
         ax.set_ylim(0, 0.01)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.grid(axis="y")
@@ -161,19 +162,19 @@ def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
 
 @styled
 def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
-    """Draw how often predictions of each confidence are right.
+    """Draw the reliability diagram: the accuracy of predictions by confidence.
 
     Parameters
     ----------
     report : Report
-        What was found.
+        The report.
     ax : Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     Axes
-        The diagram; bars at the foot are shares of the images.
+        The diagram; the bars at the bottom are shares of the images.
     """
     ax = axes(ax, (3.8, 3.6))
     ax.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="perfectly calibrated")
@@ -181,6 +182,7 @@ def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
     shares = [one.images / report.n for one in report.reliability]
     width = report.reliability[0].high
     ax.bar(left, shares, width, align="edge", color=SKY, alpha=0.5, label="share of images")
+    # Empty bins have no accuracy
     filled = [one for one in report.reliability if one.confidence is not None]
     x, y = np.array([(one.confidence, one.accuracy) for one in filled], dtype=float).T
     ax.plot(x, y, "o-", color=VERMILION, label="accuracy", zorder=3)
@@ -196,15 +198,21 @@ def roc(report: Report | MultilabelReport, *, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    report : Report
-        What was found.
+    report : Report or MultilabelReport
+        The report.
     ax : Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     Axes
-        The chart; of more than eight classes the four with the lowest AUC are in colour.
+        The chart. If there are more than eight classes, only the four with the lowest AUC have
+        colours.
+
+    Raises
+    ------
+    ValueError
+        If no class has an AUC.
     """
     ax = axes(ax, (6.2, 3.6))
     ax.plot([0, 1], [0, 1], "--", color=GREY, linewidth=0.8)
@@ -223,15 +231,21 @@ def precision_recall(report: Report | MultilabelReport, *, ax: Axes | None = Non
 
     Parameters
     ----------
-    report : Report
-        What was found.
+    report : Report or MultilabelReport
+        The report.
     ax : Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     Axes
-        The chart; of more than eight classes the four with the lowest AUC are in colour.
+        The chart. If there are more than eight classes, only the four with the lowest AUC have
+        colours.
+
+    Raises
+    ------
+    ValueError
+        If no class has an AUC.
     """
     ax = axes(ax, (6.2, 3.6))
     for i, look in _shown(report):
@@ -255,17 +269,19 @@ def _unit_square(ax: Axes, title: str) -> None:
 
 
 def _shown(report: Report | MultilabelReport) -> list[tuple[int, dict[str, Any]]]:
-    """Choose which classes' curves to draw, and how; labels that begin with "_" are not shown."""
+    """List the classes whose curves to draw, and their styles."""
     classes: Sequence[Any] = report.per_class
     found = [(one.auc.value, i) for i, one in enumerate(classes)]
     known = [(auc, i) for auc, i in found if auc is not None]
-    if isinstance(report, Report) and len(report.classes) == 2:
+    if isinstance(report, Report) and len(report.classes) == 2:  # the other curve mirrors it
         only = 1 if report.pos_label is None else list(report.classes).index(report.pos_label)
         known = [(auc, i) for auc, i in known if i == only]
     if not known:
         raise ValueError("Curves must have images of two classes or more. Got those of one.")
+    # More than eight colours are hard to tell apart; the worst classes matter most
     named = [i for _, i in (sorted(known)[:4] if len(known) > 8 else known)]
     pale = {"color": "#BBBBBB", "linewidth": 0.6}
+    # Matplotlib leaves labels that begin with "_" out of the legend
     shown = [(i, {**pale, "label": "_"}) for _, i in known if i not in named]
     for place, i in enumerate(named):
         look = {"color": COLOURS[place], "linestyle": "-" if place < 4 else "--"}
@@ -276,12 +292,12 @@ def _shown(report: Report | MultilabelReport) -> list[tuple[int, dict[str, Any]]
 
 @styled
 def accuracies(comparison: Comparison, *, ax: Axes | None = None) -> Axes:
-    """Draw the accuracy of each model with its interval, and published ones below.
+    """Draw the accuracy of each model with its interval, and published accuracies below.
 
     Parameters
     ----------
     comparison : Comparison
-        What `kmedclf.evaluation.compare` gave.
+        Result of `kmedclf.evaluation.compare`.
     ax : Axes, optional
         Where to draw; a new figure by default.
 

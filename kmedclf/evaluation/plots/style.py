@@ -1,4 +1,4 @@
-"""One look for all figures, applied inside a context: the user's rcParams stay as they are."""
+"""Common style of all figures, applied in a context, so that the user's rcParams do not change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-# M. Okabe, K. Ito, "Color universal design", 2008: told apart with any kind of colour vision.
+# M. Okabe, K. Ito, "Color universal design", 2008: distinct under any kind of colour vision
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#222222", "#8C8C8C"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK, GREY)
@@ -59,7 +59,7 @@ R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Make a function draw in our style, whatever the user's is."""
+    """Decorate a function to draw in our style, whatever the user's rcParams are."""
 
     @wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -71,7 +71,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def quiet_about_glyphs() -> Iterator[None]:
-    """Draw class names in a script that the font lacks without a word: the tables have them."""
+    """Silence warnings of glyphs that the font lacks; tables in the page show such names."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ ", category=UserWarning)
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
@@ -79,24 +79,25 @@ def quiet_about_glyphs() -> Iterator[None]:
 
 
 def axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """Return the axes given, or those of a new figure of ``size`` inches."""
+    """Return the given axes, or those of a new figure of ``size`` inches."""
     if ax is None:
         ax = plt.figure(figsize=size, layout="constrained").add_subplot()
     return ticked(ax)
 
 
 def panel(fig: Figure | SubFigure | None, size: tuple[float, float]) -> Figure | SubFigure:
-    """Return the figure given, or a new one of ``size`` inches."""
+    """Return the given figure, or a new one of ``size`` inches."""
     return plt.figure(figsize=size, layout="constrained") if fig is None else fig
 
 
 def subplots(fig: Figure | SubFigure, lines: int, columns: int, **options: Any) -> list[Axes]:
-    """Add a grid of axes to a figure; line by line."""
+    """Add a grid of axes to a figure, listed row by row."""
     return [ticked(ax) for ax in fig.subplots(lines, columns, squeeze=False, **options).ravel()]
 
 
 def ticked(ax: Axes) -> Axes:
-    """Fix the look of ticks, which are made only when drawn, when our style is over."""
+    """Set the style of ticks explicitly."""
+    # Ticks are created when a figure is drawn, after the style context has ended
     look: dict[str, Any] = {
         "length": 3.5,
         "width": 0.8,
@@ -110,7 +111,7 @@ def ticked(ax: Axes) -> Axes:
 
 
 def rows(ax: Axes, names: Sequence[str]) -> None:
-    """Label rows of bars from the top down, in print size."""
+    """Label horizontal bars from top to bottom."""
     ax.set_yticks(range(len(names)), [shorten(name, 32) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
@@ -118,12 +119,12 @@ def rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def height(n: int, each: float = 0.3) -> float:
-    """Inches that ``n`` rows take."""
+    """Return the height of a chart of ``n`` rows in inches."""
     return max(2.0, 0.9 + each * n)
 
 
 def shorten(name: str, limit: int = 24) -> str:
-    """Cut a long name; dollar signs are no formulas, and a name that begins with _ is shown."""
-    name = name.encode("utf-8", "replace").decode("utf-8")  # names of files need not be text
+    """Cut a long name, and escape what matplotlib would interpret: "$" and a leading "_"."""
+    name = name.encode("utf-8", "replace").decode("utf-8")  # file names may hold any bytes
     short = name if len(name) <= limit else name[: limit - 1] + "…"
     return (" " if short.startswith("_") else "") + short.replace("$", r"\$")

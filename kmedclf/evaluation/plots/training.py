@@ -35,7 +35,7 @@ History = Mapping[str, Sequence[float]]
 def class_counts(
     splits: Mapping[str, Any], *, class_names: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw how many images of each class each split has.
+    """Draw the number of images of each class in each split.
 
     Parameters
     ----------
@@ -50,7 +50,13 @@ def class_counts(
     -------
     Axes
         The chart.
+
+    Raises
+    ------
+    ValueError
+        If there is not one name per label.
     """
+    # A class may be missing from one of the splits
     labels = np.unique(np.concatenate([np.ravel(y) for y in splits.values()]))
     names = named(labels, class_names, "class_counts")
     ax = axes(ax, (5.5, height(len(labels), 0.16 + 0.13 * len(splits))))
@@ -93,6 +99,11 @@ def class_weights(
     -------
     Figure or SubFigure
         The panel.
+
+    Raises
+    ------
+    ValueError
+        If there is not one name per label.
     """
     labels, counts = np.unique(np.ravel(y), return_counts=True)
     listed = [weights[label] for label in labels] if isinstance(weights, Mapping) else list(weights)
@@ -115,14 +126,14 @@ def class_weights(
 def history(
     history: History, *, best_epoch: int | None = None, fig: Figure | SubFigure | None = None
 ) -> Figure | SubFigure:
-    """Draw accuracy and loss over the epochs, in training and, where there is any, in validation.
+    """Draw training and, if available, validation accuracy and loss over the epochs.
 
     Parameters
     ----------
     history : mapping of str to sequence of float
         ``history_`` of a fitted estimator.
     best_epoch : int, optional
-        Epoch, from 1, to mark: ``best_epoch_``. Without validation there is none to mark.
+        Epoch to mark, from 1: ``best_epoch_``. Ignored without validation.
     fig : Figure or SubFigure, optional
         Where to draw; a new figure by default.
 
@@ -138,7 +149,7 @@ def history(
             (name, "training", ORANGE, "--"),
             (f"val_{name}", "validation", BLUE, "-"),
         ):
-            # Which epochs a shorter curve is of, nobody knows
+            # The epochs of a shorter curve are unknown
             if len(history.get(key, ())) == epochs.n:
                 _curve(ax, history[key], label=label, color=colour, linestyle=dashes)
         if epochs.best is not None:
@@ -159,14 +170,14 @@ def folds(
     names: Sequence[str] | None = None,
     fig: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """Draw the curves of every fold: training dashed, validation, where there is any, solid.
+    """Draw the curves of every fold: training dashed, validation, if available, solid.
 
     Parameters
     ----------
     histories : sequence of mapping
         ``history_`` of the estimator of each fold.
     names : sequence of str, optional
-        What to call them; "fold 1", ... by default.
+        Names of the folds; "fold 1", ... by default.
     fig : Figure or SubFigure, optional
         Where to draw; a new figure by default.
 
@@ -181,7 +192,7 @@ def folds(
     for ax, name in zip(both, ("accuracy", "loss"), strict=True):
         for i, one in enumerate(histories):
             colour = COLOURS[i % len(COLOURS)]
-            width = 1.5 * (1 + i // len(COLOURS))  # no two look the same
+            width = 1.5 * (1 + i // len(COLOURS))  # thicker when colours repeat
             _curve(ax, one[name], color=colour, linestyle="--", linewidth=0.9, alpha=0.7)
             if len(one.get(f"val_{name}", ())) == len(one[name]):
                 _curve(ax, one[f"val_{name}"], color=colour, linewidth=width)
@@ -209,7 +220,8 @@ def _epochs(ax: Axes, name: str) -> None:
     if name == "loss":
         drawn = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in ax.lines])
         drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
-        if len(drawn) and drawn.max() > 100 * np.median(drawn):  # one bad start would hide the rest
+        # A huge loss in the first epochs would flatten the rest of the curve
+        if len(drawn) and drawn.max() > 100 * np.median(drawn):
             ax.set_yscale("log")
         else:
             ax.set_ylim(bottom=0)
@@ -225,34 +237,40 @@ def effect(
     score: str = "accuracy",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw how the score of a search moves with one hyperparameter, or with two.
+    """Draw the score of a search over one hyperparameter, or two.
 
     Parameters
     ----------
     cv_results : mapping
-        ``cv_results_`` of a search of scikit-learn.
+        ``cv_results_`` of a scikit-learn search.
     parameter : str
         Hyperparameter on the x axis; "filters" also finds "clf__filters" of a pipeline.
     by : str, optional
-        Second hyperparameter: one line for each of its values.
+        Second hyperparameter: one line per value.
     log_x : bool, default=False
-        Whether the axis is logarithmic.
+        Whether the x axis is logarithmic.
     score : str, default="accuracy"
-        What the search scored by, for the label.
+        Name of the score, for the label.
     ax : Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     Axes
-        The chart. Points are means and bars standard deviations (ddof 0) over folds and over all
-        candidates that share the values; candidates that failed are left out.
+        The chart. Points are means and bars standard deviations (ddof 0) over the folds of all
+        candidates with the same values. Failed candidates are left out.
+
+    Raises
+    ------
+    ValueError
+        If a hyperparameter was not searched.
     """
     ax = axes(ax, (4.6, 3.2))
     x, groups = _column(cv_results, parameter), None if by is None else _column(cv_results, by)
     scores = _fold_scores(cv_results)  # (candidates, folds)
     values = _in_order(x)
     numeric = all(type(value) in (int, float) for value in values)
+    # Other values than numbers are spaced evenly, and not connected by lines
     places = np.array(values if numeric else range(len(values)), dtype=float)
     lines = [None] if groups is None else _in_order(groups)
     for i, line in enumerate(lines):
@@ -264,7 +282,7 @@ def effect(
             found = scores[chosen][np.isfinite(scores[chosen])]
             points.append((found.mean(), found.std()) if len(found) else (np.nan, np.nan))
         mean, std = np.transpose(points)
-        # Lines side by side, or their bars would hide each other
+        # Shift the lines a little, so that their error bars do not overlap
         shift = (i - (len(lines) - 1) / 2) * 0.02
         spread = np.ptp(np.log(places)) if log_x else np.ptp(places)
         moved = places * np.exp(shift * spread) if log_x else places + shift * spread
@@ -286,7 +304,7 @@ def effect(
 
 
 def _column(cv_results: Mapping[str, Any], parameter: str) -> list[Any]:
-    """Find the values of a parameter, one a candidate."""
+    """Return the values of a hyperparameter, one per candidate."""
     names = [name for name in cv_results if name.startswith("param_")]
     found = [name for name in names if name in (f"param_{parameter}", parameter)]
     found = found or [name for name in names if name.endswith(f"__{parameter}")]
@@ -296,17 +314,19 @@ def _column(cv_results: Mapping[str, Any], parameter: str) -> list[Any]:
             f"The 'parameter' of an effect must be one that was searched, {known}. "
             f"Got {parameter!r} instead."
         )
+    # Parameters that a candidate does not have are masked
     plain: Any = np.ma.asarray(cv_results[found[0]], dtype=object).filled(None)
     return [value.item() if isinstance(value, np.generic) else value for value in plain]
 
 
 def _fold_scores(cv_results: Mapping[str, Any]) -> np.ndarray:
+    """Return the scores (candidates, folds), or the means if there are no scores of folds."""
     splits = [k for k in cv_results if k.startswith("split") and k.endswith("_test_score")]
     columns = [cv_results[name] for name in splits or ["mean_test_score"]]
     return np.stack(columns, axis=1).astype(np.float64)
 
 
 def _in_order(values: Sequence[Any]) -> list[Any]:
-    """List different values: numbers sorted, others as they come."""
+    """List distinct values: numbers sorted, others in order of appearance."""
     kinds = list(dict.fromkeys(values))
     return sorted(kinds) if all(type(one) in (int, float) for one in kinds) else kinds
