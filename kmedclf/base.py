@@ -338,8 +338,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         spec = chosen._network_spec(images, head)
         if start is not None and spec.network != self._spec.network:
             raise ValueError(
-                f"{name} can only go on training the network it was fitted with; set "
-                "warm_start=False, or the parameters of the architecture back."
+                f"{name} can only continue to train the network it was fitted with; set "
+                "warm_start=False, or restore the parameters of the architecture."
             )
         if start is not None and _optimizer(spec) != _optimizer(self._spec):
             start = replace(start, optimizer=None)  # keep the weights, with a fresh optimizer
@@ -370,8 +370,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             return None
         if head.several:
             raise ValueError(
-                f"The 'oversample' parameter of {type(self).__name__} must be None where images "
-                f"may have several labels, which go along. Got {self.oversample!r} instead."
+                f"The 'oversample' parameter of {type(self).__name__} must be None for multilabel "
+                f"y, as a repeated image repeats all its labels. Got {self.oversample!r} instead."
             )
         if self.oversample == "augment" and not augmented:
             raise ValueError(
