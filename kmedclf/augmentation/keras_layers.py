@@ -37,6 +37,7 @@ def describe(layer: keras.layers.Layer, name: str) -> Layer:
 @functools.lru_cache(maxsize=32)
 def _build(layer: Layer, shape: tuple[int, ...]) -> keras.layers.Layer:
     cls, text = layer
+    # Built outside the graph that is being traced, since the cache shares layers between graphs.
     with tf.init_scope(), python_random_kept():
         built = cls.from_config(json.loads(text))
         before = tf.zeros((1, *shape))

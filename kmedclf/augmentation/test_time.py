@@ -60,8 +60,8 @@ def resolve(
             )
     if names and shape[1] == 1:
         raise ValueError(
-            f"The 'tta' parameter of {name} must be None for flat vectors, of which there are no "
-            f"views; image_shape makes them images. Got {tta!r} instead."
+            f"The 'tta' parameter of {name} must be None for flat vectors, which have no views; "
+            f"image_shape makes them images. Got {tta!r} instead."
         )
     if "dihedral" in names and shape[0] != shape[1]:
         raise ValueError(

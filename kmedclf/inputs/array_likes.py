@@ -40,6 +40,7 @@ def images(X: Any, name: str) -> Any:
         return _of_table(X, name)
     X = array(X)
     if getattr(getattr(X, "dtype", None), "kind", "") == "O" and X.ndim == 1 and len(X):
+        # An object array may hold one image per entry, which NumPy does not stack by itself.
         first = np.asarray(X, dtype=object)[0]
         if np.ndim(first) or isinstance(first, Image.Image):
             return _stacked(list(X), name)
@@ -77,6 +78,7 @@ def labels(y: Any, what: str) -> np.ndarray:
         raise TypeError(
             f"{what} must be an array or a list of labels. Got a {type(y).__name__} instead."
         )
+    # NumPy turns numbers among text into text, so the entries of lists are checked themselves.
     found = np.asarray(array(y))
     if found.dtype == object or (found.ndim == 1 and isinstance(y, list | tuple)):
         mixed = list(y) if isinstance(y, list | tuple) and found.ndim == 1 else found.ravel()
@@ -203,10 +205,11 @@ def _check_paths(X: list[Any] | tuple[Any, ...], name: str) -> None:
     for i, path in enumerate(X):
         if isinstance(path, str | os.PathLike):
             continue
+        # dask's keys are tuples of a name and block numbers.
         if isinstance(X, tuple) and all(isinstance(one, int) for one in X[1:]):
             raise ValueError(
                 f"X of {name} must hold paths only, or none. Got {X!r}, which looks like a key of "
-                "dask; hand over what it stands for, as from X.compute()."
+                "dask; pass the array itself, as from X.compute()."
             )
         plain = path is None or isinstance(path, int | float | bytes)
         what = repr(path) if plain else f"a {type(path).__name__}"
@@ -223,6 +226,7 @@ def _of_numbers(X: Any, name: str) -> Any:
             f"X of {name} must hold numbers, or one path an image. Got the dtype {X.dtype} in the "
             f"shape {X.shape} instead."
         )
+    # A single flat image would be taken for n images of one pixel.
     if kind in "biuf" and ndim < 2:
         raise ValueError(
             f"X of {name} must be a batch of images, of 2 dimensions or more. Got the shape "
@@ -235,7 +239,7 @@ def _of_picture(picture: Image.Image, name: str) -> np.ndarray:
     """Convert a Pillow image to an array: upright, without palette, bits as grey."""
     if (n := getattr(picture, "n_frames", 1)) > 1:
         raise ValueError(f"X of {name} must hold pictures of one image each. Got one of {n}.")
-    picture = ImageOps.exif_transpose(picture)  # as files are read
+    picture = ImageOps.exif_transpose(picture)  # like the reader of files
     mode = _MODES.get(picture.mode, picture.mode)
     if mode == "P":
         mode = "RGBA" if "transparency" in picture.info else "RGB"

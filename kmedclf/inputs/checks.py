@@ -91,6 +91,8 @@ MAX_CHANNELS = 4
 
 
 def _check_channels(shape: tuple[int, ...], image_shape: Any, name: str) -> None:
+    # Channels first look like a tiny height, and a volume like many channels: networks would often
+    # train on either without an error.
     first, height, width = shape
     looks_first = first <= MAX_CHANNELS < min(height, width)
     if image_shape is not None and len(image_shape) == 3:  # may be signals in one row
@@ -180,6 +182,7 @@ def _check_indicators(y: Any, what: str, name: str) -> np.ndarray:
 
 def warn_of_one_hot(labels: np.ndarray, name: str) -> None:
     """Warn that columns that look one-hot are learnt as independent labels."""
+    # Real multilabel targets may look like this, so it is no error.
     if is_one_hot(labels):
         warnings.warn(
             f"y of {name}.fit has exactly one 1 in each row, and {labels.shape[1]} independent "
@@ -192,6 +195,7 @@ def warn_of_one_hot(labels: np.ndarray, name: str) -> None:
 
 def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray:
     """Set the weights (n,) of unreadable files to 0."""
+    # A weight of 0 leaves a file out, like any other row without weight.
     broken = images.broken
     if not broken:
         return weight
@@ -210,7 +214,7 @@ def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray
 
 
 def check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
-    """Return the sorted classes of the labels, or those that the user announces."""
+    """Return the sorted classes, from the labels or as the user announces them."""
     classes = np.unique(labels if classes is None else classes)
     if len(classes) < 2:
         raise ValueError(
@@ -231,6 +235,7 @@ def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarra
         )
     if not np.any(weight > 0):
         raise ValueError(f"{what!r} of {name}.fit must not be all zero. Got only zeros.")
+    # The network computes in float32, where larger weights are infinite and smaller ones 0.
     limits = np.finfo(np.float32)
     if not limits.tiny <= weight.max() <= limits.max:
         raise ValueError(

@@ -58,7 +58,7 @@ def read_dicom(file: IO[bytes], path: str, bound: Bound) -> np.ndarray:
         raise Unfit(f"must hold one image. It holds {header.NumberOfFrames}.")
     bound(int(header.Columns), int(header.Rows))
     _check_compressed(header, bound)
-    stored = decoding.pixel_array(header)
+    stored = decoding.pixel_array(header)  # decodes, so only after all checks of size
     kind = str(header.PhotometricInterpretation)
     bits = int(header.BitsStored)
     if kind == "PALETTE COLOR":
@@ -167,6 +167,7 @@ def _first(value: Any) -> float | None:
 def _grey(header: Any, stored: np.ndarray, decoding: Any) -> np.ndarray:
     """Convert stored values (h, w) to grey of 8 or 16 bits."""
     stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+    # Padding is excluded, since its values would widen the range of grey.
     padding = _padding(header, stored)
     shown = _shown(header, stored if padding is None else stored[~padding], decoding)
     deep = int(header.BitsStored) > 8
@@ -252,5 +253,6 @@ def _shown(header: Any, stored: np.ndarray, decoding: Any) -> Callable[[np.ndarr
 
 def _used(ends: tuple[float, float], values: np.ndarray) -> tuple[float, float]:
     """Return the range of the values if it fills half of ``ends`` or less, otherwise ``ends``."""
+    # Scanners often use a small part of 16 bits: the image would be almost black.
     least, most = float(values.min()), float(values.max())
     return (least, most) if 0 < most - least <= (ends[1] - ends[0]) / 2 else ends

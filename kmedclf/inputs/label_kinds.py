@@ -12,6 +12,7 @@ def is_multilabel(model: Any, X: Any = None) -> bool:
 
     A model without any sign of it predicts the first row of X.
     """
+    # Attributes first: a prediction takes time.
     inner = getattr(model, "best_estimator_", model)
     inner = getattr(inner, "_final_estimator", inner)  # the last step of a Pipeline
     head = getattr(inner, "_head", None)

@@ -30,6 +30,7 @@ def read(X: np.ndarray, name: str, *, flat: bool) -> tuple[Images, float | None]
 
     ``flat`` rows without ``image_shape`` may be features in any unit, so there is no warning.
     """
+    # Bytes come first: many tools return int64 or int32 arrays of 8-bit pixels.
     if X.dtype.kind in "iu":
         if X.dtype == np.uint8 or _fits(X, np.uint8):
             return _cast(X, np.uint8, BYTE), None
@@ -54,6 +55,7 @@ def like(X: np.ndarray, scale: float, largest: float | None, name: str, *, flat:
     kind = f"{name} was fitted on {8 * own.itemsize}-bit integer images"
     if X.dtype.kind not in "iu":
         _, low, high = _as_given(X, name)
+        # Floats in [0, 1] are scaled pixels, which a cast would turn into zeros and ones.
         if high <= 1 and (low, high) != (0, 0):
             raise ValueError(
                 f"{kind}, got float ones of at most {high:.3g}; give their pixels from "
@@ -95,6 +97,7 @@ def _like_floats(X: np.ndarray, largest: float | None, name: str, *, flat: bool)
                 "those fitted on."
             )
         return images
+    # Only clear differences of scale are refused, as a batch may be darker than those of fit.
     other = (
         (whole and largest <= UNSCALED and most > 1)
         or (largest <= CENTRED and most > max(CENTRED, 10 * largest))

@@ -34,7 +34,7 @@ def check_weights(weights: list[np.ndarray], name: str) -> None:
     wrong = [number for number, one in enumerate(weights) if not np.isfinite(largest([one]))]
     raise ValueError(
         f"The weights_ of {name} must be finite. Got NaN or infinity in {len(wrong)} of the "
-        f"{len(weights)} arrays, the first in array {wrong[0]}; fit it anew."
+        f"{len(weights)} arrays, the first in array {wrong[0]}; fit it again."
     )
 
 

@@ -74,7 +74,7 @@ class _Problem:
         row, column = marks.nonzero()
         ones = np.ones(len(row), np.int64)
         counts = csr_array((ones, (group[row], column)), (len(size), marks.shape[1]))
-        counts.sum_duplicates()
+        counts.sum_duplicates()  # from one entry per row to one per group and class
         wanted = fraction * len(group)
         return cls(counts, size, wanted, TOLERANCE * wanted, fraction)
 
@@ -107,6 +107,7 @@ class _Problem:
         First the rows missed beyond the tolerance, then the unevenness of classes; invalid sets
         have infinite costs.
         """
+        # A set is valid if some rows of each class that occurs remain for training.
         occurs = self.total > 0
         left = (classes[:, occurs] < self.total[occurs]).all(axis=1) & (rows > 0)
         missed = np.maximum(np.abs(rows - self.wanted) - self.tolerance, 0)
@@ -157,6 +158,7 @@ class _Problem:
         """Add, remove or exchange groups as long as that lowers the cost."""
         best = self.cost(chosen)
         for _ in range(STEPS):
+            # Evaluate all moves at once, and take the best.
             moves = self._moves(chosen, generator)
             rows, classes = self._sums(chosen)
             signs = np.where(chosen, -1, 1)
@@ -180,6 +182,7 @@ class _Problem:
     def _moves(self, chosen: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """List changes of a set: single groups, and pairs to exchange; -1 is no group."""
         inside, outside = (self.free[chosen[self.free] == side] for side in (True, False))
+        # The limit keeps the matrix of all moves and classes below about 2**18 entries.
         n = int(min(SAMPLE, max(4, (2**18 / len(self.total)) ** 0.5)))
         drawn = [generator.permutation(side)[: 4 * n] for side in (inside, outside)]
         pairs = np.stack(np.meshgrid(*(side[:n] for side in drawn)), axis=-1).reshape(-1, 2)
