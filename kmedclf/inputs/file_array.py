@@ -39,9 +39,9 @@ _NAME = re.compile(r"[0-9a-f]{32}\.npy")
 class Store:
     """A cache that keeps nothing; the base class of the others."""
 
-    # A user is the number of a pass over files. An image is evicted if an earlier pass used it
-    # last, but not within the pass that uses it: an epoch over more images than fit would evict
-    # each image before its next use.
+    # `user` is the number of the pass over files. Images last used by an earlier pass are evicted,
+    # images of this pass are not. With plain LRU eviction, an epoch over more images than fit would
+    # evict each image before its next use.
 
     def get(self, key: bytes, user: int) -> np.ndarray | None:
         """Return an image (h, w, c), or None on a miss."""

@@ -55,6 +55,7 @@ def train(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback] = ()
     # Under a user's device scope, the variables of later fits would be on that device, too.
     with tf.device(None), cache.borrow(task.spec) as program, batches.borrow() as feed:
         schedule = task.schedule
+        # Each use of the seed has a number of its own, so that draws are independent.
         fresh = np.random.SeedSequence([task.seed, 0])
         program.reset(fresh, schedule.learning_rate, schedule.knobs)
         history: dict[str, list[float]] = {}
@@ -125,6 +126,7 @@ class _Run:
                 break
         calls("on_train_end", logs)
         weights = self.program.weights() if best is None else best
+        # The losses of an epoch are computed before its last step, which may have diverged.
         if best is None and not ill and self._useless(weights):
             ill = epoch, {"largest weight": divergence.largest(weights)}
         if best is None and ill:

@@ -276,6 +276,7 @@ class CompiledNetwork:
         network.initialize(self._initializers, seed)
 
     def _check_memory(self) -> None:
+        # Linux would kill the process instead of refusing the allocation.
         copies = 2 + optimizers.slots(self.spec)  # gradients, and the weights returned
         needed, free = copies * _size(self.model.trainable_weights), devices.free_memory()
         if free is not None and needed > free:
