@@ -1,1 +1,1 @@
-"""Measurements behind the numbers in the README, the docs and the CHANGELOG."""
+"""Measurements behind the numbers in the README and the docs; RESULTS.md has them."""

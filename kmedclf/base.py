@@ -1,4 +1,4 @@
-"""The estimator that all networks share. The only module that knows scikeras."""
+"""The base class of all estimators; the only module that imports scikeras."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FILES = {1 / np.iinfo(dtype).max: dtype for dtype in (np.uint8, np.uint16)}
 
 @dataclass
 class FitData:
-    """What a user hands to ``fit``; see `kmedclf.ImageClassifier.fit`."""
+    """The arguments of `kmedclf.ImageClassifier.fit`."""
 
     X: Any
     y: Any
@@ -53,19 +53,20 @@ class FitData:
     classes: Any = None
 
     def __post_init__(self) -> None:
-        """Take data out of `kmedclf.Unsliced`."""
-        for one in fields(self):
-            setattr(self, one.name, unwrap(getattr(self, one.name)))
+        """Unwrap data in `kmedclf.Unsliced`."""
+        for argument in fields(self):
+            setattr(self, argument.name, unwrap(getattr(self, argument.name)))
 
 
 def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
-    # float16 adds variables for the scale of the loss, momentum its own; what is frozen has none
+    # These decide which variables an optimizer has: float16 adds loss scaling, momentum adds slots,
+    # and frozen weights have none.
     trainable = dict(spec.architecture).get("trainable")
     return spec.optimizer, spec.precision, trainable, "momentum" in dict(spec.options)
 
 
 def _plain(value: Any) -> Any:
-    """Make a parameter hashable: lists, and paths, which are saved as text."""
+    """Make a parameter hashable: lists become tuples, and paths text."""
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
     return os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -75,36 +76,37 @@ def _plain(value: Any) -> Any:
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageClassifier(TrainingParameters, KerasClassifier):
-    """Base of all image classifiers: a network of Keras, the manners of scikit-learn.
+    """Base class of all image classifiers: a Keras network with the interface of scikit-learn.
 
-    A subclass declares its architecture's parameters as annotated fields with defaults and maps an
-    image tensor to a feature tensor in ``features``; everything else is here.
+    A subclass declares its architecture's parameters as annotated fields with defaults, and maps
+    an image tensor to a feature tensor in ``features``. Everything else is here.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels, sorted; 0 to k - 1 if an image may have several.
+        Sorted labels; 0 to k - 1 for multilabel targets.
     history_ : dict of str to list of float
-        "loss", "accuracy" and, with validation data, "val_loss", "val_accuracy": one number an
-        epoch. Losses carry all weights; accuracies none, and count labels if there are several.
+        "loss", "accuracy" and, with validation data, "val_loss" and "val_accuracy": one number per
+        epoch. Losses are weighted; accuracies are not. For multilabel targets, accuracies count
+        labels.
     best_epoch_ : int
-        Number, from 1, of the epoch with the best monitored value; the last epoch without
-        validation data.
+        Epoch with the best monitored value, counted from 1; the last epoch without validation
+        data.
     weights_ : list of ndarray
-        The network's weights, in Keras' order: read-only arrays, to be replaced rather than
-        changed.
+        The network's weights, in Keras' order. The arrays are read-only: replace them instead of
+        changing them.
     n_params_, n_non_trainable_params_ : int
-        Numbers of trainable and of other weights.
+        Numbers of trainable and of non-trainable weights.
     image_shape_ : tuple of int
-        Shape (h, w, c) of the images fitted on.
+        Shape (h, w, c) of the images seen during fit.
     n_features_in_ : int
-        ``X.shape[1]`` of the X fitted on, as scikit-learn counts; of files h w c.
+        ``X.shape[1]`` of the X seen during fit, as in scikit-learn; h * w * c for files.
     skipped_ : list of str or None
-        Files of X that could not be read and were left out; None if X was an array.
+        Files of X that could not be read and were skipped; None if X was an array.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give the subclass its constructor, and its docstring the shared parameters."""
+        """Generate the subclass's constructor, and add the shared parameters to its docstring."""
         super().__init_subclass__(**kwargs)
         dataclass(kw_only=True, eq=False, repr=False)(cls)
         annotated.check_defaults(cls)
@@ -126,24 +128,24 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         _seed: int = field(init=False)
 
     smallest_image: ClassVar[int] = 1
-    """Side in pixels of the smallest images that the network takes; flat vectors excepted."""
+    """Smallest side, in pixels, of an image that the network accepts; flat vectors excepted."""
     changes_no_shape: ClassVar[frozenset[str]] = frozenset()
-    """Parameters that a warm start may change, as the weights keep their shapes."""
+    """Parameters that a warm start may change, as they do not affect the shapes of weights."""
     outside_graph: ClassVar[frozenset[str]] = frozenset()
-    """Parameters of a subclass that its network does not depend on."""
+    """Parameters of a subclass that do not affect its network."""
 
     def features(self, x: Any) -> Any:
-        """Map images to features: the one method a subclass must write.
+        """Map images to features; the one method that a subclass must define.
 
         Parameters
         ----------
         x : KerasTensor of shape (b, h, w, c)
-            Images, scaled to [0, 1] if they came as small integers.
+            Images, scaled to [0, 1] if they were small integers.
 
         Returns
         -------
         KerasTensor of shape (b, ...)
-            Features; flattened and classified by the head.
+            Features; the head flattens and classifies them.
         """
         raise NotImplementedError(f"{type(self).__name__} must define features(self, x).")
 
@@ -160,37 +162,43 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         sample_weight_val: Any = None,
         groups: Any = None,
     ) -> Self:
-        """Train the network from fresh weights, or on from the last if ``warm_start``.
+        """Train the network from fresh weights, or continue from the last ones if ``warm_start``.
 
         Parameters
         ----------
-        X : array-like of shape (n, h, w), (n, h, w, c) or (n, d), or of n paths
-            Images, channels last; lists of arrays, tensors or Pillow's pictures of one size, too.
-            Integers of any dtype that are all in 0 to 255 are bytes and scaled to [0, 1] inside
-            the network. Other integers of up to 16 bits are divided by their dtype's maximum, and
-            wider ones in 0 to 65535 by 65535, as uint16 is. Floats, and all other integers, are
-            used as given, with a warning if they exceed 2 (or, where some are negative, 20). A
-            flat X needs ``image_shape``. Without it each row is an image of shape (d, 1, 1): its
-            values may be features of any scale, so there is no warning, and integers of more
-            than 16 bits beyond 255 are used as given. More than 4 channels need an
-            ``image_shape`` of three numbers. Paths of files are read as ``image_size`` and
-            ``channels`` say, batch by batch. Later X, of validation and `predict`, may be of any
-            dtype whose cast to that of this one loses nothing; floats in [0, 1] are no bytes.
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, d), or n paths
+            Images, channels last. Lists of arrays, tensors or Pillow images of one size also work.
+
+            - Integers of any dtype that are all in 0 to 255 are treated as bytes: the network
+              scales them to [0, 1].
+            - Other integers of up to 16 bits are divided by the maximum of their dtype. Wider
+              integers in 0 to 65535 are divided by 65535, like uint16.
+            - Floats and all other integers are used unchanged, with a warning if they exceed 2 (or
+              20, if some are negative).
+            - A flat X needs ``image_shape``. Without it each row is an image of shape (d, 1, 1).
+              Its values may be features of any scale: there is no warning, and integers of more
+              than 16 bits beyond 255 are used unchanged.
+            - More than 4 channels need an ``image_shape`` of three numbers.
+            - Files are read batch by batch, with ``image_size`` and ``channels``.
+
+            Later X, for validation and `predict`, may be of any dtype that can be cast to the
+            dtype of this X without loss. Floats in [0, 1] cannot be cast to bytes.
         y : array-like of shape (n,) or (n, k)
-            Labels, text or numbers; or, where an image may have several, a column of 0 and 1 for
-            each. Columns of classes are taken for such labels, with a warning.
+            Labels, text or numbers. For multilabel targets: one column of 0 and 1 per label.
+            One-hot columns are treated as multilabel targets, with a warning.
         sample_weight : array-like of shape (n,), optional
-            Weights. Whole numbers up to 20 repeat a row, others multiply its loss; both multiply
-            with the class weights.
+            Sample weights. Whole numbers up to 20 repeat a row, others multiply its loss. Both are
+            multiplied by the class weights.
         X_val, y_val : array-like, optional
-            Images and labels to validate on, never trained on. Searches cut them like X if they
-            are exactly as long; `kmedclf.Unsliced` around them prevents it.
+            Images and labels to validate on; never trained on. Searches slice them like X if they
+            have the length of X; wrap them in `kmedclf.Unsliced` to prevent it.
         sample_weight_val : array-like, optional
             Weights of the validation loss.
         groups : array-like of shape (n,), optional
-            Groups, such as patients, that the split for early stopping keeps together. It leaves
-            images of every class to train on and comes as near to ``validation_fraction`` as
-            groups allow, to within 5 % of it for the sake of even shares of all classes.
+            Groups, such as patients, that the split for early stopping does not separate. The split
+            leaves images of every class in the training set. It comes as close to
+            ``validation_fraction`` as the groups allow, to within 5 % of it, to keep the class
+            shares even.
 
         Returns
         -------
@@ -200,8 +208,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         Raises
         ------
         ValueError
-            If a parameter or the data are not as described here, or the training diverges and no
-            earlier epoch is restored.
+            If a parameter or the data are invalid, or if the training diverges and no earlier epoch
+            is restored.
         RuntimeError
             Inside a ``tf.function`` or the scope of a distribution strategy.
         """
@@ -211,14 +219,16 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             return self._fit(self._make_schedule(), data, start, keep_optimizer=self.warm_start)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Train one epoch more, keeping weights and history, and the optimizer of a partial fit.
+        """Train for one more epoch.
+
+        Keeps weights and history, and the optimizer of an earlier partial fit.
 
         Parameters
         ----------
         X, y : array-like
             As in `fit`.
         classes : array-like of shape (n_classes,), optional
-            All labels there will be; in the first call, if y lacks some.
+            All labels, for the first call if y lacks some.
         sample_weight : array-like of shape (n,), optional
             As in `fit`.
 
@@ -248,7 +258,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             held = (task.held or task.rows).images
             with task.rows.images.explained(), held.explained():
                 state = self._train(task)
-        except BaseException:  # an interrupted search goes on with what was fitted before
+        except BaseException:  # an interrupted estimator keeps its earlier fit
             self.__dict__ = before
             raise
         self._spec, self._optimizer_state = task.spec, state.optimizer
@@ -258,13 +268,13 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return self
 
     def _start_identity(self) -> str:
-        """Tell the weights that `fit` starts from apart from others, if they come from a file."""
+        """Return a hash of the initial weights if they come from a file."""
         return ""
 
     def _train(self, task: loop.TrainingTask) -> loop.TrainingState:
         progress = [EpochProgress(type(self).__name__)] if self.verbose else []
         train = partial(loop.train, callbacks=[*(self.callbacks or []), *progress])
-        # Without a seed no fit comes twice, and callbacks want to be called.
+        # A fit without a seed never repeats, and a stored fit would call no callbacks.
         if self.memory is None or self.random_state is None or self.callbacks:
             return train(task)
         return memory.recall(self.memory, self.memory_limit, task, train)
@@ -272,7 +282,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     # -- from parameters and data to a training ------------------------------------------------
 
     def _make_schedule(self) -> Schedule:
-        """Check all parameters of an estimator, and collect those of the training loop."""
+        """Check all parameters, and collect those of the training loop."""
         given = self.get_params(deep=False)
         optimizers.check_name(self.optimizer, type(self).__name__)
         validate_parameter_constraints(
@@ -293,7 +303,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return Schedule(**{name: chosen[name] for name in names})
 
     def _state(self) -> loop.TrainingState | None:
-        """Collect what an estimator has learnt so far, if it is fitted."""
+        """Return the learnt state so far, or None before the first fit."""
         if not self.__sklearn_is_fitted__():
             return None
         return loop.TrainingState(
@@ -311,11 +321,11 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         *,
         keep_optimizer: bool,
     ) -> loop.TrainingTask:
-        """Check the data and arrange the training, down to the order of the rows."""
+        """Check the data, and arrange the training and validation sets."""
         name = type(self).__name__
         images = self._check_X(data.X, reset=start is None)
         labels, weight = checks.check_y(data.y, data.sample_weight, images, name)
-        if data.groups is not None:  # wrong ones are wrong where nothing is split off, too
+        if data.groups is not None:  # checked even if there is no split
             number_groups(data.groups, name, len(images.array))
         heads.check_total_weights(weight, f"'sample_weight' of {name}.fit")
         head = head_of(labels) if start is None else HEADS[self._spec.head]
@@ -328,15 +338,15 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         spec = chosen._network_spec(images, head)
         if start is not None and spec.network != self._spec.network:
             raise ValueError(
-                f"{name} can only go on training the network it was fitted with; set "
-                "warm_start=False, or the parameters of the architecture back."
+                f"{name} can only continue to train the network it was fitted with; set "
+                "warm_start=False, or restore the parameters of the architecture."
             )
         if start is not None and _optimizer(spec) != _optimizer(self._spec):
-            start = replace(start, optimizer=None)  # the weights go on, under a fresh optimizer
-        # the recipe's augmentation is for images, and a flat vector is none
+            start = replace(start, optimizer=None)  # keep the weights, with a fresh optimizer
+        # A recipe's augmentation is for images, not for flat vectors.
         flat = images.shape[1] == 1 and self.augment == recipes.AUTO
         sets = () if flat else augmentation.resolve(chosen.augment, name)
-        test_time.resolve(self.tta, images.shape, name)  # before the training, not after it
+        test_time.resolve(self.tta, images.shape, name)  # fail before the training
         split = Split(self.validation_fraction, data.groups, self._seed)
         rows, held = arrange(
             (images, labels, weight),
@@ -360,8 +370,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             return None
         if head.several:
             raise ValueError(
-                f"The 'oversample' parameter of {type(self).__name__} must be None where images "
-                f"may have several labels, which go along. Got {self.oversample!r} instead."
+                f"The 'oversample' parameter of {type(self).__name__} must be None for multilabel "
+                f"y, as a repeated image repeats all its labels. Got {self.oversample!r} instead."
             )
         if self.oversample == "augment" and not augmented:
             raise ValueError(
@@ -401,7 +411,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     # -- X -----------------------------------------------------------------------------------
 
     def _check_X(self, X: Any, *, reset: bool) -> Images:
-        """Check X; remember its kind if ``reset``, or else compare it with what was fitted on."""
+        """Check X; with ``reset`` store its kind, otherwise compare with the one stored."""
         name = type(self).__name__
         X = array_likes.images(X, name)
         paths = as_paths(X, name)
@@ -421,36 +431,36 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return images
 
     def _read_array(self, X: Any) -> tuple[Images, float | None]:
-        """Check an array to fit on; with the largest of its floats, as from `pixels.read`."""
+        """Check an array to fit on; return also its largest float, as `pixels.read` does."""
         X, name = self._checked_array(X, reset=True), type(self).__name__
         flat = X.ndim == 2 and self.image_shape is None
         return pixels.read(checks.check_images(X, self.image_shape, name), name, flat=flat)
 
     def _array_like_fitted(self, X: Any) -> Images:
-        """Check an array against the one that an estimator was fitted on."""
+        """Check that an array is like the one the estimator was fitted on."""
         name, shape = type(self).__name__, self.image_shape_
         checks.check_batch(tuple(getattr(X, "shape", ())), shape, name)
         X = self._checked_array(X, reset=False)
         if X.shape == (1, self.n_features_in_) and X.shape[1] < np.prod(shape) and not X.any():
-            X = np.zeros((1, *shape), np.float32)  # tools such as MAPIE ask so whether it is fitted
+            X = np.zeros((1, *shape), np.float32)  # MAPIE tests this way whether it is fitted
         flat = X.ndim == 2 and self.image_shape is None and shape[1:] == (1, 1)
         X = checks.check_images(X, self.image_shape, name, shape)
-        checks.check_same_shape(Images(X, 1.0), shape, name)  # before anything is cast
-        largest = getattr(self, "_largest", None)  # not known to models of earlier versions
+        checks.check_same_shape(Images(X, 1.0), shape, name)  # before a costly cast
+        largest = getattr(self, "_largest", None)  # missing in models of earlier versions
         return pixels.like(X, self._scale, largest, name, flat=flat)
 
     def _checked_array(self, X: Any, *, reset: bool) -> np.ndarray:
-        """Have scikit-learn check an array-like, and make an array of numbers of it."""
+        """Let scikit-learn check an array-like, and convert it to an array of numbers."""
         given: dict[str, Any] = {"dtype": None, "ensure_all_finite": False}
         rows = reset or self.n_features_in_ == np.prod(self.image_shape_)
-        if getattr(X, "ndim", 2) < 3 and rows:  # remembers and compares names and number of columns
+        if getattr(X, "ndim", 2) < 3 and rows:  # stores or compares the names and number of columns
             X = validate_data(self, X, reset=reset, **given)
         else:
             X = check_array(X, allow_nd=True, estimator=type(self).__name__, **given)
         return array_likes.numbers(X, type(self).__name__)
 
     def _check_files(self, paths: list[str], *, fitted: bool) -> Images:
-        """Make images of files, read as the parameters say, or as those that were fitted on."""
+        """Make images of files; a fitted estimator reads them as it did in fit."""
         name, dtype = type(self).__name__, None
         if fitted:
             height, width, channels = shape = self.image_shape_
@@ -495,20 +505,20 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             )
         return int(sides[0]), int(sides[1])
 
-    # -- using -------------------------------------------------------------------------------
+    # -- predicting -------------------------------------------------------------------------------
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Compute the logits.
+        """Compute logits.
 
         Parameters
         ----------
         X : array-like
-            Images of the kind and shape that fit got.
+            Images of the kind and shape seen during fit.
 
         Returns
         -------
         ndarray of shape (n, k), or (n,) for two classes, float32
-            Logits; for two classes that of the second less that of the first.
+            Logits; for two classes, the logit of the second class minus that of the first.
         """
         return self._head.decision(self._logits(X)).astype(np.float32)
 
@@ -518,19 +528,20 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         Parameters
         ----------
         X : array-like
-            Images of the kind and shape that fit got.
+            Images of the kind and shape seen during fit.
 
         Returns
         -------
         ndarray of shape (n, k), float32
-            Probabilities, in the order of ``classes_``; rows of exclusive classes sum to 1.
+            Probabilities, in the order of ``classes_``. Rows sum to 1 unless the target is
+            multilabel.
 
         Notes
         -----
         float32 is the precision of the network's last layer. The same images in the same order
-        give the same bits, on one kind of CPU with one number of threads and the same settings of
-        TensorFlow; in another order, or fewer at once, an image's probability may differ by
-        float32's rounding, some 1e-6.
+        give the same bits on one kind of CPU, with the same number of threads and the same
+        TensorFlow settings. In another order or number, the probability of an image may differ by
+        float32's rounding, about 1e-6.
         """
         return self._head.probabilities(self._logits(X)).astype(np.float32)
 
@@ -540,12 +551,13 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         Parameters
         ----------
         X : array-like
-            Images of the kind and shape that fit got.
+            Images of the kind and shape seen during fit.
 
         Returns
         -------
         ndarray of shape (n,) or (n, k)
-            Labels out of ``classes_``; or zeros and ones, which probabilities above 0.5 are.
+            Labels out of ``classes_``; for multilabel targets zeros and ones, with ones for
+            probabilities above 0.5.
         """
         return self._head.predict(self._logits(X), self.classes_)
 
@@ -560,13 +572,13 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         tta = resolve(self.tta, images.shape, type(self).__name__)
         with images.explained(), tf.device(None), cache.borrow(self._spec) as program:
             program.load(self.weights_)
-            found = program.logits(Rows.of(images), tta)
-        divergence.check_outputs(found, type(self).__name__)
-        return pool(found, multilabel=HEADS[self._spec.head].several)
+            logits = program.logits(Rows.of(images), tta)
+        divergence.check_outputs(logits, type(self).__name__)
+        return pool(logits, multilabel=HEADS[self._spec.head].several)
 
     @property
     def model_(self) -> keras.Model:
-        """A Keras model of its own, from images to probabilities (n, k)."""
+        """A new Keras model, from images to probabilities (n, k)."""
         check_is_fitted(self)
         model, _ = network.build(self._spec, activated=True)
         model.set_weights(self.weights_)
@@ -578,7 +590,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return self.__sklearn_is_fitted__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make the weights read-only again, which a copy or a pickle forgets."""
+        """Make the weights read-only again, as copies and pickles are writeable."""
         super().__setstate__(state)
         frozen(vars(self).get("weights_", []))
 
@@ -587,7 +599,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return hasattr(self, "weights_")
 
     def __sklearn_tags__(self) -> Tags:
-        """Tell scikit-learn what the estimator is: scikeras' own tags say too little."""
+        """Return scikit-learn's tags; those of scikeras are incomplete."""
         return Tags(
             estimator_type="classifier",
             target_tags=TargetTags(required=True),
@@ -597,12 +609,12 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         )
 
     def save(self, path: Any) -> None:
-        """Save to one file, without pickle; `kmedclf.load` reads it.
+        """Save to a single file, without pickle; `kmedclf.load` reads it.
 
         Parameters
         ----------
         path : path-like
-            Where to; by convention ``*.kmedclf``.
+            File to write; by convention ``*.kmedclf``.
         """
         check_is_fitted(self)
         persistence.save(self, path)

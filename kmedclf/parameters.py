@@ -1,6 +1,6 @@
-"""The types of parameters, and the training parameters that all estimators share.
+"""Types of parameters, and the training parameters that all estimators share.
 
-An annotated field is constructor, type, check and default in one line; see
+An annotated field declares constructor argument, type, check and default in one line; see
 `kmedclf.utils.annotated`.
 """
 
@@ -46,156 +46,159 @@ class TrainingParameters:
     Parameters
     ----------
     recipe : {"reference", "fast", "best"}, default="reference"
-        What parameters that are "auto" stand for. "reference" trains as a published study did;
-        "fast" reaches a good accuracy in the least time, "best" the highest one, by means that may
-        change the network as well. `kmedclf.recipes.RECIPES` lists them all; any value but "auto"
-        wins over them. The last two turn and mirror images: give ``augment`` for X-rays.
+        Values of the parameters that are "auto". "reference" trains like a published study,
+        "fast" reaches a good accuracy in the least time, "best" the highest accuracy. The last
+        two may change the network as well, and rotate and mirror images: set ``augment`` for
+        X-rays. `kmedclf.recipes.RECIPES` lists all values; any value but "auto" overrides them.
     epochs : int or "auto", default="auto"
-        Longest training, in passes over the training rows; 200 in the reference.
+        Maximum number of epochs; 200 in the reference.
     batch_size : int or "auto", default="auto"
-        Images in a gradient step; 16 or 32 in the reference.
+        Images per gradient step; 16 or 32 in the reference.
     optimizer : str, default="auto"
-        Name of a Keras optimizer; "adam" in the reference, "sgd" for the MLP. "muon" takes
-        the kernels of convolutions too, as matrices, and leaves the last layer to AdamW. As in
-        Keras, "Adam" is "adam".
+        Name of a Keras optimizer; "adam" in the reference, "sgd" for the MLP. "muon" updates
+        kernels of convolutions too, as matrices, and the last layer by AdamW. As in Keras, "Adam"
+        is "adam".
     learning_rate : float, "auto" or None, default="auto"
-        Learning rate; None, as in the reference, is Keras' default of the chosen optimizer, so
-        that a search over optimizers is fair.
+        Learning rate; None, as in the reference, is Keras' default for the chosen optimizer,
+        which makes a search over optimizers fair.
     momentum : float, default=0.0
-        Momentum of the optimizer "sgd"; the others do not use it.
+        Momentum of the optimizer "sgd"; ignored by the others.
     nesterov : bool, default=False
-        Whether that momentum is Nesterov's.
+        Whether to use Nesterov momentum.
     weight_decay : float, "auto" or None, default="auto"
-        Share of every kernel that a step takes off, times the learning rate: the decoupled decay
-        of Keras' optimizers, biases and normalisation excepted. None, as in the reference, is
-        Keras' default: 0.004 of all weights for "adamw" and "muon", nothing for the others.
+        Decoupled weight decay of Keras' optimizers: each step subtracts this share of every
+        kernel, times the learning rate, but nothing of biases and normalisation. None, as in the
+        reference, is Keras' default: 0.004 of all weights for "adamw" and "muon", otherwise 0.
     l2 : float, default=0.0
-        Penalty on the sum of the squares of all kernels, added to the loss that is minimised and
+        Penalty on the sum of the squares of all kernels, added to the loss that is minimised but
         not to the one that is reported.
     clipnorm : float or None, default=None
-        Longest gradient, over all weights together; a longer one is scaled down to it.
+        Maximum norm of the gradient of all weights together; a longer one is scaled down.
     accumulate_steps : int, default=1
-        Parts in which a batch goes through the network, one after the other, for a gradient step
-        of the whole: less memory for the same ``batch_size``. Batch normalisation sees the parts,
-        and XLA is not used.
+        Number of parts of a batch that pass through the network one after the other, before one
+        gradient step on their sum. Saves memory for the same ``batch_size``. Batch normalisation
+        sees single parts, and XLA is not used.
     lr_schedule : {"auto", "step", "plateau", "cosine", "one_cycle"} or None, default="auto"
-        How the learning rate changes; None, as in the reference, is not at all. "step" multiplies
-        it by ``lr_factor`` every ``lr_step`` epochs, "plateau" after ``lr_patience`` epochs without
-        an improvement of the monitored value (that of training where nothing is validated);
-        "cosine" lets it fall to 0 over ``epochs`` like half a cosine, "one_cycle" rise to it from
-        1/25 of it and fall to 1/250,000.
-        Every ``fit`` starts the schedule anew; ``partial_fit`` goes through one of ``epochs``
-        calls.
+        Learning rate schedule; None, as in the reference, is a constant rate. "step" multiplies
+        it by ``lr_factor`` every ``lr_step`` epochs. "plateau" does so after ``lr_patience``
+        epochs without an improvement of the monitored value, which is that of training without
+        validation data. "cosine" decreases it to 0 over ``epochs`` like half a cosine. "one_cycle"
+        increases it from 1/25 to 1, then decreases it to 1/250,000 of ``learning_rate``. Every
+        ``fit`` restarts the schedule; ``partial_fit`` spreads one schedule over ``epochs`` calls.
     lr_step : int, default=5
-        Epochs between the steps of "step".
+        Epochs between two steps of "step".
     lr_factor : float, default=0.1
-        What "step" and "plateau" multiply the learning rate by.
+        Factor of the learning rate for "step" and "plateau".
     lr_patience : int, default=10
-        Epochs that "plateau" waits.
+        Epochs without improvement after which "plateau" lowers the learning rate.
     lr_warmup : float or None, default=None
-        Share of all steps in which the learning rate rises. None is 0.25 for "one_cycle" and 0 for
-        "cosine"; the others do not use it.
+        Share of all steps during which the learning rate rises. None is 0.25 for "one_cycle" and
+        0 for "cosine"; ignored by the others.
     loss : {"crossentropy", "focal"}, default="crossentropy"
-        What training minimises, and early stopping watches as "loss".
+        Loss that training minimises, and that early stopping monitors as "loss".
     focal_alpha : float, default=0.25
         Factor of the focal loss; ``class_weight`` sets one per class.
     focal_gamma : float, default=2.0
         Exponent of the focal loss, up to 20; 0 makes it cross entropy.
     label_smoothing : float or "auto", default="auto"
-        Share of a label that goes to all classes alike, or of several labels to either side of
-        each; of ``loss`` and the validation loss. 0 in the reference.
+        Share of each label that is spread evenly over all classes, or for multilabel targets over
+        0 and 1. Applies to the training and the validation loss. 0 in the reference.
     early_stopping : bool or "auto", default="auto"
-        Stop when the monitored validation value no longer improves. Validates on ``X_val`` where
-        it is given, else on a part split off the training rows. True in the reference.
+        Stop when the monitored validation value no longer improves. The validation set is
+        ``X_val`` if given, otherwise a part split off the training rows. True in the reference.
     monitor : {"accuracy", "loss"}, default="accuracy"
-        Validation value to watch. Where an image may have several labels, accuracy is the share of
-        all of them that are right.
+        Validation value to monitor. For multilabel targets, accuracy is the share of right labels
+        among all labels of all images.
     n_iter_no_change : int, default=20
         Epochs without improvement after which training stops.
     min_epochs : int, default=30
-        Epochs before which training does not stop; at most ``epochs`` count.
+        Epochs before which training does not stop; limited to ``epochs``.
     tol : float, default=0.0
-        Improvement that counts as one.
+        Smallest change that counts as an improvement.
     tol_mode : {"absolute", "relative"}, default="absolute"
-        Whether ``tol`` is in units of the monitored value or a fraction of its best.
+        Whether ``tol`` is in units of the monitored value, or a fraction of its best.
     validation_fraction : float, default=0.1
-        Share of the training rows split off for early stopping, stratified by class, or by the
-        rarest of several labels; whole groups where ``groups`` are given.
+        Share of the training rows to split off for early stopping, stratified by class, or by the
+        rarest label of each image for multilabel targets. With ``groups``, whole groups are split
+        off.
     restore_best : bool, default=True
-        Whether early stopping ends with the weights of the best epoch rather than the last.
+        Whether early stopping restores the weights of the best epoch, or keeps the last ones.
     class_weight : {"balanced", "inverse"}, dict or None, default=None
-        Weight of each class in the loss, computed from the rows trained on. "balanced" is
-        n / (k count); "inverse" is proportional to 1 / count and sums to 1; a dict maps original
-        labels to weights. Where an image may have several labels, ones and zeros of each are two
-        such classes, and a dict maps numbers of columns to weights of their ones.
+        Weight of each class in the loss, computed from the training set. "balanced" is
+        n / (k * count); "inverse" is proportional to 1 / count and sums to 1; a dict maps original
+        labels to weights. For multilabel targets, the ones and zeros of each label are two such
+        classes, and a dict maps column numbers to the weights of ones.
     oversample : {"duplicate", "augment"} or None, default=None
-        Repeat the images of smaller classes until all classes have as many as the largest, in the
-        part trained on only. "augment" augments the copies and nothing else. Copies keep their
-        sample weights; class weights are computed with the copies counted. None where an image may
-        have several labels.
+        Repeat images of smaller classes until all classes are as large as the largest, in the
+        training set only. "augment" augments the copies and nothing else. Copies keep their sample
+        weights, and count for class weights. Must be None for multilabel targets.
     augment : bool, str, keras.layers.Layer or list of them, default="auto"
         Augmentation of the training images. True is "flip_rotate": flips in both directions and
-        a rotation by up to 0.2 turns, right for cells and wrong for most X-rays; "mirror",
-        "flips", "dihedral", "shift", "rotate", "crop" or the sets "basic", "intensity",
-        "distortion" and "blur" are others, and so is any Keras layer that keeps an image's shape;
-        a list applies several in turn. Layers see one image at a time, as float32 on the scale
-        of X. False is none. "auto" is the recipe's, which is True in the reference, for images and
-        False for flat vectors.
+        a rotation by up to 0.2 turns, suitable for cells but not for most X-rays. Others are
+        "mirror", "flips", "dihedral", "shift", "rotate", "crop", "basic", "intensity",
+        "distortion", "blur" and any Keras layer that keeps the shape of an image; a list applies
+        several in turn. Layers see one image at a time, as float32 on the scale of X. False is no
+        augmentation. "auto" is the recipe's value for images, True in the reference, and False
+        for flat vectors.
     mixup : float, default=0.0
-        Alpha of MixUp: each image is blended with another, labels and weights alike, its own share
-        being the larger of x and 1 - x with x from Beta(alpha, alpha). 0 is off.
+        Alpha of MixUp: each image is blended with another, and so are labels and weights. Its own
+        share is the larger of x and 1 - x, with x from Beta(alpha, alpha). 0 is off.
     cutmix : float, default=0.0
-        Alpha of CutMix: a rectangle of each image is taken from another, its area as that share.
-        0 is off; with both, each image draws one of the two.
+        Alpha of CutMix: a rectangle of each image is replaced by that of another. The rest of the
+        image has the same share as in ``mixup``. 0 is off; with both, each image draws one of
+        the two.
     tta : {"mirror", "flips", "dihedral", "shift"}, list of them or None, default=None
-        Views of an image over which predictions average probabilities: "mirror" itself and its
-        mirror image, "flips" 4 with upside-down, "dihedral" the 8 symmetries of the square,
-        "shift" itself and shifted by 2 pixels in 4 directions; a list combines them, so that
-        ["mirror", "shift"] are 10. It may be changed after ``fit``: training, validation
-        included, sees one view.
+        Test-time augmentation: predictions average probabilities over views of an image.
+        "mirror" is the image and its mirror image; "flips" adds both upside down, 4 views;
+        "dihedral" is the 8 symmetries of the square; "shift" is the image and 4 shifts by
+        2 pixels. A list combines views: ["mirror", "shift"] has 10. May be changed after
+        ``fit``, as training and validation use a single view.
     precision : {"auto", "float32", "mixed", "mixed_bfloat16", "mixed_float16"}, default="auto"
-        Arithmetic of all layers but the last; "mixed" chooses for the device. "float32" in the
+        Precision of all layers but the last; "mixed" chooses for the device. "float32" in the
         reference.
     jit_compile : bool or "auto", default="auto"
-        Whether training steps are compiled by XLA; "auto" does it where it was measured to pay.
+        Whether XLA compiles training steps; "auto" uses it where measurements showed a gain.
     image_shape : tuple of int or None, default=None
         Shape (h, w) or (h, w, c) of one image if X is flat, (n, d).
     image_size : int or tuple of int, default=(64, 64)
-        Size (h, w) at which image files are read, or the side of a square. Arrays have their own.
+        Size (h, w) to which image files are resized, or the side of a square. Ignored for arrays.
     channels : {1, 3}, default=3
-        Whether image files are read as grey or as RGB.
+        Number of channels to read image files with: grey or RGB.
     resize : {"stretch", "pad", "crop"}, default="stretch"
-        Whether an image file of other proportions is distorted, padded with black, or cut.
+        Whether to distort an image file of other proportions, to pad it with black, or to crop it.
     on_error : {"raise", "skip"}, default="raise"
-        Whether ``fit`` refuses files that cannot be read, or leaves them out with a warning and
-        lists them in ``skipped_``. ``predict`` always refuses them.
+        Whether ``fit`` refuses unreadable files, or skips them with a warning and lists them in
+        ``skipped_``. ``predict`` always refuses them.
     max_pixels : int or None, default=None
-        Most pixels, height times width, of an image file; a larger one is refused before it is
-        decoded, since a small file can claim any size. None is the environment variable
-        ``KMEDCLF_MAX_PIXELS``, or else 67,108,864 (8192 × 8192).
+        Maximum number of pixels, height times width, of an image file. A larger one is refused
+        before it is decoded, since a small file can claim any size. None is the environment
+        variable ``KMEDCLF_MAX_PIXELS``, or 67,108,864 (8192 × 8192) if it is not set.
     cache : "memory", path-like or None, default=None
-        Where images of files are kept once they are decoded, for later epochs and fits: in the
-        process' memory, or in a folder, for all processes. None decodes them for every epoch.
+        Cache of decoded image files for later epochs and fits: the memory of the process, or a
+        folder shared by all processes. None decodes files again in every epoch.
     cache_limit : int or str, default="4G"
-        Largest size of that in bytes, or with K, M or G. Images beyond it are decoded each time.
+        Maximum size of the cache in bytes, or with K, M or G. Images that do not fit are decoded
+        every time.
     memory : str, path-like, joblib.Memory or None, default=None
-        Folder in which fits are remembered: a fit with the same parameters, data, integer
-        ``random_state`` and library versions is loaded instead of repeated, so that a search
-        started again after a crash goes on where it was. Not used with ``callbacks``.
+        Folder to store fits in: a fit with the same parameters, data, integer ``random_state`` and
+        library versions is loaded instead of repeated, so that a search can resume after a crash.
+        Not used with ``callbacks``.
     memory_limit : int, str or None, default="10G"
-        Largest size of that folder in bytes, or with K, M or G; what was not used for longest
-        goes first.
+        Maximum size of that folder in bytes, or with K, M or G. The least recently used fits are
+        evicted first.
     callbacks : list of keras.callbacks.Callback or None, default=None
-        Called during training as by Keras, with a model that gives probabilities; numbers that
-        they add to the logs reach ``history_``. They can be copied and pickled afterwards.
+        Callbacks of the training, called as by Keras, with a model that returns probabilities.
+        Values that they add to the logs are stored in ``history_``. They can be copied and pickled
+        afterwards.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the last fit's weights and optimizer. With ``memory``, and
-        neither early stopping nor ``lr_schedule``, a first fit goes on from the longest remembered
-        one of fewer epochs, with the same result: for searches with ``resource="epochs"``.
+        Whether ``fit`` continues from the weights and the optimizer of the last fit. With
+        ``memory``, and neither early stopping nor ``lr_schedule``, a first fit continues from the
+        longest stored fit of fewer epochs, with the same result: for searches with
+        ``resource="epochs"``.
     random_state : int, RandomState or None, default=None
-        Seed of everything random. The same seed, parameters and images give the same weights, in
-        whatever order the images come: bit for bit on one kind of CPU with one number of threads.
-        None draws a fresh seed and leaves NumPy's global generator alone.
+        Random seed. The same seed, parameters and images, in any order, give the same weights:
+        bit for bit on one kind of CPU with the same number of threads. None draws a fresh seed
+        and does not use NumPy's global generator.
     verbose : int, default=0
         1 shows a progress bar.
     """

@@ -1,9 +1,9 @@
-"""Recipes: whole sets of training and network parameters, as data.
+"""Recipes: named sets of training and network parameters.
 
-A parameter that stands at ``"auto"`` takes the recipe's value; any other value wins over it.
-``fast`` and ``best`` turn and mirror images, and shift them where the network is no MLP: right for
-cells and slices, wrong for most X-rays, whose ``augment`` is to be given.
-``benchmarks/accuracy.py`` measures them.
+A parameter set to ``"auto"`` takes the recipe's value; any other value overrides the recipe.
+``fast`` and ``best`` rotate and mirror images, and shift them unless the network is an MLP. That
+suits cells and slices, but not most X-rays: set ``augment`` for those.
+``benchmarks/accuracy.py`` measures the recipes.
 
 References
 ----------
@@ -72,26 +72,14 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         "ResNetClassifier": {**_RESNET, "epochs": 60},
     },
 }
-"""For each recipe, what it gives a class and all that inherit from it.
+"""Parameters by recipe and class, inherited by subclasses.
 
-The nearest class counts; what ``fast`` and ``best`` leave out is as in ``reference``, the way of a
-published study on BloodMNIST.
+``fast`` and ``best`` inherit from ``reference``, which follows a published study on BloodMNIST.
 """
 
 
 def parameters(estimator: ImageClassifier) -> dict[str, Any]:
-    """Give all parameters of an estimator, the recipe's values in place of "auto".
-
-    Parameters
-    ----------
-    estimator : ImageClassifier
-        Whose parameters.
-
-    Returns
-    -------
-    dict of str to object
-        By name, as from ``get_params(deep=False)``.
-    """
+    """Return all parameters of an estimator, with the recipe's values in place of "auto"."""
     values = estimator.get_params(deep=False)
     given = _given(type(estimator), estimator.recipe)
     return {
@@ -101,10 +89,11 @@ def parameters(estimator: ImageClassifier) -> dict[str, Any]:
 
 
 def applied(estimator: ImageClassifier) -> ImageClassifier:
-    """Give a copy of an estimator that has the recipe's values in place of "auto"."""
-    made = copy.copy(estimator)
-    made.__dict__.update(parameters(estimator))
-    return made
+    """Return a copy of an estimator with the recipe's values in place of "auto"."""
+    # Not a clone, which would lose the fitted attributes.
+    copied = copy.copy(estimator)
+    copied.__dict__.update(parameters(estimator))
+    return copied
 
 
 def _is_auto(value: Any) -> bool:
@@ -112,9 +101,9 @@ def _is_auto(value: Any) -> bool:
 
 
 def _given(cls: type, recipe: str) -> dict[str, Any]:
-    """Collect a recipe's values for a class, those of nearer classes over those of farther ones."""
+    """Collect a recipe's values for a class; nearer base classes override farther ones."""
     given: dict[str, Any] = {}
     for name in ("reference", recipe):
-        for one in reversed(cls.__mro__):
-            given |= RECIPES[name].get(one.__name__, {})
+        for base in reversed(cls.__mro__):
+            given |= RECIPES[name].get(base.__name__, {})
     return given

@@ -1,8 +1,8 @@
-"""Seeded, vectorised augmentation of image batches: the named sets, and how they are composed.
+"""Seeded, vectorised augmentation of image batches: the named sets, and their composition.
 
-Every function maps a batch (b, h, w, c) and an int32 seed pair (2,) to a batch of the same shape;
-each image gets a draw of its own. Drawing is stateless: the same seed gives the same batch. Sets
-that only move pixels keep their dtype, all others give float32.
+Every function maps a batch (b, h, w, c) and an int32 seed pair (2,) to a batch of the same shape,
+with a separate draw for each image. Draws are stateless: the same seed gives the same batch. Sets
+that only move pixels keep their dtype; all others return float32.
 """
 
 from __future__ import annotations
@@ -23,20 +23,7 @@ Augmentation = Callable[[Any, Any], Any]
 def resolve(
     augment: bool | str | keras.layers.Layer | Sequence[str | keras.layers.Layer], name: str
 ) -> tuple[str | keras_layers.Layer, ...]:
-    """Turn an estimator's ``augment`` parameter into a key of what is done, in order.
-
-    Parameters
-    ----------
-    augment : bool, str, keras.layers.Layer or sequence of them
-        True is ``"flip_rotate"``, False nothing.
-    name : str
-        Class name for messages.
-
-    Returns
-    -------
-    tuple of str or Layer
-        Names out of `NAMES`, and descriptions of layers.
-    """
+    """Convert the ``augment`` parameter to a hashable tuple of names and layer descriptions."""
     if isinstance(augment, bool):
         return ("flip_rotate",) if augment else ()
     several = (augment,) if isinstance(augment, str | keras.layers.Layer) else tuple(augment)
@@ -52,15 +39,7 @@ def resolve(
 
 
 def make(several: Sequence[str | keras_layers.Layer], dtype: Any = tf.float32) -> Augmentation:
-    """Compose sets and layers into one function of a batch and a seed.
-
-    Parameters
-    ----------
-    several : sequence of str or Layer
-        As from `resolve`.
-    dtype : tf.DType, default=tf.float32
-        Of the images: colours are kept in its range.
-    """
+    """Compose sets and layers into one function; integer images keep the range of ``dtype``."""
     bounds = (float(dtype.min), float(dtype.max)) if dtype.is_integer else None
     sets: dict[str, Augmentation] = {
         **_SETS,

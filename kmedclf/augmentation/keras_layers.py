@@ -1,7 +1,7 @@
-"""Any Keras layer as an augmentation: each image drawn on its own, from a seed and no state.
+"""Any Keras layer as a stateless augmentation with a separate draw for each image.
 
-Called on a batch, many layers draw once for all of it; and their generators remember how often they
-were asked. Here a layer sees one image at a time, with generators set from the seed.
+Called on a batch, many layers draw once for the whole batch, and their generators count calls. So
+each image passes through the layer alone, with generators set from the seed.
 """
 
 from __future__ import annotations
@@ -16,27 +16,14 @@ import tensorflow as tf
 from kmedclf.utils.random_state import python_random_kept
 
 Layer = tuple[type[keras.layers.Layer], str]
-"""A layer as part of a key: its class and its configuration as JSON, without the name."""
+"""Hashable description of a layer: its class, and its configuration as JSON without the name."""
 
 
 def describe(layer: keras.layers.Layer, name: str) -> Layer:
-    """Turn a layer into what identifies it.
-
-    Parameters
-    ----------
-    layer : keras.layers.Layer
-        The layer; its own seed does not matter.
-    name : str
-        Class name for messages.
-
-    Returns
-    -------
-    tuple of (type, str)
-        Equal for layers that do the same.
-    """
+    """Return a hashable description of a layer, equal for layers that do the same."""
     try:
         config = keras.saving.serialize_keras_object(layer)["config"]
-        if "data_format" in config:  # keras.json may say otherwise; ours are channels last
+        if "data_format" in config:  # whatever keras.json says
             config["data_format"] = "channels_last"
         text = json.dumps({**config, "name": None}, sort_keys=True)
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -50,6 +37,7 @@ def describe(layer: keras.layers.Layer, name: str) -> Layer:
 @functools.lru_cache(maxsize=32)
 def _build(layer: Layer, shape: tuple[int, ...]) -> keras.layers.Layer:
     cls, text = layer
+    # Built outside the graph that is being traced, since the cache shares layers between graphs.
     with tf.init_scope(), python_random_kept():
         built = cls.from_config(json.loads(text))
         before = tf.zeros((1, *shape))
@@ -67,7 +55,7 @@ def make(layer: Layer) -> Any:
 
     def augmentation(images: Any, seed: Any) -> Any:
         built = _build(layer, tuple(images.shape[1:]))
-        generators = [one for one in built.variables if one.name == "seed_generator_state"]
+        generators = [v for v in built.variables if v.name == "seed_generator_state"]
         keys = tf.random.stateless_uniform(
             [tf.shape(images)[0], max(len(generators), 1)], seed, 0, 2**31 - 1, dtype=tf.int32
         )

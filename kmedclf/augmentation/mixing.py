@@ -1,4 +1,4 @@
-"""MixUp and CutMix: each image of a chunk is mixed with the next one, and so are their labels."""
+"""MixUp and CutMix: each image of a chunk is mixed with the next one, with its labels."""
 
 from __future__ import annotations
 
@@ -13,30 +13,12 @@ from kmedclf.augmentation.geometry import uniform
 def mixed(
     images: Any, y: Any, weight: Any, seed: Any, n_classes: int, alphas: Mapping[str, Any]
 ) -> tuple[Any, Any, Any]:
-    """Mix a chunk of a training.
+    """Mix a chunk of a training; labels are int32 classes (b,) or float32 labels (b, k).
 
-    Parameters
-    ----------
-    images : tf.Tensor of shape (b, h, w, c)
-        The images.
-    y : tf.Tensor of shape (b,), int32, or (b, k), float32
-        Their classes, or labels.
-    weight : tf.Tensor of shape (b,) or (b, k), float32
-        Their weights.
-    seed : tf.Tensor of shape (2,), int32
-        Seed of the chunk.
-    n_classes : int
-        Length of a one-hot label.
-    alphas : mapping of str to tf.Tensor of shape (), float32
-        Alpha by method, at least one.
-
-    Returns
-    -------
-    images, labels, weight : tf.Tensor
-        Images (b, h, w, c), labels (b, k) and weights, all float32.
+    Returns images, labels (b, k) and weights, all float32.
     """
     labels = y if len(y.shape) == 2 else tf.one_hot(y, n_classes)
-    # Another first half than that of the augmentation
+    # Differs from the augmentation's seed in the first half.
     seed += tf.constant([1, 0])
     return mix(tf.cast(images, tf.float32), labels, weight, seed, **alphas)
 
@@ -52,33 +34,12 @@ def mix(
 ) -> tuple[Any, Any, Any]:
     """Mix every image with the next in the batch, the last with the first.
 
-    Batches are shuffled, so the next image is any image. The larger share is the image's own and
-    Beta(alpha, alpha) distributed; with both methods each image draws one. The loss of a mixture is
-    the mixture of both losses, each with its own weight.
-
-    Parameters
-    ----------
-    images : tf.Tensor of shape (b, h, w, c), float32
-        The batch.
-    labels : tf.Tensor of shape (b, k), float32
-        One-hot or multi-label.
-    weight : tf.Tensor of shape (b,), or (b, k) where every label has its own, float32
-        Sample weights, those of classes included.
-    seed : tf.Tensor of shape (2,), int32
-        Seed of the draws.
-    mixup, cutmix : tf.Tensor of shape () or None, default=None
-        Alpha of each method; None leaves the method out.
-
-    Returns
-    -------
-    images, labels, weight : tf.Tensor
-        Of the same shapes.
-
-    References
-    ----------
-    H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018. S. Yun et al.,
-    "CutMix: regularization strategy to train strong classifiers", ICCV 2019.
+    The larger share, from Beta(alpha, alpha), is the image's own. With both methods each image
+    draws one. Weights are (b,), or (b, k) with one per label, and include class weights.
     """
+    # H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018. S. Yun et al.,
+    # "CutMix: regularization strategy to train strong classifiers", ICCV 2019.
+    # Batches are shuffled, so the next image is a random one.
     n = tf.shape(images)[0]
     masks = []  # each (b, h or 1, w or 1, 1): the share of an image itself
     if mixup is not None:
@@ -93,6 +54,7 @@ def mix(
     by_row = len(weight.shape) == 1
     if by_row:
         weight = weight[:, None]
+    # The loss of a mixture is the mixture of both losses, each with its own weight.
     own, other = share[:, None] * weight, (1 - share)[:, None] * tf.roll(weight, -1, axis=0)
     both = own * labels + other * tf.roll(labels, -1, axis=0)
     total = own + other
@@ -100,7 +62,7 @@ def mix(
 
 
 def _larger_share(seed: Any, salt: int, n: Any, alpha: Any) -> Any:
-    """Draw (b,) numbers, the larger of x and 1 - x with x from Beta(alpha, alpha)."""
+    """Draw (b,) numbers: the larger of x and 1 - x with x from Beta(alpha, alpha)."""
     one, other = (
         tf.random.stateless_gamma([n], seed + tf.constant([0, salt + number]), alpha)
         for number in range(2)
@@ -110,7 +72,7 @@ def _larger_share(seed: Any, salt: int, n: Any, alpha: Any) -> Any:
 
 
 def _outside_boxes(seed: Any, share: Any, shape: Any) -> Any:
-    """Make masks (b, h, w, 1), 0 in a box of 1 - ``share`` of the image and 1 around it."""
+    """Make masks (b, h, w, 1): 0 in a box of 1 - ``share`` of the image, 1 around it."""
     side = tf.sqrt(1 - share)
     inside = []
     for salt, axis in ((5, 1), (6, 2)):

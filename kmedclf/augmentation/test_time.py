@@ -1,4 +1,4 @@
-"""Test-time views: an image is classified as it is, mirrored, turned or shifted, and averaged."""
+"""Test-time augmentation: predictions averaged over mirrored, turned or shifted views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kmedclf.augmentation.geometry import mirrored, shifted, transposed, upended
 
 View = Callable[[Any], Any]
 SHIFT = 2
-"""Pixels of "shift", those of the augmentation of that name."""
+"""Pixels of "shift", as in the augmentation of that name."""
 
 
 def _same(images: Any) -> Any:
@@ -38,33 +38,17 @@ _STEPS: dict[str, tuple[tuple[View, ...], ...]] = {
     ),
 }
 NAMES = tuple(_STEPS)
-"""What ``tta=`` accepts, alone or in a list."""
+"""Names that ``tta=`` accepts, alone or in a list."""
 
 
 def resolve(
     tta: str | Sequence[str] | None, shape: tuple[int, int, int], name: str
 ) -> tuple[str, ...]:
-    """Turn an estimator's ``tta`` parameter into names of `NAMES`.
+    """Convert the ``tta`` parameter to names out of `NAMES`; empty for the image alone.
 
-    Parameters
-    ----------
-    tta : str, sequence of str or None
-        The parameter, checked here too because it may be set after ``fit`` has checked the others.
-    shape : tuple of int
-        (h, w, c) of the images.
-    name : str
-        Class name for messages.
-
-    Returns
-    -------
-    tuple of str
-        Names, empty for the image alone.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or images of this shape have no such views.
+    Raises ValueError for unknown names, and for views that images of this shape do not have.
     """
+    # Checked at prediction as well, since `tta` may be set after fit.
     if tta is None:
         return ()
     names = (tta,) if isinstance(tta, str) else tuple(tta)
@@ -76,8 +60,8 @@ def resolve(
             )
     if names and shape[1] == 1:
         raise ValueError(
-            f"The 'tta' parameter of {name} must be None for flat vectors, of which there are no "
-            f"views; image_shape makes them images. Got {tta!r} instead."
+            f"The 'tta' parameter of {name} must be None for flat vectors, which have no views; "
+            f"image_shape makes them images. Got {tta!r} instead."
         )
     if "dihedral" in names and shape[0] != shape[1]:
         raise ValueError(
@@ -89,9 +73,9 @@ def resolve(
 
 
 def make(names: Sequence[str]) -> list[View]:
-    """Make the functions from a batch (b, h, w, c) to each view of it; the batch itself first.
+    """Make the functions from a batch (b, h, w, c) to each of its views, the batch itself first.
 
-    Several names give every view of the first, seen in every view of the next.
+    Several names are combined: every view of the first in every view of the next.
     """
     steps = [choices for name in names for choices in _STEPS[name]]
 
@@ -112,52 +96,22 @@ def count(names: Sequence[str]) -> int:
 
 
 def logits(network: Callable[[Any], Any], images: Any, names: Sequence[str]) -> Any:
-    """Apply a network to all views of a batch at once.
-
-    Parameters
-    ----------
-    network : callable
-        Maps images (b, h, w, c) to logits (b, k).
-    images : tf.Tensor of shape (b, h, w, c)
-        The batch.
-    names : sequence of str
-        As from `resolve`.
-
-    Returns
-    -------
-    tf.Tensor of shape (b, v, k)
-        The logits of v views; without names (b, k).
-    """
+    """Apply a network to all views of a batch at once; return (b, views, k), or (b, k) without."""
     images = tf.cast(images, tf.float32)
     if not names:
         return network(images)
-    several = [view(images) for view in make(names)]
-    found = network(tf.concat(several, axis=0))  # (v b, k)
-    return tf.transpose(tf.reshape(found, [len(several), -1, found.shape[1]]), [1, 0, 2])
+    views = [view(images) for view in make(names)]
+    outputs = network(tf.concat(views, axis=0))  # (v b, k)
+    return tf.transpose(tf.reshape(outputs, [len(views), -1, outputs.shape[1]]), [1, 0, 2])
 
 
 def pool(logits: np.ndarray, *, multilabel: bool = False) -> np.ndarray:
-    """Turn the logits of several views into the logits of their mean probability.
-
-    Probabilities are averaged, not logits: the mean over views is then again the probability of
-    a draw, one view that is sure and wrong cannot outvote all others, and views count as the
-    members of an ensemble do.
-
-    Parameters
-    ----------
-    logits : ndarray of shape (n, v, k), or (n, k) for the image alone, float32
-        Of v views.
-    multilabel : bool, default=False
-        Whether labels are independent (sigmoid) rather than exclusive (softmax).
-
-    Returns
-    -------
-    ndarray of shape (n, k), float64
-        Their softmax, or sigmoid, is the mean over views of theirs.
-    """
+    """Return the logits (n, k) of the mean probability over views, from (n, views, k)."""
     logits = logits.astype(np.float64)
     if logits.ndim == 2:
         return logits
+    # Average probabilities, as ensembles do: with logits, one view that is sure and wrong would
+    # outvote all others.
     if multilabel:
         yes, no = (logsumexp(log_expit(one), axis=1) for one in (logits, -logits))
         return np.asarray(yes - no)

@@ -39,7 +39,7 @@ def fetch(info: DatasetInfo, size: int, folder: Path, offline: bool, mirror: str
     target = folder / name
     if target.is_file():
         return target
-    official = f"{ZENODO}/{name}?download=1"
+    official = info.url.get(size, f"{ZENODO}/{name}?download=1")
     mirror = mirror or os.environ.get("KMEDCLF_MIRROR")
     address = f"{mirror.rstrip('/')}/{name}" if mirror else official
     cause: Exception | None = None

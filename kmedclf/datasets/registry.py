@@ -34,6 +34,8 @@ class DatasetInfo:
         Terms of use; empty if unknown.
     md5 : mapping of int to str
         Checksum of the file of each image size; empty for a file of the user's.
+    url : mapping of int to str
+        Address of the file of each image size, on any host; empty for MedMNIST's Zenodo record.
     """
 
     name: str
@@ -45,6 +47,7 @@ class DatasetInfo:
     description: str = ""
     licence: str = ""
     md5: Mapping[int, str] = field(default_factory=dict, hash=False)
+    url: Mapping[int, str] = field(default_factory=dict, hash=False)
 
     @property
     def n_classes(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -24,9 +24,12 @@ from kmedclf.evaluation.report import (
     true_ranks,
 )
 from kmedclf.evaluation.scores import (
+    OF_LABEL,
     WEIGHTED,
     Intervals,
+    MultilabelOutcome,
     Outcome,
+    Samples,
     certainty,
     class_scores,
     decisions,
@@ -34,10 +37,10 @@ from kmedclf.evaluation.scores import (
     effective_size,
     headline,
     listed_names,
-    mean_of_defined,
     notes,
     reliability,
     resample,
+    scores_of,
 )
 from kmedclf.inputs.label_kinds import check_not_exclusive, check_y, has_columns, is_multilabel
 
@@ -210,11 +213,6 @@ def encode(values: np.ndarray, labels: np.ndarray, what: str) -> np.ndarray:
         ) from None
 
 
-Samples = dict[str, np.ndarray]
-_OF_LABEL = ("recall", "specificity", "precision", "f1", "auc", "average_precision")
-_MEANS = ("accuracy", "subset_accuracy", "log_loss", "brier")
-
-
 def evaluate_labels(
     y_true: Any,
     proba: Any,
@@ -240,14 +238,14 @@ def evaluate_labels(
     chosen = check_thresholds(threshold, true.shape[1])
     # The default excludes 0.5 itself; a given threshold is included, as `choose_thresholds` assumes
     pred = (proba > 0.5 if threshold is None else proba >= chosen).astype(np.uint8)
-    outcome = _Outcomes.of(true, pred, proba, weight)
-    scores = outcome.scores(np.ones((len(true), 1)))
+    outcome = MultilabelOutcome.of(true, pred, proba, weight)
+    found = outcome.scores(np.ones((len(true), 1)))
     # Resamples draw whole images, with all their labels: labels of one image are not independent
     blocks = [outcome.scores(one) for one in draws(len(true), n_bootstrap, random_state)]
-    samples = {name: np.concatenate([block[name] for block in blocks]) for name in scores if blocks}
+    samples = {name: np.concatenate([block[name] for block in blocks]) for name in found if blocks}
     intervals = Intervals(samples, confidence)
     confusion = multilabel_confusion_matrix(true, pred)
-    per_class = _per_class(scores, intervals, names, (true == 1, pred == 1, weight))
+    per_class = _per_class(found, intervals, names, (true == 1, pred == 1, weight))
     # Exact binomial intervals need the number of images, not of labels, which are dependent
     trials = dict.fromkeys(("accuracy", "subset_accuracy"), effective_size(weight))
     return MultilabelReport(
@@ -256,136 +254,19 @@ def evaluate_labels(
         class_names=names,
         thresholds=tuple(chosen.tolist()),
         scores={
-            name: intervals.of(name, scores[name][0], trials=trials.get(name, 0))
+            name: intervals.of(name, found[name][0], trials=trials.get(name, 0))
             for name in SCORES
-            if name in scores
+            if name in found
         },
         per_class=per_class,
         confusion=confusion,
-        notes=(*_notes(per_class, scores, sample_weight is not None), *intervals.notes),
+        notes=(*_notes(per_class, found, sample_weight is not None), *intervals.notes),
         confidence=float(confidence),
         n_bootstrap=int(n_bootstrap),
         y_true=true,
         y_pred=pred,
         proba=proba.astype(np.float32),
     )
-
-
-@dataclass(frozen=True)
-class _Label:
-    """One label with its images sorted by probability, so that every score is a prefix sum.
-
-    m is the number of images that have the label.
-    """
-
-    order: np.ndarray  # (n,) images, least probable first
-    own: np.ndarray  # (m,) sorted positions of the images with the label
-    lower: np.ndarray  # (m,) number of images that are less probable than each of these
-    not_higher: np.ndarray  # (m,) number of images that are not more probable
-    own_lower: np.ndarray  # (m,) as lower, of images with the label only
-    own_not_higher: np.ndarray  # (m,) as not_higher, of images with the label only
-    cut: int  # number of images for which the label is not predicted
-    own_cut: int  # how many of them have the label: false negatives
-
-    @classmethod
-    def of(cls, true: np.ndarray, pred: np.ndarray, proba: np.ndarray) -> _Label:
-        """Sort the images of one column (n,) of y."""
-        order = np.argsort(proba, kind="stable")
-        ranked, own = proba[order], np.flatnonzero(true[order])
-        return cls(
-            order,
-            own,
-            np.searchsorted(ranked, ranked[own], "left"),
-            np.searchsorted(ranked, ranked[own], "right"),
-            np.searchsorted(ranked[own], ranked[own], "left"),
-            np.searchsorted(ranked[own], ranked[own], "right"),
-            int(np.sum(pred == 0)),
-            int(np.sum((pred == 0) & (true == 1))),
-        )
-
-    def scores(self, weights: np.ndarray) -> Samples:
-        """Compute the scores in `_OF_LABEL` for each of b weightings (n, b)."""
-        weights = weights[self.order]
-        own = weights[self.own]  # (m, b)
-        every, having = _sums(weights), _sums(own)  # of the first i images
-        total, support = every[-1], having[-1]
-        predicted, hits = total - every[self.cut], support - having[self.own_cut]
-        rejected = every[self.cut] - having[self.own_cut]
-        # AUC counts pairs of a positive and a less probable negative image; ties count half. All
-        # sums run in the same order, so that an empty set sums to exactly 0, and 0 / 0 is NaN
-        below = every[self.lower] - having[self.own_lower]
-        below += every[self.not_higher] - having[self.own_not_higher]
-        wins = np.einsum("ij,ij->j", own, below) / 2
-        taken = total - every[self.lower]
-        found = support - having[self.own_lower]
-        # Average precision is the mean, over the positives, of the precision down to each of them
-        precisions = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
-        return {
-            "recall": hits / support,
-            "specificity": np.minimum(rejected / (total - support), 1.0),
-            "precision": hits / predicted,
-            "f1": 2 * hits / (support + predicted),
-            "auc": np.minimum(wins / (support * (total - support)), 1.0),
-            "average_precision": np.einsum("ij,ij->j", own, precisions) / support,
-        }
-
-
-@dataclass(frozen=True)
-class _Outcomes:
-    """True and predicted labels with their probabilities, reduced to what the scores need."""
-
-    weight: np.ndarray  # (n,) sample weights
-    rows: dict[str, np.ndarray]  # (n,) per image: numbers of labels, and means over labels
-    labels: tuple[_Label, ...]
-
-    @classmethod
-    def of(
-        cls, true: np.ndarray, pred: np.ndarray, proba: np.ndarray, weight: np.ndarray
-    ) -> _Outcomes:
-        """Sort the images by content, so that their order does not change the intervals."""
-        order = np.lexsort((weight, *proba.T, *pred.T, *true.T))
-        true, pred, proba, weight = (one[order] for one in (true, pred, proba, weight))
-        # Clipped as in scikit-learn's log_loss, which would be infinite at 0
-        eps = np.finfo(np.float64).eps
-        right = np.clip(np.where(true == 1, proba, 1 - proba), eps, 1 - eps)
-        rows = {
-            "true": true.sum(axis=1),
-            "predicted": pred.sum(axis=1),
-            "both": (true & pred).sum(axis=1),
-            "subset_accuracy": (true == pred).all(axis=1),
-            "accuracy": (true == pred).mean(axis=1),
-            "log_loss": -np.log(right).mean(axis=1),
-            "brier": ((proba - true) ** 2).mean(axis=1),
-        }
-        labels = tuple(_Label.of(*one) for one in zip(true.T, pred.T, proba.T, strict=True))
-        return cls(weight, {name: one.astype(float) for name, one in rows.items()}, labels)
-
-    def scores(self, drawn: np.ndarray) -> Samples:
-        """Compute every score for each of b weightings (n, b): (b,), or (b, k) per label."""
-        weights = drawn * self.weight[:, None]
-        total = weights.sum(axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            sums = {name: values @ weights for name, values in self.rows.items()}
-            parts = [label.scores(weights) for label in self.labels]
-            each = {name: np.stack([part[name] for part in parts], axis=1) for name in _OF_LABEL}
-            occurs = ~np.isnan(each["recall"])
-            scores = {name: sums[name] / total for name in _MEANS}
-            for name, values in each.items():
-                # A label that occurs but is never predicted counts as 0, as in scikit-learn
-                if name in ("precision", "f1"):
-                    values = np.where(occurs, np.nan_to_num(values), np.nan)
-                scores[f"{name}_macro"] = mean_of_defined(values)
-            scores["recall_micro"] = sums["both"] / sums["true"]
-            scores["precision_micro"] = sums["both"] / sums["predicted"]
-            scores["f1_micro"] = 2 * sums["both"] / (sums["true"] + sums["predicted"])
-        return scores | {f"{name}_of_label": values for name, values in each.items()}
-
-
-def _sums(weights: np.ndarray) -> np.ndarray:
-    """Return the sums (n + 1, b) of the first 0, 1, ..., n rows of (n, b)."""
-    sums = np.zeros((len(weights) + 1, weights.shape[1]))
-    np.cumsum(weights, axis=0, out=sums[1:])
-    return sums
 
 
 def _per_class(
@@ -402,7 +283,7 @@ def _per_class(
         trials = {name: effective_size(weight[rows]) for name, rows in chosen.items()}
         scores: list[Estimate] = [
             intervals.of(of, found[of][0, i], trials=trials.get(name, 0), column=i)
-            for name in _OF_LABEL
+            for name in OF_LABEL
             for of in [f"{name}_of_label"]
         ]
         listed.append(LabelScores(names[i], int(has.sum()), int(found_in.sum()), *scores))
@@ -637,8 +518,9 @@ def evaluate_predictions(
     samples = resample(outcome, n_bootstrap, random_state) if n_bootstrap else {}
     intervals = Intervals(samples, confidence)
     confusion = confusion_matrix(true, pred, labels=np.arange(len(labels)))
-    per_class = class_scores(outcome, confusion, names, intervals)
-    scores = headline(outcome, per_class, intervals)
+    point = scores_of(outcome, np.ones((len(true), 1)))
+    per_class = class_scores(outcome, point, confusion, names, intervals)
+    scores = headline(outcome, point, per_class, intervals)
     # One byte per image is enough for 256 classes, and reports are written to JSON
     small = np.min_scalar_type(len(labels) - 1)
     return Report(

@@ -7,14 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    brier_score_loss,
-    log_loss,
-    precision_recall_fscore_support,
-    roc_auc_score,
-)
 
 from kmedclf.evaluation.report import SCORES, Bin, Certainty, ClassScores, Estimate
 
@@ -115,11 +107,11 @@ def scores_of(outcome: Outcome, draws: np.ndarray) -> dict[str, np.ndarray]:
         total = weights.sum(axis=0)
         scores["log_loss"] = outcome.log_losses @ weights / total
         scores["brier"] = outcome.brier_losses @ weights / total
-        scores["ece"] = _resampled_calibration_error(outcome, weights)
-        scores["auc"] = _resampled_aucs(outcome, weights)
+        scores["ece"] = _calibration_error(outcome, weights)
+        scores["auc"] = _aucs(outcome, weights)
         scores["auc_macro"] = mean_of_defined(scores["auc"])
         if outcome.positive is not None:
-            scores |= _resampled_binary(outcome, weights, scores)
+            scores |= _binary(outcome, weights, scores)
     return scores
 
 
@@ -164,13 +156,13 @@ def _from_confusion(outcome: Outcome, weights: np.ndarray) -> dict[str, np.ndarr
     return scores
 
 
-def _resampled_calibration_error(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
+def _calibration_error(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
     gap = outcome.confidence - (outcome.true == outcome.pred)  # (n,)
     in_bin = np.arange(BINS)[:, None] == bin_index(outcome.confidence)  # (bins, n)
     return np.abs((in_bin * gap) @ weights).sum(axis=0) / weights.sum(axis=0)
 
 
-def _resampled_aucs(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
+def _aucs(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
     """Compute one-vs-rest AUCs (b, k) as the weighted Mann-Whitney statistic."""
     k = outcome.k
     if k == 2:  # both classes share one AUC: rounding may give 1 - p ties that p does not have
@@ -196,7 +188,7 @@ def _auc(outcome: Outcome, column: int, weights: np.ndarray) -> np.ndarray:
     return np.minimum(wins / (own.sum(axis=0) * below[-1]), 1.0)
 
 
-def _resampled_binary(
+def _binary(
     outcome: Outcome, weights: np.ndarray, scores: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Compute the scores that need a positive class."""
@@ -224,6 +216,128 @@ def _average_precision(outcome: Outcome, positive: int, weights: np.ndarray) -> 
     return (gained * precision).sum(axis=0) / hits[-1]
 
 
+Samples = dict[str, np.ndarray]
+OF_LABEL = ("recall", "specificity", "precision", "f1", "auc", "average_precision")
+_MEANS = ("accuracy", "subset_accuracy", "log_loss", "brier")
+
+
+@dataclass(frozen=True)
+class LabelRanks:
+    """One label with its images sorted by probability, so that every score is a prefix sum.
+
+    m is the number of images that have the label.
+    """
+
+    order: np.ndarray  # (n,) images, least probable first
+    own: np.ndarray  # (m,) sorted positions of the images with the label
+    lower: np.ndarray  # (m,) number of images that are less probable than each of these
+    not_higher: np.ndarray  # (m,) number of images that are not more probable
+    own_lower: np.ndarray  # (m,) as lower, of images with the label only
+    own_not_higher: np.ndarray  # (m,) as not_higher, of images with the label only
+    cut: int  # number of images for which the label is not predicted
+    own_cut: int  # how many of them have the label: false negatives
+
+    @classmethod
+    def of(cls, true: np.ndarray, pred: np.ndarray, proba: np.ndarray) -> LabelRanks:
+        """Sort the images of one column (n,) of y."""
+        order = np.argsort(proba, kind="stable")
+        ranked, own = proba[order], np.flatnonzero(true[order])
+        return cls(
+            order,
+            own,
+            np.searchsorted(ranked, ranked[own], "left"),
+            np.searchsorted(ranked, ranked[own], "right"),
+            np.searchsorted(ranked[own], ranked[own], "left"),
+            np.searchsorted(ranked[own], ranked[own], "right"),
+            int(np.sum(pred == 0)),
+            int(np.sum((pred == 0) & (true == 1))),
+        )
+
+    def scores(self, weights: np.ndarray) -> Samples:
+        """Compute the scores in `OF_LABEL` for each of b weightings (n, b)."""
+        weights = weights[self.order]
+        own = weights[self.own]  # (m, b)
+        every, having = _sums(weights), _sums(own)  # of the first i images
+        total, support = every[-1], having[-1]
+        predicted, hits = total - every[self.cut], support - having[self.own_cut]
+        rejected = every[self.cut] - having[self.own_cut]
+        # AUC counts pairs of a positive and a less probable negative image; ties count half. All
+        # sums run in the same order, so that an empty set sums to exactly 0, and 0 / 0 is NaN
+        below = every[self.lower] - having[self.own_lower]
+        below += every[self.not_higher] - having[self.own_not_higher]
+        wins = np.einsum("ij,ij->j", own, below) / 2
+        taken = total - every[self.lower]
+        found = support - having[self.own_lower]
+        # Average precision is the mean, over the positives, of the precision down to each of them
+        precisions = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
+        return {
+            "recall": hits / support,
+            "specificity": np.minimum(rejected / (total - support), 1.0),
+            "precision": hits / predicted,
+            "f1": 2 * hits / (support + predicted),
+            "auc": np.minimum(wins / (support * (total - support)), 1.0),
+            "average_precision": np.einsum("ij,ij->j", own, precisions) / support,
+        }
+
+
+@dataclass(frozen=True)
+class MultilabelOutcome:
+    """True and predicted labels with their probabilities, reduced to what the scores need."""
+
+    weight: np.ndarray  # (n,) sample weights
+    rows: dict[str, np.ndarray]  # (n,) per image: numbers of labels, and means over labels
+    labels: tuple[LabelRanks, ...]
+
+    @classmethod
+    def of(
+        cls, true: np.ndarray, pred: np.ndarray, proba: np.ndarray, weight: np.ndarray
+    ) -> MultilabelOutcome:
+        """Sort the images by content, so that their order does not change the intervals."""
+        order = np.lexsort((weight, *proba.T, *pred.T, *true.T))
+        true, pred, proba, weight = (one[order] for one in (true, pred, proba, weight))
+        # Clipped as in scikit-learn's log_loss, which would be infinite at 0
+        eps = np.finfo(np.float64).eps
+        right = np.clip(np.where(true == 1, proba, 1 - proba), eps, 1 - eps)
+        rows = {
+            "true": true.sum(axis=1),
+            "predicted": pred.sum(axis=1),
+            "both": (true & pred).sum(axis=1),
+            "subset_accuracy": (true == pred).all(axis=1),
+            "accuracy": (true == pred).mean(axis=1),
+            "log_loss": -np.log(right).mean(axis=1),
+            "brier": ((proba - true) ** 2).mean(axis=1),
+        }
+        labels = tuple(LabelRanks.of(*one) for one in zip(true.T, pred.T, proba.T, strict=True))
+        return cls(weight, {name: one.astype(float) for name, one in rows.items()}, labels)
+
+    def scores(self, drawn: np.ndarray) -> Samples:
+        """Compute every score for each of b weightings (n, b): (b,), or (b, k) per label."""
+        weights = drawn * self.weight[:, None]
+        total = weights.sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sums = {name: values @ weights for name, values in self.rows.items()}
+            parts = [label.scores(weights) for label in self.labels]
+            each = {name: np.stack([part[name] for part in parts], axis=1) for name in OF_LABEL}
+            occurs = ~np.isnan(each["recall"])
+            found = {name: sums[name] / total for name in _MEANS}
+            for name, values in each.items():
+                # A label that occurs but is never predicted counts as 0, as in scikit-learn
+                if name in ("precision", "f1"):
+                    values = np.where(occurs, np.nan_to_num(values), np.nan)
+                found[f"{name}_macro"] = mean_of_defined(values)
+            found["recall_micro"] = sums["both"] / sums["true"]
+            found["precision_micro"] = sums["both"] / sums["predicted"]
+            found["f1_micro"] = 2 * sums["both"] / (sums["true"] + sums["predicted"])
+        return found | {f"{name}_of_label": values for name, values in each.items()}
+
+
+def _sums(weights: np.ndarray) -> np.ndarray:
+    """Return the sums (n + 1, b) of the first 0, 1, ..., n rows of (n, b)."""
+    found = np.zeros((len(weights) + 1, weights.shape[1]))
+    np.cumsum(weights, axis=0, out=found[1:])
+    return found
+
+
 MOST_UNDEFINED = 0.5
 """A score that is undefined in a larger share of the resamples has no interval."""
 
@@ -247,19 +361,19 @@ class Intervals:
     @property
     def notes(self) -> list[str]:
         """Explain which headline scores have no interval, or one from fewer resamples."""
-        notes = []
+        said = []
         if self._unmoved:
             names = ", ".join(self._unmoved)
-            notes.append(f"No interval, as resampling does not change them: {names}.")
+            said.append(f"No interval, as resampling does not change them: {names}.")
         if self._rare:
             names = ", ".join(self._rare)
-            notes.append(f"No interval, as they are undefined in most of the resamples: {names}.")
+            said.append(f"No interval, as they are undefined in most of the resamples: {names}.")
         if lacking := self._lacking():
-            notes.append(
+            said.append(
                 f"{lacking:,} of {self._n:,} resamples lack a class that occurs: macro averages "
                 "run over the others there, and undefined scores are left out of the intervals."
             )
-        return notes
+        return said
 
     def _lacking(self) -> int:
         """Count the resamples that miss one of the classes that occur."""
@@ -281,8 +395,8 @@ class Intervals:
             return Estimate(None)
         if not self._samples:
             return Estimate(value)
-        quantiles = self._quantiles[name] if column is None else self._quantiles[name][:, column]
-        low, middle, high = map(float, quantiles)
+        found = self._quantiles[name] if column is None else self._quantiles[name][:, column]
+        low, middle, high = map(float, found)
         if name == "ece":  # biased upwards; see the notes of evaluate_predictions
             low, high = max(0.0, 2 * value - high), min(1.0, high - middle + value)
         if np.isnan(low) or high - low < 1e-12:
@@ -306,8 +420,8 @@ def _quantiles(values: np.ndarray, tails: tuple[float, ...]) -> np.ndarray:
     if not undefined.any():
         return np.quantile(values, tails, axis=0)
     often = undefined.mean(axis=0) > MOST_UNDEFINED
-    quantiles = np.nanquantile(np.where(often, 0.0, values), tails, axis=0)
-    return np.where(often, np.nan, quantiles)
+    found = np.nanquantile(np.where(often, 0.0, values), tails, axis=0)
+    return np.where(often, np.nan, found)
 
 
 WEIGHTED = "Scores are weighted by sample_weight; counts, curves, ranks and confidences are not."
@@ -315,41 +429,36 @@ WEIGHTED = "Scores are weighted by sample_weight; counts, curves, ranks and conf
 
 
 def class_scores(
-    outcome: Outcome, confusion: np.ndarray, names: Sequence[str], intervals: Intervals
+    outcome: Outcome,
+    point: dict[str, np.ndarray],
+    confusion: np.ndarray,
+    names: Sequence[str],
+    intervals: Intervals,
 ) -> tuple[ClassScores, ...]:
-    """Score each class against the others; ``confusion`` counts images, without weights."""
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        outcome.true,
-        outcome.pred,
-        labels=np.arange(outcome.k),
-        average=None,
-        sample_weight=outcome.weight,
-        zero_division=np.nan,
-    )
-    aucs = _aucs(outcome)
+    """Score each class against the others.
+
+    ``point`` comes from `scores_of` for one weighting of ones; ``confusion`` counts images, without
+    weights.
+    """
     support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
 
-    def trials(chosen: np.ndarray) -> float:
-        return effective_size(outcome.weight[chosen])
+    def estimate(name: str, i: int, of: np.ndarray | None = None) -> Estimate:
+        trials = 0.0 if of is None else effective_size(outcome.weight[of])
+        return intervals.of(name, point[name][0, i], trials=trials, column=i)
 
     return tuple(
         ClassScores(
             name=names[i],
             support=int(support[i]),
             predicted=int(predicted[i]),
-            recall=intervals.of("recall", recall[i], trials=trials(outcome.true == i), column=i),
-            specificity=intervals.of(
-                "specificity_of_class", _specificity(outcome, i), trials=trials(outcome.true != i),
-                column=i,
-            ),
-            precision=intervals.of(
-                "precision", precision[i], trials=trials(outcome.pred == i), column=i
-            ),
-            f1=intervals.of("f1", f1[i], column=i),
-            auc=intervals.of("auc", aucs[i], column=i),
+            recall=estimate("recall", i, outcome.true == i),
+            specificity=estimate("specificity_of_class", i, outcome.true != i),
+            precision=estimate("precision", i, outcome.pred == i),
+            f1=estimate("f1", i),
+            auc=estimate("auc", i),
         )
         for i in range(outcome.k)
-    )  # fmt: skip
+    )
 
 
 def effective_size(weight: np.ndarray) -> float:
@@ -358,34 +467,23 @@ def effective_size(weight: np.ndarray) -> float:
 
 
 def headline(
-    outcome: Outcome, classes: tuple[ClassScores, ...], intervals: Intervals
+    outcome: Outcome,
+    point: dict[str, np.ndarray],
+    classes: tuple[ClassScores, ...],
+    intervals: Intervals,
 ) -> dict[str, Estimate]:
-    """Compute the scores in `SCORES`, in its order; ``classes`` come from `class_scores`."""
-    true, pred, weight = outcome.true, outcome.pred, outcome.weight
-    every, occurring = np.arange(outcome.k), np.unique(true[weight > 0])
-    aucs = [one.auc.value for one in classes if one.auc.value is not None]
-    values = {
-        "accuracy": accuracy_score(true, pred, sample_weight=weight),
-        "auc_macro": np.mean(aucs) if aucs else np.nan,
-        "log_loss": log_loss(true, outcome.proba, labels=every, sample_weight=weight),
-        "brier": brier_score_loss(true, outcome.proba, labels=every, sample_weight=weight),
-        "ece": _calibration_error(outcome),
-    }
-    for average in ("macro", "weighted"):
-        three = precision_recall_fscore_support(
-            true, pred, labels=occurring, average=average, sample_weight=weight, zero_division=0.0
-        )[:3]
-        names = [f"{name}_{average}" for name in ("precision", "recall", "f1")]
-        values.update(zip(names, three, strict=True))
-    values["balanced_accuracy"] = values["recall_macro"]
-    trials = dict.fromkeys(("accuracy", "recall_weighted"), effective_size(weight))
-    scores = {
-        name: intervals.of(name, value, trials=trials.get(name, 0))
-        for name, value in values.items()
+    """Put intervals around the scores in `SCORES`, in its order."""
+    trials = dict.fromkeys(("accuracy", "recall_weighted"), effective_size(outcome.weight))
+    found = {
+        name: intervals.of(name, point[name][0], trials=trials.get(name, 0))
+        for name in SCORES
+        if name in point
     }
     if outcome.positive is not None:
-        scores |= _binary(outcome, classes, outcome.positive, intervals)
-    return {name: scores[name] for name in SCORES if name in scores}
+        hit, miss = classes[outcome.positive], classes[1 - outcome.positive]
+        found["sensitivity"], found["specificity"] = hit.recall, miss.recall
+        found["ppv"], found["npv"] = hit.precision, miss.precision
+    return found
 
 
 def reliability(outcome: Outcome) -> tuple[Bin, ...]:
@@ -418,25 +516,25 @@ def certainty(outcome: Outcome) -> dict[str, Certainty]:
 
 def notes(classes: tuple[ClassScores, ...], weighted: bool) -> list[str]:
     """Explain every undefined score."""
-    which, texts = "image with a weight" if weighted else "image", []
+    which, said = "image with a weight" if weighted else "image", []
     if absent := [one.name for one in classes if one.recall.value is None]:
-        texts.append(
+        said.append(
             f"No {which} is of {listed_names(absent)}: recall and AUC are undefined there, "
             "precision and F1 too unless it is predicted, and macro averages run over the classes "
             f"that occur, {len(classes) - len(absent)}."
         )
     if alone := [one.name for one in classes if one.specificity.value is None]:
-        texts.append(
+        said.append(
             f"Every {which} is of {alone[0]}: its specificity is undefined, as is every AUC."
         )
     if ignored := [one.name for one in classes if _never_found(one)]:
-        texts.append(
+        said.append(
             f"No {which} was predicted as {listed_names(ignored)}: precision is undefined there "
             "and counts as 0 in the averages."
         )
     if weighted:
-        texts.append(WEIGHTED)
-    return texts
+        said.append(WEIGHTED)
+    return said
 
 
 def decisions(pred: np.ndarray, proba: np.ndarray, threshold: float | None) -> list[str]:
@@ -462,51 +560,3 @@ def listed_names(names: Sequence[str]) -> str:
 
 def _never_found(one: ClassScores) -> bool:
     return one.recall.value is not None and one.precision.value is None
-
-
-def _specificity(outcome: Outcome, column: int) -> float:
-    others = outcome.true != column
-    if not outcome.weight[others].any():
-        return float("nan")
-    kept = outcome.pred[others] != column
-    return float(np.average(kept, weights=outcome.weight[others]))
-
-
-def _aucs(outcome: Outcome) -> list[float]:
-    """Compute one-vs-rest AUCs; NaN for a class that is absent, or the only one."""
-    columns = list(range(outcome.k))
-    if outcome.k == 2:  # both classes share one AUC, as in `_resampled_aucs`
-        columns = [1 if outcome.positive is None else outcome.positive] * 2
-    values = []
-    for column in columns:
-        truth = outcome.true == column
-        defined = outcome.weight[truth].any() and outcome.weight[~truth].any()
-        score = outcome.given[:, column]
-        auc = roc_auc_score(truth, score, sample_weight=outcome.weight) if defined else np.nan
-        values.append(float(auc))
-    return values
-
-
-def _calibration_error(outcome: Outcome) -> float:
-    gap = outcome.weight * (outcome.confidence - (outcome.true == outcome.pred))
-    in_bins = np.bincount(bin_index(outcome.confidence), gap, minlength=BINS)
-    return float(np.abs(in_bins).sum() / outcome.weight.sum())
-
-
-def _binary(
-    outcome: Outcome, classes: tuple[ClassScores, ...], positive: int, intervals: Intervals
-) -> dict[str, Estimate]:
-    """Return the scores that need a positive class."""
-    hit, miss = classes[positive], classes[1 - positive]
-    truth, weight = outcome.true == positive, outcome.weight
-    precision = np.nan
-    if weight[truth].any():
-        score = outcome.given[:, positive]
-        precision = average_precision_score(truth, score, sample_weight=weight)
-    return {
-        "sensitivity": hit.recall,
-        "specificity": miss.recall,
-        "ppv": hit.precision,
-        "npv": miss.precision,
-        "average_precision": intervals.of("average_precision", precision),
-    }

@@ -1,1 +1,1 @@
-"""X and y in any form, from the user's hands to images that are read."""
+"""X and y in any form, converted to images that the training reads."""

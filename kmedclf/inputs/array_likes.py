@@ -1,4 +1,4 @@
-"""What users hand over as X, y and groups: arrays of what can be one, a sentence of all else."""
+"""Converts what users pass as X, y and groups to arrays, or explains why it cannot."""
 
 from __future__ import annotations
 
@@ -13,30 +13,13 @@ from scipy.sparse import issparse
 
 _MODES = {"1": "L", "CMYK": "RGB", "HSV": "RGB", "LAB": "RGB", "La": "LA", "PA": "RGBA",
           "RGBX": "RGB", "RGBa": "RGBA", "YCbCr": "RGB"}  # fmt: skip
-"""What pictures are turned into whose numbers would not be taken for what they mean."""
+"""Conversions of Pillow modes whose numbers are not plain grey or RGB values."""
 
 
 def images(X: Any, name: str) -> Any:
-    """Turn what holds images into an array, and leave arrays, tables and lists of paths alone.
+    """Convert a container of images to an array; leave arrays, tables and lists of paths alone.
 
-    Parameters
-    ----------
-    X : object
-        Anything.
-    name : str
-        Class name for messages.
-
-    Returns
-    -------
-    array-like
-        An array or a table; or, of paths, the list that X is.
-
-    Raises
-    ------
-    ValueError
-        If X is no batch of images, or holds images of several sizes.
-    TypeError
-        If X is something that has no rows.
+    Raises ValueError if X is no batch of images of one size, TypeError if it has no rows.
     """
     if isinstance(X, str | os.PathLike | Image.Image):
         what = "picture" if isinstance(X, Image.Image) else "path"
@@ -44,7 +27,7 @@ def images(X: Any, name: str) -> Any:
             f"X of {name} must be a batch of images. Got one {what}, {_short(X)}; write [X]."
         )
     if issparse(X):
-        return X  # for scikit-learn to refuse
+        return X  # scikit-learn refuses it
     if np.ma.is_masked(X):
         raise ValueError(
             f"X of {name} must have a value for every pixel. Got a masked array; write "
@@ -57,6 +40,7 @@ def images(X: Any, name: str) -> Any:
         return _of_table(X, name)
     X = array(X)
     if getattr(getattr(X, "dtype", None), "kind", "") == "O" and X.ndim == 1 and len(X):
+        # An object array may hold one image per entry, which NumPy does not stack by itself.
         first = np.asarray(X, dtype=object)[0]
         if np.ndim(first) or isinstance(first, Image.Image):
             return _stacked(list(X), name)
@@ -64,16 +48,16 @@ def images(X: Any, name: str) -> Any:
 
 
 def array(value: Any) -> Any:
-    """Turn the tensor of another library into an array, wherever it lies."""
+    """Convert a tensor of another library to an array, on whatever device it is."""
     if isinstance(value, np.ndarray | np.generic) or not hasattr(value, "numpy"):
         return value
-    for step in ("detach", "cpu"):  # of PyTorch
+    for step in ("detach", "cpu"):  # PyTorch's
         value = getattr(value, step, lambda value=value: value)()
     return value.numpy()
 
 
 def numbers(X: np.ndarray, name: str) -> np.ndarray:
-    """Make numbers of objects, and refuse text and dates."""
+    """Convert objects to numbers; refuse text and dates."""
     if X.dtype == object:
         plain = np.array(X.tolist())
         X = plain if plain.dtype.kind in "biuf" else X.astype(np.float32)
@@ -86,31 +70,15 @@ def numbers(X: np.ndarray, name: str) -> np.ndarray:
 
 
 def labels(y: Any, what: str) -> np.ndarray:
-    """Turn labels into an array; one that is missing is an error, as are two that look the same.
+    """Convert labels to an array of any shape, with numbers and text unchanged.
 
-    Parameters
-    ----------
-    y : object
-        Anything.
-    what : str
-        How to name it in messages.
-
-    Returns
-    -------
-    ndarray
-        Of any shape; numbers and text as they were.
-
-    Raises
-    ------
-    ValueError
-        If a label is missing, or two look the same.
-    TypeError
-        If y is something that has no rows, or holds bytes.
+    Raises ValueError for missing labels or two that look the same, TypeError for bytes or no rows.
     """
     if isinstance(y, Mapping | Iterator | set | frozenset) or hasattr(y, "element_spec"):
         raise TypeError(
             f"{what} must be an array or a list of labels. Got a {type(y).__name__} instead."
         )
+    # NumPy turns numbers among text into text, so the entries of lists are checked themselves.
     found = np.asarray(array(y))
     if found.dtype == object or (found.ndim == 1 and isinstance(y, list | tuple)):
         mixed = list(y) if isinstance(y, list | tuple) and found.ndim == 1 else found.ravel()
@@ -129,7 +97,7 @@ def labels(y: Any, what: str) -> np.ndarray:
 
 
 def plain_labels(values: Any, what: str, kind: str) -> list[Any]:
-    """Turn an array-like of shape (n,) into plain values, none of which is missing."""
+    """Convert an array-like (n,) to a list of Python values; refuse missing ones."""
     if isinstance(values, list | tuple):
         plain = [one.item() if isinstance(one, np.generic) else one for one in values]
     else:
@@ -154,7 +122,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _check_plain(values: Any, what: str, kind: str) -> None:
-    """Check that labels in a list are there, and are all text or all numbers."""
+    """Check that labels in a list are present, and all text or all numbers."""
     first: dict[bool, Any] = {}
     for i, one in enumerate(values):
         if _is_missing(one):
@@ -172,7 +140,7 @@ def _check_plain(values: Any, what: str, kind: str) -> None:
 
 
 def _check_looks(found: np.ndarray, what: str) -> None:
-    """Check that no two labels differ only in blanks around them, or in how accents are encoded."""
+    """Check that no two labels differ only in surrounding blanks or Unicode normalisation."""
     seen: dict[str, str] = {}
     for label in np.unique(found).tolist():
         if isinstance(label, str):
@@ -207,7 +175,7 @@ def _check_rows(X: Any, name: str) -> None:
 
 
 def _stacked(X: list[Any] | tuple[Any, ...], name: str) -> Any:
-    """Stack images into one array; a list of paths stays one."""
+    """Stack images into one array; return a list of paths unchanged."""
     if not len(X):
         raise ValueError(f"X of {name} must hold images. Got an empty {type(X).__name__}.")
     if isinstance(X[0], str | os.PathLike):
@@ -237,10 +205,11 @@ def _check_paths(X: list[Any] | tuple[Any, ...], name: str) -> None:
     for i, path in enumerate(X):
         if isinstance(path, str | os.PathLike):
             continue
+        # dask's keys are tuples of a name and block numbers.
         if isinstance(X, tuple) and all(isinstance(one, int) for one in X[1:]):
             raise ValueError(
                 f"X of {name} must hold paths only, or none. Got {X!r}, which looks like a key of "
-                "dask; hand over what it stands for, as from X.compute()."
+                "dask; pass the array itself, as from X.compute()."
             )
         plain = path is None or isinstance(path, int | float | bytes)
         what = repr(path) if plain else f"a {type(path).__name__}"
@@ -248,7 +217,7 @@ def _check_paths(X: list[Any] | tuple[Any, ...], name: str) -> None:
 
 
 def _of_numbers(X: Any, name: str) -> Any:
-    """Refuse what has neither numbers nor paths, and a flat image without a batch axis."""
+    """Refuse arrays of neither numbers nor paths, and a flat image without a batch axis."""
     kind, ndim = getattr(getattr(X, "dtype", None), "kind", "O"), getattr(X, "ndim", 2)
     if ndim == 1 and not len(X):
         raise ValueError(f"X of {name} must hold images. Got an empty {type(X).__name__}.")
@@ -257,6 +226,7 @@ def _of_numbers(X: Any, name: str) -> Any:
             f"X of {name} must hold numbers, or one path an image. Got the dtype {X.dtype} in the "
             f"shape {X.shape} instead."
         )
+    # A single flat image would be taken for n images of one pixel.
     if kind in "biuf" and ndim < 2:
         raise ValueError(
             f"X of {name} must be a batch of images, of 2 dimensions or more. Got the shape "
@@ -266,10 +236,10 @@ def _of_numbers(X: Any, name: str) -> Any:
 
 
 def _of_picture(picture: Image.Image, name: str) -> np.ndarray:
-    """Read a picture of Pillow: upright, colours for the numbers of a palette, grey for bits."""
+    """Convert a Pillow image to an array: upright, without palette, bits as grey."""
     if (n := getattr(picture, "n_frames", 1)) > 1:
         raise ValueError(f"X of {name} must hold pictures of one image each. Got one of {n}.")
-    picture = ImageOps.exif_transpose(picture)  # as files are read
+    picture = ImageOps.exif_transpose(picture)  # like the reader of files
     mode = _MODES.get(picture.mode, picture.mode)
     if mode == "P":
         mode = "RGBA" if "transparency" in picture.info else "RGB"
@@ -277,7 +247,7 @@ def _of_picture(picture: Image.Image, name: str) -> np.ndarray:
 
 
 def _of_table(X: Any, name: str) -> Any:
-    """Find the images of a table: its numbers, or its one column of images or paths."""
+    """Return a table of numbers or paths, or the stacked images of its single column."""
     if X.shape[1] == 1 and len(X) and np.ndim(X.iloc[0, 0]):
         return _stacked(list(X.iloc[:, 0]), name)
     text = [c for c in X.columns if len(X) and isinstance(X[c].iloc[0], str | os.PathLike)]

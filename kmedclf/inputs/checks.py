@@ -1,4 +1,4 @@
-"""Checks of what users pass to fit and predict: images, labels, weights."""
+"""Checks of the images, labels and weights that users pass to fit and predict."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from kmedclf.inputs.label_kinds import is_one_hot
 
 
 class Unsliced:
-    """Data that searches and cross-validation hand to ``fit`` whole.
+    """Wrapper for data that searches and cross-validation must pass to ``fit`` whole.
 
-    scikit-learn cuts every fit parameter that is as long as X down to the rows of the training
-    fold; inside this wrapper it does not see the length.
+    scikit-learn slices every fit parameter of the length of X to the rows of the training fold.
+    This wrapper hides the length.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Unsliced:
 
 
 def unwrap(value: Any) -> Any:
-    """Take data out of `Unsliced`, if they are in it."""
+    """Unwrap data in `Unsliced`; return anything else unchanged."""
     return value.value if isinstance(value, Unsliced) else value
 
 
@@ -49,30 +49,9 @@ def check_images(
     name: str,
     fitted: tuple[int, int, int] | None = None,
 ) -> np.ndarray:
-    """Turn an array of images of any accepted shape into (n, h, w, c).
+    """Reshape images of any accepted shape to (n, h, w, c), as a view.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d), (n, h, w) or (n, h, w, c)
-        Numbers, or booleans.
-    image_shape : tuple of int or None
-        Shape of one image in a row of a 2-D X; without it a row is the image (d, 1, 1).
-    name : str
-        Class name for messages.
-    fitted : tuple of int, optional
-        Shape of the images fitted on: that of the rows of a 2-D X as well, which tools hand over
-        that know ``n_features_in_`` only.
-
-    Returns
-    -------
-    ndarray of shape (n, h, w, c)
-        A view.
-
-    Raises
-    ------
-    ValueError
-        If X has another number of dimensions, does not fit ``image_shape``, or holds volumes or
-        images with their channels first.
+    ``fitted`` is the image shape seen during fit, for rows of a 2-D X as well.
     """
     check_image_shape(image_shape, name)
     if X.ndim > 4:
@@ -81,6 +60,7 @@ def check_images(
             f"are cut into slices. Got {X.shape} instead."
         )
     if X.ndim == 2:
+        # Tools that only know `n_features_in_` pass rows of the images seen during fit.
         shape = tuple(image_shape or fitted or (X.shape[1], 1, 1))
         if int(np.prod(shape)) != X.shape[1] and fitted:
             raise ValueError(
@@ -107,13 +87,15 @@ def check_images(
 
 
 MAX_CHANNELS = 4
-"""More channels need an ``image_shape``: they are slices of a volume, or no channels at all."""
+"""More channels need an ``image_shape``: the last axis may be slices or a side of the image."""
 
 
 def _check_channels(shape: tuple[int, ...], image_shape: Any, name: str) -> None:
+    # Channels first look like a tiny height, and a volume like many channels: networks would often
+    # train on either without an error.
     first, height, width = shape
     looks_first = first <= MAX_CHANNELS < min(height, width)
-    if image_shape is not None and len(image_shape) == 3:  # signals in one row are meant, perhaps
+    if image_shape is not None and len(image_shape) == 3:  # may be signals in one row
         looks_first = looks_first and (first > 2 or height == width)
         if not looks_first:
             return
@@ -136,7 +118,7 @@ def _channels_last(shape: tuple[int, ...], *, flat: bool) -> str:
 
 
 def check_batch(shape: tuple[int, ...], fitted: tuple[int, int, int], name: str) -> None:
-    """Refuse one image without a batch axis, and images with their channels first."""
+    """Refuse one image without a batch axis, and images with channels first."""
     if fitted[1] > 1 and shape in (fitted, fitted[:2] if fitted[2] == 1 else fitted):
         raise ValueError(
             f"X of {name} must be a batch of images. Got one image of shape {shape}; write X[None]."
@@ -149,7 +131,7 @@ def check_batch(shape: tuple[int, ...], fitted: tuple[int, int, int], name: str)
 
 
 def check_image_shape(image_shape: tuple[int, ...] | list[int] | None, name: str) -> None:
-    """Check that ``image_shape`` is two or three positive whole numbers."""
+    """Check that ``image_shape`` is two or three positive integers."""
     whole = [isinstance(side, Integral) and side > 0 for side in image_shape or ()]
     if image_shape is not None and not (len(whole) in (2, 3) and all(whole)):
         raise ValueError(
@@ -159,7 +141,7 @@ def check_image_shape(image_shape: tuple[int, ...] | list[int] | None, name: str
 
 
 def check_same_shape(images: Images, shape: tuple[int, int, int], name: str) -> None:
-    """Check that images have the shape of those an estimator was fitted on."""
+    """Check that images have the shape seen during fit."""
     if images.shape != shape:
         raise ValueError(f"{name} was fitted on images of shape {shape}, got {images.shape}.")
 
@@ -167,25 +149,9 @@ def check_same_shape(images: Images, shape: tuple[int, int, int], name: str) -> 
 def check_y(
     y: Any, sample_weight: Any, images: Images, name: str, *, suffix: str = ""
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check labels and sample weights against the images they belong to.
+    """Check labels and sample weights against the images.
 
-    Parameters
-    ----------
-    y, sample_weight : array-like or None
-        Labels and weights.
-    images : Images
-        The images.
-    name : str
-        Class name for messages.
-    suffix : str, default=""
-        What the arguments' names end in, "_val" for those of the validation data.
-
-    Returns
-    -------
-    labels : ndarray of shape (n,), or of shape (n, k) with k of at least 2
-        Original labels, or zeros and ones.
-    weight : ndarray of shape (n,), float64
-        Sample weights; ones if there are none. 0 for files that cannot be read.
+    Returns labels (n,), or zeros and ones (n, k), and float64 weights (n,), 0 for unreadable files.
     """
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
@@ -203,7 +169,7 @@ def check_y(
 
 
 def _check_indicators(y: Any, what: str, name: str) -> np.ndarray:
-    """Check labels of which an image may have several: zeros and ones, int8 (n, k)."""
+    """Check multilabel targets: zeros and ones, returned as int8 (n, k)."""
     values = np.asarray(y.toarray() if issparse(y) else y)
     wrong = values[(values != 0) & (values != 1)]
     if wrong.size:
@@ -215,7 +181,8 @@ def _check_indicators(y: Any, what: str, name: str) -> np.ndarray:
 
 
 def warn_of_one_hot(labels: np.ndarray, name: str) -> None:
-    """Say what is learnt from columns that are probably classes, and how to have one class."""
+    """Warn that columns that look one-hot are learnt as independent labels."""
+    # Real multilabel targets may look like this, so it is no error.
     if is_one_hot(labels):
         warnings.warn(
             f"y of {name}.fit has exactly one 1 in each row, and {labels.shape[1]} independent "
@@ -227,7 +194,8 @@ def warn_of_one_hot(labels: np.ndarray, name: str) -> None:
 
 
 def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray:
-    """Take the weight off files that cannot be read; (n,)."""
+    """Set the weights (n,) of unreadable files to 0."""
+    # A weight of 0 leaves a file out, like any other row without weight.
     broken = images.broken
     if not broken:
         return weight
@@ -246,18 +214,18 @@ def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray
 
 
 def check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
-    """Find the classes: those of the labels trained on, or all that are announced."""
-    found = np.unique(labels if classes is None else classes)
-    if len(found) < 2:
+    """Return the sorted classes, from the labels or as the user announces them."""
+    classes = np.unique(labels if classes is None else classes)
+    if len(classes) < 2:
         raise ValueError(
             f"y of {name}.fit must hold at least 2 classes of any weight. "
-            f"Got 1 class instead, {listed(found)}."
+            f"Got 1 class instead, {listed(classes)}."
         )
-    return found
+    return classes
 
 
 def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarray:
-    """Check sample weights: one finite, non-negative number an image, not all zero."""
+    """Check sample weights: one finite, non-negative number per image, not all zero."""
     if hasattr(sample_weight, "__len__"):
         check_length(sample_weight, len(X), what, name)
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64, allow_all_zero_weights=True)
@@ -267,6 +235,7 @@ def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarra
         )
     if not np.any(weight > 0):
         raise ValueError(f"{what!r} of {name}.fit must not be all zero. Got only zeros.")
+    # The network computes in float32, where larger weights are infinite and smaller ones 0.
     limits = np.finfo(np.float32)
     if not limits.tiny <= weight.max() <= limits.max:
         raise ValueError(
@@ -277,7 +246,7 @@ def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarra
 
 
 def check_length(values: Any, n: int, what: str, name: str) -> None:
-    """Check that there is one value an image."""
+    """Check that there is one value per image."""
     if len(values) != n:
         raise ValueError(
             f"{what!r} of {name}.fit must have one entry for each of the {n} images. "
@@ -286,14 +255,14 @@ def check_length(values: Any, n: int, what: str, name: str) -> None:
 
 
 def check_pair(X_val: Any, y_val: Any, name: str) -> None:
-    """Check that validation images and labels come together."""
+    """Check that X_val and y_val are given together."""
     if (X_val is None) != (y_val is None):
         missing = "y_val" if y_val is None else "X_val"
         raise ValueError(f"{name}.fit must get X_val and y_val together. Got no {missing}.")
 
 
 def draw_seed(random_state: int | np.random.RandomState | None) -> int:
-    """Turn ``random_state`` into a seed; None is fresh entropy, not NumPy's global generator."""
+    """Convert ``random_state`` to a seed; None is fresh entropy, not NumPy's global state."""
     if random_state is None:
         return int(np.random.default_rng().integers(2**31))
     if isinstance(random_state, np.random.RandomState):
@@ -302,13 +271,7 @@ def draw_seed(random_state: int | np.random.RandomState | None) -> int:
 
 
 def positions(labels: Any, classes: np.ndarray, receiver: str) -> np.ndarray:
-    """Turn labels (n,) into positions in ``classes``, int32.
-
-    Raises
-    ------
-    ValueError
-        If a label given to ``receiver`` is no class.
-    """
+    """Convert labels (n,) to int32 positions in ``classes``; refuse unknown labels."""
     codes = {label: code for code, label in enumerate(classes.tolist())}
     index = np.array([codes.get(label, -1) for label in labels.tolist()], np.int32)
     if np.any(index < 0):
@@ -320,24 +283,24 @@ def positions(labels: Any, classes: np.ndarray, receiver: str) -> np.ndarray:
 
 
 def listed(labels: Any) -> str:
-    """Write labels as in an error message, the first twelve of them."""
+    """Format up to twelve labels for an error message."""
     plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
     return ", ".join(map(repr, plain[:12])) + (", ..." if len(plain) > 12 else "")
 
 
 HELD_OUT = ("X_val", "y_val", "sample_weight_val")
-"""Fit parameters that stay whole, however long they are; in a pipeline, ``step__X_val``."""
+"""Fit parameters that are never sliced, also as ``step__X_val`` in a pipeline."""
 
 Params = Mapping[str, Any]
 
 
 def is_held_out(name: str) -> bool:
-    """Say whether a fit parameter is validation data."""
+    """Whether a fit parameter is validation data."""
     return name.rsplit("__", 1)[-1] in HELD_OUT
 
 
 def cut(X: Any, fit_params: Params, rows: np.ndarray | None) -> dict[str, Any]:
-    """Cut fit parameters to rows like X; validation data stay whole."""
+    """Slice fit parameters like X, except validation data."""
     whole = {name: value for name, value in fit_params.items() if is_held_out(name)}
     rest = {name: value for name, value in fit_params.items() if name not in whole}
     return {**_check_method_params(X, rest, rows), **whole}

@@ -1,7 +1,13 @@
-"""DICOM images as they are looked at: rescaled, windowed, white where the file means white.
+"""DICOM images as viewers show them: rescaled, windowed, with black and white as the file defines.
 
-What the values mean is computed by pydicom. Here is only what surrounds that: sizes are checked
-before anything is decoded, and what is shown is brought to 8 or 16 bits.
+pydicom computes the values. This module checks sizes before anything is decoded, and converts the
+result to 8 or 16 bits.
+
+The modality LUT or rescaling is applied first (DICOM PS3.3, C.11.1). Then a VOI LUT, or else the
+first window, defines black and white (C.11.2). Without either, black and white are the smallest
+and largest value that can be stored. If an image of more than 8 bits fills half of that range or
+less, its own extremes are used, as viewers do. Padding is black. In MONOCHROME1 the smallest value
+is white.
 """
 
 from __future__ import annotations
@@ -17,16 +23,16 @@ from kmedclf.inputs.jpeg2000 import Bound, Unfit
 
 _WORDS = ("WindowCenter", "WindowWidth", "VOILUTFunction", "RescaleSlope", "RescaleIntercept")
 HEADER = 1 << 24
-"""Most bytes of a deflated file before its pixels, and behind them."""
+"""Most bytes of a deflated file before its pixels, and after them."""
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
 def begins_like_dicom(start: bytes) -> bool:
-    """Say whether a file's first 132 bytes are those of DICOM, with or without a preamble."""
+    """Whether a file's first 132 bytes look like DICOM, with or without a preamble."""
     if start[128:132] == b"DICM":
         return True
-    # without: an element of group 2 or 8, the first two, with its representation or its length
+    # Without a preamble: an element of group 2 or 8, with its value representation or length.
     if start[:2] not in (b"\x02\0", b"\x08\0") or start[3:4] != b"\0":
         return False
     kind, length = start[4:6], int.from_bytes(start[4:8], "little")
@@ -34,38 +40,10 @@ def begins_like_dicom(start: bytes) -> bool:
 
 
 def read_dicom(file: IO[bytes], path: str, bound: Bound) -> np.ndarray:
-    """Read a DICOM file of one image.
+    """Read a DICOM file of one image: grey (h, w) or RGB (h, w, 3).
 
-    Parameters
-    ----------
-    file : binary file
-        Open for reading.
-    path : str
-        Its name, for the message if pydicom is missing.
-    bound : callable
-        Called with width and height before anything is decoded; raises an error if that is too
-        large.
-
-    Returns
-    -------
-    ndarray of shape (h, w), float32 in [0, 65535] or uint8; or of shape (h, w, 3), uint8
-        16-bit grey, 8-bit grey or colour.
-
-    Raises
-    ------
-    Unfit
-        If it is DICOM, but not one image.
-
-    Notes
-    -----
-    The modality LUT or rescaling comes first; of these values, a VOI LUT says what is black and
-    what white, or else the first window [1]_. Without either, black and white are the least and
-    greatest value that can be stored; or, where an image of more than 8 bits fills half of these
-    or less, its own, as viewers show it. Padding is black. In MONOCHROME1 the least value is white.
-
-    References
-    ----------
-    .. [1] DICOM PS3.3, C.11.1 and C.11.2, modality and VOI LUT.
+    RGB and 8-bit grey are uint8, deeper grey is float32 in [0, 65535]. ``bound`` checks the size
+    before decoding. Raises Unfit for DICOM that is not one image.
     """
     try:
         from pydicom import pixels as decoding
@@ -80,7 +58,7 @@ def read_dicom(file: IO[bytes], path: str, bound: Bound) -> np.ndarray:
         raise Unfit(f"must hold one image. It holds {header.NumberOfFrames}.")
     bound(int(header.Columns), int(header.Rows))
     _check_compressed(header, bound)
-    stored = decoding.pixel_array(header)
+    stored = decoding.pixel_array(header)  # decodes, so only after all checks of size
     kind = str(header.PhotometricInterpretation)
     bits = int(header.BitsStored)
     if kind == "PALETTE COLOR":
@@ -95,7 +73,7 @@ def read_dicom(file: IO[bytes], path: str, bound: Bound) -> np.ndarray:
 
 
 def _header(file: IO[bytes], path: str, bound: Bound) -> Any:
-    """Read all elements, of a file with or without meta information."""
+    """Read all elements of a file with or without meta information."""
     import pydicom
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_file_meta_info
@@ -105,7 +83,7 @@ def _header(file: IO[bytes], path: str, bound: Bound) -> Any:
         meta = read_file_meta_info(path)
     file.seek(0)
     if meta is not None and meta.get("TransferSyntaxUID") == _DEFLATED:
-        # pydicom would inflate whatever comes
+        # pydicom would inflate without a limit.
         file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
         header = pydicom.dcmread(io.BytesIO(_inflated(file.read(), bound)), force=True)
         meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
@@ -122,7 +100,7 @@ def _header(file: IO[bytes], path: str, bound: Bound) -> Any:
 
 
 def _inflated(packed: bytes, bound: Bound) -> bytes:
-    """Inflate the elements before the pixels, and then as many bytes as these need."""
+    """Inflate the elements before the pixels, and then no more bytes than those announce."""
     import pydicom
 
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -139,7 +117,7 @@ def _inflated(packed: bytes, bound: Bound) -> bytes:
 
 
 def _check_compressed(header: Any, bound: Bound) -> None:
-    """Check the size that a compressed picture has itself, whatever the header says of it."""
+    """Check the size in the compressed picture, which may differ from the header's."""
     from PIL import Image, UnidentifiedImageError
     from pydicom.encaps import generate_frames
 
@@ -148,12 +126,12 @@ def _check_compressed(header: Any, bound: Bound) -> None:
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
         return
-    if syntax == "1.2.840.10008.1.2.5":  # RLE has no size of its own
+    if syntax == "1.2.840.10008.1.2.5":  # RLE has no header with a size
         return
     picture = next(generate_frames(header.PixelData, number_of_frames=1))
     try:
         image = Image.open(io.BytesIO(picture), formats=("JPEG", "JPEG2000"))
-    except UnidentifiedImageError:  # JPEG-LS, which pydicom reads where its plugins are installed
+    except UnidentifiedImageError:  # JPEG-LS, which pydicom reads with plugins
         return
     with image:
         bound(*image.size)
@@ -162,7 +140,7 @@ def _check_compressed(header: Any, bound: Bound) -> None:
 
 
 def _straighten(header: Any) -> None:
-    """Bring rescaling and window to where pydicom looks for them, and drop empty ones."""
+    """Move rescaling and window to the top level, where pydicom reads them; drop empty ones."""
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in (header.get(groups) or [])[:1]:
             for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
@@ -173,7 +151,7 @@ def _straighten(header: Any) -> None:
         if name in header and header[name].value in (None, ""):
             del header[name]
     width = _first(header.get("WindowWidth"))
-    if "WindowCenter" not in header or width is None or width <= 0:  # 0 stands for none
+    if "WindowCenter" not in header or width is None or width <= 0:  # 0 means no window
         for name in ("WindowCenter", "WindowWidth"):
             if name in header:
                 del header[name]
@@ -187,8 +165,9 @@ def _first(value: Any) -> float | None:
 
 
 def _grey(header: Any, stored: np.ndarray, decoding: Any) -> np.ndarray:
-    """Turn stored values (h, w) into grey of 8 or 16 bits."""
+    """Convert stored values (h, w) to grey of 8 or 16 bits."""
     stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+    # Padding is excluded, since its values would widen the range of grey.
     padding = _padding(header, stored)
     shown = _shown(header, stored if padding is None else stored[~padding], decoding)
     deep = int(header.BitsStored) > 8
@@ -202,7 +181,7 @@ def _grey(header: Any, stored: np.ndarray, decoding: Any) -> np.ndarray:
         return np.round(light * 65535).astype(np.float32) if deep else _bytes(light)
 
     n = 256**stored.dtype.itemsize
-    if n < stored.size:  # each value once, not each pixel: the formulas are of doubles
+    if n < stored.size:  # compute each possible value once, not each pixel
         code = np.dtype(f"u{stored.dtype.itemsize}")
         pixels = grey(np.arange(n, dtype=code).view(stored.dtype))[stored.view(code)]
     else:
@@ -217,18 +196,18 @@ def _bytes(light: np.ndarray) -> np.ndarray:
 
 
 def _padding(header: Any, stored: np.ndarray) -> np.ndarray | None:
-    """Find the pixels outside of what was scanned; None if there are none, or nothing else."""
+    """Find the padding pixels; None if there are none or all are."""
     value = header.get("PixelPaddingValue")
     if value is None:
         return None
     other = header.get("PixelPaddingRangeLimit")
     ends = sorted((int(value), int(value if other is None else other)))
-    found = (stored >= ends[0]) & (stored <= ends[1])
-    return found if found.any() and not found.all() else None
+    padding = (stored >= ends[0]) & (stored <= ends[1])
+    return padding if padding.any() and not padding.all() else None
 
 
 def _shown(header: Any, stored: np.ndarray, decoding: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """Make the function from stored values to [0, 1], black to white."""
+    """Return the function from stored values to [0, 1], black to white."""
 
     def rescaled(values: np.ndarray) -> np.ndarray:
         return decoding.apply_modality_lut(values, header)
@@ -236,7 +215,7 @@ def _shown(header: Any, stored: np.ndarray, decoding: Any) -> Callable[[np.ndarr
     if header.get("VOILUTSequence") and "LUTData" in header.VOILUTSequence[0]:
         item = header.VOILUTSequence[0]
         n, first, bits = item.LUTDescriptor
-        # pydicom counts the entries of a table of bytes in bytes
+        # For tables of 8 bits, pydicom counts entries in bytes.
         item.LUTDescriptor = [n, first, 16]
 
         def looked_up(values: np.ndarray) -> np.ndarray:
@@ -249,7 +228,7 @@ def _shown(header: Any, stored: np.ndarray, decoding: Any) -> Callable[[np.ndarr
     if "WindowWidth" in header:
 
         def windowed(values: np.ndarray) -> np.ndarray:
-            with np.errstate(over="ignore"):  # far from the centre of a sigmoid
+            with np.errstate(over="ignore"):  # a sigmoid overflows far from its centre
                 return decoding.apply_windowing(values, header)
 
         least, most = windowed(np.array([-np.inf, np.inf]))
@@ -273,6 +252,7 @@ def _shown(header: Any, stored: np.ndarray, decoding: Any) -> Callable[[np.ndarr
 
 
 def _used(ends: tuple[float, float], values: np.ndarray) -> tuple[float, float]:
-    """Give the ends of a range, or those of the values where they fill half of it or less."""
+    """Return the range of the values if it fills half of ``ends`` or less, otherwise ``ends``."""
+    # Scanners often use a small part of 16 bits: the image would be almost black.
     least, most = float(values.min()), float(values.max())
     return (least, most) if 0 < most - least <= (ends[1] - ends[0]) / 2 else ends

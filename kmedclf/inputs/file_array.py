@@ -1,4 +1,4 @@
-"""Files as an array of images that stays on disk, and the store of decoded ones."""
+"""Image files as an array that stays on disk, and the stores of decoded images."""
 
 from __future__ import annotations
 
@@ -28,32 +28,31 @@ from kmedclf.utils.files import written_beside
 from kmedclf.utils.own_folder import OwnFolder
 
 MARK = b"kmedclf-image-v1"
-"""What the file of every image ends with; NumPy reads up to it."""
+"""Suffix of every file; NumPy stops reading before it."""
 
 OVERHEAD = 128 + len(MARK)
-"""Bytes of a file besides the pixels."""
+"""Bytes of a file that are not pixels."""
 
 _NAME = re.compile(r"[0-9a-f]{32}\.npy")
 
 
 class Store:
-    """Keeps nothing; what the others are derived from.
+    """A cache that keeps nothing; the base class of the others."""
 
-    Users give the number of their pass over the files: what an earlier pass used gives way to new
-    images, what this pass uses does not. An epoch over more than fits then still finds as many
-    images as fit.
-    """
+    # `user` is the number of the pass over files. Images last used by an earlier pass are evicted,
+    # images of this pass are not. With plain LRU eviction, an epoch over more images than fit would
+    # evict each image before its next use.
 
     def get(self, key: bytes, user: int) -> np.ndarray | None:
-        """Give an image (h, w, c), or None if it is not there."""
+        """Return an image (h, w, c), or None on a miss."""
         return None
 
     def put(self, key: bytes, image: np.ndarray, user: int) -> None:
-        """Keep an image, if there is room."""
+        """Store an image, if there is room."""
 
 
 class MemoryStore(Store):
-    """Keeps images in this process' memory, for all fits."""
+    """Keeps images in the memory of this process, for all fits."""
 
     def __init__(self) -> None:
         self.limit = 0
@@ -62,7 +61,7 @@ class MemoryStore(Store):
         self._lock = threading.Lock()
 
     def get(self, key: bytes, user: int) -> np.ndarray | None:
-        """Give an image (h, w, c), or None if it is not there."""
+        """Return an image (h, w, c), or None on a miss."""
         with self._lock:
             if key not in self._images:
                 return None
@@ -73,7 +72,7 @@ class MemoryStore(Store):
             return image
 
     def put(self, key: bytes, image: np.ndarray, user: int) -> None:
-        """Keep an image, if there is room."""
+        """Store an image, if there is room."""
         with self._lock:
             self._drop(user, self.limit - image.nbytes)
             if key not in self._images and self.size + image.nbytes <= self.limit:
@@ -90,9 +89,9 @@ class MemoryStore(Store):
 
 
 class DiskStore(Store):
-    """Keeps images in a folder of its own in one that the user names, one file each.
+    """Keeps images as files in a folder of its own below the user's, shared by all processes.
 
-    All processes share it. Files that it has not written are neither counted nor removed.
+    It neither counts nor removes files that it has not written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,25 +99,25 @@ class DiskStore(Store):
         self._folder = OwnFolder(folder, "kmedclf-images-v1", MARK)
         self._lock = threading.Lock()
         self._mine: set[str] = set()
-        found = [one for one in self._folder.files("??/*.npy") if _NAME.fullmatch(one[1].name)]
-        self.size = sum(one.st_size for one, _ in found)
-        found.sort(key=lambda one: one[0].st_mtime, reverse=True)
-        self._others = [(path, one.st_size) for one, path in found]  # the oldest is the last
+        files = [f for f in self._folder.files("??/*.npy") if _NAME.fullmatch(f[1].name)]
+        self.size = sum(status.st_size for status, _ in files)
+        files.sort(key=lambda file: file[0].st_mtime, reverse=True)
+        self._others = [(path, status.st_size) for status, path in files]  # oldest last
 
     def get(self, key: bytes, user: int) -> np.ndarray | None:
-        """Give an image (h, w, c), or None if it is not there."""
+        """Return an image (h, w, c), or None on a miss."""
         self._mine.add(key.hex())
         try:
             path = self._path(key)
-            if not stat.S_ISREG(path.lstat().st_mode):  # to open a pipe would wait for ever
+            if not stat.S_ISREG(path.lstat().st_mode):  # opening a pipe would block
                 return None
             with path.open("rb") as file:
                 return _read(file)
-        except (OSError, ValueError):  # not there, or damaged: decoded again
+        except (OSError, ValueError):  # missing or damaged: decode the image again
             return None
 
     def put(self, key: bytes, image: np.ndarray, user: int) -> None:
-        """Keep an image, if there is room."""
+        """Store an image, if there is room."""
         size = image.nbytes + OVERHEAD
         path = self._path(key)
         with self._lock:
@@ -131,7 +130,7 @@ class DiskStore(Store):
             self.size += size
         self._folder.make()
         path.parent.mkdir(exist_ok=True)
-        if os.path.lexists(path):  # of another process by now, or none of ours: it stays
+        if os.path.lexists(path):  # written by another process, or not ours to replace
             return
         with written_beside(path, through=False) as beside, beside.open("wb") as file:
             np.save(file, image, allow_pickle=False)
@@ -143,7 +142,7 @@ class DiskStore(Store):
 
 
 def _read(file: Any) -> np.ndarray:
-    """Read an image that `DiskStore.put` wrote, and none that is cut or another's."""
+    """Read a file of `DiskStore.put`; raise ValueError if it is truncated or foreign."""
     size = os.fstat(file.fileno()).st_size
     shape, fortran, dtype, offset = npy_header(file)
     pixels = math.prod(shape) * dtype.itemsize
@@ -162,15 +161,7 @@ _on_disk = functools.cache(DiskStore)
 
 
 def store_of(cache: Any, limit: int | str) -> Store:
-    """Find the store that the parameters ``cache`` and ``cache_limit`` ask for.
-
-    Parameters
-    ----------
-    cache : "memory", path-like or None
-        The process' memory, a folder, or nothing.
-    limit : int or str
-        Its largest size in bytes, or as in "2G".
-    """
+    """Return the store for the parameters ``cache`` and ``cache_limit``."""
     if cache is None:
         return no_store
     store = _memory if cache == "memory" else _on_disk(Path(cache).expanduser().absolute())
@@ -179,31 +170,21 @@ def store_of(cache: Any, limit: int | str) -> Store:
 
 
 BLOCK = 256
-"""Files that wait for a thread at the same time: each takes more than a kilobyte."""
+"""Files submitted to the threads at a time; each takes more than a kilobyte."""
 
 MAX_KNOWN = 2_000_000
-"""Of how many files the process remembers what it found in them, some 150 bytes each."""
+"""Files whose hash and depth the process remembers, about 150 bytes each."""
 
-_known: dict[bytes, int] = {}  # twice the hash of the pixels, and 1 if they have 16 bits
+_known: dict[bytes, int] = {}  # twice the hash of the pixels, plus 1 for 16 bits
 _serial = count(1)
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
 class FileArray:
-    """Image files, as much of an array as the pipeline needs.
+    """Image files as an array (n, h, w, c) that is read on access.
 
-    Parameters
-    ----------
-    paths : sequence of str
-        The files. That all are there, and none is empty, is checked at once.
-    form : Form
-        Size and channels.
-    dtype : numpy dtype, optional
-        uint8 or uint16; by default that of the deepest image, for which all are read once.
-    store : Store, optional
-        Keeps decoded images.
-    skip : bool, default=False
-        Whether `broken` tells of files that cannot be read, rather than raise an error.
+    All files must exist and not be empty. With ``skip``, unreadable files are reported in `broken`
+    instead of raised. ``dtype`` is uint8 or uint16; None takes that of the deepest image.
     """
 
     def __init__(
@@ -216,7 +197,7 @@ class FileArray:
         skip: bool = False,
     ) -> None:
         self.paths, self.form, self._store, self._skip = paths, form, store, skip
-        self._serial = next(_serial)
+        self._serial = next(_serial)  # this array's number as a user of the store
         self._broken: dict[int, Exception] = {}
         self._digests: np.ndarray | None = None
         self._keys = [self._key(i) for i in range(len(paths))]
@@ -233,13 +214,13 @@ class FileArray:
 
     @property
     def broken(self) -> dict[int, Exception]:
-        """Positions of files that cannot be read, and why."""
+        """Errors of unreadable files by position."""
         self._examine()
         return self._broken
 
     @property
     def digests(self) -> np.ndarray:
-        """Hashes of the pixels (n,), uint64; those of the same images in an array are the same."""
+        """Hashes of the pixels (n,), uint64; equal to those of the same images in an array."""
         self._examine()
         assert self._digests is not None
         return self._digests
@@ -258,11 +239,11 @@ class FileArray:
         return images
 
     def __getstate__(self) -> Any:
-        """Give what `joblib.hash` is to see: pixels, wherever they lie."""
+        """Return what `joblib.hash` should see: the pixels, wherever the files are."""
         return self.digests, sorted(self.broken), self.shape, str(self.dtype)
 
     def _pixels(self, i: int) -> np.ndarray:
-        """Read one image at its own depth, from the store if it is there."""
+        """Read one image at its own depth, from the store if possible."""
         key = self._keys[i]
         pixels = self._store.get(key, self._serial)
         if pixels is None or pixels.shape != self.form.shape:
@@ -271,21 +252,21 @@ class FileArray:
         return pixels
 
     def _key(self, i: int) -> bytes:
-        """Identify a decoded file by its path, size and time of change."""
+        """Identify a decoded file by path, size, modification time and form."""
         path = os.path.abspath(self.paths[i])
         try:
             try:
-                found = os.stat(path)
+                status = os.stat(path)
             except OSError as error:
                 refuse(path, error)
-            if not found.st_size:
+            if not status.st_size:
                 refuse(path, "it is empty")
         except (OSError, ValueError) as error:
             if not self._skip:
                 raise
             self._broken[i] = error
             return b""
-        text = f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0{self.form}"
+        text = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{self.form}"
         return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 
     def _deepest(self) -> type:
@@ -300,9 +281,9 @@ class FileArray:
         if len(_known) > MAX_KNOWN:
             _known.clear()
         unknown = [i for i, key in enumerate(self._keys) if key and key not in _known]
-        for i, found in zip(unknown, in_threads(self._look, unknown), strict=True):
-            if isinstance(found, Exception):
-                self._broken[i], self._keys[i] = found, b""
+        for i, error in zip(unknown, in_threads(self._look, unknown), strict=True):
+            if isinstance(error, Exception):
+                self._broken[i], self._keys[i] = error, b""
         self._digests = np.array([_known[key] >> 1 if key else 0 for key in self._keys], np.uint64)
 
     def _look(self, i: int) -> Exception | None:
@@ -318,14 +299,13 @@ class FileArray:
 
 
 def digests(images: np.ndarray) -> np.ndarray:
-    """Hash images, (n, h, w, c) -> (n,) uint64: bytes in words of 64 bits times odd random numbers.
-
-    Cryptographic hashes of small images take several times as long; short trainings would notice.
-    """
+    """Hash images, (n, h, w, c) -> (n,) uint64: 64-bit words times random odd numbers, summed."""
+    # Cryptographic hashes of small images take several times as long, a cost that short trainings
+    # would notice.
     flat = np.ascontiguousarray(images).view(np.uint8).reshape(len(images), -1)
     missing = -flat.shape[1] % 8
     words = (np.pad(flat, ((0, 0), (0, missing))) if missing else flat).view(np.uint64)
-    words = words ^ words >> np.uint64(32)  # the sum of products forgets high bits first
+    words = words ^ words >> np.uint64(32)  # a sum of products loses high bits
     return np.einsum("ij,j->i", words, _factors(words.shape[1]))
 
 
@@ -336,20 +316,7 @@ def _factors(n: int) -> np.ndarray:
 
 
 def as_paths(X: Any, name: str) -> list[str] | None:
-    """Take X for paths, if its first entry is one.
-
-    Parameters
-    ----------
-    X : array-like
-        A list, array or Series of n paths, perhaps of shape (n, 1); or anything else.
-    name : str
-        Class name for messages.
-
-    Returns
-    -------
-    list of str or None
-        The paths; None if X is something else.
-    """
+    """Convert X to a list of paths if its first entry is one; None if X is something else."""
     if not isinstance(X, list | tuple):
         ndim = getattr(X, "ndim", 0)
         if ndim != 1 and not (ndim == 2 and X.shape[1] == 1):
@@ -366,8 +333,8 @@ def as_paths(X: Any, name: str) -> list[str] | None:
 
 
 def in_threads(function: Callable[[Any], Any], values: Sequence[Any]) -> Iterator[Any]:
-    """Apply a function to values, in order, in the threads that this process reads files with."""
-    pid = os.getpid()  # a forked child has none of its parent's threads
+    """Map a function over values, in order, in this process's pool of reader threads."""
+    pid = os.getpid()  # threads do not survive a fork
     if pid not in _pools:
         _pools.clear()
         _pools[pid] = ThreadPoolExecutor(_n_threads(), "kmedclf-files")
@@ -376,7 +343,7 @@ def in_threads(function: Callable[[Any], Any], values: Sequence[Any]) -> Iterato
 
 
 def _n_threads() -> int:
-    share = int(os.environ.get("OMP_NUM_THREADS") or 0)  # what joblib gives to a worker
+    share = int(os.environ.get("OMP_NUM_THREADS") or 0)  # joblib's share for a worker
     in_worker = multiprocessing.parent_process() is not None
     return share if share and in_worker else min(joblib.cpu_count(), 32)
 

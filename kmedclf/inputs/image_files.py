@@ -1,8 +1,8 @@
-"""Image files as arrays: one way to read every format, so that a picture is the same in all.
+"""Image files as arrays: one reader for all formats, so that a picture has the same pixels in each.
 
-Pillow reads all but DICOM. It decodes outside Python's lock, in as many threads as there are cores,
-and was no slower there than TensorFlow's own decoders on JPEG, slower on small PNG; but those know
-neither TIFF nor EXIF, and round otherwise.
+Pillow reads all formats but DICOM. It decodes without Python's lock, in as many threads as there
+are cores. TensorFlow's decoders were no faster on JPEG and faster on small PNG, but they lack TIFF
+and EXIF and round differently.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from kmedclf.inputs.dicom import begins_like_dicom, read_dicom
 from kmedclf.inputs.jpeg2000 import Bound, Unfit
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-BILINEAR = 2  # of Pillow: over all pixels that shrink into one
-DEEP = "F"  # mode of 16-bit grey images while they are resized
+BILINEAR = 2  # Pillow's filter, which averages over all pixels when it shrinks an image
+DEEP = "F"  # Pillow's mode for 16-bit grey images while they are resized
 
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may try: of its others, one starts a program, and few were ever tested with us."""
+"""Formats that Pillow may try. Of the others, one starts a program, and few are tested here."""
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
@@ -34,12 +34,12 @@ MAX_PIXELS = 2**26
 """Most pixels of an image file: 8192 × 8192. A small file can claim any number of them."""
 
 STRIP = 1 << 22
-"""Pixels that are changed at a time."""
+"""Pixels to convert at a time."""
 
 STACK = 1000
-"""Images of a file that are counted: each takes time, and a few bytes of the file."""
+"""Frames of a file to count at most, as each takes time but only a few bytes of the file."""
 
-# starts and tags of TIFF, and values of theirs
+# First bytes of TIFF, its tags, and values of tags
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BITS, PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH, SAMPLE_FORMAT = 258, 262, 322, 323, 339
 WHITE_IS_ZERO, SIGNED = 0, 2
@@ -47,25 +47,13 @@ WHITE_IS_ZERO, SIGNED = 0, 2
 
 @dataclass(frozen=True)
 class Form:
-    """What files are made into.
-
-    Parameters
-    ----------
-    height, width : int
-        In pixels.
-    channels : {1, 3, 4}
-        Grey, RGB, or RGB with transparency.
-    resize : {"stretch", "pad", "crop"}, default="stretch"
-        Whether an image of other proportions is distorted, padded with black, or cut.
-    max_pixels : int, optional
-        Most pixels of a file, checked before it is decoded. None is `default_max_pixels`.
-    """
+    """Size and channels that image files are converted to."""
 
     height: int
     width: int
-    channels: int
-    resize: str = "stretch"
-    max_pixels: int | None = None
+    channels: int  # 1 for grey, 3 for RGB, 4 for RGBA
+    resize: str = "stretch"  # or "pad" with black, or "crop", for other proportions
+    max_pixels: int | None = None  # None is `default_max_pixels`
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -74,34 +62,13 @@ class Form:
 
 
 def read(path: str | Path, form: Form) -> np.ndarray:
-    """Read an image file.
+    """Read an image file, or the first frame of an animation, as (h, w, c), turned as EXIF says.
 
-    Parameters
-    ----------
-    path : str or Path
-        PNG, JPEG, JPEG 2000, BMP, GIF, TIFF, WebP, PBM, PGM, PPM or DICOM. Of an animation, the
-        first frame.
-    form : Form
-        Size and channels to make of it.
-
-    Returns
-    -------
-    ndarray of shape (h, w, c), uint8 or uint16
-        The pixels, turned as EXIF says. Grey of 9 to 16 bits becomes uint16, from black to white;
-        signed values of TIFF are those from -32768 to 32767. Colour of 16 bits keeps the upper 8.
-        What is transparent is blended with black, unless there are 4 channels. DICOM values are
-        shown as the file says: see `kmedclf.inputs.dicom.read_dicom`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is no image, damaged, too large, or holds several.
-    ImportError
-        If it is DICOM, and pydicom is not installed.
+    Grey of 9 to 16 bits becomes uint16, from black to white; 16-bit colour keeps its upper 8 bits.
+    Transparency is blended with black, unless there are 4 channels. Raises what `refuse` raises.
     """
-    # JPEG is decoded at a half, a quarter or an eighth where twice the size is left: much faster
+    # JPEG can be decoded at a half, a quarter or an eighth of its size, which is much faster. Twice
+    # the wanted size must be left.
     side = 2 * max(form.height, form.width)
     bound = _bound(form.max_pixels)
     with _file(path) as file:
@@ -110,17 +77,7 @@ def read(path: str | Path, form: Form) -> np.ndarray:
 
 
 def open_image(path: str | Path, mode: str = "RGB", max_pixels: int | None = None) -> Any:
-    """Open an image file as an image of Pillow, at its own size, with 8 bits; errors as of `read`.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    mode : {"L", "RGB", "RGBA"}, default="RGB"
-        Grey, colour, or colour with transparency.
-    max_pixels : int, optional
-        As of `Form`.
-    """
+    """Open an image file as a Pillow image of its own size with 8 bits; errors as in `read`."""
     bound = _bound(max_pixels)
     with _file(path) as file:
         image = _open(file, str(path), mode, bound)
@@ -130,14 +87,17 @@ def open_image(path: str | Path, mode: str = "RGB", max_pixels: int | None = Non
 
 
 def read_images(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> np.ndarray:
-    """Read a few image files as uint8 (n, h, w, c); many are better left on disk."""
+    """Read a few image files into uint8 (n, h, w, c); for many, use `FileArray`."""
     read_one = [to_depth(read(path, Form(*shape)), np.dtype(np.uint8)) for path in paths]
     return np.stack(read_one)
 
 
 def refuse(path: str | Path, error: Exception | str) -> NoReturn:
-    """Say in one sentence what is wrong with a file."""
-    if isinstance(error, ImportError) and str(path) in str(error):  # our own, of pydicom
+    """Raise an error that says in one sentence what is wrong with a file.
+
+    FileNotFoundError if it is missing, ImportError without pydicom, otherwise ValueError.
+    """
+    if isinstance(error, ImportError) and str(path) in str(error):  # from `read_dicom`
         raise error
     if isinstance(error, FileNotFoundError):
         raise FileNotFoundError(f"There is no file {path}.") from None
@@ -162,19 +122,19 @@ def refuse(path: str | Path, error: Exception | str) -> NoReturn:
 
 @contextmanager
 def _file(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a file, and say in one sentence what is wrong with it, whatever that is."""
+    """Open a regular file; errors while it is open are raised by `refuse`."""
     try:
-        # to open a pipe would wait for someone who writes to it
+        # Opening a pipe would block.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise Unfit(f"must be a file. It is {'a folder' if os.path.isdir(path) else 'none'}.")
         with open(path, "rb") as file:
             yield file
-    except Exception as error:  # whatever damaged bytes make a decoder raise
+    except Exception as error:  # decoders raise anything on damaged bytes
         refuse(path, error)
 
 
 def default_max_pixels() -> int:
-    """Give the most pixels of an image: `MAX_PIXELS`, or what ``KMEDCLF_MAX_PIXELS`` says."""
+    """Return the limit of pixels: `MAX_PIXELS` or ``KMEDCLF_MAX_PIXELS``."""
     text = os.environ.get("KMEDCLF_MAX_PIXELS") or str(MAX_PIXELS)
     if not text.isascii() or not text.isdecimal() or len(text) > 18 or not int(text):
         raise ValueError(
@@ -185,7 +145,7 @@ def default_max_pixels() -> int:
 
 
 def _bound(most: int | None) -> Bound:
-    """Make the check of an image's width and height."""
+    """Return the check of an image's width and height."""
     limit = default_max_pixels() if most is None else most
 
     def check(width: int, height: int) -> None:
@@ -199,7 +159,7 @@ def _bound(most: int | None) -> Bound:
 
 
 def _open(file: IO[bytes], path: str, mode: str, bound: Bound, side: int | None = None) -> Any:
-    """Open a file as a Pillow image of the mode, or F; of at least ``side`` pixels, if given."""
+    """Open a file as a Pillow image of the mode or F; of at least ``side`` pixels, if given."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     start = file.read(132)
@@ -222,13 +182,13 @@ def _open(file: IO[bytes], path: str, mode: str, bound: Bound, side: int | None 
     if side is not None:
         image.draft(None, (side, side))
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip, not scale
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip instead of scaling
         return _deep(image)
     return _opaque(image, mode)
 
 
 def _check_tiff(image: Any, bound: Bound) -> None:
-    """Refuse stacks, and tiles that are larger than an image may be."""
+    """Refuse stacks of images, and tiles larger than an image may be."""
     tags = image.tag_v2
     bound(*(int(tags.get(tag, 1)) for tag in (TILE_WIDTH, TILE_LENGTH)))
     number = 1
@@ -243,7 +203,7 @@ def _check_tiff(image: Any, bound: Bound) -> None:
 
 
 def _deep(image: Any) -> Any:
-    """Make 16 bits, from black to white, of grey that has more than 8; as floats."""
+    """Convert grey of more than 8 bits to floats from 0 to 65535, black to white."""
     from PIL import Image
 
     tags = image.tag_v2 if image.format == "TIFF" else {}
@@ -272,28 +232,28 @@ def _deep(image: Any) -> Any:
 
 
 def _by_strips(image: Any, mode: str, change: Callable[[Any], Any]) -> Any:
-    """Change an image a few rows at a time: copies of large ones would take gigabytes."""
+    """Convert an image a few rows at a time: copies of large ones would take gigabytes."""
     from PIL import Image
 
-    made = Image.new(mode, image.size)
+    result = Image.new(mode, image.size)
     rows = max(1, STRIP // max(1, image.width))
     for top in range(0, image.height, rows):
         part = image.crop((0, top, image.width, min(top + rows, image.height)))
-        made.paste(change(part), (0, top))
-    return made
+        result.paste(change(part), (0, top))
+    return result
 
 
 def _one(value: Any, default: int) -> int:
-    """Give a tag's number, or the first of several."""
+    """Return a tag's number, or the first of a tuple."""
     if value is None or value == ():
         return default
     return int(value[0] if isinstance(value, tuple) else value)
 
 
 def _opaque(image: Any, mode: str) -> Any:
-    """Bring an image to a mode; where that has no transparency, what is transparent is black."""
+    """Convert an image to a mode, blended with black if the mode has no transparency."""
     seen_through = "transparency" in image.info or image.mode[-1:] in "Aa"
-    if image.mode in ("La", "RGBa"):  # Pillow converts these to nothing else
+    if image.mode in ("La", "RGBa"):  # Pillow's only conversion of these
         image = image.convert(f"{image.mode[:-1]}A")
     if seen_through and mode != "RGBA":
         image = _by_strips(image, "L" if image.mode == "LA" else "RGB", _over_black)
@@ -303,7 +263,7 @@ def _opaque(image: Any, mode: str) -> Any:
 
 
 def _over_black(image: Any) -> Any:
-    """Blend an image, transparent by a channel or by one of its colours, with black."""
+    """Blend an image with black, by its alpha channel or its transparent colour."""
     from PIL import Image
 
     if image.mode == "LA":
@@ -330,7 +290,7 @@ def _resized(image: Any, form: Form) -> Any:
 
 
 def _array(image: Any, channels: int) -> np.ndarray:
-    """Turn a Pillow image into (h, w, c)."""
+    """Convert a Pillow image to (h, w, c)."""
     if image.mode != DEEP:
         pixels = np.asarray(image.convert(MODES[channels]))
         return pixels if pixels.ndim == 3 else pixels[..., None]
@@ -342,14 +302,14 @@ def _array(image: Any, channels: int) -> np.ndarray:
 
 
 def _shallow(image: Any) -> Any:
-    """Turn 16 bits into 8."""
+    """Convert 16 bits to 8."""
     from PIL import Image
 
     return Image.fromarray(to_depth(_array(image, 1)[..., 0], np.dtype(np.uint8)))
 
 
 def to_depth(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Bring pixels of 8 or 16 bits to the other depth, black to black and white to white."""
+    """Convert pixels between 8 and 16 bits, black to black and white to white."""
     if pixels.dtype == dtype:
         return pixels
     if dtype == np.uint8:

@@ -1,4 +1,4 @@
-"""Images as the pipeline reads them, from arrays, memory maps and files, and rows of them."""
+"""Images in memory, in memory maps and in files, and selections of their rows."""
 
 from __future__ import annotations
 
@@ -16,21 +16,11 @@ from kmedclf.inputs.file_array import FileArray, digests
 
 @dataclass(frozen=True)
 class Images:
-    """Images as the pipeline reads them.
+    """Images (n, h, w, c) with the scale of their pixels."""
 
-    Parameters
-    ----------
-    array : ndarray or FileArray of shape (n, h, w, c), uint8, uint16, ... or float32
-        The images; memory maps and files stay on disk and are read batch by batch.
-    scale : float
-        What a pixel is multiplied by inside the network: 1/255 for uint8, 1 for floats.
-    dtype : numpy dtype, optional
-        What a memory map of another dtype is cast to as it is read, without loss.
-    """
-
-    array: np.ndarray | FileArray
-    scale: float
-    dtype: Any = None
+    array: np.ndarray | FileArray  # memory maps and files stay on disk
+    scale: float  # factor of pixels in the network: 1/255 for uint8, 1 for floats
+    dtype: Any = None  # a memory map is cast to it without loss, batch by batch
     failures: list[Exception] = field(default_factory=list, init=False, compare=False)
 
     @property
@@ -41,23 +31,23 @@ class Images:
 
     @property
     def on_disk(self) -> bool:
-        """Whether the images are read from disk rather than held in memory."""
+        """Whether the images are read from disk batch by batch."""
         return isinstance(self.array, FileArray) or is_memmap(self.array)
 
     @property
     def broken(self) -> dict[int, Exception]:
-        """Positions of images that cannot be read, and why; files are all tried once."""
+        """Errors of unreadable images by position; reads all files on first use."""
         return self.array.broken if isinstance(self.array, FileArray) else {}
 
     @property
     def skipped(self) -> list[str] | None:
-        """Files that cannot be read; None of arrays."""
+        """Paths of unreadable files; None for arrays."""
         if not isinstance(self.array, FileArray):
             return None
         return [self.array.paths[i] for i in sorted(self.array.broken)]
 
     def digests(self, index: np.ndarray) -> np.ndarray | None:
-        """Hash images, (m,) -> (m,) uint64; not those of a memory map, all of which it would read.
+        """Hash images, (m,) -> (m,) uint64; None for memory maps, which it would read entirely.
 
         The same pixels have the same hash in arrays and in files.
         """
@@ -65,13 +55,13 @@ class Images:
             return self.array.digests[index]
         if self.on_disk:
             return None
-        step = max(1, 2**18 // max(1, self.array[:1].nbytes))  # copies that fit a cache
+        step = max(1, 2**18 // max(1, self.array[:1].nbytes))  # blocks that fit the CPU's cache
         parts = [digests(self.array[index[at : at + step]]) for at in range(0, len(index), step)]
         return np.concatenate([np.zeros(0, np.uint64), *parts])
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Raise what went wrong while images were read, not what TensorFlow made of it."""
+        """Re-raise the original read error in place of TensorFlow's error."""
         try:
             yield
         except tf.errors.OpError:
@@ -82,10 +72,7 @@ class Images:
 
     @cached_property
     def tensor(self) -> tf.Tensor:
-        """The images as TensorFlow has them, on the CPU whatever the device that trains.
-
-        Images on disk are represented by one empty row: they are read by `Images.rows`.
-        """
+        """The images as a tensor on the CPU; one without rows if they are on disk."""
         with tf.device("CPU:0"):
             if self.on_disk:
                 return tf.constant(np.empty((0, *self.shape), self.dtype or self.array.dtype))
@@ -94,12 +81,12 @@ class Images:
     def rows(self, index: np.ndarray) -> np.ndarray:
         """Read the images at the given indices, (m,) -> (m, h, w, c).
 
-        Where that fails there are none, which ends the pass: TensorFlow would write pages about an
-        error. `explained` raises it.
+        On an error it returns no rows, which ends the pass; `explained` raises the error.
         """
+        # Raising inside a graph would make TensorFlow print pages about the error.
         try:
-            found = self.array[index if not self.failures else index[:0]]
-            return np.ascontiguousarray(found, self.dtype)
+            images = self.array[index if not self.failures else index[:0]]
+            return np.ascontiguousarray(images, self.dtype)
         except (OSError, ValueError, ImportError) as error:
             self.failures.append(error)
             return np.empty((0, *self.shape), self.dtype or self.array.dtype)
@@ -107,31 +94,17 @@ class Images:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of some images: what one pass of training or scoring goes over.
-
-    Parameters
-    ----------
-    images : Images
-        All the images.
-    index : ndarray of shape (m,), int64
-        Which of them, in order; an index may come several times.
-    y : ndarray of shape (m,), int32, or (m, k), float32
-        Their classes, 0 to k - 1; or zeros and ones of k labels.
-    weight : ndarray of shape (m,), or (m, k) where every label has its own, float32
-        Their weights in the loss.
-    copy : ndarray of shape (m,), bool, or None
-        Which rows repeat another and are augmented, where the others are not.
-    """
+    """A selection of images with labels and weights, for one pass of training or scoring."""
 
     images: Images
-    index: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray
-    copy: np.ndarray | None = None
+    index: np.ndarray  # (m,) int64, possibly with repeats
+    y: np.ndarray  # classes (m,) int32, or labels (m, k) float32
+    weight: np.ndarray  # (m,), or (m, k) with one weight per label
+    copy: np.ndarray | None = None  # (m,) bool: oversampled rows, if only they are augmented
 
     @classmethod
     def of(cls, images: Images) -> Rows:
-        """Make the rows of all images, to predict their classes."""
+        """Select all images in order, for prediction."""
         n = len(images.array)
         return cls(images, np.arange(n), np.zeros(n, np.int32), np.ones(n, np.float32))
 
@@ -141,10 +114,8 @@ class Rows:
 
     @property
     def columns(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Indices, classes and weights as TensorFlow has them, on the CPU.
-
-        The index i of a copy is written ~i: a column for one bit would be one more everywhere.
-        """
+        """Indices, labels and weights as tensors on the CPU; the index of a copy i is ~i."""
+        # One bit in the index saves a column everywhere.
         index = self.index if self.copy is None else np.where(self.copy, ~self.index, self.index)
         with tf.device("CPU:0"):
             return (
@@ -156,23 +127,23 @@ class Rows:
     def take(self, position: np.ndarray) -> Rows:
         """Return the rows at the given positions, in that order."""
         copy = None if self.copy is None else self.copy[position]
-        index, y, weight = (one[position] for one in (self.index, self.y, self.weight))
+        index, y, weight = (column[position] for column in (self.index, self.y, self.weight))
         return Rows(self.images, index, y, weight, copy)
 
     def sample(self, seed: int) -> np.ndarray:
-        """Read some of the images, (m, h, w, c): 512, or of large ones what takes 4 MB a byte."""
+        """Draw up to 512 images, (m, h, w, c); fewer if large, 4 MB as bytes."""
         most = min(512, max(1, 2**22 // int(np.prod(self.images.shape))))
         drawn = np.random.default_rng([seed, 3]).permutation(len(self))[:most]
         return self.images.rows(self.index[np.sort(drawn)])
 
     def reweighted(self, factor: np.ndarray) -> Rows:
-        """Return the rows with their weights (m,) multiplied by ``factor``, (m,) or (m, k)."""
+        """Return the rows with weights (m,) multiplied by ``factor``, (m,) or (m, k)."""
         weight = (self.weight.reshape(-1, *[1] * (factor.ndim - 1)) * factor).astype(np.float32)
         return replace(self, weight=weight)
 
 
 def is_memmap(array: np.ndarray | None) -> bool:
-    """Say whether an array, or what it is a view of, is mapped from a file."""
+    """Whether an array, or the array that it is a view of, is memory-mapped."""
     return array is not None and any(isinstance(base, np.memmap) for base in _bases(array))
 
 

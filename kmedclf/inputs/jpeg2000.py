@@ -1,4 +1,4 @@
-"""What an image file claims of its size, before a decoder believes it; JPEG 2000's own claim."""
+"""Limits on the size that an image file claims, checked before decoding; JPEG 2000's own size."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ Bound = Callable[[int, int], None]
 
 
 class Unfit(ValueError):
-    """A file that is whole, but not one of our images; its text goes behind the path."""
+    """An intact file that is not an accepted image; the message follows the path."""
 
 
 TILES = 4096
-"""Most tiles: OpenJPEG takes 10 kB for each, whether or not it is there."""
+"""Most tiles; OpenJPEG allocates 10 kB for each, even if it is missing."""
 
 BOXES = 1000
 
 
 def check(file: IO[bytes], bound: Bound) -> None:
-    """Refuse images and tilings that are too large; leave the file where it was read to.
-
-    The size in the boxes around a codestream, which Pillow knows, may be another.
-    """
+    """Refuse images and tilings that are too large; keep the file's position."""
+    # Pillow knows only the size in the boxes around the codestream, which may differ.
     before = file.tell()
     file.seek(_start(file))
     head = file.read(42)
@@ -43,7 +41,7 @@ def check(file: IO[bytes], bound: Bound) -> None:
 
 
 def _start(file: IO[bytes]) -> int:
-    """Find the codestream: the file itself, or one of the boxes in it."""
+    """Find the codestream: at the start of the file, or in one of its boxes."""
     at = 0
     for number in range(BOXES):
         file.seek(at)

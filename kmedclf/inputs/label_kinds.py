@@ -1,4 +1,4 @@
-"""Whether labels are one class of several, or independent: a model knows, y alone does not."""
+"""Multilabel or multiclass: a fitted model knows, y alone does not."""
 
 from __future__ import annotations
 
@@ -8,45 +8,35 @@ import numpy as np
 
 
 def is_multilabel(model: Any, X: Any = None) -> bool:
-    """Say whether a fitted classifier has learnt independent labels.
+    """Whether a fitted classifier is multilabel: ours, scikit-learn's, a pipeline or a search.
 
-    Parameters
-    ----------
-    model : estimator
-        Ours, scikit-learn's or another; also in a pipeline or a search.
-    X : array-like of shape (n, ...), optional
-        Rows, the first of which a model predicts that says nothing else of it.
+    A model without any sign of it predicts the first row of X.
     """
+    # Attributes first: a prediction takes time.
     inner = getattr(model, "best_estimator_", model)
-    inner = getattr(inner, "_final_estimator", inner)  # of a Pipeline
+    inner = getattr(inner, "_final_estimator", inner)  # the last step of a Pipeline
     head = getattr(inner, "_head", None)
     if head is not None:
         return bool(head.several)
     if hasattr(inner, "_several"):
         return bool(inner._several)
-    if isinstance(getattr(inner, "classes_", None), list):  # as scikit-learn's forests have
+    if isinstance(getattr(inner, "classes_", None), list):  # as in scikit-learn's forests
         return True
     if X is None:
-        binarizer = getattr(inner, "_label_binarizer", None)  # of its networks
+        binarizer = getattr(inner, "_label_binarizer", None)  # scikit-learn's MLPClassifier
         kind = getattr(binarizer, "y_type_", "")
         return bool(getattr(inner, "multilabel_", False)) or kind.startswith("multilabel")
     return has_columns(model.predict(X[:1]))
 
 
 def has_columns(y: Any) -> bool:
-    """Say whether y has several columns."""
+    """Whether y has several columns."""
     shape = y.shape if hasattr(y, "shape") else np.shape(y)
     return len(shape) == 2 and shape[1] > 1
 
 
 def check_y(y: Any, model: Any, *, multilabel: bool, what: str) -> None:
-    """Check that labels are of the kind that a model has learnt.
-
-    Raises
-    ------
-    ValueError
-        If they have columns and should not, or the reverse.
-    """
+    """Raise ValueError if y is multilabel and the model is not, or the reverse."""
     if has_columns(y) == multilabel:
         return
     name = type(model).__name__
@@ -64,18 +54,12 @@ def check_y(y: Any, model: Any, *, multilabel: bool, what: str) -> None:
 
 
 def is_one_hot(y: np.ndarray) -> bool:
-    """Say whether each row of zeros and ones (n, k) has exactly one 1."""
+    """Whether each row of zeros and ones (n, k) has exactly one 1."""
     return bool(len(y) and (np.asarray(y).sum(axis=1) == 1).all())
 
 
 def check_not_exclusive(y: np.ndarray, proba: np.ndarray, what: str) -> None:
-    """Refuse labels and probabilities (n, k) that are those of one class of several.
-
-    Raises
-    ------
-    ValueError
-        If all rows of both sum to 1.
-    """
+    """Raise ValueError if labels and probabilities (n, k) are those of exclusive classes."""
     if is_one_hot(y) and np.abs(proba.sum(axis=1) - 1).max() < 1e-3:
         raise ValueError(
             f"{what} must hold one label an image where the probabilities of each sum to 1. Got "

@@ -1,7 +1,7 @@
-"""What the numbers in an array of images mean: bytes, integers of 16 bits, or values as given.
+"""Decides whether numbers in an image array are bytes, 16-bit integers, or values to use unchanged.
 
-A fit decides it by dtype and range, and what comes later is read as the fit has decided: the
-content of one batch never changes the scale of its pixels, it can only be refused.
+A fit decides by dtype and range, and later images are read the same way. The content of a later
+batch never changes its scale: it can only be refused.
 """
 
 from __future__ import annotations
@@ -17,35 +17,20 @@ BYTE, DEEP = 1 / 255, 1 / 65535
 """Scales of uint8 and uint16."""
 
 UNSCALED = 2.0
-"""Largest value of floats that look scaled to [0, 1], augmented ones included."""
+"""Largest value of floats that look scaled to [0, 1], even after augmentation."""
 
 CENTRED = 20.0
-"""Largest distance from 0 of floats that look standardised: some of them are negative."""
+"""Largest magnitude of floats that look standardised, if some are negative."""
 
 _OWN = {1 / np.iinfo(dtype).max: np.dtype(dtype) for dtype in ("u1", "u2", "i1", "i2")}
 
 
 def read(X: np.ndarray, name: str, *, flat: bool) -> tuple[Images, float | None]:
-    """Decide what the pixels of images to fit on mean.
+    """Choose the scale of images (n, h, w, c) to fit on; if unscaled, find their largest value.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, h, w, c)
-        Numbers, or booleans.
-    name : str
-        Class name for messages.
-    flat : bool
-        Whether the images are rows without an ``image_shape``. Such rows may be features of any
-        unit, as scikit-learn's are, so that no warning speaks of their scale.
-
-    Returns
-    -------
-    images : Images
-        Integers that fit a byte as uint8; other integers of up to 16 bits, and wider ones that fit
-        uint16, to be divided by their dtype's maximum; anything else as it is.
-    largest : float or None
-        Of images that are used as they are, the largest distance from 0.
+    ``flat`` rows without ``image_shape`` may be features in any unit, so there is no warning.
     """
+    # Bytes come first: many tools return int64 or int32 arrays of 8-bit pixels.
     if X.dtype.kind in "iu":
         if X.dtype == np.uint8 or _fits(X, np.uint8):
             return _cast(X, np.uint8, BYTE), None
@@ -63,37 +48,14 @@ def read(X: np.ndarray, name: str, *, flat: bool) -> tuple[Images, float | None]
 
 
 def like(X: np.ndarray, scale: float, largest: float | None, name: str, *, flat: bool) -> Images:
-    """Read images as those an estimator was fitted on.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, h, w, c)
-        Numbers, or booleans.
-    scale : float
-        That of the images fitted on.
-    largest : float or None
-        As from `read`; None if it is not known.
-    name : str
-        Class name for messages.
-    flat : bool
-        As of `read`.
-
-    Returns
-    -------
-    Images
-        Whatever dtype X has, if the cast to that of the fit loses nothing.
-
-    Raises
-    ------
-    ValueError
-        If X is on another scale.
-    """
+    """Read images the way an estimator's fit did; raise ValueError if they are on another scale."""
     if scale == 1.0:
         return _like_floats(X, largest, name, flat=flat)
     own = _OWN[scale]
     kind = f"{name} was fitted on {8 * own.itemsize}-bit integer images"
     if X.dtype.kind not in "iu":
         _, low, high = _as_given(X, name)
+        # Floats in [0, 1] are scaled pixels, which a cast would turn into zeros and ones.
         if high <= 1 and (low, high) != (0, 0):
             raise ValueError(
                 f"{kind}, got float ones of at most {high:.3g}; give their pixels from "
@@ -105,8 +67,9 @@ def like(X: np.ndarray, scale: float, largest: float | None, name: str, *, flat:
                 "as they are; round and clip them first."
             )
         return _cast(X, own, scale)
-    wide = X.dtype.itemsize > 2 or own == np.uint8  # else their dtype says that they are of
-    if X.dtype.newbyteorder("=") != own and not (wide and _fits(X, own)):  # another scale
+    # Other integers of up to 16 bits have a scale of their own, that of their dtype.
+    wide = X.dtype.itemsize > 2 or own == np.uint8
+    if X.dtype.newbyteorder("=") != own and not (wide and _fits(X, own)):
         low, high = limits(X)
         raise ValueError(
             f"{kind} ({own}), got {8 * X.dtype.itemsize}-bit integer ones ({X.dtype}) from "
@@ -116,7 +79,7 @@ def like(X: np.ndarray, scale: float, largest: float | None, name: str, *, flat:
 
 
 def limits(X: np.ndarray) -> tuple[float, float]:
-    """Find the smallest and the largest value; NaN if there is one. Memory maps stay on disk."""
+    """Find the smallest and the largest value, or NaN; memory maps stay on disk."""
     low, high = np.inf, -np.inf
     for block in _blocks(X):
         low, high = np.minimum(low, block.min()), np.maximum(high, block.max())
@@ -127,13 +90,14 @@ def _like_floats(X: np.ndarray, largest: float | None, name: str, *, flat: bool)
     kind = f"{name} was fitted on float (unscaled) images"
     images, low, high = _as_given(X, name)
     whole, most = X.dtype.kind in "iu", max(abs(low), abs(high))
-    if largest is None:  # rows of features, or a model of an earlier version
+    if largest is None:  # flat rows, or a model of an earlier version
         if whole and X.dtype.itemsize <= 2:
             raise ValueError(
                 f"{kind}, got {8 * X.dtype.itemsize}-bit integer ones; give floats on the scale of "
                 "those fitted on."
             )
         return images
+    # Only clear differences of scale are refused, as a batch may be darker than those of fit.
     other = (
         (whole and largest <= UNSCALED and most > 1)
         or (largest <= CENTRED and most > max(CENTRED, 10 * largest))
@@ -149,7 +113,7 @@ def _like_floats(X: np.ndarray, largest: float | None, name: str, *, flat: bool)
 
 
 def _as_given(X: np.ndarray, name: str) -> tuple[Images, float, float]:
-    """Use values as they are, and check that all are finite; float32 where they are in memory."""
+    """Use values unchanged, as float32 if in memory; check that all are finite."""
     if X.dtype != np.float32 and not is_memmap(X):
         X = X.astype(np.float32)
     low, high = limits(X)
@@ -164,7 +128,7 @@ def _as_given(X: np.ndarray, name: str) -> tuple[Images, float, float]:
 
 
 def _warn(X: np.ndarray, high: float, name: str) -> None:
-    """Say that values look unscaled, and how to have them scaled."""
+    """Warn that values look unscaled, and say how to scale them."""
     do = f"divide them by {high:.6g}, or by the largest value there can be"
     if X.dtype.kind == "f" and _fits(X, np.uint8, whole=True):
         do = "give whole pixels from 0 to 255 as X.astype('uint8'), which are scaled to [0, 1]"
@@ -176,7 +140,7 @@ def _warn(X: np.ndarray, high: float, name: str) -> None:
 
 
 def _fits(X: np.ndarray, dtype: type | np.dtype, *, whole: bool = False) -> bool:
-    """Say whether a cast loses nothing; the first block that it would change is the last read."""
+    """Whether a cast keeps all values; stop at the first block that it would change."""
     info = np.iinfo(dtype)
     return all(
         block.min() >= info.min
@@ -187,13 +151,13 @@ def _fits(X: np.ndarray, dtype: type | np.dtype, *, whole: bool = False) -> bool
 
 
 def _cast(X: np.ndarray, dtype: type | np.dtype, scale: float) -> Images:
-    """Make images of another dtype: in memory at once, of a memory map as they are read."""
+    """Cast images to another dtype: arrays at once, memory maps batch by batch."""
     if X.dtype == dtype:
         return Images(X, scale)
     return Images(X, scale, np.dtype(dtype)) if is_memmap(X) else Images(X.astype(dtype), scale)
 
 
 def _blocks(X: np.ndarray) -> Iterator[np.ndarray]:
-    """Cut images into blocks that fit a cache."""
+    """Split images into blocks that fit the CPU's cache."""
     step = max(1, 2**18 // max(1, X[:1].nbytes))
     return (X[start : start + step] for start in range(0, len(X), step))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import ceil
-from typing import Any, Literal
+from numbers import Real
+from typing import Annotated, Any, Literal, TypeAlias
 
 import keras
+from sklearn.utils._param_validation import Interval
 
 from kmedclf.models._blocks import Stem, batch_norm, keeps_pixels
 from kmedclf.models._pretrained import PretrainedClassifier
 from kmedclf.models._weights import Published
-from kmedclf.parameters import PositiveFloat
+
+# The largest published networks are 5.3 times as deep as B0; at 1e10 nobody waits for the layers.
+Scale: TypeAlias = Annotated[float, Interval(Real, 0, 10, closed="right")]
 
 # Width, depth, and the md5 of the published weights.
 VARIANTS = {
@@ -36,9 +40,10 @@ class EfficientNetClassifier(PretrainedClassifier):
     variant : {"b0", "b1", "b2"}, default="b0"
         How wide and deep.
     width : float, default=1.0
-        Multiplies the variant's numbers of channels, which stay multiples of 8.
+        Multiplies the variant's numbers of channels, which stay multiples of 8; at most 10.
     depth : float, default=1.0
-        Multiplies the variant's numbers of blocks, at least one for each of the seven stages.
+        Multiplies the variant's numbers of blocks, at least one for each of the seven stages; at
+        most 10.
     stem : {"auto", "small", "imagenet"}, default="auto"
         "imagenet" has a convolution of stride 2 and halves the image four times more, for images
         from 32 pixels; "small" leaves the first two of these strides out, for images from 8
@@ -60,8 +65,8 @@ class EfficientNetClassifier(PretrainedClassifier):
     """
 
     variant: Literal["b0", "b1", "b2"] = "b0"
-    width: PositiveFloat = 1.0
-    depth: PositiveFloat = 1.0
+    width: Scale = 1.0
+    depth: Scale = 1.0
     stem: Stem = "auto"
 
     def backbone(self, x: Any) -> Iterator[Any]:

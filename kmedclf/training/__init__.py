@@ -1,1 +1,1 @@
-"""One fit, from checked rows to weights."""
+"""Training of a network: from checked rows to weights."""

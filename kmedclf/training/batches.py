@@ -1,8 +1,8 @@
-"""From rows to the images of a training, or of a pass of scoring.
+"""Batches for training and for scoring.
 
-indices -> shuffle -> chunk of batches -> fetch the images -> augment, mix (training only)
+indices -> shuffle -> chunk of batches -> fetch images -> augment and mix (training only)
 
-All this happens inside graphs, from tensors, so that no fit traces them anew.
+All of this runs in graphs whose inputs are tensors, so that a new fit traces nothing again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kmedclf.utils import forks
 Fetch = Callable[[Any], Any]
 
 MAX_AUGMENTED_AT_ONCE = 128
-"""Images augmented at once, unless a batch is larger; four times as many are only fetched."""
+"""Images augmented at once, unless a batch is larger. Without augmentation four times as many."""
 
 
 def chunk(
@@ -41,36 +41,15 @@ def chunk(
     n_classes: int = 0,
     alphas: Mapping[str, Any] | None = None,
 ) -> tuple[Any, ...]:
-    """Read some batches of a training.
+    """Read a chunk: images (b, h, w, c) and the other columns, (b,) or (b, k).
 
-    Parameters
-    ----------
-    fetch : callable
-        Maps image indices (b,) to images (b, h, w, c).
-    columns : tuple of tf.Tensor of shape (m,) or (m, k)
-        Image indices first, then whatever goes with them (classes, weights).
-    position : tf.Tensor of shape (b,), int64
-        Which rows, then -1 as often as rows are missing to a chunk of full size.
-    key : tf.Tensor of shape (2,), int32
-        Seed of augmentation and mixing.
-    augment : tuple
-        As from `kmedclf.augmentation.resolve`. Images keep their dtype: what was drawn between two
-        integers is rounded.
-    copies : bool, default=False
-        Whether only copies are augmented; see `kmedclf.inputs.images.Rows`.
-    n_classes : int
-        Length of a one-hot label, where images are mixed.
-    alphas : mapping of str to tf.Tensor of shape (), float32, optional
-        Alpha of each method of `kmedclf.augmentation.mixing` in use.
-
-    Returns
-    -------
-    tuple of tf.Tensor
-        Images (b, h, w, c), the other columns (b,) or (b, k).
+    ``columns`` starts with the image indices. ``position`` is padded with -1 to a full chunk.
+    With ``copies``, only the duplicates of oversampling are augmented.
     """
-    size = tf.size(position)
+    size = tf.size(position)  # before the padding is cut off: augmentation is compiled for it
     position = position[: tf.math.count_nonzero(position >= 0)]
     index, *others = (tf.gather(column, position) for column in columns)
+    # An index of -1 - i is a duplicate of image i.
     images = fetch(tf.where(index < 0, -1 - index, index) if copies else index)
     if augment:
         augmented = _augmented(images, augment, key, size)
@@ -84,11 +63,8 @@ def chunk(
 
 
 def chunk_size(shape: tuple[int, int, int], batch_size: int, *, augmented: bool) -> int:
-    """Choose how many rows to read at once: whole batches, of about 128 images if augmented.
-
-    In chunks, because reading takes time however little is read; of one size, because augmentation
-    is compiled for it.
-    """
+    """Choose how many rows to read at once: whole batches, about 128 images if augmented."""
+    # Each read has a fixed cost. All chunks have one size, as augmentation is compiled for it.
     most = _most(shape) * (1 if augmented else 4)
     return batch_size * max(most // batch_size, 1)
 
@@ -96,26 +72,9 @@ def chunk_size(shape: tuple[int, int, int], batch_size: int, *, augmented: bool)
 def make_stream(
     load: Callable[[Any, Any], Any], n_rows: Any, size: Any, seed: Any, epochs: Any
 ) -> tf.data.Dataset:
-    """Make the dataset of a whole training, epoch after epoch, chunk after chunk.
+    """Make the dataset of all chunks of a training; no chunk crosses an epoch.
 
-    One dataset for all epochs, because starting one takes longer than a small epoch. A chunk never
-    holds rows of two epochs.
-
-    Parameters
-    ----------
-    load : callable
-        Maps position and key to a chunk, as `chunk` does.
-    n_rows, size : tf.Tensor of shape (), int64
-        Rows in an epoch, and in a chunk.
-    seed : tf.Tensor of shape (), int64
-        Seed of order and augmentation.
-    epochs : tf.Tensor of shape (2,), int64
-        Number of the first epoch, and of the one after the last.
-
-    Returns
-    -------
-    tf.data.Dataset
-        Of chunks.
+    ``epochs`` is the number of the first epoch and the one after the last.
     """
 
     def one_epoch(number: Any) -> tf.data.Dataset:
@@ -124,31 +83,16 @@ def make_stream(
         position, key = tf.ensure_shape(position, [None, None]), tf.ensure_shape(key, [None, 2])
         return tf.data.Dataset.from_tensor_slices((position, key))
 
+    # One dataset for all epochs: starting one takes longer than a small epoch.
     with tf.device("CPU:0"):
         dataset = tf.data.Dataset.range(*tf.unstack(epochs)).flat_map(one_epoch)
         return plain(dataset.map(load).prefetch(1))
 
 
 def plan(seed: int, epoch: int, n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw what depends on the epoch alone, and on nothing before it.
+    """Draw the rows and the augmentation seed of every chunk, from seed and epoch alone.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the training.
-    epoch : int
-        Its number.
-    n : int
-        Rows.
-    size : int
-        Rows in a chunk.
-
-    Returns
-    -------
-    position : ndarray of shape (n_chunks, size), int64
-        The rows of each chunk, shuffled; -1 where there are no more.
-    key : ndarray of shape (n_chunks, 2), int32
-        Seeds of the chunks' augmentation.
+    Returns positions (n_chunks, size), padded with -1, and keys (n_chunks, 2).
     """
     generator = np.random.default_rng([seed, 1, epoch])
     n_chunks = -(-n // size)
@@ -159,11 +103,9 @@ def plan(seed: int, epoch: int, n: int, size: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _augmented(images: Any, augment: tuple[Any, ...], key: Any, size: Any) -> Any:
-    """Augment a chunk, padded so that all chunks have the same shape.
-
-    Large images are augmented in pieces of 8 MB: as floats they take four times the memory of
-    bytes, and a step of augmentation may hold several of them.
-    """
+    """Augment a chunk in pieces of about 8 MB, padded so that all have the same shape."""
+    # As floats, images take four times the memory of bytes, and an augmentation step may hold
+    # several copies.
     shape = images.shape[1:]
     most = max(1, 2**21 // int(np.prod(shape)))
     pieces = 1 if most > MAX_AUGMENTED_AT_ONCE else -(-size // most)
@@ -174,11 +116,11 @@ def _augmented(images: Any, augment: tuple[Any, ...], key: Any, size: Any) -> An
         part = images[number * piece : (number + 1) * piece]
         part = tf.pad(part, [[0, piece - tf.shape(part)[0]], [0, 0], [0, 0], [0, 0]])
         augmented = make(augment, images.dtype)(part, key + tf.stack([number, 0]))
-        if images.dtype.is_integer:  # a quarter of the memory of float32, or half of it
+        if images.dtype.is_integer:  # back to bytes: a quarter of the memory of float32
             augmented = tf.saturate_cast(tf.round(augmented), images.dtype)
         return tf.ensure_shape(augmented, [None, *shape])
 
-    if most > MAX_AUGMENTED_AT_ONCE:  # a loop takes time
+    if most > MAX_AUGMENTED_AT_ONCE:  # one piece needs no loop
         return one(0)[:n]
     kind = images.dtype
     augmented = tf.map_fn(one, tf.range(pieces), fn_output_signature=kind, parallel_iterations=1)
@@ -186,17 +128,15 @@ def _augmented(images: Any, augment: tuple[Any, ...], key: Any, size: Any) -> An
 
 
 def make_dataset(fetch: Fetch, index: tf.Tensor, batch_size: tf.Tensor) -> tf.data.Dataset:
-    """Make the dataset of images (b, h, w, c) at the indices (m,), in order."""
+    """Make a dataset of image batches (b, h, w, c) at the indices, in order."""
     with tf.device("CPU:0"):
         dataset = tf.data.Dataset.from_tensor_slices(index).batch(batch_size)
         return plain(dataset.map(fetch).prefetch(2))
 
 
 def plain(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Leave a dataset as it was written: rewriting it takes longer than an epoch of small images.
-
-    A third of the time of starting it is saved, and there is nothing here to fuse or to tune.
-    """
+    """Turn off tf.data's graph rewriting, which takes longer than a small epoch."""
+    # Small pipelines have nothing to fuse or to tune; this saves a third of their starting time.
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
@@ -204,18 +144,14 @@ def plain(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _most(shape: tuple[int, int, int]) -> int:
-    """Choose how many images to augment at once: 2 MB of them, 8 to 128.
-
-    The last chunk of an epoch is padded, so more would augment more than there is.
-    """
+    """Choose how many images to augment at once: 8 to 128, of about 2 MB."""
+    # The last chunk is padded, so that larger chunks would augment more padding.
     return int(np.clip(2**19 // int(np.prod(shape)), 8, MAX_AUGMENTED_AT_ONCE))
 
 
 def inference_batch_size(shape: tuple[int, int, int]) -> int:
-    """Choose how many images to score at once: 64, fewer of more than 100 pixels a side.
-
-    More would not be faster, and the activations of a wide layer take a megabyte an image.
-    """
+    """Choose how many images to score at once: 64, or fewer if larger than 100 pixels."""
+    # More is not faster, and activations of a wide layer take a megabyte per image.
     return int(np.clip(2**21 // int(np.prod(shape)), 8, 64))
 
 
@@ -223,18 +159,19 @@ _numbers = itertools.count()
 
 
 class OpenImages:
-    """Images known to graphs by a number, because graphs outlive them."""
+    """Images that graphs look up by number, because graphs outlive them."""
 
     def __init__(self) -> None:
         self._known: dict[int, Images] = {}
 
     def number(self, images: Images) -> int:
-        """Make images known; training and validation may have different ones at a time."""
+        """Register images and return their number."""
+        # Training and validation may have different images open at a time.
         for number, known in self._known.items():
             if known is images:
                 return number
-        # Never one that was used before: a thread that still reads for a pass that failed must
-        # not find the images of the next.
+        # Never reuse a number: a thread may still be reading for a pass that failed, and must not
+        # get the images of the next.
         number = next(_numbers)
         self._known[number] = images
         return number
@@ -244,17 +181,7 @@ class OpenImages:
         self._known.clear()
 
     def fetch(self, tensor: Any, number: Any, on_disk: bool) -> Fetch:
-        """Make the function from indices (b,) to images (b, h, w, c), inside a graph.
-
-        Parameters
-        ----------
-        tensor : tf.Tensor of shape (n, h, w, c)
-            The images in memory; of those on disk, shape and dtype.
-        number : tf.Tensor of shape (), int64
-            Their number.
-        on_disk : bool
-            Whether to read them from disk.
-        """
+        """Return the function from indices (b,) to images (b, h, w, c), inside a graph."""
         if not on_disk:
             return lambda index: tf.gather(tensor, index)
 
@@ -269,12 +196,12 @@ class OpenImages:
 
 
 def signature(*tensors: tf.Tensor) -> tuple[tf.TensorSpec, ...]:
-    """Describe images and columns of their rows to a graph, for any number of either."""
-    return tuple(tf.TensorSpec([None, *one.shape[1:]], one.dtype) for one in tensors)
+    """Return the specs of images and row columns, for any number of rows."""
+    return tuple(tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in tensors)
 
 
 MAX_GRAPHS = 8
-"""How many graphs of either kind are kept, and how many a program keeps, of those used last."""
+"""Graphs to keep before the least recently used is evicted, here and in each compiled network."""
 
 _COUNT = tf.TensorSpec([], tf.int64)
 _POSITION = tf.TensorSpec([None, None], tf.int64), tf.TensorSpec([None, 2], tf.int32)
@@ -284,29 +211,21 @@ _idle: list[Feed] = []
 
 @dataclass(frozen=True)
 class InMemoryBatches:
-    """Rows of images in memory, to be read by the graph that trains.
+    """Training batches of images in memory, read by the graph that trains.
 
-    Attributes
-    ----------
-    read : callable
-        Maps the number of a chunk and `arguments` to images, labels and weights, in a graph or
-        outside. It is the same object for rows of the same kind, and holds no images.
-    late : bool
-        Whether chunks hold the indices of images, which are gathered batch by batch.
-    ahead : tuple of tf.TensorSpec
-        What a chunk is like, where the graph should read one during the steps of the one before.
+    ``read`` is the same object for rows of the same kind, and holds no images.
     """
 
-    read: Any
+    read: Any  # (chunk number, *arguments) -> images, labels, weights
     given: tuple[Any, ...]
-    n_rows: int
-    size: int
+    n_rows: int  # in an epoch
+    size: int  # rows in a chunk
     seed: int
-    late: bool
+    late: bool  # chunks hold indices, and images are gathered batch by batch
 
     @cached_property
     def ahead(self) -> tuple[tf.TensorSpec, ...]:
-        """Describe a chunk."""
+        """Specs of a chunk that the graph reads during the steps of the one before."""
         if self.late:
             return ()
         columns = network.traced(self.read.get_concrete_function).outputs
@@ -314,18 +233,18 @@ class InMemoryBatches:
 
     @cached_property
     def signature(self) -> tuple[Any, ...]:
-        """Describe `arguments` to a graph."""
+        """Specs of `arguments`."""
         return *signature(*self.given), *_POSITION
 
     def arguments(self, epoch: int) -> tuple[Any, ...]:
         """Return what ``read`` takes in an epoch."""
-        # Of nothing but indices an epoch is one chunk.
+        # Indices are small: the whole epoch is one chunk.
         size = -(-self.n_rows // self.size) * self.size if self.late else self.size
         return *self.given, *plan(self.seed, epoch, self.n_rows, size)
 
     def chunks(self, epoch: int) -> Iterator[tuple[Any, ...]]:
         """Read an epoch outside a graph."""
-        given = [tf.convert_to_tensor(one) for one in self.arguments(epoch)]
+        given = [tf.convert_to_tensor(argument) for argument in self.arguments(epoch)]
         if not self.late:
             for number in range(-(-self.n_rows // self.size)):
                 yield self.read(number, *given)
@@ -338,7 +257,7 @@ class InMemoryBatches:
 
 @dataclass(frozen=True)
 class StreamedBatches:
-    """Rows out of tf.data, epoch after epoch; as `Gathered`."""
+    """Training batches out of tf.data; same interface as `InMemoryBatches`."""
 
     iterator: Any
     n_rows: int
@@ -347,16 +266,16 @@ class StreamedBatches:
 
     @cached_property
     def signature(self) -> tuple[Any, ...]:
-        """Describe `arguments` to a graph."""
+        """Specs of `arguments`."""
         return (tf.data.IteratorSpec(self.iterator.element_spec),)
 
     @staticmethod
     def read(number: Any, iterator: Any) -> tuple[Any, ...]:
-        """Take the next chunk, and bring it to the device that trains."""
+        """Take the next chunk, and copy it to the training device."""
         return tuple(tf.identity(column) for column in iterator.get_next())
 
     def arguments(self, epoch: int) -> tuple[Any, ...]:
-        """Return what ``read`` takes; epochs follow one another."""
+        """Return what ``read`` takes; the iterator keeps the order of epochs."""
         return (self.iterator,)
 
     def chunks(self, epoch: int) -> Iterator[tuple[Any, ...]]:
@@ -369,7 +288,7 @@ class StreamedBatches:
 
 
 class Feed:
-    """Opens training rows, those of one training at a time."""
+    """Opens the batches of one training at a time, and keeps the graphs for the next."""
 
     def __init__(self) -> None:
         self._images = OpenImages()
@@ -385,29 +304,9 @@ class Feed:
         mixes: Mapping[str, float],
         n_classes: int,
     ) -> InMemoryBatches | StreamedBatches:
-        """Open the rows of all epochs, shuffled, augmented and mixed.
+        """Open the rows of all epochs: shuffled, augmented and mixed.
 
-        Parameters
-        ----------
-        rows : Rows
-            The rows.
-        batch_size : int
-            Rows in a gradient step.
-        augment : tuple
-            As from `kmedclf.augmentation.resolve`.
-        seed : int
-            Seed of order, augmentation and mixing.
-        epochs : tuple of int
-            Number of the first epoch, and of the one after the last.
-        mixes : mapping of str to float
-            Alpha of each method of `kmedclf.augmentation.mixing` in use.
-        n_classes : int
-            Length of a one-hot label.
-
-        Returns
-        -------
-        Gathered or Streamed
-            Chunks of whole batches: images, labels, weights.
+        ``mixes`` maps each method of `kmedclf.augmentation.mixing` to its alpha.
         """
         images, tensors = rows.images, (rows.images.tensor, *rows.columns)
         methods = tuple(sorted(mixes))
@@ -420,11 +319,11 @@ class Feed:
             return InMemoryBatches(read, given, len(rows), size, seed, late)
         graph = self._graph(signature(*given), images.on_disk, how)
         numbers = self._images.number(images), len(rows), size, seed, epochs
-        network.traced(graph.get_concrete_function)  # unless it is
+        network.traced(graph.get_concrete_function)  # a no-op after the first call
         return StreamedBatches(graph(*given, *numbers), len(rows))
 
     def release(self) -> None:
-        """Let go of the images read."""
+        """Release the images of the last training."""
         self._images.close()
 
     def _graph(self, tensors: tuple[Any, ...], on_disk: bool, how: tuple[Any, ...]) -> Any:
@@ -455,7 +354,7 @@ def _chunk(how: tuple[Any, ...], fetch: Any, columns: Any, alphas: Any, *which: 
 
 @lru_cache(maxsize=MAX_GRAPHS)
 def _gather(tensors: tuple[Any, ...], how: tuple[Any, ...], late: bool) -> Any:
-    """Make the graph function that reads one chunk of images in memory, or ``late``, of indices."""
+    """Make the graph that reads a chunk of images in memory, or with ``late`` their indices."""
 
     def body(number: Any, images: Any, *given: Any) -> Any:
         count("feeds")
@@ -469,10 +368,8 @@ def _gather(tensors: tuple[Any, ...], how: tuple[Any, ...], late: bool) -> Any:
 
 @contextmanager
 def borrow() -> Iterator[Feed]:
-    """Lend a feed, made if none is idle, and take it back unless something went wrong.
-
-    A feed costs nothing to make but its graphs; what an error left of them is not looked into.
-    """
+    """Lend an idle feed or a new one; a feed is dropped after an error."""
+    # An error may leave a feed's graphs in any state, and a new feed costs only its graphs.
     try:
         feed = _idle.pop()
     except IndexError:
@@ -485,13 +382,14 @@ def borrow() -> Iterator[Feed]:
 
 
 def clear() -> None:
-    """Forget all idle feeds."""
+    """Drop all idle feeds."""
     _idle.clear()
     _gather.cache_clear()
 
 
 def after_fork() -> None:
-    """Keep the parent's feeds and graphs, of no use in a child: destroying them would crash it."""
+    """Replace feeds and graphs in a child process."""
+    # Destroying the parent's objects would crash the child.
     global _idle, _gather
     forks.keep(_idle, _gather)
     _idle, _gather = [], lru_cache(maxsize=MAX_GRAPHS)(_gather.__wrapped__)

@@ -1,4 +1,4 @@
-"""The cache of compiled networks: every network is built and traced once per process."""
+"""The cache of compiled networks: each is built and traced once per process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kmedclf.training.program import CompiledNetwork
 from kmedclf.utils import forks
 
 MAX_PROGRAMS = 8
-"""How many idle programs are kept. One more, and the half that was not used for longest goes."""
+"""Most idle networks to keep. Beyond it, the least recently used half is evicted."""
 
 MAX_BYTES = 2**30
-"""How much memory idle programs may take; the one used last stays, since predict follows fit."""
+"""Most memory of idle networks. The last one used stays, since predict follows fit."""
 
 _lock = threading.Lock()
 _idle: OrderedDict[Spec, list[CompiledNetwork]] = OrderedDict()
@@ -29,18 +29,15 @@ _idle: OrderedDict[Spec, list[CompiledNetwork]] = OrderedDict()
 
 @contextmanager
 def borrow(spec: Spec) -> Iterator[CompiledNetwork]:
-    """Lend the program of a spec, built if none is idle, and take it back afterwards.
+    """Lend the compiled network of a spec, built if none is idle; take it back afterwards.
 
-    Raises
-    ------
-    MemoryError
-        Where TensorFlow finds no memory, with what to lower.
+    Raises MemoryError with advice if TensorFlow runs out of memory.
     """
     with _lock:
         idle = _idle.get(spec)
         program = idle.pop() if idle else None
     if program is None:
-        _forget_oldest(at_least=0)  # before there is one more
+        _forget_oldest(at_least=0)  # evict first, to limit peak memory
         program = CompiledNetwork(spec)
     count("borrowed")
     try:
@@ -55,7 +52,7 @@ def borrow(spec: Spec) -> Iterator[CompiledNetwork]:
     except Exception:
         _give_back(spec, program)
         raise
-    except BaseException:  # Ctrl-C can strike in the midst of anything
+    except BaseException:  # Ctrl-C can leave the network in any state: drop it
         program.release()
         raise
     _give_back(spec, program)
@@ -63,7 +60,7 @@ def borrow(spec: Spec) -> Iterator[CompiledNetwork]:
 
 def _give_back(spec: Spec, program: CompiledNetwork) -> None:
     program.release()
-    if program.growing:  # something interrupted left it half built
+    if program.growing:  # an error left it half built
         return
     with _lock:
         _idle.setdefault(spec, []).append(program)
@@ -72,23 +69,23 @@ def _give_back(spec: Spec, program: CompiledNetwork) -> None:
 
 
 def _forget_oldest(at_least: int) -> None:
-    """Let programs go, those first that were not used for longest, where there are too many."""
+    """Evict the least recently used networks if there are too many or they are too large."""
     with _lock:
-        programs = [(spec, one) for spec, idle in _idle.items() for one in idle]
+        programs = [(spec, program) for spec, idle in _idle.items() for program in idle]
         most = MAX_PROGRAMS if len(programs) <= MAX_PROGRAMS else MAX_PROGRAMS // 2
-        size = sum(one.nbytes for _, one in programs)
+        size = sum(program.nbytes for _, program in programs)
         kept = len(programs)
-        for spec, one in programs:
+        for spec, program in programs:
             if kept <= at_least or (kept <= most and size <= MAX_BYTES):
                 break
-            _idle[spec].remove(one)
+            _idle[spec].remove(program)
             if not _idle[spec]:
                 del _idle[spec]
-            kept, size = kept - 1, size - one.nbytes
+            kept, size = kept - 1, size - program.nbytes
     if kept < len(programs):
-        del programs, one
-        # Keras models and graphs refer to themselves, so they go when Python next looks for such
-        # cycles: after dozens of programs. Looking takes a third of a second, hence half of them.
+        del programs, program
+        # Keras models and graphs are reference cycles, which Python would collect only after dozens
+        # of networks. A collection takes a third of a second, hence the eviction by halves.
         gc.collect()
 
 
@@ -98,8 +95,9 @@ def stats() -> dict[str, int]:
     Returns
     -------
     dict
-        ``builds`` (networks built), ``traces`` (graph functions traced), ``borrowed`` (times a
-        program was lent), ``feeds`` (graphs traced that read images) and ``idle`` (programs kept).
+        ``builds`` (networks built), ``traces`` (graphs traced), ``borrowed`` (uses of a compiled
+        network), ``feeds`` (graphs traced that read images) and ``idle`` (compiled networks in
+        the cache).
     """
     with _lock:
         idle = sum(map(len, _idle.values()))
@@ -107,14 +105,15 @@ def stats() -> dict[str, int]:
 
 
 def clear() -> None:
-    """Forget all idle programs and feeds; fitted estimators are unaffected."""
+    """Drop all idle compiled networks and their graphs; fitted estimators are unaffected."""
     with _lock:
         _idle.clear()
     batches.clear()
 
 
 def _after_fork() -> None:
-    """Keep the parent's programs, of no use in a child: destroying them would crash it."""
+    """Replace the cache in a child process."""
+    # Destroying the parent's objects would crash the child.
     global _idle, _lock
     forks.keep(_idle)
     _idle, _lock = OrderedDict(), threading.Lock()  # another thread may have held the lock

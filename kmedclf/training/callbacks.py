@@ -1,4 +1,4 @@
-"""Keras callbacks of one training, and its progress bar: called as Keras would."""
+"""Calls Keras callbacks during a training as Keras would; the progress bar."""
 
 from __future__ import annotations
 
@@ -17,13 +17,7 @@ Logs = dict[str, float]
 
 
 class EpochProgress(keras.callbacks.Callback):
-    """Show one line of progress: epochs, the newest numbers, the time left.
-
-    Parameters
-    ----------
-    label : str
-        What is being trained.
-    """
+    """Progress bar: epochs, latest metrics and remaining time in one line."""
 
     def __init__(self, label: str) -> None:
         super().__init__()
@@ -31,7 +25,7 @@ class EpochProgress(keras.callbacks.Callback):
         self._bar: Any = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Draw the bar."""
+        """Start the bar."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = "{task.description}", BarColumn(bar_width=12), "{task.completed}/{task.total}"
@@ -41,18 +35,18 @@ class EpochProgress(keras.callbacks.Callback):
         self._bar.start()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Move the bar on."""
-        # Two numbers: with more, a line of 80 columns has no room for the bar
+        """Advance the bar."""
+        # Only two metrics, so that the bar fits into 80 columns.
         shown = [name for name in ("loss", "val_accuracy") if name in (logs or {})]
         numbers = " ".join(f"{name} {logs[name]:.3f}" for name in shown) if logs else ""
         self._bar.update(0, completed=epoch + 1, numbers=numbers)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Leave the bar as it stands."""
+        """Stop the bar."""
         self.close()
 
     def close(self) -> None:
-        """Leave the bar as it stands, also where training fails: the terminal is the user's."""
+        """Stop the bar, also if training fails, to release the terminal."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -65,28 +59,22 @@ TEST_BATCHES = ("on_test_batch_begin", "on_test_batch_end")
 
 
 class _Kept(keras.callbacks.Callback):
-    """Keep the numbers of the last epoch, with those that callbacks before it have added."""
+    """Stores the logs of the last epoch, with the entries that earlier callbacks have added."""
 
     def __init__(self) -> None:
         super().__init__()
         self.logs: dict[str, Any] = {}
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Keep them."""
+        """Store the logs."""
         self.logs = dict(logs or {})
 
 
 class Hooks:
-    """Calls the callbacks of one training; without any, does nothing.
+    """Calls the callbacks of one training; without callbacks it does nothing.
 
-    Parameters
-    ----------
-    callbacks : sequence of keras.callbacks.Callback
-        The user's.
-    program : Program
-        In training; callbacks see its model with probabilities.
-    epochs, steps : int
-        Number of the last epoch, and of the gradient steps in each.
+    ``epochs`` is the number of the last epoch, ``steps`` the gradient steps in each. The callbacks'
+    model returns probabilities.
     """
 
     def __init__(
@@ -110,12 +98,12 @@ class Hooks:
         self.watch_validation = _overridden(callbacks, TEST_BATCHES)
 
     def __call__(self, name: str, *given: Any) -> None:
-        """Call a hook by its name."""
+        """Call a hook by name."""
         if self._all is not None:
             getattr(self._all, name)(*given)
 
     def end_epoch(self, number: int, logs: Logs) -> Logs:
-        """End an epoch; the numbers with those that callbacks have added or changed."""
+        """End an epoch; return the logs as callbacks have changed them."""
         if self._all is None:
             return logs
         self._all.on_epoch_end(number, logs)
@@ -123,7 +111,7 @@ class Hooks:
 
     @property
     def stop(self) -> bool:
-        """Whether a callback wants the training to end."""
+        """Whether a callback requested the end of the training."""
         return self._model is not None and bool(self._model.stop_training)
 
 
@@ -131,10 +119,9 @@ class Hooks:
 def calling(
     callbacks: Callbacks, program: CompiledNetwork, epochs: int, steps: int
 ) -> Iterator[Hooks]:
-    """Let callbacks watch a training, and take from them afterwards what cannot be copied.
+    """Run callbacks during a training; afterwards remove from them what cannot be copied.
 
-    An estimator's callbacks are among its parameters: it can be cloned and pickled, before a fit
-    and after, whether that ended well or not.
+    Callbacks are parameters of an estimator, which must stay clonable and picklable after any fit.
     """
     before = [dict(vars(callback)) for callback in callbacks]
     try:
@@ -142,17 +129,17 @@ def calling(
     except BaseException:
         for callback in callbacks:
             if isinstance(callback, keras.callbacks.TensorBoard):
-                callback.on_train_end()  # else its writer would stay that of the process
+                callback.on_train_end()  # closes its writer, the process's default
         raise
     finally:
         for callback, state in zip(callbacks, before, strict=True):
             _detach(callback, state)
         if callbacks and hasattr(program.activated, "history"):
-            del program.activated.history  # a user's callback
+            del program.activated.history  # a reference to a user's callback
 
 
 def _detach(callback: keras.callbacks.Callback, before: dict[str, Any]) -> None:
-    keras.callbacks.Callback.set_model(callback, None)  # the model goes back to the cache
+    keras.callbacks.Callback.set_model(callback, None)  # the model returns to the cache
     if isinstance(callback, EpochProgress):
         callback.close()
     of_keras = _is_of_keras(type(callback))
@@ -160,7 +147,7 @@ def _detach(callback: keras.callbacks.Callback, before: dict[str, Any]) -> None:
         if name in before and value is before[name]:
             continue
         closed = isinstance(value, io.IOBase) and value.closed
-        # Of a user's own callback the rest is the user's, to be read and closed after the fit.
+        # Attributes of a user's own callback stay, for the user to read and close after the fit.
         if not closed and (not of_keras or _can_be_copied(value)):
             continue
         if not closed and hasattr(value, "close"):  # the fit failed
@@ -172,12 +159,12 @@ def _detach(callback: keras.callbacks.Callback, before: dict[str, Any]) -> None:
 
 
 def _is_of_keras(cls: type) -> bool:
-    mine = [
-        one
-        for one in cls.__mro__
-        if issubclass(one, keras.callbacks.Callback) and one is not keras.callbacks.Callback
+    bases = [
+        base
+        for base in cls.__mro__
+        if issubclass(base, keras.callbacks.Callback) and base is not keras.callbacks.Callback
     ]
-    return any(one.__module__.startswith("keras.") for one in mine)
+    return any(base.__module__.startswith("keras.") for base in bases)
 
 
 class _Nowhere(io.RawIOBase):
@@ -187,17 +174,17 @@ class _Nowhere(io.RawIOBase):
 
 def _can_be_copied(value: Any) -> bool:
     try:
-        # Arrays are passed by, not copied.
+        # Out-of-band buffers: arrays are not copied.
         Pickler(_Nowhere(), 5, buffer_callback=lambda _: False).dump(value)
-    except Exception:  # whatever a class raises that cannot be pickled
-        # Functions can be copied, though. Not tried out: a copy of TensorFlow's context takes the
-        # context's caches with it when it is thrown away.
+    except Exception:  # unpicklable classes raise anything
+        # Functions can be copied, though. Do not try a copy: one of TensorFlow's context clears the
+        # context's caches when it is deleted.
         return isinstance(value, FunctionType | BuiltinFunctionType)
     return True
 
 
 def _plain(value: Any) -> Any:
-    """Make a number of Python's of any that has one element, such as a tensor."""
+    """Convert values of one element, such as tensors, to float."""
     try:
         return value if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
@@ -206,7 +193,7 @@ def _plain(value: Any) -> Any:
 
 def _overridden(callbacks: Callbacks, names: tuple[str, ...]) -> bool:
     return any(
-        # The bound methods: a LambdaCallback has its functions in the instance.
+        # Compare bound methods, as a LambdaCallback sets its functions on the instance.
         getattr(getattr(one, name), "__func__", None) is not getattr(keras.callbacks.Callback, name)
         for one in callbacks
         for name in names

@@ -1,4 +1,4 @@
-"""Counts of what this process built, traced and lent: what tests of the cache look at."""
+"""Counts of builds, traces and uses of compiled networks, for tests of the cache."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _counting = threading.Lock()
 
 
 def count(what: str) -> None:
-    """Count an event of this process: a build, a trace, a loan."""
+    """Count an event of this process."""
     with _counting:
         _counts[what] += 1
 
 
 def counts() -> dict[str, int]:
-    """Return how often what was counted so far."""
+    """Return the counts so far."""
     with _counting:
         return {name: _counts[name] for name in ("builds", "traces", "borrowed", "feeds")}

@@ -1,4 +1,4 @@
-"""What the machine can do: GPUs, low precision that pays, and where XLA does."""
+"""Capabilities of the machine: GPUs, fast low precision, XLA, free memory."""
 
 from __future__ import annotations
 
@@ -14,22 +14,14 @@ from typing import cast
 import tensorflow as tf
 
 MEMINFO = Path("/proc/meminfo")
-"""Where Linux says how much memory is free."""
+"""Linux' file of free memory."""
 
 
 @functools.cache
 def gpus() -> tuple[str, ...]:
-    """Return the names of the visible GPUs, having set TensorFlow up for this process.
-
-    GPU memory grows as needed. In a worker of joblib TensorFlow gets the worker's share of the
-    cores, which joblib announces in ``OMP_NUM_THREADS``, and one of the GPUs: all of them or those
-    whose numbers stand in ``KMEDCLF_GPU_IDS`` ("0,2"), in turn.
-
-    Notes
-    -----
-    All this can only be set before TensorFlow is first used; a process that has used it already
-    keeps what it has.
-    """
+    """Return the names of the visible GPUs; configure TensorFlow for this process."""
+    # A worker of joblib gets its share of the cores, from OMP_NUM_THREADS, and one of the GPUs.
+    # None of this can be changed after TensorFlow is first used.
     devices = tf.config.list_physical_devices("GPU")
     number = worker_number()
     try:
@@ -50,13 +42,7 @@ def gpus() -> tuple[str, ...]:
 
 
 def gpu_of(worker: int, n_gpus: int) -> int:
-    """Choose the GPU of a worker: all of them in turn, or those in ``KMEDCLF_GPU_IDS``.
-
-    Raises
-    ------
-    ValueError
-        If the variable names anything but GPUs that are there.
-    """
+    """Choose a worker's GPU in turn, out of all or of those in ``KMEDCLF_GPU_IDS``."""
     wanted = os.environ.get("KMEDCLF_GPU_IDS") or ",".join(map(str, range(n_gpus)))
     ids = [int(one) if one.strip().isdecimal() else n_gpus for one in wanted.split(",")]
     if max(ids) >= n_gpus:
@@ -68,7 +54,7 @@ def gpu_of(worker: int, n_gpus: int) -> int:
 
 
 def worker_number() -> int | None:
-    """Return the number of this process among joblib's workers; None if it is none of them."""
+    """Return the number of this process among joblib's workers, or None."""
     name = multiprocessing.current_process().name
     return int(name.rpartition("-")[2]) if name.startswith("LokyProcess-") else None
 
@@ -82,14 +68,7 @@ def _limit_threads(threads: int) -> None:
 
 @functools.cache
 def low_precision() -> str:
-    """Return the Keras dtype policy that ``precision="mixed"`` stands for on this machine.
-
-    Returns
-    -------
-    str
-        ``"mixed_bfloat16"`` on GPUs of compute capability 8 and on CPUs with bfloat16
-        arithmetic, ``"mixed_float16"`` on GPUs of compute capability 7, else ``"float32"``.
-    """
+    """Return the Keras dtype policy of ``precision="mixed"`` on this machine."""
     if gpus():
         details = tf.config.experimental.get_device_details(
             tf.config.list_physical_devices("GPU")[0]
@@ -102,29 +81,24 @@ def low_precision() -> str:
 
 
 def free_memory() -> int | None:
-    """Return how many bytes a network on the CPU can have, swap included; None if nobody says.
-
-    GPUs refuse what they do not have, and so need not be asked. Linux promises memory that it does
-    not have, and then ends the process that uses it.
-    """
+    """Return the bytes available to a network on the CPU, with swap; None if unknown."""
+    # GPUs refuse to allocate what they lack. Linux overcommits, and then kills the process.
     if gpus() or not MEMINFO.exists():
         return None
     lines = (line.partition(":") for line in MEMINFO.read_text().splitlines())
     sizes = {name: int(size.split()[0]) for name, _, size in lines}
     try:
         used = tf.config.experimental.get_memory_info("CPU:0")
-    except ValueError:  # TensorFlow without oneDNN keeps nothing
+    except ValueError:  # without oneDNN, TensorFlow keeps no freed memory
         used = {"peak": 0, "current": 0}
-    # What TensorFlow once had it keeps for itself, and uses again.
+    # TensorFlow keeps memory that it has freed, and uses it again.
     return 1024 * (sizes["MemAvailable"] + sizes["SwapFree"]) + used["peak"] - used["current"]
 
 
 def give_memory_back() -> None:
-    """Return freed memory to the system, where the C library keeps it, as glibc does.
-
-    TensorFlow's buffers on CPUs come from it and leave gaps between what stays: without this every
-    fit of a search seems to cost megabytes, to its neighbours on the machine too. Takes 1 to 2 ms.
-    """
+    """Return freed memory to the system, in 1 to 2 ms, if the C library is glibc."""
+    # TensorFlow's CPU buffers leave gaps in the heap, so that every fit of a search would seem to
+    # cost megabytes, for other processes as well.
     trim = _malloc_trim()
     if trim is not None:
         trim(0)
@@ -139,9 +113,7 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 
 def xla_pays() -> bool:
-    """Say whether to compile training steps with XLA.
-
-    On CPUs it makes convolutions slower, and dense networks no faster once their optimizer is one
-    operation (``benchmarks/xla.py``); on GPUs it fuses what lies between the convolutions.
-    """
+    """Whether training steps are faster when compiled with XLA."""
+    # On GPUs, XLA fuses operations between convolutions. On CPUs it slows convolutions down, and
+    # does not help dense networks with a fused optimizer (``benchmarks/xla.py``).
     return bool(gpus())

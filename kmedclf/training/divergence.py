@@ -1,4 +1,4 @@
-"""Numbers that are none: trainings that diverge, weights and outputs that are not finite."""
+"""Detects and explains divergence: losses, weights and outputs that are not finite."""
 
 from __future__ import annotations
 
@@ -12,40 +12,34 @@ if TYPE_CHECKING:
 
 
 SUSPECT = 1e4
-"""Weights beyond this may overflow in a pass, even where they are finite themselves."""
+"""Weights beyond this may overflow in a forward pass, even if they are finite."""
 
 
 ABSURD = 1e8
-"""Cross entropy of an image beyond which a network has diverged, whatever comes out of it."""
+"""Cross entropy per image beyond which a network has diverged, even if it is finite."""
 
 
 def largest(weights: list[np.ndarray]) -> float:
-    """Give the largest magnitude among arrays; NaN or infinity if any number is not finite."""
-    # The extremes, not `isfinite`: a tenth of the time, and no array of truth values.
-    numbers = [one for one in weights if one.size and one.dtype.kind == "f"]
-    ends = [float(end(one)) for one in numbers for end in (np.min, np.max)]
+    """Return the largest magnitude among arrays; NaN or infinity if a value is not finite."""
+    # Extremes take a tenth of the time of `isfinite`, and no boolean array.
+    floats = [array for array in weights if array.size and array.dtype.kind == "f"]
+    ends = [float(end(array)) for array in floats for end in (np.min, np.max)]
     return float(np.max(np.abs(ends))) if ends else 0.0
 
 
 def check_weights(weights: list[np.ndarray], name: str) -> None:
-    """Refuse a network's weights that are not finite.
-
-    Raises
-    ------
-    ValueError
-        With the array, and what to do.
-    """
+    """Raise ValueError if a network's weights are not finite."""
     if np.isfinite(largest(weights)):
         return
     wrong = [number for number, one in enumerate(weights) if not np.isfinite(largest([one]))]
     raise ValueError(
         f"The weights_ of {name} must be finite. Got NaN or infinity in {len(wrong)} of the "
-        f"{len(weights)} arrays, the first in array {wrong[0]}; fit it anew."
+        f"{len(weights)} arrays, the first in array {wrong[0]}; fit it again."
     )
 
 
 def check_outputs(logits: np.ndarray, name: str) -> None:
-    """Refuse outputs (n, ...) that are not finite, whatever the weights are like."""
+    """Refuse outputs (n, ...) that are not finite."""
     if np.isfinite(logits).all():
         return
     wrong = np.flatnonzero(~np.isfinite(logits).reshape(len(logits), -1).all(axis=1))
@@ -57,23 +51,21 @@ def check_outputs(logits: np.ndarray, name: str) -> None:
 
 
 def is_sound(logs: Logs, weight: float) -> bool:
-    """Say whether an epoch's losses, of rows of a mean weight, are those of a network that learns.
-
-    Not only NaN: a loss of 1e30 is nothing else, and the accuracy beside it is that of a guess.
-    """
+    """Whether the losses of an epoch are those of a network that learns."""
+    # A loss of 1e30 is finite, but the accuracy beside it is that of a guess.
     losses = [logs[name] for name in ("loss", "val_loss") if name in logs]
-    return all(np.isfinite(one) and one <= ABSURD * max(weight, 1.0) for one in losses)
+    return all(np.isfinite(loss) and loss <= ABSURD * max(weight, 1.0) for loss in losses)
 
 
 def explain(task: TrainingTask, epoch: int, logs: Logs) -> str:
-    """Say in which epoch a training diverged, and how, as the beginning of a sentence."""
+    """Say in which epoch a training diverged, and how, as the start of a sentence."""
     kinds = "loss", "val_loss", "largest weight"
-    found = ", ".join(f"{name} {logs[name]:.3g}" for name in kinds if name in logs)
-    return f"The training of {task.spec.estimator.__name__} diverged in epoch {epoch} ({found})"
+    values = ", ".join(f"{name} {logs[name]:.3g}" for name in kinds if name in logs)
+    return f"The training of {task.spec.estimator.__name__} diverged in epoch {epoch} ({values})"
 
 
 def advice(task: TrainingTask) -> str:
-    """Say what to change, of what this training uses: a clause without its full stop."""
+    """Say what to change in this training's parameters; a clause without a full stop."""
     schedule, options = task.schedule, dict(task.spec.options)
     rate = schedule.learning_rate
     lower = [f"'learning_rate' (now {'that of Keras' if rate is None else f'{rate:g}'})"]

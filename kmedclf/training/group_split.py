@@ -1,4 +1,4 @@
-"""Hold out whole groups, such as patients, for validation: which of them, by size and classes."""
+"""Split whole groups, such as patients, off for validation, with even shares of all classes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 from scipy.sparse import csr_array
 
 TOLERANCE = 0.05
-"""Share of the wanted number of images by which it may be missed for the sake of the classes."""
+"""Relative error of the size of the validation set that is accepted for even class shares."""
 
 EXACT = 12
-"""So many groups are tried in all combinations."""
+"""Up to this number of groups, all combinations are tried."""
 
 STARTS = 4
-"""Random starts of the search among more groups, up to `MANY`."""
+"""Random starts of the local search for up to `MANY` groups."""
 
 MANY = 1000
-"""Of so many groups any draw is nearly as good as another: there is one start."""
+"""Above this number of groups one start is enough, as random sets hardly differ."""
 
 STEPS = 60
-"""Most improvements of a start."""
+"""Most improvements per start."""
 
 SAMPLE = 64
-"""Most groups on either side that are tried for an exchange in a step."""
+"""Most groups on either side to try for an exchange in a step."""
 
 
 class NoSplitError(ValueError):
-    """No group can be held out, each being the only one of some class."""
+    """Each group is the only one of some class, so none can be held out."""
 
     def __init__(self, sole: dict[int, int], n_groups: int) -> None:
         super().__init__("no group can be held out")
@@ -39,31 +39,10 @@ class NoSplitError(ValueError):
 def split(
     marks: Any, group: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows in two by groups, so that every class stays among the rows trained on.
+    """Split rows by groups into training and validation rows; no class is lost for training.
 
-    Parameters
-    ----------
-    marks : ndarray or sparse array of shape (n, k)
-        Nonzero where a row is of a class.
-    group : ndarray of shape (n,), int
-        Numbers of the groups, 0 to g - 1.
-    fraction : float
-        Share of the rows to hold out.
-    seed : int
-        Seed of the draw among groups.
-
-    Returns
-    -------
-    train, held : ndarray of int
-        Rows. Of all sets of groups that leave some of every class to train on, the one held out
-        comes within `TOLERANCE` of the wanted number of rows, or as near to it as groups allow; of
-        those, it has most nearly the same share of every class. Up to `EXACT` groups all sets are
-        tried, of more groups some.
-
-    Raises
-    ------
-    NoSplitError
-        If every group is the only one of some class.
+    ``marks`` (n, k) is nonzero where a row belongs to a class. The validation set comes within
+    `TOLERANCE` of ``fraction``, or as close as groups allow, then as close to even class shares.
     """
     problem = _Problem.of(marks, group, fraction)
     if not len(problem.free):
@@ -81,22 +60,12 @@ def split(
 
 @dataclass(frozen=True)
 class _Problem:
-    """Which groups to hold out.
+    """The choice of the groups to hold out."""
 
-    Parameters
-    ----------
-    counts : csr_array of shape (g, k), int64
-        Rows of every class in every group.
-    size : ndarray of shape (g,), int64
-        Rows of every group.
-    wanted, tolerance : float
-        Number of rows to hold out, and by how much it may be missed.
-    """
-
-    counts: Any
-    size: np.ndarray
-    wanted: float
-    tolerance: float
+    counts: Any  # csr_array (g, k): rows of each class in each group
+    size: np.ndarray  # (g,) rows of each group
+    wanted: float  # rows to hold out
+    tolerance: float  # rows by which `wanted` may be missed
     fraction: float
 
     @classmethod
@@ -105,7 +74,7 @@ class _Problem:
         row, column = marks.nonzero()
         ones = np.ones(len(row), np.int64)
         counts = csr_array((ones, (group[row], column)), (len(size), marks.shape[1]))
-        counts.sum_duplicates()
+        counts.sum_duplicates()  # from one entry per row to one per group and class
         wanted = fraction * len(group)
         return cls(counts, size, wanted, TOLERANCE * wanted, fraction)
 
@@ -115,12 +84,12 @@ class _Problem:
 
     @cached_property
     def total(self) -> np.ndarray:
-        """Rows of every class, (k,)."""
+        """Rows of each class, (k,)."""
         return np.asarray(self.counts.sum(axis=0))
 
     @cached_property
     def sole(self) -> dict[int, int]:
-        """Groups that are the only one of a class, and that class."""
+        """Groups that are the only one of a class, with that class."""
         entries = self.counts.tocoo()
         whole = entries.data == self.total[entries.col]
         return dict(zip(entries.row[whole].tolist(), entries.col[whole].tolist(), strict=True))
@@ -133,23 +102,22 @@ class _Problem:
         return np.flatnonzero(kept) if self.n_groups > 1 else np.zeros(0, np.int64)
 
     def costs(self, rows: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Judge sets of groups by their rows (m,) and rows of classes (m, k); infinite if invalid.
+        """Return two costs (m,) of m sets of groups, from rows (m,) and rows of classes (m, k).
 
-        Returns
-        -------
-        missed, uneven : ndarray of shape (m,)
-            By how many rows the wanted number is missed, beyond the tolerance; and how much the
-            shares of the classes differ from the fraction.
+        First the rows missed beyond the tolerance, then the unevenness of classes; invalid sets
+        have infinite costs.
         """
+        # A set is valid if some rows of each class that occurs remain for training.
         occurs = self.total > 0
         left = (classes[:, occurs] < self.total[occurs]).all(axis=1) & (rows > 0)
         missed = np.maximum(np.abs(rows - self.wanted) - self.tolerance, 0)
         shares = classes[:, occurs] / self.total[occurs]
+        # Rounded, so that the order of summation does not decide between equal sets.
         uneven = ((shares - self.fraction) ** 2).sum(axis=1).round(12)
         return np.where(left, missed.round(9), np.inf), np.where(left, uneven, np.inf)
 
     def cost(self, chosen: np.ndarray) -> tuple[float, float]:
-        """Judge one set of groups, a mask (g,)."""
+        """Return the costs of one set of groups, a mask (g,)."""
         missed, uneven = self.costs(*self._sums(chosen))
         return float(missed[0]), float(uneven[0])
 
@@ -157,7 +125,7 @@ class _Problem:
         return np.array([self.size[chosen].sum()]), np.atleast_2d(chosen @ self.counts)
 
     def best_of_all(self, generator: np.random.Generator) -> np.ndarray:
-        """Try all sets of groups, in an order that is drawn: of equal ones the first is taken."""
+        """Try all sets of groups in random order; of equal ones the first wins."""
         free = generator.permutation(self.free)
         sets = np.arange(1, 2 ** len(free))[:, None] >> np.arange(len(free)) & 1
         missed, uneven = self.costs(sets @ self.size[free], sets @ self.counts[free].toarray())
@@ -166,11 +134,11 @@ class _Problem:
         return chosen
 
     def drawn(self, generator: np.random.Generator) -> np.ndarray:
-        """Draw groups that are valid together, until they are nearly enough."""
+        """Draw a valid set of groups of about the wanted size."""
         chosen = np.zeros(self.n_groups, bool)
         held, left = 0, self.total.copy()
         order = generator.permutation(self.free)
-        smallest = order[self.size[order].argmin()]  # the one that is sure to be no worse than none
+        smallest = order[self.size[order].argmin()]  # the fallback if no draw fits
         starts, columns, data = self.counts.indptr, self.counts.indices, self.counts.data
         for group in order:
             if held >= self.wanted - 0.5:
@@ -187,9 +155,10 @@ class _Problem:
         return chosen
 
     def improved(self, chosen: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Take in, leave out or exchange groups as long as that helps."""
+        """Add, remove or exchange groups as long as that lowers the cost."""
         best = self.cost(chosen)
         for _ in range(STEPS):
+            # Evaluate all moves at once, and take the best.
             moves = self._moves(chosen, generator)
             rows, classes = self._sums(chosen)
             signs = np.where(chosen, -1, 1)
@@ -211,8 +180,9 @@ class _Problem:
         return chosen
 
     def _moves(self, chosen: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """List changes of a set: single groups, and pairs that are exchanged; -1 is no group."""
+        """List changes of a set: single groups, and pairs to exchange; -1 is no group."""
         inside, outside = (self.free[chosen[self.free] == side] for side in (True, False))
+        # The limit keeps the matrix of all moves and classes below about 2**18 entries.
         n = int(min(SAMPLE, max(4, (2**18 / len(self.total)) ** 0.5)))
         drawn = [generator.permutation(side)[: 4 * n] for side in (inside, outside)]
         pairs = np.stack(np.meshgrid(*(side[:n] for side in drawn)), axis=-1).reshape(-1, 2)

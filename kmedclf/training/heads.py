@@ -1,8 +1,7 @@
-"""What a network's last layer is for: one class of several, or any number of labels at once.
+"""The head of a network: multiclass or multilabel.
 
-A head knows all that differs between the two: what y may be, the loss, the weights of classes, what
-counts as right, and how logits become probabilities and predictions. No other module of the
-training asks which of them it is.
+A head implements all that differs between the two: the form of y, the loss, class weights,
+accuracy, and the conversion of logits to probabilities and predictions.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from scipy.special import expit, softmax
 from kmedclf.inputs.checks import check_classes, listed, positions
 
 LEAST, MOST = 1e-19, 1e19
-"""What may multiply a gradient: optimizers square it, and float32 ends at 1e-38 and 3e38."""
+"""Range of factors of a gradient: optimizers square it, and float32 ends at 1e-38 and 3e38."""
 
 FACTORS = {"clipnorm": LEAST, "focal_alpha": LEAST, "l2": 0.0}
-"""Parameters that do so, and how small they may be."""
+"""Parameters that are such factors, and their smallest values."""
 
 
 def check_factors(parameters: Mapping[str, Any], name: str) -> None:
-    """Refuse parameters that make gradients so large or small that nothing would be learnt."""
+    """Refuse parameters that scale gradients out of the range of float32."""
     for key, least in FACTORS.items():
         value = parameters[key]
         if value is not None and not least <= value <= MOST:
@@ -38,7 +37,7 @@ def check_factors(parameters: Mapping[str, Any], name: str) -> None:
 
 
 def check_total_weights(weight: np.ndarray, what: str) -> None:
-    """Refuse weights of rows with which, all in all, nothing would be learnt."""
+    """Refuse row weights that scale gradients out of the range of float32."""
     largest = float(weight.max(initial=0.0))
     if not LEAST <= largest <= MOST:
         raise ValueError(
@@ -50,7 +49,7 @@ def check_total_weights(weight: np.ndarray, what: str) -> None:
 def given_class_weights(
     class_weight: str | dict[Any, float] | None, labels: list[Any], name: str
 ) -> np.ndarray:
-    """Read a dict of weights (k,); ones if it is none."""
+    """Convert a dict of class weights to an array (k,); ones if there is no dict."""
     weights = np.ones(len(labels))
     for label, value in (class_weight if isinstance(class_weight, dict) else {}).items():
         if label not in labels:
@@ -73,7 +72,7 @@ def given_class_weights(
 
 
 def computed_class_weights(class_weight: str, count: np.ndarray) -> np.ndarray:
-    """Compute weights from the rows of each class; a class without any counts as one row."""
+    """Compute class weights from counts; a class without rows counts as one row."""
     n, count = count.sum(), np.maximum(count, 1)
     if class_weight == "balanced":
         return n / (len(count) * count)
@@ -84,101 +83,79 @@ def computed_class_weights(class_weight: str, count: np.ndarray) -> np.ndarray:
 Loss = Callable[[Any, Any], Any]
 Weigher = Callable[[np.ndarray], np.ndarray]
 SATURATED = 16.0
-"""Logit beyond which a float32 sigmoid is 0 or 1, where the focal loss has no gradient."""
+"""Logit where a float32 sigmoid reaches 0 or 1, and the focal loss has no gradient."""
 
 
 class Head(ABC):
-    """What a network's last layer is for."""
+    """Base class of heads."""
 
     activation: ClassVar[str]
-    """Keras' name of what turns logits into probabilities, and the head's own."""
+    """Keras' name of the activation from logits to probabilities; also the name of the head."""
     several: ClassVar[bool]
-    """Whether an image may have several labels, and y several columns."""
+    """Whether the target is multilabel, and y has several columns."""
 
     @abstractmethod
     def classes(self, announced: Any, labels: np.ndarray, name: str) -> np.ndarray:
-        """Find ``classes_`` (k,) in labels, or in those that `partial_fit` announces."""
+        """Return ``classes_`` (k,), from the labels or as announced to `partial_fit`."""
 
     @abstractmethod
     def encode(self, labels: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
-        """Turn a user's labels into what the network learns: int32 (n,) or float32 (n, k)."""
+        """Convert the user's labels to int32 classes (n,) or float32 labels (n, k)."""
 
     @abstractmethod
     def strata(self, y: np.ndarray, fraction: float) -> np.ndarray:
-        """Give what a split-off of ``fraction`` of encoded labels is stratified by, (n,)."""
+        """Return the strata (n,) for a split that holds out ``fraction`` of encoded labels."""
 
     @abstractmethod
     def weigher(
         self, class_weight: str | dict[Any, float] | None, y: np.ndarray, classes: Any, name: str
     ) -> Weigher:
-        """Compute class weights from the encoded labels trained on.
+        """Compute class weights from the encoded labels of the training set.
 
-        Parameters
-        ----------
-        class_weight : {"balanced", "inverse"}, dict or None
-            As of the estimators.
-        y : ndarray
-            As from `encode`.
-        classes : ndarray of shape (k,)
-            Original labels.
-        name : str
-            Class name for messages.
-
-        Returns
-        -------
-        callable
-            Maps encoded labels to factors of the loss of rows, (n,), or of their labels, (n, k).
+        Returns a function from encoded labels to factors of the loss, (n,) or (n, k).
         """
 
     @abstractmethod
     def loss(self, chosen: Mapping[str, Any], n_classes: int) -> Loss:
-        """Make the loss of labels and logits (b, k), one number for each weight.
-
-        Parameters
-        ----------
-        chosen : mapping
-            As from `kmedclf.training.program.step_options`.
-        n_classes : int
-            Number of outputs, k.
-        """
+        """Make the loss: labels and logits (b, k) to one value per weight."""
 
     @abstractmethod
     def compiled(self) -> dict[str, Any]:
-        """Give the loss and the metrics of probabilities that callbacks find in their model."""
+        """Return loss and metrics, on probabilities, of the model that callbacks see."""
 
     @abstractmethod
     def right(self, y: Any, logits: Any) -> Any:
-        """Say in a graph what is right: (b,) of 0 and 1, or of shares of the labels."""
+        """Return what is right as (b,) in a graph: 0 or 1, or the share of right labels."""
 
     @abstractmethod
     def accuracy(self, y: np.ndarray, logits: np.ndarray) -> float:
-        """Compute the mean of what is right."""
+        """Compute the mean of `right`."""
 
     @abstractmethod
     def decision(self, logits: np.ndarray) -> np.ndarray:
-        """Turn logits (n, k) into what ``decision_function`` returns."""
+        """Convert logits (n, k) to the result of ``decision_function``."""
 
     @abstractmethod
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Turn logits (n, k) into probabilities (n, k)."""
+        """Convert logits (n, k) to probabilities (n, k)."""
 
     @abstractmethod
     def predict(self, logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Turn logits (n, k) into labels."""
+        """Convert logits (n, k) to labels."""
 
 
 class OneClass(Head):
-    """One class of several: softmax and categorical cross entropy; y is (n,)."""
+    """Multiclass head: softmax and categorical cross entropy; y is (n,)."""
 
     activation = "softmax"
     several = False
 
     def classes(self, announced: Any, labels: np.ndarray, name: str) -> np.ndarray:
-        """Find the sorted labels; at least two."""
+        """Return the sorted labels; there must be two or more."""
         return check_classes(announced, labels, name)
 
     def encode(self, labels: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
-        """Turn labels (n,) into positions among the classes."""
+        """Convert labels (n,) to positions among the classes."""
         _check_kind(labels, 1, f"(n,), like the one {name} was first fitted with", name)
         return positions(labels, classes, f"{name}.fit")
 
@@ -189,15 +166,16 @@ class OneClass(Head):
     def weigher(
         self, class_weight: str | dict[Any, float] | None, y: np.ndarray, classes: Any, name: str
     ) -> Weigher:
-        """Weigh rows by their class."""
+        """Weight rows by their class."""
         weights = given_class_weights(class_weight, list(classes), name)
         if isinstance(class_weight, str):
             weights = computed_class_weights(class_weight, np.bincount(y, minlength=len(classes)))
         return lambda codes: weights[codes]
 
     def loss(self, chosen: Mapping[str, Any], n_classes: int) -> Loss:
-        """Map labels, int32 (b,) or float32 (b, k), and logits to losses (b,)."""
+        """Make the loss; labels are int32 classes (b,), or float32 shares (b, k), losses (b,)."""
         given = {"from_logits": True, "reduction": None}
+        # Labels stay sparse where possible: only mixing and the options below need one-hot labels.
         sparse = keras.losses.SparseCategoricalCrossentropy(**given)
         given["label_smoothing"] = chosen.get("label_smoothing", 0.0)
         if "focal_gamma" in chosen:
@@ -217,11 +195,11 @@ class OneClass(Head):
         return loss
 
     def compiled(self) -> dict[str, Any]:
-        """Give sparse cross entropy and accuracy."""
+        """Return sparse cross entropy and accuracy."""
         return {"loss": keras.losses.SparseCategoricalCrossentropy(), "metrics": ["accuracy"]}
 
     def right(self, y: Any, logits: Any) -> Any:
-        """Say whether the largest logit is that of the class, or of the larger share."""
+        """Whether the largest logit is that of the class, or of the largest share."""
         best = tf.argmax(logits, -1, tf.int32)
         return tf.cast(best == (y if len(y.shape) == 1 else tf.argmax(y, -1, tf.int32)), tf.float32)
 
@@ -230,7 +208,7 @@ class OneClass(Head):
         return float(np.mean(logits.argmax(axis=1) == y))
 
     def decision(self, logits: np.ndarray) -> np.ndarray:
-        """Give logits, or of two classes their difference."""
+        """Return logits; for two classes, their difference."""
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -238,18 +216,18 @@ class OneClass(Head):
         return softmax(logits, axis=1)
 
     def predict(self, logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Give the class of the largest logit."""
+        """Return the class of the largest logit."""
         return classes[logits.argmax(axis=1)]
 
 
 class ManyLabels(Head):
-    """Any number of labels at once: a sigmoid and binary cross entropy each; y is (n, k)."""
+    """Multilabel head: a sigmoid and binary cross entropy per label; y is (n, k)."""
 
     activation = "sigmoid"
     several = True
 
     def classes(self, announced: Any, labels: np.ndarray, name: str) -> np.ndarray:
-        """Give the columns of y their numbers."""
+        """Return the numbers of the columns of y."""
         columns = np.arange(labels.shape[1])
         if announced is None or np.array_equal(np.unique(announced), columns):
             return columns
@@ -259,42 +237,38 @@ class ManyLabels(Head):
         )
 
     def encode(self, labels: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
-        """Turn zeros and ones (n, k) into float32."""
+        """Convert zeros and ones (n, k) to float32."""
         _check_kind(labels, 2, f"(n, {len(classes)}), one column a label", name, len(classes))
         return labels.astype(np.float32)
 
     def strata(self, y: np.ndarray, fraction: float) -> np.ndarray:
-        """Stratify by the rarest label of each image; those too rare to be split share a stratum.
+        """Stratify by the rarest label of each image.
 
-        Every label frequent enough is then on both sides, in proportion as far as that goes where
-        labels occur together.
+        Frequent labels are then on both sides of the split, in proportion unless they co-occur.
         """
         order = np.argsort(y.sum(axis=0), kind="stable")
         rarest = np.where(y.any(axis=1), order[(y[:, order] > 0).argmax(axis=1)], len(order))
         count = np.bincount(rarest, minlength=len(order) + 1)
         kept = count * fraction >= 1
-        if count[~kept].sum() * fraction < 1:  # too few for a stratum of their own
+        # Strata too small to be split are merged, with the largest one if need be.
+        if count[~kept].sum() * fraction < 1:
             kept[count.argmax()] = False
         return np.where(kept[rarest], rarest, -1)
 
     def weigher(
         self, class_weight: str | dict[Any, float] | None, y: np.ndarray, classes: Any, name: str
     ) -> Weigher:
-        """Weigh the ones and the zeros of every label.
-
-        Each label is a problem of two classes: "balanced" and "inverse" are computed from its own
-        ones and zeros; a dict maps labels to the weights of their ones.
-        """
+        """Weight the ones and zeros of each label like two classes; a dict weights its ones."""
         ones = given_class_weights(class_weight, list(classes), name)
         both = np.stack([np.ones_like(ones), ones])  # (2, k)
         if isinstance(class_weight, str):
-            found = np.count_nonzero(y, axis=0)
-            pairs = np.stack([len(y) - found, found], axis=1)  # (k, 2)
-            both = np.stack([computed_class_weights(class_weight, one) for one in pairs], axis=1)
+            positive = np.count_nonzero(y, axis=0)
+            counts = np.stack([len(y) - positive, positive], axis=1)  # (k, 2)
+            both = np.stack([computed_class_weights(class_weight, pair) for pair in counts], axis=1)
         return lambda labels: np.where(labels > 0, both[1], both[0])
 
     def loss(self, chosen: Mapping[str, Any], n_classes: int) -> Loss:
-        """Map labels (b, k), float32, and logits to losses (b, k)."""
+        """Make the loss; labels are float32 (b, k), and so are losses."""
         smoothing = chosen.get("label_smoothing", 0.0)
         given = {"from_logits": True, "reduction": None, "label_smoothing": smoothing}
         plain = keras.losses.BinaryCrossentropy(**given)
@@ -304,37 +278,37 @@ class ManyLabels(Head):
         focal = keras.losses.BinaryFocalCrossentropy(gamma=chosen["focal_gamma"], **given)
 
         def loss(labels: Any, logits: Any) -> Any:
-            # Keras takes the power of 0 there, whose gradient is not a number if gamma < 1
+            # Beyond it Keras computes 0**gamma, whose gradient is NaN for gamma < 1.
             logits = tf.clip_by_value(logits, -SATURATED, SATURATED)
             return alpha * focal(labels[..., None], logits[..., None])
 
         return loss
 
     def compiled(self) -> dict[str, Any]:
-        """Give binary cross entropy and accuracy."""
+        """Return binary cross entropy and accuracy."""
         return {
             "loss": keras.losses.BinaryCrossentropy(),
             "metrics": [keras.metrics.BinaryAccuracy("accuracy")],
         }
 
     def right(self, y: Any, logits: Any) -> Any:
-        """Give the share of labels that are on the right side of one half."""
+        """Return the share of labels on the right side of 0.5."""
         return tf.reduce_mean(tf.cast((logits > 0) == (y > 0.5), tf.float32), axis=-1)
 
     def accuracy(self, y: np.ndarray, logits: np.ndarray) -> float:
-        """Compute the share of all labels of all images that are right."""
+        """Compute the share of right labels among all labels of all images."""
         return float(np.mean((logits > 0) == (y > 0.5)))
 
     def decision(self, logits: np.ndarray) -> np.ndarray:
-        """Give the logits."""
+        """Return the logits."""
         return logits
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Apply a sigmoid to each label: rows sum to anything."""
+        """Apply a sigmoid per label: rows need not sum to 1."""
         return expit(logits)
 
     def predict(self, logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Give zeros and ones (n, k): whether probabilities are above one half."""
+        """Return zeros and ones (n, k): whether probabilities exceed 0.5."""
         return (logits > 0).astype(np.int64)
 
 
@@ -342,7 +316,7 @@ HEADS: dict[str, Head] = {head.activation: head for head in (OneClass(), ManyLab
 
 
 def head_of(labels: np.ndarray) -> Head:
-    """Choose the head that learns labels (n,), or zeros and ones (n, k)."""
+    """Choose the head for labels (n,), or zeros and ones (n, k)."""
     return HEADS["softmax" if labels.ndim == 1 else "sigmoid"]
 
 

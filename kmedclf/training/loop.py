@@ -1,4 +1,4 @@
-"""The training loop: epochs, early stopping, history, callbacks."""
+"""The training loop: epochs, early stopping, history and callbacks."""
 
 from __future__ import annotations
 
@@ -22,94 +22,47 @@ from kmedclf.training.schedules import EarlyStopping, Schedule, epoch_rate, step
 
 @dataclass
 class TrainingState:
-    """What a network has learnt, as arrays.
+    """The learnt state of a network, as arrays."""
 
-    Parameters
-    ----------
-    weights : list of ndarray
-        In the order of ``keras.Model.weights``.
-    history : dict of str to list of float
-        One number an epoch.
-    best_epoch : int
-        Number, from 1, of the epoch with the best monitored value; the last one without
-        validation data.
-    optimizer : list of ndarray or None
-        The optimizer's variables, where training may go on.
-    n_params : tuple of int
-        Numbers of trainable and of other weights.
-    """
-
-    weights: Weights
-    history: dict[str, list[float]]
-    best_epoch: int
-    optimizer: Weights | None = None
-    n_params: tuple[int, int] = (0, 0)
+    weights: Weights  # in the order of `keras.Model.weights`
+    history: dict[str, list[float]]  # one value per epoch
+    best_epoch: int  # counted from 1; the last epoch without a validation set
+    optimizer: Weights | None = None  # the optimizer's variables, if training may continue
+    n_params: tuple[int, int] = (0, 0)  # trainable, non-trainable
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """All that the result of a training depends on.
-
-    Parameters
-    ----------
-    spec : Spec
-        The network.
-    schedule : Schedule
-        How to train it.
-    rows, held : Rows
-        What to train on, and what to validate on after every epoch.
-    augment : tuple
-        As from `kmedclf.augmentation.resolve`.
-    seed : int
-        Determines initial weights, order, augmentation and dropout.
-    start : State, optional
-        Go on from here instead of from fresh weights.
-    keep_optimizer : bool, default=False
-        Whether the optimizer's state is part of the result.
-    """
+    """All that determines the result of a training."""
 
     spec: Spec
     schedule: Schedule
-    rows: Rows
-    held: Rows | None
-    augment: tuple[Any, ...]
-    seed: int
-    start: TrainingState | None = None
-    keep_optimizer: bool = False
+    rows: Rows  # training set
+    held: Rows | None  # validation set
+    augment: tuple[Any, ...]  # from `kmedclf.augmentation.resolve`
+    seed: int  # of initial weights, order, augmentation and dropout
+    start: TrainingState | None = None  # continue from here
+    keep_optimizer: bool = False  # return the optimizer's variables, too
 
 
 def train(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback] = ()) -> TrainingState:
-    """Train a network on a borrowed program.
+    """Train a network; return its state, with a history that continues that of ``task.start``.
 
-    Parameters
-    ----------
-    task : Task
-        What to do.
-    callbacks : sequence of keras.callbacks.Callback
-        Called as Keras would, with the model in training.
-
-    Returns
-    -------
-    State
-        The result; its history includes that of ``task.start``.
-
-    Raises
-    ------
-    ValueError
-        If the training diverges, and no earlier epoch is to be restored.
+    Raises ValueError if the training diverges and no earlier epoch is restored.
     """
     if task.start is not None:
         divergence.check_weights(task.start.weights, task.spec.estimator.__name__)
-    # Where a user's device scope is around it, other fits would find their variables there.
+    # Under a user's device scope, the variables of later fits would be on that device, too.
     with tf.device(None), cache.borrow(task.spec) as program, batches.borrow() as feed:
         schedule = task.schedule
+        # Each use of the seed has a number of its own, so that draws are independent.
         fresh = np.random.SeedSequence([task.seed, 0])
         program.reset(fresh, schedule.learning_rate, schedule.knobs)
         history: dict[str, list[float]] = {}
         if task.start is None:
             network.adapt(program.model, task.rows, task.spec.scale, task.seed)
         else:
-            # Not by `load`, which would take them to be there still after the training.
+            # Not with `load`, which would consider them loaded still after the training.
             program.model.set_weights(task.start.weights)
             if task.start.optimizer is not None:
                 program.load_optimizer(task.start.optimizer)
@@ -124,7 +77,7 @@ def train(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback] = ()
 
 @dataclass
 class _Run:
-    """One borrowed program going over its data epoch by epoch, from a learning rate on."""
+    """One training: epoch by epoch on a borrowed compiled network."""
 
     program: CompiledNetwork
     feed: Feed
@@ -156,7 +109,7 @@ class _Run:
             self.task.spec.n_classes,
         )
         weight = max(_mean_weight(rows) for rows in (self.task.rows, self.task.held) if rows)
-        ill: tuple[int, Logs] | None = None  # since when, if the last epochs were not sound
+        ill: tuple[int, Logs] | None = None  # first of the last epochs with unsound logs
         calls("on_train_begin")
         for epoch in range(first + 1, last + 1):
             rates = self.rates(history, first)
@@ -173,6 +126,7 @@ class _Run:
                 break
         calls("on_train_end", logs)
         weights = self.program.weights() if best is None else best
+        # The losses of an epoch are computed before its last step, which may have diverged.
         if best is None and not ill and self._useless(weights):
             ill = epoch, {"largest weight": divergence.largest(weights)}
         if best is None and ill:
@@ -187,11 +141,12 @@ class _Run:
         )
 
     def _beyond_help(self) -> bool:
-        """Say whether no further step can help; one in float16 that overflows is left out."""
+        """Whether weights are not finite, so that training cannot recover."""
+        # A loss may be infinite for another reason: in float16, a step that overflows is skipped.
         return not np.isfinite(divergence.largest(self.program.weights()))
 
     def _useless(self, weights: Weights) -> bool:
-        """Say whether weights are those of a step that diverged, as losses are those before it."""
+        """Whether the last step diverged, which losses from before that step do not show."""
         size = divergence.largest(weights)
         if size < divergence.SUSPECT:
             return False
@@ -200,12 +155,13 @@ class _Run:
         return not (np.isfinite(size) and divergence.is_sound(logs, _mean_weight(few)))
 
     def _diverged(self, when: tuple[int, Logs], then: str = "") -> str:
-        found = divergence.explain(self.task, *when)
-        return f"{found}{then}: {divergence.advice(self.task)}."
+        reason = divergence.explain(self.task, *when)
+        return f"{reason}{then}: {divergence.advice(self.task)}."
 
     @property
     def batch_size(self) -> int:
-        """Rows in a gradient step; a chunk is as large, so not far more than there are."""
+        """Rows in a gradient step, limited to about the size of the data."""
+        # A chunk holds at least one batch, so a huge batch_size would allocate a huge chunk.
         return min(self.task.schedule.batch_size, max(len(self.task.rows), 4096))
 
     @property
@@ -214,14 +170,9 @@ class _Run:
         return -(-len(self.task.rows) // self.batch_size)
 
     def rates(self, history: dict[str, list[float]], first: int) -> np.ndarray | None:
-        """Set the learning rate of the next epoch, or give those of its steps.
+        """Set the learning rate of the next epoch, or return one per step.
 
-        Parameters
-        ----------
-        history : dict of str to list of float
-            All epochs so far.
-        first : int
-            How many of them there were before this training.
+        ``first`` is the number of epochs before this training.
         """
         schedule = self.task.schedule
         name = schedule.monitor if self.task.held is None else f"val_{schedule.monitor}"
@@ -242,11 +193,11 @@ class _Run:
         rates: np.ndarray | None,
         calls: Hooks,
     ) -> Logs:
-        """Train one epoch and validate; the numbers of both."""
+        """Train one epoch, validate, and return the logs of both."""
         task = self.task
         self.program.reseed(int(np.random.default_rng([task.seed, 2, number]).integers(2**31)))
         if calls.watch_batches:
-            chunks.ahead  # noqa: B018  (traces what reads them, as for whole epochs)
+            chunks.ahead  # noqa: B018  (traces the reading graph, as `train_epoch` does)
             loss, accuracy = self._epoch_by_batches(calls, rates, chunks.chunks(number))
         else:
             loss, accuracy = self.program.train_epoch(chunks, number, self.batch_size, rates)
@@ -254,8 +205,8 @@ class _Run:
         if task.schedule.lr_schedule is not None:
             logs["learning_rate"] = float(self.program.model.optimizer.learning_rate)
         if task.held is not None:
-            held = self.validate(task.held, calls)
-            logs |= {f"val_{name}": value for name, value in held.items()}
+            scores = self.validate(task.held, calls)
+            logs |= {f"val_{name}": value for name, value in scores.items()}
         return logs
 
     def _epoch_by_batches(
@@ -281,7 +232,7 @@ class _Run:
                 yield tuple(column[start : start + size] for column in chunk)
 
     def validate(self, rows: Rows, calls: Hooks) -> Logs:
-        """Score rows: plain accuracy and mean weighted loss."""
+        """Score rows: unweighted accuracy and mean weighted loss."""
         calls("on_test_begin")
         if calls.watch_validation:
             logits = self._logits_by_batches(rows, calls)
@@ -301,7 +252,7 @@ class _Run:
             parts.append(self.program.logits(batch))
             for name, mean in self._scores(batch, parts[-1]).items():
                 sums[name] += mean * (end - start)
-            # As in Keras, of all batches so far
+            # As in Keras, logs are means over all batches so far.
             calls("on_test_batch_end", step, {name: sums[name] / end for name in sums})
         return np.concatenate(parts)
 

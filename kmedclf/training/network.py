@@ -1,4 +1,4 @@
-"""From an estimator's parameters to a Keras model, and to the model's initial values for a seed."""
+"""From an estimator's parameters to a Keras model, and from a seed to its initial weights."""
 
 from __future__ import annotations
 
@@ -30,83 +30,44 @@ _building = threading.RLock()
 
 @dataclass(frozen=True)
 class Spec:
-    """All that a compiled program depends on: the key of the cache.
-
-    Parameters
-    ----------
-    estimator : type
-        The class whose ``features`` method maps an image tensor to a feature tensor.
-    architecture : tuple of (str, hashable)
-        The estimator's own parameters, by name.
-    image_shape : tuple of int
-        (h, w, c).
-    scale : float
-        What pixels are multiplied by before anything else.
-    n_classes : int
-        Number of outputs.
-    optimizer : str
-        Name of the Keras optimizer; its learning rate is a variable and not part of the key.
-    precision : str
-        Keras dtype policy of everything but the head.
-    jit_compile : bool or "auto"
-        Whether the training step goes through XLA.
-    start : str, default=""
-        Content of the weights to start from, where they come from a file.
-    options : tuple of (str, hashable), default=()
-        What a training step does otherwise than by default; see
-        `kmedclf.training.program.step_options`.
-    head : str, default="softmax"
-        What the last layer is for; a name out of `kmedclf.training.heads.HEADS`.
-    """
+    """What a compiled network depends on; the key of its cache."""
 
     estimator: type[Any]
-    architecture: tuple[tuple[str, Any], ...]
-    image_shape: tuple[int, int, int]
-    scale: float
-    n_classes: int
-    optimizer: str
-    precision: str
+    architecture: tuple[tuple[str, Any], ...]  # the estimator's own parameters
+    image_shape: tuple[int, int, int]  # (h, w, c)
+    scale: float  # factor for pixels, before the first layer
+    n_classes: int  # outputs
+    optimizer: str  # name; the learning rate is a variable, hence not part of the key
+    precision: str  # Keras dtype policy of all layers but the head
     jit_compile: bool | str
-    start: str = ""
-    options: tuple[tuple[str, Any], ...] = ()
-    head: str = "softmax"
+    start: str = ""  # hash of the initial weights, if they come from a file
+    options: tuple[tuple[str, Any], ...] = ()  # from `program.step_options`
+    head: str = "softmax"  # key of `heads.HEADS`
 
     @property
     def network(self) -> tuple[Any, ...]:
-        """What the weights depend on: fits that agree in it can continue one another."""
+        """What the weights depend on: a warm start needs the same."""
         free = self.estimator.changes_no_shape
         shape = tuple(one for one in self.architecture if one[0] not in free)
         return self.estimator, shape, self.image_shape, self.scale, self.n_classes, self.head
 
 
 def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tuple[Any, Any]]]:
-    """Build the Keras model of a spec, its variables not yet given their values.
+    """Build the Keras model of a spec, without initial values, and initializers for `initialize`.
 
-    Parameters
-    ----------
-    spec : Spec
-        What to build.
-    activated : bool, default=False
-        Whether the model ends in probabilities rather than logits.
-
-    Returns
-    -------
-    model : keras.Model
-        Maps images (b, h, w, c), uint8 or float32 on the scale of the data, to float32 (b, k).
-    initializers : list of (variable, initializer)
-        How `initialize` makes the variables' values.
+    With ``activated`` the model returns probabilities instead of logits.
     """
     forks.check()
-    # Inside the scope no variable is given a value, so that initialisers can be kept and run
-    # again for every seed instead of being run once and forgotten. Leaving it gives the values:
-    # Keras would hold on to variables that are given theirs in any other way.
+    # Inside a stateless scope variables get no values, so that their initializers can be kept and
+    # run again for every seed. Leaving the scope initializes them: Keras would keep a reference to
+    # variables that are initialized in any other way.
     with python_random_kept(), settings(spec.precision):
-        random.seed(0)  # so that seeds drawn by Keras are told from those fixed in the network
+        random.seed(0)  # makes the seeds that Keras draws known, unlike those set in a network
         with keras.StatelessScope():
             model = _model(spec, activated=activated)
             drawn = _default_seeds(1_000 + 20 * len(model.variables))
             initializers = [
-                # A network may give a variable its start itself, say one read from a file.
+                # A network may set a variable's initial value itself, such as one from a file.
                 (
                     variable,
                     getattr(variable, "start", _without_drawn_seed(variable._initializer, drawn)),
@@ -117,7 +78,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
 
 
 def activated(spec: Spec, model: keras.Model, **compiled: Any) -> keras.Model:
-    """Give a model of the same variables and the same optimizer that ends in probabilities."""
+    """Make a model that returns probabilities, with the same variables and optimizer."""
     with python_random_kept(), settings(spec.precision):
         outputs = _probabilities(spec)(model.output)
         whole = keras.Model(model.input, outputs, name=model.name)
@@ -143,41 +104,31 @@ def _model(spec: Spec, *, activated: bool) -> keras.Model:
 
 
 def shapes(spec: Spec, given: list[tuple[int, ...]]) -> list[tuple[tuple[int, ...], str]]:
-    """Give the shape and dtype of every weight of a network, whose values are never made.
+    """Return shape and dtype of every weight of a network without allocating any.
 
-    Parameters
-    ----------
-    spec : Spec
-        What a stranger says the network is.
-    given : list of tuple of int
-        The shapes to compare. A network that needs more is given up while it is built, so that
-        neither time nor memory is spent on what no file holds.
-
-    Raises
-    ------
-    ValueError
-        If the network has more variables than the file.
+    Raises ValueError if the network has more weights than ``given``, the shapes in a file.
     """
     if spec not in _shapes:
         elements = sum(map(math.prod, given))
         with python_random_kept(), settings(spec.precision):
-            # and seed generators, whose states are no weights
+            # The margins are for seed generators, whose states are variables but no weights. A
+            # network beyond the limits fails while it is built, before it takes time and memory.
             with without_values(2 * len(given) + 16, elements + 4 * len(given) + 64):
                 weights = _model(spec, activated=False).weights
         if len(_shapes) >= MAX_SHAPES:
             _shapes.clear()
-        _shapes[spec] = [(tuple(one.shape), str(one.dtype)) for one in weights]
+        _shapes[spec] = [(tuple(weight.shape), str(weight.dtype)) for weight in weights]
     return _shapes[spec]
 
 
 MAX_SHAPES = 256
-"""Of how many networks the process remembers the shapes: loading the same again need not build."""
+"""Networks whose shapes are cached, so that loading the same again builds nothing."""
 
 _shapes: dict[Spec, list[tuple[tuple[int, ...], str]]] = {}
 
 
 class _Declared(list[Any]):
-    """Variables that Keras has been told of, up to a number of them and of their elements."""
+    """Keras' list of uninitialized variables, limited in length and in total elements."""
 
     def __init__(self, variables: int, elements: int) -> None:
         super().__init__()
@@ -192,8 +143,8 @@ class _Declared(list[Any]):
 
 @contextmanager
 def without_values(variables: int, elements: int) -> Iterator[None]:
-    """Have Keras make variables without values, and raise ValueError where there are too many."""
-    # Keras notes here which variables still want their values, and has no other place to ask.
+    """Have Keras create variables without values; raise ValueError beyond the limits."""
+    # Keras registers uninitialized variables in this list, and offers no other hook.
     name = "uninitialized_variables"
     before = global_state.get_global_attribute(name, [])
     global_state.set_global_attribute(name, _Declared(variables, elements))
@@ -205,10 +156,9 @@ def without_values(variables: int, elements: int) -> Iterator[None]:
 
 
 def initialize(initializers: list[tuple[Any, Any]], seed: np.random.SeedSequence) -> None:
-    """Give every variable the initial value that belongs to a seed.
+    """Assign every variable its initial value for a seed, without global random state.
 
-    An initialiser whose own seed was fixed in the network keeps it. No global random state is
-    read or changed.
+    An initializer with a seed of its own keeps it.
     """
     seeds = seed.generate_state(len(initializers)) >> np.uint32(1)
     for (variable, initializer), number in zip(initializers, seeds, strict=True):
@@ -216,10 +166,8 @@ def initialize(initializers: list[tuple[Any, Any]], seed: np.random.SeedSequence
 
 
 def adapt(model: keras.Model, rows: Rows, scale: float, seed: int) -> None:
-    """Let layers that look at training images before the first step do so: by ``adapt_to``.
-
-    Not by ``adapt``, the name in Keras, whose layers keep what they find as constants of the graph.
-    """
+    """Call ``adapt_to`` of the layers that need training images before the first step."""
+    # Not named `adapt`: Keras layers of that method store statistics as constants of the graph.
     layers = [layer for layer in model.layers if hasattr(layer, "adapt_to")]
     if layers:
         images = rows.sample(seed).astype(np.float32) * np.float32(scale)
@@ -228,14 +176,14 @@ def adapt(model: keras.Model, rows: Rows, scale: float, seed: int) -> None:
 
 
 def reseed(initializers: list[tuple[Any, Any]], seed: int) -> None:
-    """Seed dropout and its like, and leave all other variables as they are."""
+    """Seed dropout and similar layers; leave all other variables."""
     generators = [variable for variable, _ in initializers if _is_generator(variable)]
     for number, variable in enumerate(generators):
         variable.assign(np.array([seed, number], dtype=variable.dtype))
 
 
 def _is_generator(variable: Any) -> bool:
-    return bool(variable.name == "seed_generator_state")  # of dropout and its like
+    return bool(variable.name == "seed_generator_state")  # of dropout and similar layers
 
 
 def _default_seeds(n: int) -> set[int]:
@@ -245,7 +193,8 @@ def _default_seeds(n: int) -> set[int]:
 
 
 def _without_drawn_seed(initializer: Any, drawn: set[int]) -> Any:
-    """Take out a seed that Keras has drawn: `EinsumDense` writes it where a fixed one would be."""
+    """Remove a seed that Keras drew, as if the network had not set one."""
+    # `EinsumDense` stores the drawn seed in its initializer's config, like one set by the user.
     if isinstance(initializer, keras.initializers.Initializer):
         config = initializer.get_config()
         if isinstance(config.get("seed"), int) and config["seed"] in drawn:
@@ -264,17 +213,13 @@ def _initial_value(variable: Any, initializer: Any, seed: int) -> Any:
 
 
 def resolve_precision(precision: str) -> str:
-    """Turn an estimator's ``precision`` parameter into a Keras dtype policy."""
+    """Convert the ``precision`` parameter to a Keras dtype policy."""
     return devices.low_precision() if precision == "mixed" else precision
 
 
 @contextmanager
 def settings(precision: str = "float32") -> Iterator[None]:
-    """Build or trace under Keras' own defaults, whatever keras.json or the user has set.
-
-    They are those of the process, so that nothing else happens under them: a network of the same
-    parameters must be the same network, and the user's own layers the user's.
-    """
+    """Build or trace under Keras' default settings, whatever keras.json or the user set."""
     config = keras.config
     wanted: tuple[tuple[Any, Any, Any], ...] = (
         (config.floatx, config.set_floatx, "float32"),
@@ -282,6 +227,7 @@ def settings(precision: str = "float32") -> Iterator[None]:
         (config.epsilon, config.set_epsilon, 1e-7),
         (config.dtype_policy, config.set_dtype_policy, precision),
     )
+    # Keras' settings are global to the process, hence the lock.
     with _building:
         before = [(put, get()) for get, put, _ in wanted]
         try:
@@ -294,32 +240,28 @@ def settings(precision: str = "float32") -> Iterator[None]:
 
 
 def traced(make: Callable[[], Any], precision: str = "float32") -> Any:
-    """Make a graph under Keras' defaults, and away from the scopes around the caller.
-
-    In a thread of its own, as those belong to threads: a gradient tape would change the graph, also
-    for later fits, and in ``tf.init_scope`` it would have no gradients.
-    """
-    if not tf.executing_eagerly():  # a graph within a graph
+    """Trace a graph in a thread, apart from the caller's tapes, scopes and Keras settings."""
+    if not tf.executing_eagerly():  # already inside a graph
         return make()
+
+    # Tapes and scopes belong to threads. A gradient tape around the caller would change the graph,
+    # also for later fits; under ``tf.init_scope`` it would have no gradients.
 
     def run() -> Any:
         with settings(precision):
             return make()
 
-    with ThreadPoolExecutor(1) as pool:  # which waits for it, even if the caller is interrupted
+    with ThreadPoolExecutor(1) as pool:  # waits, even if the caller is interrupted
         return pool.submit(run).result()
 
 
 def check_surroundings(name: str) -> None:
-    """Refuse to train or predict where TensorFlow would record it instead of doing it.
+    """Raise RuntimeError inside a graph, a distribution strategy's scope or a forked process.
 
-    Raises
-    ------
-    RuntimeError
-        Inside a graph, in the scope of a distribution strategy, or in a forked process.
+    TensorFlow would record a training there instead of running it.
     """
     forks.check()
-    devices.gpus()  # TensorFlow can be set up only before anything else uses it
+    devices.gpus()  # TensorFlow must be configured before anything else uses it
     if tf.executing_eagerly() and not tf.distribute.has_strategy():
         return
     where = "the scope of a tf.distribute strategy" if tf.executing_eagerly() else "a tf.function"
@@ -331,6 +273,6 @@ def check_surroundings(name: str) -> None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Call a graph so that no gradient tape around it records all its steps."""
+    """Leave the caller's tapes and scopes: a gradient tape would record all steps of a graph."""
     with tf.init_scope(), tf.device(None):
         yield

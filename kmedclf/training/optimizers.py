@@ -1,4 +1,4 @@
-"""Keras optimizers: made for a network, set back to their start, carried on; and Muon."""
+"""Keras optimizers: creation, reset and restored state; Muon for convolutions."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kmedclf.utils.annotated import plain
 
 @keras.saving.register_keras_serializable(package="kmedclf")
 class Muon(keras.optimizers.Muon):
-    """Keras' Muon, which also takes kernels of convolutions, as matrices of patches and filters.
+    """Keras' Muon for kernels of convolutions too, as matrices of patches and filters.
 
-    Biases, scales, depthwise kernels and the layer "logits" are left to its AdamW.
+    Biases, scales, depthwise kernels and the layer "logits" use AdamW, as in Keras.
 
     Parameters
     ----------
     iterate_in : str, default="float32"
         Dtype of the orthogonalisation; its authors use bfloat16.
     **kwargs
-        As for Keras' own.
+        As in `keras.optimizers.Muon`.
 
     References
     ----------
@@ -38,12 +38,12 @@ class Muon(keras.optimizers.Muon):
         self.iterate_in = iterate_in
 
     def get_config(self) -> dict[str, Any]:
-        """Give what the optimizer is made with."""
+        """Return the configuration."""
         return {**super().get_config(), "iterate_in": self.iterate_in}
 
     def _should_use_adamw(self, variable: Any) -> bool:
         layer, _, name = variable.path.rpartition("/")
-        # A kernel of one output a pixel, as depthwise ones are, is no matrix either.
+        # A kernel with one output per pixel, such as a depthwise one, is no matrix.
         matrix = name == "kernel" and len(variable.shape) in (2, 4) and variable.shape[-1] > 1
         return not matrix or layer == "logits"
 
@@ -51,7 +51,7 @@ class Muon(keras.optimizers.Muon):
         m.assign(self.momentum * m + gradient)
         update = gradient + self.momentum * m if self.nesterov else m
         matrix = tf.reshape(update, (-1, variable.shape[-1]))
-        # Before the cast: the squares of small gradients would be 0 in fewer digits.
+        # Normalise before the cast: squares of small gradients would underflow.
         matrix = tf.cast(matrix / (tf.norm(matrix) + 1e-7), self.iterate_in)
         matrix = self.zeropower_via_newtonschulz5(matrix, self.ns_steps)
         step = self.lr_adjust(tf.cast(matrix, variable.dtype)) * lr
@@ -59,11 +59,8 @@ class Muon(keras.optimizers.Muon):
 
 
 def check_name(optimizer: Any, name: str) -> None:
-    """Refuse an optimizer of Keras in place of its name, and say how to write it.
-
-    Every fit starts with an optimizer of its own: an object would carry its state from one to the
-    next, and is no value that a grid or a file can hold.
-    """
+    """Refuse a Keras optimizer in place of its name, and say how to write it."""
+    # An object would carry its state from one fit to the next, and does not fit in grids or files.
     cls = optimizer if isinstance(optimizer, type) else type(optimizer)
     if not issubclass(cls, keras.optimizers.Optimizer):
         return
@@ -96,9 +93,9 @@ def make(spec: Spec) -> keras.optimizers.Optimizer:
         optimizer = Muon(**config, iterate_in="bfloat16" if low else "float32")
     else:
         optimizer = keras.optimizers.get({"class_name": spec.optimizer, "config": config})
-    # Both changes are of the instance, not in a subclass: a model in training can be saved and
-    # loaded by Keras. There is one replica, and Keras' sum over replicas would register a gradient
-    # that keeps the graph for ever, and with it the weights and all that the optimizer has.
+    # Patch the instance instead of a subclass, so that Keras can save and load a model in training.
+    # Keras' sum over replicas would register a gradient that keeps the graph for ever, and with it
+    # all weights; there is only one replica.
     optimizer._all_reduce_sum_gradients = list
     if isinstance(optimizer, keras.optimizers.Adam):  # and AdamW
         optimizer.update_step = partial(_adam_step, optimizer)
@@ -106,10 +103,8 @@ def make(spec: Spec) -> keras.optimizers.Optimizer:
 
 
 def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
-    """Update one variable by Keras' formulas, as one operation of TensorFlow instead of a dozen.
-
-    On a CPU the dozen are most of a small dense network's step.
-    """
+    """Update a variable by Keras' formulas, in one TensorFlow operation instead of a dozen."""
+    # On a CPU, Keras' operations take most of the time of a small dense network's step.
     number = optimizer._get_variable_index(variable)
     step = tf.cast(optimizer.iterations + 1, variable.dtype)
     tf.raw_ops.ResourceApplyAdam(
@@ -127,9 +122,9 @@ def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any)
 
 
 def decay_kernels(model: keras.Model, weight_decay: tf.Variable) -> None:
-    """Let a model's optimizer take a share off every kernel, but off no vector, in each step."""
+    """Enable weight decay for all kernels, but not for biases and scales."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    vectors = [one for one in model.trainable_variables if len(one.shape) < 2]
+    vectors = [v for v in model.trainable_variables if len(v.shape) < 2]
     optimizer.exclude_from_weight_decay(var_list=vectors)
     optimizer.weight_decay = weight_decay
     if isinstance(optimizer, Muon):
@@ -137,18 +132,18 @@ def decay_kernels(model: keras.Model, weight_decay: tf.Variable) -> None:
 
 
 def start(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> list[Any]:
-    """Build an optimizer for variables, and give the initial values of its own."""
+    """Build an optimizer for variables; return the initial values of its own variables."""
     with settings():
         optimizer.build(variables)
     return [_compact(variable.numpy()) for variable in optimizer.variables]
 
 
 def slots(spec: Spec) -> int:
-    """Count the variables that the optimizer of a spec keeps beside each of the network's."""
+    """Count the optimizer's variables per variable of the network."""
     with settings():
         optimizer, variable = make(spec), keras.Variable(np.zeros(2, np.float32))
         optimizer.build([variable])
-    return sum(one.shape == variable.shape for one in optimizer.variables)
+    return sum(slot.shape == variable.shape for slot in optimizer.variables)
 
 
 def assign(optimizer: keras.optimizers.Optimizer, values: Sequence[Any]) -> None:
@@ -158,6 +153,6 @@ def assign(optimizer: keras.optimizers.Optimizer, values: Sequence[Any]) -> None
 
 
 def _compact(value: np.ndarray) -> np.ndarray:
-    """Keep one number where all are alike: Adam's zeros need not be held in full."""
+    """Replace a constant array by one number, such as Adam's zeros."""
     first = value.reshape(-1)[:1]
     return first[0] if value.size and np.all(value == first) else value

@@ -1,4 +1,4 @@
-"""One compiled network: a Keras model, its optimizer and the graphs of its steps and epochs."""
+"""A compiled network: a Keras model, its optimizer and the graphs that train and score."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
 
 
-ONE = {"parallel_iterations": 1}  # steps follow one another
+ONE = {"parallel_iterations": 1}  # each step needs the weights of the one before
 
 
 def train_loop(
@@ -44,29 +44,10 @@ def train_loop(
     ahead: tuple[tf.TensorSpec, ...],
     whole_apart: bool,
 ) -> tuple[Any, Any]:
-    """Take the gradient steps of one epoch.
+    """Run the gradient steps of one epoch; return the sums of loss and hits.
 
-    Parameters
-    ----------
-    step : callable
-        Maps the number of the step, a batch and whether it is of full size to the sum of its
-        losses and its number of hits.
-    read : callable
-        Maps the number of a chunk of whole batches to its images, labels and weights.
-    n_rows : tf.Tensor of shape (), int64
-        Rows in the epoch.
-    batch_size : tf.Tensor of shape (), int64
-        Rows in a batch.
-    ahead : tuple of tf.TensorSpec
-        What a chunk is like, where one is to be read while the steps of the one before it are
-        taken; else empty. The graph does both at a time if reading changes no state.
-    whole_apart : bool
-        Whether smaller batches at the end are a step of their own in the graph, or take the same.
-
-    Returns
-    -------
-    loss, hits : tf.Tensor of shape ()
-        Sums over the epoch.
+    ``step(number, batch, whole)`` returns the loss and hits of one batch, ``read(number)`` a chunk
+    of whole batches. With ``ahead``, the specs of a chunk, the next chunk is read during the steps.
     """
     zero = tf.constant(0, tf.int64)
 
@@ -76,6 +57,7 @@ def train_loop(
             more, right = step(number, batch, whole)
             return start + batch_size, number + 1, loss + more, hits + right
 
+        # XLA compiles for each batch size, so the smaller last batch gets a step of its own.
         end = n - n % batch_size if whole_apart else n
         done = zero, *state
         done = tf.while_loop(lambda at, *_: at < end, lambda *at: take(True, *at), done, **ONE)
@@ -93,8 +75,8 @@ def train_loop(
             following = tf.cond(seen + n < n_rows, lambda: read(place), lambda: nothing)
         return place + 1, seen + n, *steps(columns, n, number, loss, hits), *following
 
-    # Nothing is held at first, so that reading has one place in the graph: TensorFlow optimises
-    # the graph of every network anew.
+    # Start with an empty chunk, so that the graph contains `read` only once: TensorFlow optimises
+    # the graph of every network again.
     held = [tf.zeros([0, *column.shape[1:]], column.dtype) for column in ahead]
     any_rows = [tf.TensorShape([None, *column.shape[1:]]) for column in ahead]
     done = tf.while_loop(
@@ -110,21 +92,9 @@ def train_loop(
 def score_loop(
     network: Callable[[Any], Any], read: Callable[[Any], Any], n_rows: Any, batch_size: Any
 ) -> Any:
-    """Apply a network to rows, some at a time.
+    """Apply ``network`` batch by batch to ``n_rows`` rows; return outputs (n_rows, k), float32.
 
-    Parameters
-    ----------
-    network : callable
-        Maps images (b, h, w, c) to outputs (b, k), float32.
-    read : callable
-        Maps the number of the first row of a batch to its images.
-    n_rows, batch_size : tf.Tensor of shape (), int64
-        Rows in all, and at a time.
-
-    Returns
-    -------
-    tf.Tensor of shape (n_rows, k), float32
-        The outputs.
+    ``read`` maps the number of a batch's first row to its images.
     """
     steps = (n_rows + batch_size - 1) // batch_size
 
@@ -138,25 +108,16 @@ def score_loop(
 
 
 KNOBS = ("weight_decay", "l2")
-"""Parameters that compiled programs read from variables."""
+"""Parameters that compiled networks read from variables, so that new values need no new graph."""
 
 
 def step_options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
-    """Collect the training parameters that a compiled program depends on.
+    """Collect the training parameters that change the graph of a step, as names and values.
 
-    Those without effect are left out, so that they cost no program of their own. Numbers that a
-    search may want many values of are variables, and only whether they are used stands here.
-
-    Parameters
-    ----------
-    estimator : ImageClassifier
-        Whose parameters.
-
-    Returns
-    -------
-    tuple of (str, hashable)
-        Names and values; empty with the defaults.
+    The result is empty with default parameters, and is part of the cache key of compiled networks.
     """
+    # A parameter without effect is left out, so that it causes no further compilation. Numbers
+    # that a search varies are variables: only whether they are used belongs here.
     chosen: dict[str, Any] = {}
     if estimator.optimizer == "sgd" and estimator.momentum:
         chosen |= {"momentum": estimator.momentum, "nesterov": estimator.nesterov}
@@ -167,7 +128,7 @@ def step_options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
     if estimator.clipnorm is not None:
         chosen["clipnorm"] = estimator.clipnorm
     if estimator.accumulate_steps > 1:
-        # More parts than rows are one row each.
+        # More parts than rows means one row per part; int32 bounds the number.
         chosen["accumulate_steps"] = min(estimator.accumulate_steps, 2**30)
     if estimator.loss == "focal":
         chosen |= {"focal_alpha": estimator.focal_alpha, "focal_gamma": estimator.focal_gamma}
@@ -177,13 +138,7 @@ def step_options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
 
 
 def make_loss(spec: Spec) -> Loss:
-    """Make the loss function of a spec.
-
-    Returns
-    -------
-    callable
-        Maps labels, int32 (b,) or float32 (b, k), and logits (b, k) to losses, one a weight.
-    """
+    """Return the loss of a spec: labels and logits to one loss per weight."""
     return HEADS[spec.head].loss(dict(spec.options), spec.n_classes)
 
 
@@ -195,28 +150,9 @@ def gradient_step(
     knobs: Mapping[str, tf.Variable],
     batch: tuple[Any, Any, Any],
 ) -> tuple[Any, Any]:
-    """Take one gradient step on a batch.
+    """Take one gradient step on a batch of images, labels and weights.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Compiled, from images to logits.
-    head : Head
-        What its last layer is for.
-    loss : callable
-        As from `make_loss`.
-    chosen : mapping
-        The options of the spec.
-    knobs : mapping of str to tf.Variable
-        Numbers by name; "l2" is used if it is among the options.
-    batch : tuple of tf.Tensor
-        Images (b, h, w, c), labels (b,) or (b, k), weights (b,) or, of a head
-        of many labels, (b, k).
-
-    Returns
-    -------
-    loss, hits : tf.Tensor of shape ()
-        Sum of the losses, and number of images that were right, as the head counts.
+    Returns the summed loss and the number of images that the head counts as right.
     """
     parts = chosen.get("accumulate_steps", 1)
     l2 = knobs["l2"] if "l2" in chosen else None
@@ -233,20 +169,23 @@ def gradient_step(
 def _gradient(
     model: keras.Model, head: Head, loss: Loss, l2: Any, batch: tuple[Any, Any, Any], rows: Any
 ) -> tuple[Any, Any, list[Any]]:
-    """Compute loss, hits and gradients of a batch, or its share in those of ``rows`` rows."""
+    """Compute loss, hits and gradients of a batch.
+
+    With ``rows``, they are scaled to the batch's share of ``rows`` rows, for accumulation.
+    """
     x, y, weight = batch
     with tf.GradientTape() as tape:
         logits = model(tf.cast(x, tf.float32), training=True)  # (b, k)
-        # Divided by the number of rows, not by the sum of weights: as Keras does.
+        # Like Keras, divide by the number of rows, not by the sum of weights.
         value = tf.reduce_mean(loss(y, logits) * weight) + sum(model.losses)
         goal = value
         if l2 is not None:
-            kernels = [one for one in model.trainable_variables if len(one.shape) > 1]
-            goal += l2 * tf.add_n([tf.reduce_sum(tf.square(one)) for one in kernels])
+            kernels = [v for v in model.trainable_variables if len(v.shape) > 1]
+            goal += l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
         if rows is not None:
             share = tf.cast(tf.shape(x)[0], tf.float32) / rows
             value, goal = value * share, goal * share
-        scaled = model.optimizer.scale_loss(goal)
+        scaled = model.optimizer.scale_loss(goal)  # changes nothing but in float16
     hits = tf.reduce_sum(head.right(y, logits))
     return value, hits, tape.gradient(scaled, model.trainable_variables)
 
@@ -254,7 +193,7 @@ def _gradient(
 def _in_parts(
     model: keras.Model, head: Head, loss: Loss, l2: Any, batch: tuple[Any, Any, Any], parts: int
 ) -> tuple[Any, Any, list[Any]]:
-    """Compute what `_gradient` does, ``parts`` parts of the batch one after the other."""
+    """Like `_gradient`, but accumulate over ``parts`` parts of the batch to save memory."""
     n = tf.shape(batch[0])[0]
     size = (n + parts - 1) // parts
 
@@ -263,10 +202,10 @@ def _in_parts(
         part = _gradient(model, head, loss, l2, (x, y, weight), tf.cast(n, tf.float32))
         more, right, gradients = part
         both = zip(sums, gradients, strict=True)
-        added = [one + tf.cast(other, one.dtype) for one, other in both]
+        added = [total + tf.cast(gradient, total.dtype) for total, gradient in both]
         return start + size, value + more, hits + right, *added
 
-    start = [tf.zeros(one.shape, one.dtype) for one in model.trainable_variables]
+    start = [tf.zeros(v.shape, v.dtype) for v in model.trainable_variables]
     _, value, hits, *gradients = tf.while_loop(
         lambda at, *_: at < n,
         add,
@@ -282,22 +221,9 @@ _INDEX = tf.TensorSpec([], tf.int64)
 
 
 class CompiledNetwork:
-    """One compiled network.
+    """A Keras model built and compiled for a spec; the cache reuses it for many fits.
 
-    Parameters
-    ----------
-    spec : Spec
-        What to build.
-
-    Attributes
-    ----------
-    model : keras.Model
-        Maps images to logits; compiled, so that callbacks find ``model.optimizer``.
-    nbytes : int
-        Memory of the weights and, once there has been a training, of the optimizer's variables.
-    growing : int
-        How many things that make the program larger are under way, or were interrupted. No other
-        state outlives a borrower, as `reset` and `load` set every variable.
+    `reset` and `load` set every variable, so no state of one fit reaches the next.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -314,9 +240,9 @@ class CompiledNetwork:
             optimizers.decay_kernels(self.model, self._knobs["weight_decay"])
         self._default_learning_rate = float(self.model.optimizer.learning_rate)
         self._optimizer_start: list[Any] | None = None
-        self.nbytes = _size(self.model.weights)
+        self.nbytes = _size(self.model.weights)  # later with the optimizer's variables
         self._loaded: tuple[np.ndarray, ...] = ()
-        self.growing = 0
+        self.growing = 0  # changes that enlarge the network and have not completed
         self._images = OpenImages()
         jit = devices.xla_pays() if spec.jit_compile == "auto" else spec.jit_compile
         self._jit_compile = bool(jit) and "accumulate_steps" not in self._options
@@ -325,7 +251,7 @@ class CompiledNetwork:
 
     @cached_property
     def activated(self) -> keras.Model:
-        """The model as callbacks see and save it: the same variables, but probabilities."""
+        """The model with probabilities as output, for callbacks; it shares all variables."""
         return network.activated(self.spec, self.model, **self.head.compiled())
 
     # -- state ------------------------------------------------------------------------------
@@ -333,22 +259,7 @@ class CompiledNetwork:
     def reset(
         self, seed: np.random.SeedSequence, learning_rate: float | None, knobs: Mapping[str, float]
     ) -> None:
-        """Set every variable to its start: weights, statistics, optimizer, seed generators.
-
-        Parameters
-        ----------
-        seed : numpy.random.SeedSequence
-            Determines the initial weights and the seeds of stochastic layers.
-        learning_rate : float or None
-            Learning rate; None is Keras' default for the optimizer.
-        knobs : mapping of str to float
-            Numbers for `kmedclf.training.program.KNOBS`; 0 where none is given.
-
-        Raises
-        ------
-        MemoryError
-            If training takes more memory than is free.
-        """
+        """Set weights, statistics, optimizer and seed generators to their initial values."""
         self._loaded = ()
         optimizer = self.model.optimizer
         optimizer.learning_rate = self._default_learning_rate
@@ -365,7 +276,8 @@ class CompiledNetwork:
         network.initialize(self._initializers, seed)
 
     def _check_memory(self) -> None:
-        copies = 2 + optimizers.slots(self.spec)  # gradients, and the weights that are the result
+        # Linux would kill the process instead of refusing the allocation.
+        copies = 2 + optimizers.slots(self.spec)  # gradients, and the weights returned
         needed, free = copies * _size(self.model.trainable_weights), devices.free_memory()
         if free is not None and needed > free:
             raise MemoryError(
@@ -375,53 +287,52 @@ class CompiledNetwork:
             )
 
     def reseed(self, seed: int) -> None:
-        """Seed the stochastic layers, so that an epoch's draws depend on nothing before it."""
+        """Seed the stochastic layers, so that an epoch does not depend on earlier draws."""
         network.reseed(self._initializers, seed)
 
     def load(self, weights: Weights) -> None:
-        """Put a fitted estimator's weights into the model, unless they are there already.
+        """Set the model's weights to those of a fitted estimator.
 
-        They are known to be there only if nobody can have changed them: if they are the same
-        arrays, and read-only.
+        Skipped if they are loaded already: if the arrays are identical and read-only.
         """
         if len(weights) == len(self._loaded) and all(map(is_, weights, self._loaded)):
             return
         divergence.check_weights(weights, self.spec.estimator.__name__)
-        self._loaded = ()  # while some are set and others not, they are nobody's
+        self._loaded = ()  # an interruption may leave only some of them set
         self.model.set_weights(weights)
         if not any(one.flags.writeable for one in weights):
             self._loaded = tuple(weights)
 
     @contextmanager
     def _grows(self) -> Iterator[None]:
-        """Mark the program as not whole until what is done within is complete."""
+        """Count a change that enlarges the network; an error leaves it counted."""
         self.growing += 1
         yield
-        self.growing -= 1  # not after an error: the program is not whole then
+        self.growing -= 1  # not in a finally: after an error the network is incomplete
 
     @property
     def n_params(self) -> tuple[int, int]:
-        """Numbers of trainable and of other weights."""
+        """Numbers of trainable and non-trainable weights."""
         kinds = self.model.trainable_weights, self.model.non_trainable_weights
         trainable, other = (sum(int(np.prod(v.shape)) for v in kind) for kind in kinds)
         return trainable, other
 
     def weights(self) -> Weights:
-        """Copy the model's weights out, trainable or not, in Keras' order."""
+        """Copy the model's weights, trainable or not, in Keras' order."""
         return [np.asarray(variable.numpy()) for variable in self.model.weights]
 
     def optimizer_state(self) -> Weights:
-        """Copy the optimizer's variables out."""
+        """Copy the optimizer's variables."""
         return [np.asarray(variable.numpy()) for variable in self.model.optimizer.variables]
 
     def load_optimizer(self, state: Sequence[np.ndarray]) -> None:
-        """Continue with the optimizer's variables of an earlier fit, its learning rate excepted."""
+        """Restore the optimizer's variables of an earlier fit, except the learning rate."""
         learning_rate = float(self.model.optimizer.learning_rate)
         optimizers.assign(self.model.optimizer, state)
         self.model.optimizer.learning_rate = learning_rate
 
     def release(self) -> None:
-        """Let go of the images read."""
+        """Release the images of the last pass."""
         self._images.close()
 
     # -- graph functions ---------------------------------------------------------------------
@@ -433,23 +344,9 @@ class CompiledNetwork:
         batch_size: int,
         rates: np.ndarray | None = None,
     ) -> tuple[float, float]:
-        """Train one pass over rows, in one graph call.
+        """Train one epoch in a single graph call; return mean loss, weighted, and accuracy.
 
-        Parameters
-        ----------
-        chunks : Gathered or Streamed
-            As from `kmedclf.training.batches.Feed.open`.
-        epoch : int
-            Number of the epoch.
-        batch_size : int
-            Rows in a gradient step.
-        rates : ndarray of shape (steps,), float32, optional
-            Learning rate of each step, where it changes within the epoch.
-
-        Returns
-        -------
-        loss, accuracy : float
-            Means over the rows, as seen during training; the loss is weighted.
+        ``rates`` holds one learning rate per step if the rate changes within the epoch.
         """
         given = _INDEX, _INDEX, tf.TensorSpec([None], tf.float32), *chunks.signature
         static = chunks.read, chunks.ahead, chunks.late, rates is not None
@@ -460,7 +357,10 @@ class CompiledNetwork:
         return float(loss) / chunks.n_rows, float(hits) / chunks.n_rows
 
     def logits(self, rows: Rows, tta: tuple[str, ...] = ()) -> np.ndarray:
-        """Compute the logits of rows, float32 (m, k), or with ``tta`` of their views (m, v, k)."""
+        """Compute float32 logits of shape (m, k).
+
+        With test-time augmentation, return those of all views, of shape (m, views, k).
+        """
         images, number = rows.images.tensor, self._images.number(rows.images)
         static = rows.images.on_disk, tta
         index = rows.columns[0]
@@ -473,25 +373,11 @@ class CompiledNetwork:
     def train_step(
         self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor, *, whole: bool = True
     ) -> tuple[Any, Any]:
-        """Take one gradient step; the same graph within `train_epoch` and outside it.
+        """Take one gradient step; return the summed loss and the number of images that were right.
 
-        Parameters
-        ----------
-        x : tf.Tensor of shape (b, h, w, c)
-            Images.
-        y : tf.Tensor of shape (b,), int32, or (b, k), float32
-            Their classes, or shares in each, or labels.
-        weight : tf.Tensor of shape (b,) or (b, k), float32
-            Their weights in the loss.
-        whole : bool, default=True
-            Whether this is a batch of full size. XLA compiles once for every size, and for the
-            few rows at the end of an epoch that would take longer than it saves.
-
-        Returns
-        -------
-        loss, hits : tf.Tensor of shape ()
-            Sum of the losses, and number of images that were right.
+        Labels are int32 classes (b,) or float32 shares or labels (b, k).
         """
+        # XLA compiles for each batch size: for a few last rows that takes longer than it saves.
         jit = self._jit_compile and whole
         given = (
             tf.TensorSpec([None, *self.spec.image_shape], x.dtype),
@@ -510,17 +396,17 @@ class CompiledNetwork:
         static: tuple[Any, ...] = (),
         **options: Any,
     ) -> Any:
-        """Return ``body`` as a graph function, traced once for any number of rows."""
+        """Return ``body`` as a graph, traced once for any number of rows."""
         key = (body.__name__, *key)
         if key not in self._graphs:
             bound = partial(body, *static)
             graph = tf.function(bound, input_signature=given, autograph=False, **options)
-            with self._grows():  # Keras layers build things when they are first called
-                # The one there is: choosing it in every call takes half a millisecond.
-                found = network.traced(graph.get_concrete_function, self.spec.precision)
-                self._graphs[key] = found
-        self._graphs[key] = self._graphs.pop(key)  # the last one used
-        while len(self._graphs) > MAX_GRAPHS:  # every augmentation has one of its own
+            with self._grows():  # Keras layers may build more when they are first called
+                # Keep the concrete function: choosing it in every call takes half a millisecond.
+                concrete = network.traced(graph.get_concrete_function, self.spec.precision)
+                self._graphs[key] = concrete
+        self._graphs[key] = self._graphs.pop(key)  # most recently used last, for eviction
+        while len(self._graphs) > MAX_GRAPHS:  # each augmentation has its own graph
             del self._graphs[next(iter(self._graphs))]
         return self._graphs[key]
 
@@ -530,7 +416,7 @@ class CompiledNetwork:
         return gradient_step(self.model, self.head, self.loss, self._options, self._knobs, batch)
 
     def set_rate(self, rate: Any) -> None:
-        """Set the learning rate, in a graph or outside."""
+        """Set the learning rate, inside a graph or outside."""
         self.model.optimizer.learning_rate = rate
 
     def _train_epoch(
@@ -564,7 +450,8 @@ class CompiledNetwork:
         count("traces")
         index, number, batch_size = given
         fetch = self._images.fetch(images, number, on_disk)
-        if on_disk:  # reading overlaps with scoring; for memory, starting that would take longer
+        # Reading from disk overlaps with scoring. In memory, starting a dataset takes longer.
+        if on_disk:
             batches = iter(make_dataset(fetch, index, batch_size))
 
         def read(start: Any) -> Any:
@@ -577,11 +464,11 @@ class CompiledNetwork:
 
 
 def frozen(weights: Weights) -> Weights:
-    """Make arrays read-only, so that a change of them cannot go unseen; see `Program.load`."""
-    for one in weights:
-        one.flags.writeable = False
+    """Make arrays read-only: `CompiledNetwork.load` relies on it to detect loaded weights."""
+    for array in weights:
+        array.flags.writeable = False
     return weights
 
 
 def _size(variables: Sequence[Any]) -> int:
-    return sum(int(np.prod(one.shape)) * np.dtype(one.dtype).itemsize for one in variables)
+    return sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in variables)

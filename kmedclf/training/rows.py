@@ -1,4 +1,4 @@
-"""Which rows a fit trains on and validates on, in which order, and with which weights."""
+"""Training and validation rows of a fit: their order, split, repetition and weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kmedclf.training import group_split
 from kmedclf.training.heads import Head
 
 REPEATS = 20
-"""Whole-number sample weights up to this mean repeat rows; larger ones weigh the loss."""
+"""Whole-number sample weights up to this repeat rows; larger ones weight the loss."""
 
 Labelled = tuple[Images, np.ndarray, np.ndarray]
 """Images with their original labels, (n,) or (n, k), and sample weights (n,)."""
@@ -35,29 +35,9 @@ def arrange(
     oversample: Oversample | None = None,
     name: str,
 ) -> tuple[Rows, Rows | None]:
-    """Arrange the rows of a fit.
+    """Arrange the training set and the validation set, if any, of a fit.
 
-    Parameters
-    ----------
-    train, held_out : tuple of (Images, labels, sample weights)
-        What to train on and, if the user has it, what to validate on.
-    head : Head
-        What the network's last layer is for.
-    classes : ndarray of shape (k,)
-        Original labels, sorted.
-    class_weight : {"balanced", "inverse"}, dict or None
-        Weights of classes, computed from the rows trained on and applied to both parts.
-    split : Split or None
-        How to split validation rows off where there are none.
-    oversample : Oversample or None, default=None
-        How to repeat rows of small classes.
-    name : str
-        Class name for messages.
-
-    Returns
-    -------
-    rows, held : Rows
-        What to train on, and what to validate on if anything.
+    Class weights are computed from the training set and applied to both.
     """
     rows = make_rows(*train, head, classes, name)
     held = None if held_out is None else make_rows(*held_out, head, classes, name)
@@ -74,26 +54,16 @@ def arrange(
 
 @dataclass(frozen=True)
 class Split:
-    """How validation rows are split off for early stopping.
-
-    Parameters
-    ----------
-    fraction : float
-        Share of the rows.
-    groups : array-like of shape (n,) or None
-        Groups of all images; whole groups go to one side.
-    seed : int
-        Seed of the draw.
-    """
+    """Splits a validation set off the training rows, for early stopping."""
 
     fraction: float
-    groups: Any
+    groups: Any  # (n,) groups of all images, which stay on one side of the split
     seed: int
 
     def __call__(
         self, rows: Rows, head: Head, name: str, classes: np.ndarray | None = None
     ) -> tuple[Rows, Rows]:
-        """Split rows in two, stratified by class or by rarest label; each class is trained on."""
+        """Split rows, stratified by class or rarest label; no class is lost for training."""
         try:
             if self.groups is None:
                 y = head.strata(rows.y, self.fraction)
@@ -115,14 +85,14 @@ class Split:
         y = rows.y
         if y.ndim == 1:
             marks: Any = csr_array((np.ones(len(y)), (np.arange(len(y)), y)))
-        else:  # neither the ones nor the zeros of a label are to be lost
+        else:  # keep both ones and zeros of each label in the training set
             marks = np.concatenate([y > 0, y == 0], axis=1)
         _, group = np.unique(self._groups[rows.index], return_inverse=True)
         return group_split.split(marks, group, self.fraction, self.seed)
 
     @cached_property
     def _groups(self) -> np.ndarray:
-        """Number the groups of all images."""
+        """Numbers of the groups of all images."""
         return number_groups(self.groups)[0]
 
     def _what(self, rows: Rows, name: str) -> str:
@@ -151,7 +121,7 @@ class Split:
         )
 
     def _warn(self, rows: Rows, held: np.ndarray, name: str) -> None:
-        """Say where groups are so large that the part split off is far from the one wanted."""
+        """Warn if large groups make the validation set much larger or smaller than wanted."""
         share = len(held) / len(rows)
         if self.groups is not None and not self.fraction / 2 <= share <= 2 * self.fraction:
             warnings.warn(
@@ -165,46 +135,27 @@ class Split:
 def number_groups(
     groups: Any, name: str = "It", n: int | None = None
 ) -> tuple[np.ndarray, list[Any]]:
-    """Give every group a number, in the order of their names.
+    """Return the number of each row's group and the sorted names of the groups.
 
-    Parameters
-    ----------
-    groups : array-like of shape (n,)
-        One a row.
-    name : str
-        Class name for messages.
-    n : int, optional
-        How many there must be.
-
-    Returns
-    -------
-    number : ndarray of shape (n,), int
-        Of each row.
-    names : list
-        Of each number.
-
-    Raises
-    ------
-    ValueError
-        If a row has no group.
+    Raises ValueError if a row has no group, or if there are not ``n`` rows.
     """
     values = array_likes.plain_labels(groups, f"'groups' of {name}.fit", "group")
     if n is not None:
         check_length(values, n, "groups", name)
-    found = set(values)
+    unique = set(values)
     try:
-        names = sorted(found)
-    except TypeError:  # numbers among words
-        names = sorted(found, key=lambda one: (type(one).__name__, str(one)))
-    number = {one: i for i, one in enumerate(names)}
-    return np.array([number[one] for one in values], np.int64), names
+        names = sorted(unique)
+    except TypeError:  # numbers and text
+        names = sorted(unique, key=lambda group: (type(group).__name__, str(group)))
+    number = {group: i for i, group in enumerate(names)}
+    return np.array([number[group] for group in values], np.int64), names
 
 
 _INSTEAD = "; pass X_val and y_val, or set early_stopping=False."
 
 
 def _label(mark: int, classes: np.ndarray | None) -> Any:
-    """Give the class of a column of marks, which of several labels are ones, then zeros."""
+    """Return the class of a column of marks; multilabel marks are ones, then zeros."""
     if classes is None:
         return mark
     label = classes[mark % len(classes)]
@@ -213,28 +164,20 @@ def _label(mark: int, classes: np.ndarray | None) -> Any:
 
 @dataclass(frozen=True)
 class Oversample:
-    """How rows of small classes are repeated until every class has as many as the largest.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the draw: all rows of a class are taken equally often, but for one.
-    augment : bool
-        Whether the copies, and only they, are augmented.
-    """
+    """Repeats rows of small classes until all classes are as large as the largest."""
 
     seed: int
-    augment: bool
+    augment: bool  # augment the copies, and only them
 
     def __call__(self, rows: Rows) -> Rows:
-        """Append the copies."""
+        """Append the copies; each row of a class is repeated equally often, give or take one."""
         generator = np.random.default_rng([self.seed, 2])
         count = np.bincount(rows.y)
         drawn = []
         for code in np.flatnonzero(count):
             missing = count.max() - count[code]
             mine = generator.permutation(np.flatnonzero(rows.y == code))
-            drawn.append(np.resize(mine, missing))  # over and over again
+            drawn.append(np.resize(mine, missing))  # repeats the permutation
         copies = np.concatenate(drawn)
         both = rows.take(np.concatenate([np.arange(len(rows)), copies]))
         return replace(both, copy=np.arange(len(both)) >= len(rows)) if self.augment else both
@@ -248,21 +191,14 @@ def make_rows(
     classes: np.ndarray,
     name: str,
 ) -> Rows:
-    """Make rows of those images that have any weight, in an order that is theirs alone.
+    """Make rows of all images with nonzero weight, ordered by content.
 
-    Ordered by content, the same images that come in another order give, with a given seed, the same
-    inner split, the same shuffles and the same weights. Memory maps keep their order: hashing
-    would read all of them.
-
-    Returns
-    -------
-    Rows
-        Each with its sample weight.
+    The same images in another order then give the same split, shuffles and weights for a seed.
     """
     index = np.flatnonzero(weight)
     codes = head.encode(labels[index], classes, name)
     digests = images.digests(index)
-    if digests is None:
+    if digests is None:  # memory maps keep their order: hashing would read all of them
         order = np.arange(len(index))
     else:
         order = np.lexsort((*np.atleast_2d(codes.T), digests))
@@ -270,12 +206,9 @@ def make_rows(
 
 
 def repeat_rows(rows: Rows) -> Rows:
-    """Let whole-number sample weights repeat rows.
-
-    A weight of k means "as if the row stood there k times", and for small whole numbers that is
-    what happens, so that batches and batch-normalisation statistics agree too. Other weights
-    multiply the loss.
-    """
+    """Repeat rows by their sample weights, if all are small whole numbers."""
+    # Unlike a factor of the loss, repeated rows have the right share of batches and of batch
+    # normalisation's statistics.
     weight = rows.weight
     if weight.max() > REPEATS or np.any(weight != np.round(weight)):
         return rows

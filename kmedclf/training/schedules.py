@@ -1,4 +1,4 @@
-"""How long and how fast to train: early stopping, and schedules of the learning rate."""
+"""Early stopping and learning rate schedules."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how to train; the fields are the estimators' parameters of the same names.
-
-    Parameters
-    ----------
-    cycle : int or None, default=None
-        Epochs of the learning rate's whole schedule, where this is only one part of it.
-    """
+    """How long and how to train; fields are the estimators' parameters of the same names."""
 
     epochs: int
     batch_size: int
@@ -38,31 +32,25 @@ class Schedule:
     lr_factor: float = 0.1
     lr_patience: int = 10
     lr_warmup: float | None = None
-    cycle: int | None = None
+    cycle: int | None = None  # epochs of the learning rate's schedule, if this is a part of it
 
     @property
     def knobs(self) -> dict[str, float]:
-        """Numbers that a compiled program reads from variables."""
+        """Values that a compiled network reads from variables."""
         return {"weight_decay": float(self.weight_decay or 0.0), "l2": float(self.l2)}
 
     @property
     def mixes(self) -> dict[str, float]:
-        """Alphas of the methods by which images are mixed, where any are."""
+        """Alpha of each mixing method in use."""
         given = {"mixup": self.mixup, "cutmix": self.cutmix}
         return {name: float(alpha) for name, alpha in given.items() if alpha}
 
 
 @dataclass
 class EarlyStopping:
-    """Watch a validation curve: remember its best epoch, and say when to stop.
+    """Watches a validation curve for its best epoch and the end of patience.
 
-    The best epoch is the best by any margin; patience is only renewed by an improvement of more
-    than ``tol``.
-
-    Parameters
-    ----------
-    schedule : Schedule
-        Monitor, patience, tolerance and shortest training.
+    Any margin makes an epoch the best; only an improvement by more than ``tol`` renews patience.
     """
 
     schedule: Schedule
@@ -72,10 +60,10 @@ class EarlyStopping:
     _mark_epoch: int = field(default=0, init=False)
 
     def update(self, epoch: int, logs: Mapping[str, float], *, sound: bool = True) -> bool:
-        """Take in the epoch's numbers; True if the epoch is the best so far, and is ``sound``."""
+        """Add an epoch's logs; return whether it is the best so far, and ``sound``."""
         value = logs[f"val_{self.schedule.monitor}"]
         value = value if self.schedule.monitor == "accuracy" else -value
-        if not sound:  # an accuracy can be counted, but means nothing
+        if not sound:  # a diverged network has an accuracy, but a meaningless one
             value = np.nan
         if value > self._mark + self._margin():
             self._mark, self._mark_epoch = value, epoch
@@ -90,32 +78,20 @@ class EarlyStopping:
         return self.schedule.tol * (abs(self._mark) if relative else 1.0)
 
     def exhausted(self, epoch: int) -> bool:
-        """Say whether training should end with this epoch."""
+        """Whether training should end with this epoch."""
         waited = epoch - self._mark_epoch
         earliest = min(self.schedule.min_epochs, self.schedule.epochs)
         return epoch >= earliest and waited >= self.schedule.n_iter_no_change
 
     def wait_again(self, epoch: int) -> None:
-        """Start waiting for an improvement anew."""
+        """Renew the patience."""
         self._mark_epoch = epoch
 
 
 def epoch_rate(schedule: Schedule, base: float, values: Sequence[float]) -> float:
-    """Compute the learning rate of an epoch under the schedules that change it between epochs.
+    """Compute the next epoch's learning rate under "step" and "plateau".
 
-    Parameters
-    ----------
-    schedule : Schedule
-        With its ``lr_`` parameters.
-    base : float
-        Learning rate to start with.
-    values : sequence of float
-        The monitored value of each epoch of this schedule so far.
-
-    Returns
-    -------
-    float
-        Learning rate of the epoch that follows.
+    ``base`` is the initial rate, ``values`` the monitored value of each epoch so far.
     """
     if schedule.lr_schedule == "step":
         falls = len(values) // schedule.lr_step
@@ -137,29 +113,12 @@ def _plateaus(schedule: Schedule, values: Sequence[float]) -> int:
 
 
 def step_rates(schedule: Schedule, base: float, epoch: int, steps: int) -> np.ndarray:
-    """Compute the learning rates of an epoch's steps under "cosine" and "one_cycle".
+    """Compute the learning rate of each step of an epoch under "cosine" and "one_cycle".
 
-    Parameters
-    ----------
-    schedule : Schedule
-        With its ``lr_`` parameters.
-    base : float
-        Highest learning rate.
-    epoch : int
-        Number of the epoch, from 0.
-    steps : int
-        Gradient steps in an epoch.
-
-    Returns
-    -------
-    ndarray of shape (steps,), float32
-        A rate for every step.
-
-    References
-    ----------
-    "cosine" is Keras' ``CosineDecay``, "one_cycle" PyTorch's ``OneCycleLR``: L. Smith, N. Topin,
-    "Super-convergence", 2018, with halves of cosines in place of straight lines.
+    ``base`` is the highest rate; ``epoch`` counts from 0.
     """
+    # Keras' CosineDecay and PyTorch's OneCycleLR, which replaces the straight lines of L. Smith,
+    # N. Topin, "Super-convergence", 2018, by half cosines.
     total = (schedule.cycle or schedule.epochs) * steps
     step = np.arange(epoch * steps, (epoch + 1) * steps)
     if schedule.lr_schedule == "cosine":

@@ -75,6 +75,18 @@ def test_download_is_kept(server, tiny, tmp_path):
     assert server.asked["/tinymnist.npz"] == 1
 
 
+def test_a_set_of_any_host_is_one_entry(server, tiny, tmp_path, monkeypatch):
+    elsewhere = replace(REGISTRY["tinymnist"], url={28: f"{server.address}/a/b.npz?key=1"})
+    monkeypatch.setitem(REGISTRY, "tinymnist", elsewhere)
+    server.files["/a/b.npz?key=1"] = [tiny]
+    X, _ = datasets.load("tinymnist", data_dir=tmp_path)
+    assert X.shape == (12, 28, 28, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["tinymnist.npz"]
+    with pytest.raises(FileNotFoundError) as error:
+        datasets.load("tinymnist", data_dir=tmp_path / "x", offline=True)
+    assert "/a/b.npz?key=1" in one_sentence(error)
+
+
 def test_mirror_and_folder_from_the_environment(server, tiny, tmp_path, monkeypatch):
     server.files["/sub/tinymnist.npz"] = [tiny]
     monkeypatch.setenv("KMEDCLF_MIRROR", f"{server.address}/sub/")

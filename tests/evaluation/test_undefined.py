@@ -9,9 +9,8 @@ import pytest
 from sklearn import metrics as sk
 
 from kmedclf.evaluation import MultilabelReport, Report, evaluate_predictions
-from kmedclf.evaluation.evaluate import _Outcomes
 from kmedclf.evaluation.report import SCORES
-from kmedclf.evaluation.scores import Outcome, draws, scores_of
+from kmedclf.evaluation.scores import MultilabelOutcome, Outcome, draws, scores_of
 
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
 CASES = 60
@@ -222,7 +221,7 @@ def test_resamples_that_lack_a_class_are_undefined_whatever_the_weights(several)
         drawn = next(draws(n, 40, seed))
         if several:
             y, proba = rng.integers(0, 2, (n, k)), rng.random((n, k)).round(1)
-            found = _Outcomes.of(y, (proba > 0.5).astype(int), proba, weight)
+            found = MultilabelOutcome.of(y, (proba > 0.5).astype(int), proba, weight)
             order = np.lexsort((weight, *proba.T, *(proba > 0.5).astype(int).T, *y.T))
             truth, names = y[order] == 1, ("auc_of_label", "specificity_of_label")
             scores = found.scores(drawn)

@@ -74,7 +74,7 @@ def test_eight_bits_are_eight_bits(tmp_path):
 
 
 def test_compression_that_needs_a_plugin_says_so(tmp_path):
-    from test_bombs import dicom_bomb, encapsulated
+    from tests.inputs.test_bombs import dicom_bomb, encapsulated
 
     path = tmp_path / "a.dcm"
     frame = b"\xff\xd8\xff\xf7" + bytes(20)  # JPEG-LS
@@ -85,7 +85,7 @@ def test_compression_that_needs_a_plugin_says_so(tmp_path):
 
 def test_jpeg_in_dicom(tmp_path):
     from file_samples import GREY, pillow
-    from test_bombs import dicom_bomb, encapsulated
+    from tests.inputs.test_bombs import dicom_bomb, encapsulated
 
     for kind, syntax in (("JPEG", "50"), ("JPEG2000", "90")):
         frame = pillow(kind, GREY, **({"quality": 100} if kind == "JPEG" else {"no_jp2": True}))

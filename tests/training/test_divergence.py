@@ -231,7 +231,8 @@ def _cases():
                 continue
             for value in [v for one in allowed if isinstance(one, Interval) for v in _ends(one)]:
                 # So long a training, or so large a network, nobody waits for
-                if value != HUGE or (name in shared and name != "epochs"):
+                large = value == HUGE or (name in ("width", "depth") and value > 1)
+                if not large or (name in shared and name != "epochs"):
                     quick = cls.__name__ in ("MLPClassifier", "CNNClassifier")
                     marks = [] if quick else [pytest.mark.slow]
                     yield pytest.param(cls.__name__, name, value, marks=marks)
