@@ -214,7 +214,7 @@ class _Decoder:
         self._archive, self._path = archive, path
 
     def estimator(self, content: Any, depth: int) -> Any:
-        """Build an estimator: pass parameters to its constructor and check the fitted attributes."""
+        """Build an estimator with its constructor, then set and check its fitted attributes."""
         if not isinstance(content, dict) or not {"class", "state"} <= set(content):
             raise ValueError("an estimator in it has no class or no state")
         cls, state = _find(content["class"], self._path), content["state"]

@@ -55,7 +55,7 @@ def local_parameters(cls: type) -> set[str]:
 
 
 def portable(cls: type, name: str, value: Any) -> Any:
-    """Return the part of a parameter's value that may be saved: no path, only whether there was one."""
+    """Replace paths by a placeholder or None, so that a saved parameter names no path."""
     if name not in local_parameters(cls):
         return value
     if not isinstance(value, str | os.PathLike) or name != "weights":

@@ -1,4 +1,4 @@
-"""Chest X-rays: three networks, and what mirroring before the split does to a test."""
+"""Chest X-rays: three networks, and the leak from mirroring before the split."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ REPORTED = {
     "resnet": (0.97, ((0.98, 0.96, 0.97), (0.99, 0.98, 0.98), (0.96, 0.98, 0.97))),
     "vit": (0.90, ((0.98, 0.96, 0.97), (0.88, 0.88, 0.88), (0.85, 0.87, 0.86))),
 }
-"""Accuracy, and precision, recall, F1 of covid, normal and virus. The last on 180 other images."""
+"""Accuracy, then precision, recall, F1 of covid, normal, virus; "vit" on 180 other images."""
 CLASSES = ("covid", "normal", "virus")
 
 
 def networks(seed: int) -> dict[str, Any]:
-    """Make the three networks."""
+    """Build the three networks."""
     shared = {**SHARED, "random_state": seed}
     return {
         "baseline": kmedclf.ConvNetClassifier(
@@ -43,7 +43,7 @@ def networks(seed: int) -> dict[str, Any]:
 
 
 def approaches(lab: Workspace) -> Section:
-    """Train all three, and compare them."""
+    """Train and compare all three networks."""
     made = {name: lab.train(name, est) for name, est in networks(lab.seed).items()}
     reports = {name: run.reports["test"] for name, run in made.items()}
     rows = [[name, *cells(run), f"{REPORTED[name][0]:.2f}"] for name, run in made.items()]
@@ -88,7 +88,7 @@ def approaches(lab: Workspace) -> Section:
 
 
 def _networks(made: dict[str, runs.Run]) -> str:
-    """Describe the three networks, from their parameters."""
+    """Describe the three networks by their parameters."""
     baseline, resnet, vit = (made[name].estimator for name in ("baseline", "resnet", "vit"))
     kernels = words_of.shown(baseline.filters)
     starts = [f"{name} from {words_of.start(run.estimator)}" for name, run in made.items()]
@@ -101,7 +101,7 @@ def _networks(made: dict[str, runs.Run]) -> str:
 
 
 def leak(lab: Workspace) -> Section:
-    """Mirror before the split, as the report may have done, and say what that does."""
+    """Mirror before the split, as the report may have done, and show the effect."""
     honest = lab.train("baseline", networks(lab.seed)["baseline"])
     leaking, twins = mirrored_before_split(lab.data, lab.seed)
     est = networks(lab.seed)["baseline"].set_params(augment=False)
@@ -137,21 +137,9 @@ def _augmented(which: str, run: runs.Run) -> str:
 
 
 def mirrored_before_split(data: sources.Data, seed: int) -> tuple[sources.Data, np.ndarray]:
-    """Double all images by mirroring, then split; say which test images have a twin in training.
+    """Double all images by mirroring, then split into 70 % train, 15 % val and 15 % test.
 
-    Parameters
-    ----------
-    data : Data
-        All its splits become one pool.
-    seed : int
-        Of the split.
-
-    Returns
-    -------
-    data : Data
-        70 % "train", 15 % "val", 15 % "test", as arrays.
-    twins : ndarray of shape (n_test,), bool
-        Whether the mirror image of a test image is in "train".
+    Also returns which test images have their mirror image in "train", bool of shape (n_test,).
     """
     X = np.concatenate([_pixels(X, data) for X, _ in data.splits.values()])
     y = np.concatenate([y for _, y in data.splits.values()])
@@ -164,7 +152,7 @@ def mirrored_before_split(data: sources.Data, seed: int) -> tuple[sources.Data, 
 
 
 def _pixels(X: np.ndarray, data: sources.Data) -> np.ndarray:
-    """Read the images, if they are files."""
+    """Read the images if they are files."""
     if X.dtype.kind != "U":
         return X
     from kmedclf.inputs.file_array import FileArray
