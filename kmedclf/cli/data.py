@@ -50,9 +50,9 @@ def audit(
     ] = None,
     size: SizeOption = None,
 ) -> None:
-    """Look for duplicates, leaks between splits and contradicting labels in a data set.
+    """Find duplicates, leaks between splits and contradicting labels in a data set.
 
-    A folder without folders of splits is audited in the splits that 'kmedclf train' draws from it.
+    A folder without split folders is audited in the splits that 'kmedclf train' draws from it.
     """
     from kmedclf import datasets
     from kmedclf.datasets import sources

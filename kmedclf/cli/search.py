@@ -68,10 +68,10 @@ def search(
 ) -> None:
     """Search hyperparameters, and train the winner.
 
-    Unless told otherwise, candidates stop early on the val split, or on a part of the training
-    images where there is none, with a patience of 10 epochs and not before epoch 10; those of
-    halving and hyperband, which get ever more epochs as they prove good, do not.
-    Every finished fit is remembered in DIR: after an interruption, --resume DIR repeats none.
+    By default, candidates stop early on the val split, or on a part of the training images if
+    there is none, with a patience of 10 epochs and not before epoch 10. Candidates of halving and
+    hyperband do not stop early: these engines set the epochs themselves.
+    Every finished fit is cached in DIR; after an interruption, --resume DIR does not repeat it.
     """
     if resume is not None:
         from kmedclf.runs import searches
@@ -106,7 +106,7 @@ def search(
             ),
         }
         for name, option in (("image_size", size), ("random_state", seed)):
-            if option is not None:  # has its own place
+            if option is not None:  # has its own setting
                 del settings["parameters"][name]
         _check_settings(settings)
     assert out is not None
@@ -114,7 +114,7 @@ def search(
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
-    """Refuse, before TensorFlow starts, what would be set in two ways, and a space that is not."""
+    """Refuse conflicting settings and unknown spaces, before TensorFlow is imported."""
     fixed, engine = settings["parameters"], settings["engine"]
     if "epochs" in fixed:
         raise ValueError(
@@ -133,7 +133,7 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
 
 def _check_alone(ctx: typer.Context) -> None:
-    """Refuse settings beside --resume, which has its own: they would go unheard."""
+    """Refuse settings beside --resume, which would be ignored."""
     for name in ctx.params:
         source = ctx.get_parameter_source(name)
         if name not in ("resume", "jobs") and source is not None and source.name == "COMMANDLINE":
@@ -153,7 +153,7 @@ def _search(
 
     if new:
         searches.check_free(out)
-    runs.check_free(out / "best", True)  # now, not after hours
+    runs.check_free(out / "best", True)  # fail now, not after the search
     content = sources.read_data(settings["data"], settings["size"])
     start_tensorflow(ctx)
     cls = getattr(kmedclf, settings["network"])

@@ -48,7 +48,7 @@ def reproduce(
         ),
     ] = None,
 ) -> None:
-    """Reproduce a whole study: every item of it into one folder and one page."""
+    """Reproduce a study: all its items, into one folder and one page."""
     given = parameters(
         param, list(NETWORKS.values()), epochs=("--epochs", epochs), image_size=("--size", size)
     )

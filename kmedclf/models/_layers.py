@@ -19,7 +19,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise by the batch's moments in training, else by the moving ones; keeps the dtype."""
+        """Normalise by the batch's moments in training, else by the moving ones; keep the dtype."""
         x = tf.convert_to_tensor(x)
         ones, zeros = tf.ones([x.shape[-1]]), tf.zeros([x.shape[-1]])
         live = bool(training) and self.trainable

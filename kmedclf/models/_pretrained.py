@@ -68,10 +68,17 @@ class PretrainedClassifier(ImageClassifier):
         return 32 if getattr(self, "stem", "") == "imagenet" else 8
 
     def backbone(self, x: Any) -> Iterator[Any]:
-        """Map images to features: yield a tensor after the stem and after every block.
+        """Map images to features: yield a tensor after the stem and one after every block.
 
-        ``x`` are normalised images (b, h, w, c). The last tensor is (b, h', w', d), which is averaged,
-        or (b, d).
+        Parameters
+        ----------
+        x : KerasTensor of shape (b, h, w, c)
+            Normalised images.
+
+        Yields
+        ------
+        KerasTensor
+            The last is (b, h', w', d), which is averaged, or (b, d).
         """
         raise NotImplementedError(f"{type(self).__name__} must define backbone(self, x).")
 

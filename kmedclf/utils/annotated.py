@@ -131,9 +131,7 @@ def merge_docs(cls: type, shared: str | None) -> str | None:
         theirs = re.sub(rf"^({field.name} : .*default=).*$", rf"\g<1>{value}", theirs, flags=re.M)
     text = inspect.cleandoc(cls.__doc__)
     mine = section.search(text)
-    for name in re.findall(
-        r"^(\w+) : ", mine[1] if mine else "", re.M
-    ):  # overridden by the subclass
+    for name in re.findall(r"^(\w+) : ", mine[1] if mine else "", re.M):  # overridden
         theirs = re.sub(rf"^{name} : .*\n?(?:    .*\n?)*", "", theirs, flags=re.M)
     if mine is None:
         return f"{text}\n\nParameters\n----------\n{theirs}\n"
