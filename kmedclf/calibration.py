@@ -138,7 +138,8 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
             y_val = labels(y_val, f"y_val of {type(self).__name__}.fit")
             with annotated.plain_parameters(self):
                 self._choose(X_val, column_or_1d(y_val), sample_weight)
-        except BaseException:  # keep an earlier calibration
+        except BaseException:
+            # Keep the calibration of an earlier fit.
             self.__dict__ = before
             raise
         return self
@@ -165,7 +166,8 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the most probable class (n,), or the class by the threshold."""
-        proba = self.predict_proba(X)  # first, as it checks that the estimator is fitted
+        # First, because it checks that the estimator is fitted; classes_ is set by fit.
+        proba = self.predict_proba(X)
         return self.classes_[self.decide(proba)]
 
     def decide(self, proba: np.ndarray) -> np.ndarray:
@@ -236,11 +238,13 @@ def fit_temperature(proba: np.ndarray, true: np.ndarray, weight: np.ndarray) -> 
     # Optimize the logarithm, in which the bounds are symmetric.
     end = np.log(MAX_TEMPERATURE)
     found = minimize_scalar(loss, bounds=(-end, end), method="bounded", options={"xatol": 1e-8})
+    # Never worse than no calibration.
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
 
 
 def scaled(proba: np.ndarray, temperature: float) -> np.ndarray:
     """Divide the logits of probabilities (n, k) by a temperature."""
+    # Probabilities determine logits up to a constant, which softmax removes.
     logits = np.log(np.maximum(proba, np.finfo(np.float64).tiny))
     return np.asarray(softmax(logits / temperature, axis=1))
 
@@ -260,7 +264,7 @@ def correct_priors(proba: Any, old: Any, new: Any) -> np.ndarray:
     for name, share in zip(("old", "new"), shares, strict=True):
         if share.shape != proba.shape[1:] or not np.isfinite(share).all() or share.min() <= 0:
             raise ValueError(
-                f"Priors must be {proba.shape[1]} positive shares, one a class. Got {share} as "
+                f"Priors must be {proba.shape[1]} positive shares, one per class. Got {share} as "
                 f"the {name} ones."
             )
     found = proba * (shares[1] / shares[0])

@@ -129,7 +129,8 @@ def fit_member(
 
 def aligned(model: Any, proba: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Reorder a member's probabilities to all classes; classes it has not seen get 0."""
-    if isinstance(proba, list):  # scikit-learn's forests return one array per label
+    # scikit-learn's multilabel forests return one array per label.
+    if isinstance(proba, list):
         return np.stack([one[:, 1] for one in proba], axis=1)
     if np.array_equal(model.classes_, classes):
         return proba
@@ -151,6 +152,7 @@ def out_of_fold(
     """
     found = np.zeros((len(fitted), n, len(classes)))
     times = np.zeros((n, 1))
+    # Repeated splits may test a row several times.
     for k, (_, test) in enumerate(splits):
         times[test] += 1
         for total, row in zip(found, fitted, strict=True):
@@ -173,6 +175,7 @@ def greedy_weights(likelihood: np.ndarray, sample_weight: Any = None) -> np.ndar
     models", ICML 2004: selection with replacement, here from an empty ensemble.
     """
     likelihood = np.asarray(likelihood, dtype=np.float64)
+    # Adding with replacement turns counts into weights; the mean is updated incrementally.
     count, total = np.zeros(len(likelihood)), np.zeros(likelihood.shape[1])
     best, chosen = np.inf, count
     for step in range(1, ROUNDS + 1):
@@ -180,6 +183,7 @@ def greedy_weights(likelihood: np.ndarray, sample_weight: Any = None) -> np.ndar
         index = int(np.argmin(losses))
         count[index] += 1
         total = total + likelihood[index]
+        # Later additions may be worse: remember the best prefix.
         if losses[index] < best:
             best, chosen = losses[index], count.copy()
     return chosen / chosen.sum()
@@ -187,9 +191,11 @@ def greedy_weights(likelihood: np.ndarray, sample_weight: Any = None) -> np.ndar
 
 def log_losses(likelihood: np.ndarray, sample_weight: Any) -> np.ndarray:
     """Compute the log loss of each candidate, (m, n) -> (m,)."""
-    if sample_weight is not None:  # multilabel: k columns per row
+    # Multilabel likelihoods have k columns for each row.
+    if sample_weight is not None:
         sample_weight = np.repeat(sample_weight, likelihood.shape[1] // len(sample_weight))
-    cut_off = np.maximum(likelihood, np.finfo(np.float64).eps)  # as scikit-learn's log_loss
+    # Clip as scikit-learn's log_loss does.
+    cut_off = np.maximum(likelihood, np.finfo(np.float64).eps)
     return np.average(-np.log(cut_off), axis=1, weights=sample_weight)
 
 
@@ -323,6 +329,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         pairs = list(estimators) if named else _name_estimators(list(estimators))
         for _, estimator in pairs:
             check_is_fitted(estimator)
+        # "greedy" would need cv in the ensemble's own fit.
         whole = None if isinstance(weights, str) else weights
         self = cls([(name, clone(one)) for name, one in pairs], weights=whole)
         self._check(weights, greedy=X_val is not None and y_val is not None)
@@ -384,6 +391,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, params: dict[str, Any]) -> Self:
         self._validate_params()
         self._check(self.weights, greedy=self.cv is not None)
+        # Seeds share the weight of their estimator equally, and folds that of their seed.
         share = np.repeat(member_shares(self, self.weights), self.n_seeds) / self.n_seeds
         y, classes, true = check_labels(y, type(self).__name__)
         X, y = indexable(X, y)
@@ -401,6 +409,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         more: dict[str, Any] = {}
         if self.cv is not None:
             outside = out_of_fold(rows, splits, classes, len(y))
+            # Rows in no test fold have no probabilities to score.
             held = ~np.isnan(outside[0, :, 0])
             weight = None if sample_weight is None else sample_weight[held]
             likelihood = likelihoods(outside[:, held], true[held])
@@ -409,7 +418,8 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
             losses = log_losses(likelihood, weight).tolist()
             more["oof_log_loss_"] = dict(zip(dict(candidates), losses, strict=True))
             more["oof_proba_"] = np.tensordot(share, outside, 1).astype(outside.dtype)
-        for name in ("oof_log_loss_", "oof_proba_"):  # left by an earlier fit
+        # Remove what an earlier fit with cv has set.
+        for name in ("oof_log_loss_", "oof_proba_"):
             self.__dict__.pop(name, None)
         self.__dict__.update(classes_=classes, **more)
         return self._keep(
@@ -430,6 +440,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
             )
 
     def _keep(self, found: list[tuple[str, Any, float]], several: bool) -> Self:
+        # Members without weight would only cost memory and time.
         found = [one for one in found if one[2] > 0]
         self.names_ = [name for name, _, _ in found]
         self.estimators_ = [model for _, model, _ in found]

@@ -52,14 +52,16 @@ class Commands(TyperGroup):
         try:
             with _stoppable():
                 return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, BrokenPipeError):  # broken pipe: the reader has exited
+        # A broken pipe means that the reader has exited.
+        except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except (Exception, KeyboardInterrupt) as error:
             stop = _interruption(error)
             if stop is not None:
                 _say(" ".join(["Interrupted.", *_notes(stop, ctx.meta.get(_KEPT, NOTHING))]))
                 raise typer.Exit(128 + getattr(stop, "number", signal.SIGINT)) from None
-            if ctx.params["debug"] or hasattr(error, "show"):  # usage errors: Typer prints them
+            # Typer prints usage errors itself; they have a method `show`.
+            if ctx.params["debug"] or hasattr(error, "show"):
                 raise
             sentence, code = _explain(error)
             notes = _notes(error)

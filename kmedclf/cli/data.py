@@ -34,10 +34,11 @@ def audit(
     data: DataOption,
     out: Annotated[Path | None, typer.Option(help="HTML file to write as well.")] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 upon a leak or contradicting labels.")
+        bool,
+        typer.Option("--strict", help="Exit with 1 if there are leaks or contradicting labels."),
     ] = False,
     near: Annotated[
-        bool, typer.Option("--near/--exact", help="Also nearly identical images, or not.")
+        bool, typer.Option("--near/--exact", help="Search for nearly identical images as well.")
     ] = True,
     groups: Annotated[
         str | None,

@@ -59,7 +59,8 @@ def parameters(
 def check_names(given: Mapping[str, Any], classes: Sequence[str]) -> None:
     """Refuse a name that is no parameter of the classes."""
     known = {cls: _annotations(cls) for cls in classes}
-    if not all(known.values()):  # no sources: `make` will check
+    # Without sources, `make` checks the names.
+    if not all(known.values()):
         return
     names = sorted({name for one in known.values() for name in one})
     owner = classes[0] if len(classes) == 1 else "some network"
@@ -88,7 +89,8 @@ def make(cls: type[Any], given: dict[str, Any]) -> ImageClassifier:
 
 def _refuse(name: str, valid: Sequence[str], owner: str) -> None:
     near = meant(name, valid)
-    if not near.startswith(";"):  # no similar name: list all
+    # Without a similar name, list all of them.
+    if not near.startswith(";"):
         near = f"; there are {', '.join(valid)}."
     raise ValueError(f"-p must name a parameter of {owner}. Got {name!r} instead{near}")
 
@@ -129,6 +131,7 @@ def _collect(module: str, cls: str) -> Iterator[tuple[str, tuple[ast.expr, str]]
     node = names.get(cls)
     if not isinstance(node, ast.ClassDef):
         return
+    # Bases first, last one first, so that later annotations override them as in Python.
     for base in reversed(node.bases):
         origin = names.get(base.id) if isinstance(base, ast.Name) else None
         if isinstance(base, ast.Name) and isinstance(origin, ast.ClassDef):

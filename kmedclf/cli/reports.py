@@ -37,8 +37,9 @@ def report(
     from kmedclf.utils import files
 
     files.prepare(page_of(folder) if out is None else out, files.is_page)
+    # Fail before TensorFlow is imported.
     if not folder.is_file():
-        read_report(folder, split)  # fail before TensorFlow is imported
+        read_report(folder, split)
     if explain or folder.is_file():
         start_tensorflow(ctx)
     target = write_run_page(folder, data=data, split=split, out=out, explain=explain)

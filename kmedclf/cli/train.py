@@ -64,8 +64,10 @@ def train(
     network: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(NETWORKS) + ".")],
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
-    epochs: Annotated[int | None, typer.Option(help="Longest training.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Its random_state (default: 0).")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Maximum number of epochs.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The network's random_state (default: 0).")
+    ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,13 +94,15 @@ def train(
         image_size=("--size", size),
     )  # fmt: skip
     given = {"random_state": 0, "verbose": int(console.is_terminal), **given}
+    # Fail before reading data and importing TensorFlow.
     runs.check_free(out, force)
     keeps(ctx, f"The earlier run in {out} is as it was." if out.is_dir() and force else NOTHING)
     content = sources.read_data(data, size, groups=groups)
     start_tensorflow(ctx)
     from kmedclf.evaluation.wording import epochs_of  # imports scikit-learn
 
-    if not content.parameters:  # arrays have a fixed size
+    # Arrays have a fixed size; only files are resized.
+    if not content.parameters:
         given.pop("image_size", None)
     estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **given})
     run = runs.train(estimator, content, out, force=force, calibrate=calibrate)
@@ -182,7 +186,8 @@ def _classified(estimator: ImageClassifier, paths: list[Path]) -> tuple[list[Pat
 
     try:
         return paths, estimator.predict_proba(paths)
-    except (ValueError, OSError):  # search for broken files only now, as it reads all of them
+    except (ValueError, OSError):
+        # Search for broken files only now, because that reads all of them.
         broken = runs.unreadable(estimator, list(map(str, paths)))
         if not 0 < len(broken) < len(paths):
             raise
@@ -201,9 +206,8 @@ def _say_resized(estimator: ImageClassifier, paths: list[Path]) -> None:
     """Warn if a network that was trained on arrays gets images of another size."""
     from kmedclf.inputs.image_files import open_image
 
-    if (
-        getattr(estimator, "skipped_", None) is not None
-    ):  # trained on files, which it resizes itself
+    # A network trained on files has skipped_, and resizes images itself.
+    if getattr(estimator, "skipped_", None) is not None:
         return
     height, width, _ = estimator.image_shape_
     n_resized = sum(open_image(path).size != (width, height) for path in paths)

@@ -232,6 +232,7 @@ def _fit_and_score(
     train, test = data.splits[k]
     start = time.perf_counter()
     try:
+        # Clone candidates such as optimizers, so that fits do not share state.
         estimator.set_params(**clone(dict(params), safe=False))
         X_train, y_train = _safe_split(estimator, data.X, data.y, train)
         X_test, y_test = _safe_split(estimator, data.X, data.y, test, train)
@@ -357,6 +358,7 @@ class CrossValidatedSearch(BaseSearchCV):
         X, y = indexable(X, y)
         whole, split_params = self._route(X, y, params)
         self.scorer_, _ = self._get_scorers(held_out=any(map(is_held_out, whole.fit_params)))
+        # Search on the subset, but refit on the whole data.
         part = self._part(whole, split_params)
         self.n_splits_ = len(part.splits)
         self._stages = stages_for(self.estimator, self._given(), type(self).__name__)
@@ -398,6 +400,7 @@ class CrossValidatedSearch(BaseSearchCV):
         routed = self._get_routed_params_for_fit(cut(X, params, None))
         fit_params = dict(routed.estimator.fit)
         groups = routed.splitter.split.get("groups")
+        # The estimator needs groups as well, to split off its own validation set.
         if groups is not None and has_fit_parameter(self.estimator, "groups"):
             fit_params["groups"] = groups
         return Data(X, y, [], fit_params, routed.scorer.score), routed.splitter.split
@@ -445,6 +448,7 @@ class CrossValidatedSearch(BaseSearchCV):
         codes = np.zeros(len(y), int)
         if is_classifier(self.estimator):
             codes = np.unique(np.asarray(y), return_inverse=True)[1]
+        # A random order; the first rows of each class in it are the sample.
         order = check_random_state(self.random_state).permutation(len(y))
         members = [order[codes[order] == code] for code in range(codes.max() + 1)]
         return np.sort(np.hstack([of[: max(1, round(subset * len(of)))] for of in members]))
@@ -456,7 +460,8 @@ class CrossValidatedSearch(BaseSearchCV):
             for fits in table.fits
             for fit in fits
         ]
-        with warnings.catch_warnings():  # _report_failures has already warned
+        # _report_failures has already warned.
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "One or more of the test scores are non-finite")
             return self._format_results(table.params, self.n_splits_, out, table.more)
 

@@ -28,7 +28,8 @@ class Part:
         """Record the scores of a candidate, one per fold; the first wins a tie."""
         self.finished += 1
         found = float(np.mean(scores)), -number, float(np.std(scores))
-        if found > self.best:  # False for NaN
+        # A comparison with NaN is False, so failures never win.
+        if found > self.best:
             self.best = found
             shown = [name for name in self.parameters if name in params]
             self.winner = ", ".join(f"{n.rpartition('__')[2]}={params[n]}" for n in shown)

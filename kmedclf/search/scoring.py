@@ -30,6 +30,7 @@ class CurveScorer:
         """Read the estimator's score; the data are ignored."""
         fitted = network_of(estimator)
         stops = recipes.parameters(fitted)["early_stopping"]
+        # Without restored weights, the estimator has those of the last epoch, index -1.
         kept = fitted.best_epoch_ if stops and fitted.restore_best else 0
         return _CURVES[self.curve][0] * fitted.history_[self.curve][kept - 1]
 
@@ -81,6 +82,7 @@ def resolve_scoring(
 
 def check_comparable(scorer: Scorer, searched: Iterable[str], owner: str) -> None:
     """Refuse to compare candidates by a loss that searched parameters rescale."""
+    # In a pipeline, names have the prefix of their step.
     leaves = {name.rsplit("__", 1)[-1] for name in searched}
     rescaling = sorted(leaves & {"class_weight", "label_smoothing", "loss"})
     if scorer == CurveScorer("val_loss") and rescaling:

@@ -165,6 +165,7 @@ class StagedSearchCV(CrossValidatedSearch):
 
     def _run(self, evaluate: Evaluator, table: Table) -> tuple[int, dict[str, Any]]:
         known = self.estimator.get_params()
+        # Parameters of steps that are themselves searched are not known yet.
         current = {name: known[name] for name in self._searched if name in known}
         self.stage_results_: list[dict[str, Any]] = []
         row, winners = 0, dict[str, Any]()
@@ -194,6 +195,7 @@ class StagedSearchCV(CrossValidatedSearch):
         if self.search != "random":
             return list(ParameterGrid(stage.grids()))
         groups = stage.distributions()
+        # ParameterSampler warns if a finite grid has fewer than n_iter candidates.
         finite = all(not hasattr(one, "rvs") for group in groups for one in group.values())
         n_iter = min(self.n_iter, len(ParameterGrid(groups))) if finite else self.n_iter
         return list(ParameterSampler(groups, n_iter, random_state=self.random_state))
@@ -223,13 +225,16 @@ class StagedSearchCV(CrossValidatedSearch):
                 n_resources=[epochs] * len(candidates),
             )
             rows = range(start, len(table.params))
+            # Round up, so that at least one candidate survives.
             keep = sorted(rows, key=table.rank, reverse=True)[: -(-len(rows) // self.factor)]
+            # Keep the original order, which decides ties.
             candidates = [dict(table.params[row]) for row in sorted(keep)]
         return table.best(rows)
 
     def _rungs(self, n: int) -> list[int]:
         """Return the epochs of every round; the last round has all epochs, as the final fit."""
         _, most = self._resource()
+        # The shorter rounds leave at least one candidate for the last one.
         shorter = 0
         while self.factor ** (shorter + 1) <= n:
             shorter += 1
@@ -241,6 +246,7 @@ class StagedSearchCV(CrossValidatedSearch):
         left = len(self._candidates(stage))
         if not self._by_rungs:
             return left
+        # In units of a full training.
         work = 0.0
         for epochs in self._rungs(left):
             work += left * epochs / self._resource()[1]
