@@ -105,7 +105,8 @@ class PretrainedClassifier(ImageClassifier):
 
     def _check_size(self, x: Any) -> None:
         side = min(x.shape[1:3])
-        if side < self.smallest_image and x.shape[2] > 1:  # not a flat vector
+        # Flat vectors (d, 1, 1) are exempt.
+        if side < self.smallest_image and x.shape[2] > 1:
             raise ValueError(
                 f"{type(self).__name__} of these parameters must get images of at least "
                 f"{self.smallest_image} × {self.smallest_image} pixels. "
@@ -137,7 +138,8 @@ class PretrainedClassifier(ImageClassifier):
             variable.start = partial(self._value, variables, variable.path)
 
     def _value(self, variables: tuple[Variable, ...], path: str, shape: Any, dtype: Any) -> Any:
-        if self._are_elsewhere():  # a loaded model that continues training has its weights
+        # A loaded model has its own weights, which replace these.
+        if self._are_elsewhere():
             return np.zeros(shape, dtype)
         found = self._found()
         name = type(self).__name__
@@ -159,6 +161,7 @@ class PretrainedClassifier(ImageClassifier):
         for layer in layers:
             if id(layer) in inside:
                 layer.trainable = False
+                # Unlike batch normalisation, dropout ignores `trainable`.
                 if isinstance(layer, keras.layers.Dropout):
                     layer.rate = 0.0
 
@@ -189,7 +192,8 @@ class PretrainedClassifier(ImageClassifier):
 
     def _train(self, task: loop.TrainingTask) -> loop.TrainingState:
         if task.start is None and self._are_elsewhere():
-            self._found()  # raises an error that tells what to do
+            # Raises an error that says what to do.
+            self._found()
         done = len(task.start.history["loss"]) if task.start else 0
         left = 0 if self.trainable == "head" else max(0, self.head_epochs - done)
         start = task.start
@@ -200,6 +204,7 @@ class PretrainedClassifier(ImageClassifier):
                 (name, "head" if name == "trainable" else value)
                 for name, value in task.spec.architecture
             )
+            # The same network with a frozen backbone, compiled on its own.
             spec = replace(task.spec, architecture=architecture)
             start = super()._train(replace(task, spec=spec, schedule=schedule))
             if epochs == task.schedule.epochs:
@@ -207,5 +212,6 @@ class PretrainedClassifier(ImageClassifier):
             schedule = replace(task.schedule, epochs=task.schedule.epochs - epochs)
             task = replace(task, schedule=schedule)
         if start is not None and self.head_epochs and done <= self.head_epochs:
-            start = replace(start, optimizer=None)  # the state for the head does not fit
+            # The optimizer state of the head does not fit all variables.
+            start = replace(start, optimizer=None)
         return super()._train(replace(task, start=start))

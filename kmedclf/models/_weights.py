@@ -102,6 +102,7 @@ def identity(found: str) -> str:
         path = path / "model.weights.h5"
     if not path.is_file():
         return found
+    # Size and time are part of the cache key, so that a changed file is hashed again.
     stat = path.stat()
     return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
 
@@ -142,9 +143,11 @@ def read(
         raise _not_of_this_network(owner, found, str(error)) from error
     except (ImportError, MemoryError):
         raise
-    except Exception as error:  # untrusted file: libraries raise errors of many types
+    # The file is untrusted: libraries raise errors of many types.
+    except Exception as error:
+        # Errors that name the file are ours, and have a full message.
         if isinstance(error, ValueError) and found in str(error):
-            raise  # already has a message
+            raise
         what = " ".join(str(error).split())[:300].rstrip(".")
         raise ValueError(
             f"The 'weights' parameter of {owner} must be a file to take weights from: {found} is "
@@ -213,6 +216,7 @@ def _from_torch(found: str, variables: tuple[Variable, ...]) -> dict[str, np.nda
     from safetensors import SafetensorError, safe_open
 
     with archives.open_regular(found, "safetensors file") as (file, size):
+        # Check the size of the JSON header before safetensors parses it.
         header = int.from_bytes(file.read(8), "little")
         if header > min(size - 8, archives.MAX_JSON):
             raise ValueError(f"{found} is not a whole safetensors file (its header is too long).")
@@ -233,7 +237,8 @@ def _torch_value(tensors: _Tensors, variable: Variable) -> np.ndarray:
     names = {"kernel": "weight", "gamma": "weight", "moving_mean": "running_mean",
              "beta": "bias", "bias": "bias", "moving_variance": "running_var"}  # fmt: skip
     block, _, part = layer.rpartition("/")
-    if part in ("query", "key", "value"):  # one matrix in timm
+    # timm stores query, key and value in one matrix.
+    if part in ("query", "key", "value"):
         whole = tensors[f"{block}.qkv.{names[kind]}"]
         value = np.split(whole, 3)[("query", "key", "value").index(part)]
     elif part == "attention_output":
@@ -286,6 +291,7 @@ def _from_keras(found: str, variables: tuple[Variable, ...]) -> dict[str, np.nda
         if not {"config.json", "model.weights.h5"} <= set(infos) <= known:
             raise ValueError(f"{found} must hold a configuration and weights, and nothing else.")
         for one in archive.infolist():
+            # Keras stores without compression; a compressed entry could expand to any size.
             if one.compress_type != zipfile.ZIP_STORED or one.file_size > os.path.getsize(found):
                 raise ValueError(f"{found} must be as Keras writes it, not compressed.")
             if one.filename != "model.weights.h5" and one.file_size > archives.MAX_JSON:
@@ -330,7 +336,8 @@ def _in_order(model: keras.Model) -> list[np.ndarray]:
     values = []
     for layer in model.layers:
         weights = [] if isinstance(layer, keras.layers.Normalization) else list(layer.weights)
-        if hasattr(layer, "class_token"):  # keras-hub puts it before the patches' kernel and bias
+        # keras-hub stores the class token before the patches' kernel and bias.
+        if hasattr(layer, "class_token"):
             weights[:3] = [*weights[1:3], weights[0]]
         values += [np.asarray(weight) for weight in weights]
     return values

@@ -141,12 +141,14 @@ def _name(cls: type) -> str:
 
 
 def _find(name: str, path: str | os.PathLike[str]) -> type[Any]:
+    # Importing registers the package's own classes; a file never causes any other import.
     for module in HOMES:
         importlib.import_module(module)
     known = list(fitted_state.roots())
     for cls in known:
         known += cls.__subclasses__()
-    for cls in reversed(known):  # newest first, in case a module was reloaded
+    # Newest first, in case a module was reloaded.
+    for cls in reversed(known):
         if _name(cls) == name:
             return cls
     if not isinstance(name, str) or not re.fullmatch(r"[\w.<>]{1,200}", name) or "." not in name:
@@ -192,7 +194,8 @@ def _encode(value: Any, arrays: list[np.ndarray], name: str) -> Any:
 def _encode_layer(layer: keras.layers.Layer, name: str) -> str:
     try:
         text = json.dumps(keras.saving.serialize_keras_object(layer))
-        decode_layer(text)  # fail now, not in load
+        # Fail now, not in load.
+        decode_layer(text)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TypeError(
             f"The {name!r} of an estimator must hold layers of Keras, or such as are registered by "
@@ -236,6 +239,7 @@ class _Decoder:
         for name in learnt:
             setattr(estimator, name, self.value(state[name], cls, depth + 1))
         fitted_state.check(estimator)
+        # As after fit, weights are read-only.
         if "_spec" in learnt:
             frozen(estimator.weights_)
         return estimator
@@ -279,6 +283,7 @@ class _Decoder:
     def _array(self, number: Any, as_object: bool) -> np.ndarray:
         if not as_object:
             return self._archive.array(number)
+        # Look at the entry only: conversion to Python strings multiplies the memory.
         entry = self._archive.entry(number)
         if len(entry.shape) != 1 or entry.shape[0] > fitted_state.MOST_TEXTS:
             raise ValueError("an array of Python's texts in it is too large")
@@ -288,6 +293,7 @@ class _Decoder:
         if not isinstance(described, dict) or not set(described) <= {f.name for f in fields(Spec)}:
             raise ValueError("the network in it is not described as it must be")
         spec = Spec(**{**described, "estimator": cls})
+        # Checked before `portable_spec`, which unpacks the pairs.
         pairs = spec.architecture, spec.options
         if not all(isinstance(one, tuple) and all(map(_is_pair, one)) for one in pairs):
             raise ValueError("the network in it is not described as it must be")

@@ -60,7 +60,8 @@ def portable(cls: type, name: str, value: Any) -> Any:
         return value
     if not isinstance(value, str | os.PathLike) or name != "weights":
         return None
-    if value in ("imagenet", *ELSEWHERE):  # not paths
+    # These name no path.
+    if value in ("imagenet", *ELSEWHERE):
         return value
     # The stem kernel depends on whether the weights came from a .kmedclf file.
     return ELSEWHERE[os.fspath(value).endswith(".kmedclf")]
@@ -268,6 +269,7 @@ def _check_network(estimator: Any, learnt: list[str]) -> None:
         return
     spec, weights = estimator._spec, estimator.weights_
     check_spec(spec, cls)
+    # Each attribute is valid on its own; they must also be consistent.
     agree = (
         estimator.image_shape_ == spec.image_shape
         and len(estimator.classes_) == spec.n_classes
@@ -308,8 +310,9 @@ def check_spec(spec: Spec, cls: type) -> None:
 
 
 def _check_parameter(cls: type, name: str, value: Any, constraints: list[Any]) -> None:
+    # Normalise as fit does.
     if isinstance(value, np.generic) or (name == "optimizer" and isinstance(value, str)):
-        value = value.lower() if isinstance(value, str) else value.item()  # as in fit
+        value = value.lower() if isinstance(value, str) else value.item()
     try:
         validate_parameter_constraints({name: constraints}, {name: value}, cls.__name__)
     except ValueError:

@@ -75,7 +75,8 @@ def recall(
     are evicted first. An unreadable entry is trained again, with a warning.
     """
     location = memory.location if isinstance(memory, joblib.Memory) else os.fspath(memory)
-    if location is None:  # a joblib.Memory that caches nothing
+    # A joblib.Memory without a location caches nothing.
+    if location is None:
         return train(task)
     store = Store(Path(location))
     name = key(task)
@@ -83,7 +84,8 @@ def recall(
     epochs = task.schedule.epochs
     state = store.load(name, task)
     if state is None:
-        store.make()  # before training, so that a folder that is not writable fails at once
+        # Before training, so that a folder that is not writable fails at once.
+        store.make()
         shorter = range(epochs - 1, 0, -1) if _extends(task) else ()
         found = (store.load(f"{common} {n}", task) for n in shorter)
         start = next(filter(None, found), None)
@@ -227,6 +229,7 @@ def _go_on(
     """Train the epochs that a shorter fit lacks."""
     left = replace(task.schedule, epochs=task.schedule.epochs - len(start.history["loss"]))
     state = train(replace(task, start=start, schedule=left))
+    # The best epoch may be one of the shorter fit.
     if task.held is not None:
         sign = 1 if left.monitor == "accuracy" else -1
         curve = sign * np.array(state.history[f"val_{left.monitor}"])

@@ -60,6 +60,7 @@ def dataset(parent: Any, name: str) -> Any:
 
 def texts(parent: Any, name: str) -> list[str]:
     """Read a list of names, which Keras stores as an attribute."""
+    # Check the declared size before h5py allocates it.
     identity = parent.attrs.get_id(name)
     size = math.prod(identity.shape)
     if len(identity.shape) != 1 or size > MAX_NAMES or identity.dtype.kind not in "SO":
@@ -90,6 +91,7 @@ def sizes(file: Any) -> tuple[int, int]:
                 stack.append((one, depth + 1))
             elif one.dtype.kind in "biuf":
                 _check(one, name)
+                # Compressed or unallocated data could expand to any size.
                 if one.size * one.dtype.itemsize > one.id.get_storage_size():
                     raise ValueError(f"{name!r:.60} takes more room than it has in the file")
                 arrays, elements = arrays + 1, elements + one.size
@@ -103,6 +105,7 @@ def _member(parent: Any, name: str) -> Any:
     for part in name.split("/"):
         if part in ("", ".", ".."):
             raise ValueError(f"{name!r:.60} is no name in it")
+        # Do not resolve the link before its type is known.
         link = parent.get(part, getlink=True) if isinstance(parent, h5py.Group) else None
         if link is None:
             raise ValueError(f"{name!r:.60} is not in it")

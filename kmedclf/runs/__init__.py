@@ -100,7 +100,8 @@ def _score_all(run: Run, data: Data, folder: Path) -> tuple[str, BaseException] 
         except Exception as error:
             run.reports.pop(split, None)
             failures.append((split, error))
-        except BaseException as error:  # interrupted
+        # An interruption is reported first, and stops the loop.
+        except BaseException as error:
             run.reports.pop(split, None)
             failures.insert(0, (split, error))
             break
@@ -185,6 +186,7 @@ def _fitted(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) 
     start = time.perf_counter()
     estimator.fit(*data.splits["train"], X_val=X_val, y_val=y_val)
     seconds = round(time.perf_counter() - start, 3)  # as in the file
+    # Only after fit: a fitted estimator knows the size of images.
     data = readable(estimator, data, _scored(data))
     model = CalibratedClassifier(estimator).fit(*data.splits["val"]) if calibrate else estimator
     class_names = data.names_of(estimator.classes_.tolist())
@@ -271,6 +273,7 @@ def check_free(out: Path, force: bool) -> None:
     files.sweep(target.parent)
     if not target.is_dir():
         return
+    # A mount point cannot be renamed.
     if os.path.ismount(target):
         raise FileExistsError(
             f"{out} is the root of a file system, and cannot be replaced whole; choose a folder "
@@ -294,7 +297,8 @@ def check_free(out: Path, force: bool) -> None:
 
 def check_run(folder: str | os.PathLike[str]) -> None:
     """Check that ``folder`` is a file or a folder that holds a run."""
-    if not Path(folder).exists():  # a killed process may have been replacing it
+    # A process that was killed while replacing the run leaves it beside; `sweep` restores it.
+    if not Path(folder).exists():
         files.sweep(Path(folder).absolute().parent)
     files.sweep(Path(folder))
     if not Path(folder).is_file() and not Path(folder, MODEL).is_file():
@@ -335,7 +339,8 @@ def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> AnyRepor
     data = readable(estimator, data, [split])
     X, y = data.splits[split]
     if Path(folder).is_file():
-        with suppress(TypeError, IndexError):  # labels missing from the data set
+        # Labels may be missing from the data set.
+        with suppress(TypeError, IndexError):
             class_names = data.names_of(estimator.classes_.tolist())
         return _score(estimator, (X, _same_labels(estimator, class_names, data, y)), class_names)
     report = _score(estimator, (X, _same_labels(estimator, class_names, data, y)), class_names)
@@ -413,7 +418,8 @@ def _folder_beside(out: Path, force: bool) -> Iterator[tuple[Path, Callable[[boo
     target is no longer free.
     """
     check_free(out, force)
-    target = Path(os.path.realpath(out))  # keep a link, replace its target
+    # Keep a link, and replace its target.
+    target = Path(os.path.realpath(out))
     new_parents = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -437,7 +443,8 @@ def _folder_beside(out: Path, force: bool) -> Iterator[tuple[Path, Callable[[boo
             yield scratch / "new", put
     finally:
         for parent in new_parents:
-            with suppress(OSError):  # not empty: the run is in it
+            # A parent that holds the run is not empty, and stays.
+            with suppress(OSError):
                 parent.rmdir()
 
 

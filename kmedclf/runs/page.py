@@ -57,6 +57,7 @@ def _check_same(
             f"--data must be the {report.n:,} images that evaluation-{split}.json in {folder} is "
             f"of, {scored['name']}. Got {len(y):,} of {data.description['name']} with other labels."
         )
+    # Equal labels do not prove equal images; hashes or descriptions do.
     own, shown = scored.get("sha256"), data.description.get("sha256")
     if own == shown or data.description == scored:
         return ""
@@ -106,9 +107,11 @@ def write_run_page(
         groups = runs.groups_of(folder, source, split)
         data = sources.read_data(source, scored["size"], split, groups)
     X, y = data.splits[split][:2]
-    if skipped:  # the report does not cover unreadable files
+    # The report does not cover files that could not be read.
+    if skipped:
         read = np.array([str(path) not in skipped for path in X])
         X, y = X[read], np.asarray(y)[read]
+    # The user may pass any images, but the page shows them as the scored ones.
     note = _check_same(folder, split, report, scored, data, np.asarray(y))
     if scored.get("sha256") != trained.get("sha256") or scored["name"] != trained["name"]:
         environment = {**environment, "scored_on": scored}

@@ -81,7 +81,8 @@ def efficientnet(lab: Workspace) -> Section:
 
 def vit(lab: Workspace) -> Section:
     """Vision transformer over layers and patch sizes."""
-    side = min(lab.data.description["image_shape"][:2])  # no patch is larger
+    # A patch must not be larger than the image.
+    side = min(lab.data.description["image_shape"][:2])
     rows = [{**row, "patch_size": min(row["patch_size"], side)} for row in VIT]
     made = _train(lab, "vit", _transformer, rows)
     return _section(lab, "Vision transformer", "vit", made, rows)
@@ -101,6 +102,7 @@ def _train(
     """Train one network per row; rows that become equal through the lab's parameters are one."""
     made = {}
     for row in lab.some(rows):
+        # Prepare first: parameters of the user may override those of the row.
         est = lab.prepared(make(**{**SHARED, **row}, random_state=lab.seed))
         found = {one: getattr(est, one) for one in row}
         folder = "-".join([name, *(_short(value) for value in found.values())])

@@ -228,6 +228,7 @@ def _compared(lab: Workspace, title: str, name: str, choices: Choices) -> Sectio
     """Train on the weakest fold, with one choice changed at a time."""
     rows, made = [], {}
     number, data = _weakest(lab)
+    # Several folds may share the lowest accuracy.
     scores = [one.reports["test"].accuracy for one in _trained(lab).values()]
     lowest = "the one" if scores.count(min(scores)) == 1 else "the first of those"
     keys = {key for changes, _ in choices.values() for key in changes}

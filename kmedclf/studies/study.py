@@ -144,6 +144,7 @@ class Workspace:
         folder, data = self.out / name, data or self.data
         estimator = self.prepared(estimator).set_params(verbose=self.verbose)
         if _holds(folder, estimator, data):
+            # Scores may be missing if an earlier process was interrupted while scoring.
             run = runs.read_run(folder)
             runs.complete(folder, run, data)
         else:
@@ -197,6 +198,7 @@ class Workspace:
             for name, value in recipes.parameters(estimator).items():
                 if name in QUICK:
                     estimator.set_params(**{name: _at_most(QUICK[name], value)})
+        # ImageNet weights exist only for some parameters; set them after all others.
         if weights is not None and (weights != "imagenet" or estimator.published()):
             estimator.set_params(weights=weights)
         return estimator
@@ -255,7 +257,8 @@ def _holds(folder: Path, estimator: ImageClassifier, data: sources.Data) -> bool
     # A run of an older version lacks new parameters, and behaves like their defaults.
     stored = {**recipes.parameters(type(estimator)()), **made["used"]}
     wanted = recipes.parameters(estimator)
-    same = {"verbose": 0, "recipe": ""}  # no effect on results; the recipe's values are compared
+    # Ignore parameters without effect on results; the values that a recipe sets are compared.
+    same = {"verbose": 0, "recipe": ""}
     described = environment["data"]
     return (
         made["estimator"] == type(estimator).__name__
@@ -348,6 +351,7 @@ def reproduce(
         pages of the networks beside it. ``results.json`` and ``results.csv`` beside it hold
         facts and scores of every network; the JSON file also holds the tables.
     """
+    # Write the page after every item, so that an interrupted study leaves a valid one.
     sections: list[Section] = []
     for item in study.items:
         sections.append(item(lab))

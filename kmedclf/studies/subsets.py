@@ -58,6 +58,7 @@ def without_copies(data: sources.Data) -> sources.Data:
     sizes = [len(data.splits[name][1]) for name in names]
     X, y = (np.concatenate(one) for one in zip(*data.splits.values(), strict=True))
     found = audit(X, y, splits=np.repeat(names, sizes), near=False)
+    # In each group of duplicates keep the first one, in the order of splits.
     rank = found.split_index
     kept = np.ones(len(y), bool)
     for group in found.identical:
@@ -95,6 +96,7 @@ def subsample(data: sources.Data) -> sources.Data:
 
 
 def _few(X: np.ndarray, y: np.ndarray) -> sources.Split:
+    # Number the images within their class, and take the lowest numbers of all classes.
     code = np.unique(y, axis=0, return_inverse=True)[1].ravel()
     order = np.argsort(code, kind="stable")
     starts = np.unique(code[order], return_index=True)[1]

@@ -45,7 +45,8 @@ _known: WeakKeyDictionary[type, dict[str, list[Any]]] = WeakKeyDictionary()
 
 def parameter_constraints(cls: type) -> dict[str, list[Any]]:
     """Return the constraints of every parameter of an estimator class, by name."""
-    if cls not in _known:  # resolving annotations takes milliseconds, and every fit needs them
+    # Resolving annotations takes milliseconds, and every fit needs them.
+    if cls not in _known:
         hints = get_type_hints(cls, include_extras=True)
         _known[cls] = {field.name: constraints(hints[field.name]) for field in fields(cls)}
     return _known[cls]
@@ -82,6 +83,7 @@ def plain(value: Any, *, deep: bool = True) -> Any:
         return value.item()
     if deep and type(value) in (list, tuple):
         made = type(value)(map(plain, value))
+        # Return the same object if nothing changed, so that callers can compare identity.
         return made if any(a is not b for a, b in zip(made, value, strict=True)) else value
     if deep and type(value) is dict:
         whole = {key: plain(one) for key, one in value.items()}

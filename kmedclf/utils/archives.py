@@ -72,7 +72,8 @@ class Archive:
     """An open archive with a checked directory: JSON content, and arrays on demand."""
 
     def __init__(self, file: Any, size: int, name: str) -> None:
-        self._zip = zipfile.ZipFile(file)  # reads the directory at once
+        # ZipFile reads the whole directory at once; `_File` limits its size.
+        self._zip = zipfile.ZipFile(file)
         file.most = MAX_JSON
         infos = self._zip.infolist()
         self._infos = {one.filename: one for one in infos}
@@ -86,6 +87,7 @@ class Archive:
                 raise ValueError(f"its entry {one.filename} must be neither compressed nor secret")
             if one.compress_size != one.file_size:
                 raise ValueError(f"its entry {one.filename} has two sizes")
+        # Overlapping entries could each claim the whole file.
         if sum(one.file_size for one in infos) > size:
             raise ValueError("its entries are larger than the file")
         if self._infos[name].file_size > MAX_JSON:
@@ -118,7 +120,8 @@ class Archive:
             for start in range(0, len(view), _CHUNK):
                 part = view[start : start + _CHUNK]
                 part[:] = np.frombuffer(file.read(len(part)), np.uint8)
-            file.read(1)  # reaching the end verifies the checksum
+            # Reaching the end verifies the checksum.
+            file.read(1)
         return array
 
     def check_all_read(self) -> None:
@@ -153,6 +156,7 @@ def npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype, int]:
 
 def parse(text: bytes) -> Any:
     """Read untrusted JSON, unless it would be too large as Python objects."""
+    # An upper bound of the size of dicts, lists and entries, without parsing.
     brackets = text.count(b"{"), text.count(b"["), text.count(b",")
     if 240 * brackets[0] + 90 * brackets[1] + 60 * brackets[2] > MAX_OBJECTS:
         raise ValueError("its JSON has too many parts")
@@ -208,7 +212,8 @@ def reading(path: str | os.PathLike[str], name: str, kind: str) -> Iterator[Arch
             raise ValueError(str(error)) from error.__cause__
         except MemoryError:
             raise MemoryError(f"{path} needs more memory than there is to be read.") from None
-        except Exception as error:  # untrusted: zipfile, NumPy and Keras raise many types
+        # The file is untrusted: zipfile, NumPy and Keras raise errors of many types.
+        except Exception as error:
             text = " ".join(str(error).split())[:300].rstrip(".")
             if isinstance(error, AttributeError | LookupError | TypeError):
                 text = "a part of it is not what it must be"

@@ -59,12 +59,14 @@ def written_beside(path: str | os.PathLike[str], *, through: bool = True) -> Ite
                 with beside.open("rb") as content, open(path, "wb") as out:
                     shutil.copyfileobj(content, out)
             else:
-                with suppress(FileNotFoundError):  # keep the permissions
+                # Keep the permissions of an existing file.
+                with suppress(FileNotFoundError):
                     if through:
                         os.chmod(beside, stat.S_IMODE(target.stat().st_mode))
                 beside.replace(target)
         finally:
-            with suppress(OSError):  # already renamed; otherwise `sweep` removes it
+            # It is usually renamed by now; otherwise `sweep` removes it later.
+            with suppress(OSError):
                 beside.unlink()
             _close(lock)
     except OSError as error:
@@ -165,7 +167,8 @@ def _is_part(name: Any) -> bool:
 
 def _is_stream(path: str | os.PathLike[str]) -> bool:
     """Check whether a path is not a plain file: a pipe, a terminal, /dev/null."""
-    if os.path.abspath(path).startswith(_STREAMS):  # stdout may be a file that the shell opened
+    # stdout may be a file that the shell opened, which must not be replaced.
+    if os.path.abspath(path).startswith(_STREAMS):
         return True
     try:
         mode = os.stat(path).st_mode
@@ -196,7 +199,8 @@ def scratch(parent: Path, name: str) -> Iterator[Path]:
     try:
         while lock is None:
             folder.mkdir(mode=0o700, exist_ok=True)
-            with suppress(FileNotFoundError):  # `sweep` may remove a folder without a lock
+            # `sweep` of another process may remove a folder that has no lock yet.
+            with suppress(FileNotFoundError):
                 lock = _locked(folder / "lock")
         try:
             (folder / "name").write_bytes(os.fsencode(name))
@@ -239,7 +243,8 @@ def sweep(folder: Path, *, deep: bool = False) -> None:
         elif _SCRATCH.fullmatch(path.name) and (path / "lock").is_file():
             _if_dead(path / "lock", partial(_settle, path))
         elif _SCRATCH.fullmatch(path.name):
-            with suppress(OSError):  # killed before it had a lock; removed only if empty
+            # The process was killed before it had a lock; rmdir removes empty folders only.
+            with suppress(OSError):
                 path.rmdir()
 
 
@@ -280,7 +285,8 @@ def _claimed(folder: Path, name: str) -> tuple[Path, int]:
         # Truncate, as a name may already have the maximum of 255 bytes.
         path = folder / f".{name[:50]}.{secrets.token_hex(6)}.part"
         lock = _locked(path)
-        if path.exists():  # `sweep` may have removed it before it was locked
+        # `sweep` may have removed it before it was locked.
+        if path.exists():
             return path, lock
         _close(lock)
 
@@ -290,7 +296,8 @@ def _locked(path: Path) -> int:
     if fcntl is None:  # Windows cannot rename an open file
         os.close(file)
         return NO_LOCK
-    with suppress(OSError):  # file system without locks, which `sweep` leaves alone
+    # Some file systems have no locks; `sweep` removes nothing there.
+    with suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return file
 

@@ -40,7 +40,8 @@ def _after_fork() -> None:
     global _lost
     if _used():
         _lost = True
-        gc.freeze()  # garbage collection in the child must not destroy the parent's models
+        # Garbage collection in the child must not destroy the parent's models.
+        gc.freeze()
 
 
 def _used() -> bool:

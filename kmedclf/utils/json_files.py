@@ -63,6 +63,7 @@ def check_settings(path: Path, content: Any) -> dict[str, Any]:
     if not isinstance(content, dict) or not set(_SETTINGS) <= set(content):
         raise ValueError(f"{path} must hold the settings of a search. Got something else.")
     for name, types in known.items():
+        # bool is a subclass of int.
         if name in content and (
             not isinstance(content[name], types)
             or (isinstance(content[name], bool) and bool not in types)

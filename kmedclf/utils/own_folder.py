@@ -38,6 +38,7 @@ class OwnFolder:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with files.scratch(self.path.parent, self.path.name) as beside:
+            # Rename a complete folder, so that no process sees it without its tag.
             new = beside / "new"
             new.mkdir()
             (new / TAG).write_bytes(self._text.encode())
@@ -58,7 +59,8 @@ class OwnFolder:
         if not self.is_own():
             return
         for path in self.path.glob(pattern):
-            with suppress(OSError):  # another process removed it
+            # Another process may remove it.
+            with suppress(OSError):
                 found = path.lstat()
                 if stat.S_ISREG(found.st_mode):
                     yield found, path

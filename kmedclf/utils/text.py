@@ -27,7 +27,8 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ValueError(f"-p must be NAME=VALUE, as in -p batch_size=32. Got {text!r} instead.")
-    if re.fullmatch(r"[-+]?\d+(\.\d*)?e[-+]?\d+", value, re.I):  # YAML 1.1 reads 1e-3 as a string
+    # YAML 1.1 reads 1e-3 as a string.
+    if re.fullmatch(r"[-+]?\d+(\.\d*)?e[-+]?\d+", value, re.I):
         return name.strip(), float(value)
     try:
         return name.strip(), yaml.safe_load(value)
