@@ -47,7 +47,7 @@ def check_free(out: Path) -> None:
     files.sweep(out)
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(
-            f"{out} is not empty; choose another folder, or go on with --resume {out}."
+            f"{out} is not empty; choose another folder, or resume it with --resume {out}."
         )
 
 

@@ -132,10 +132,12 @@ class Stage:
         """
         left = list(self.alternatives)
         for name, value in parameters.items():
+            # Alternatives without this parameter accept any value.
             fitting = [one for one in left if name not in one or _has(one[name], value)]
             if any(name in one for one in fitting):
                 left = fitting
             left = [{n: c for n, c in one.items() if n != name} for one in left]
+        # Alternatives may have become empty or equal.
         unique = [one for i, one in enumerate(left) if one and one not in left[:i]]
         return Stage(self.name, tuple(unique))
 
@@ -271,8 +273,9 @@ class _Reader:
     def text(self) -> str:
         """Read the file as UTF-8, unless it is too large."""
         if self.path.exists() and not self.path.is_file():
-            raise ValueError(f"{self.path} must be a file. It is none.")
+            raise ValueError(f"{self.path} must be a file. It is not.")
         with self.path.open("rb") as file:
+            # Do not trust the file's size: it may grow, or be endless.
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise ValueError(f"{self.path} must have at most {MOST_BYTES:,} bytes. It has more.")
@@ -476,7 +479,7 @@ class _Reader:
 
 
 def _is_plain(value: Any) -> bool:
-    """Refuse YAML's sets, bytes and dates, and integers beyond 64 bits."""
+    """Check that a value has no YAML sets, bytes or dates, and no integers beyond 64 bits."""
     if isinstance(value, int) and not isinstance(value, bool):
         return -(2**63) <= value < 2**63
     if isinstance(value, tuple):
@@ -605,6 +608,7 @@ class SearchSpace:
 
     def flat(self) -> Stage:
         """Merge all stages into one."""
+        # Combine every alternative of each stage with those of all others.
         groups = product(*(stage.alternatives for stage in self.stages))
         return Stage(
             "all", tuple({k: v for one in group for k, v in one.items()} for group in groups)
@@ -729,7 +733,8 @@ def epochs_of(estimator: Any) -> int:
 def on_rungs(estimator: Any) -> Any:
     """Clone an estimator for fits with increasing numbers of epochs.
 
-    With ``memory`` each fit continues the previous one; see `kmedclf.persistence.memory`.
+    With ``memory`` and without early stopping each fit continues the previous one, with the same
+    results as from scratch; see `kmedclf.persistence.memory`.
     """
     copy = clone(estimator)
     network = network_of(copy)
