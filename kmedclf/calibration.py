@@ -129,8 +129,8 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self.estimator)
         if is_multilabel(self.estimator, X_val):
             raise ValueError(
-                f"The 'estimator' parameter of {type(self).__name__} must have learnt one class of "
-                f"several. Got a {type(self.estimator).__name__} of independent labels instead."
+                f"The 'estimator' parameter of {type(self).__name__} must be a multiclass "
+                f"classifier. Got a multilabel {type(self.estimator).__name__} instead."
             )
         check_y(y_val, self.estimator, multilabel=False, what=f"y_val of {type(self).__name__}.fit")
         before = vars(self).copy()

@@ -90,7 +90,7 @@ def member_shares(ensemble: Any, weights: Any) -> np.ndarray:
     if given.shape != (n,) or not np.isfinite(given).all() or min(given) < 0 or not any(given):
         raise ValueError(
             f"The 'weights' parameter of {type(ensemble).__name__} must hold {n} numbers of at "
-            f"least 0, one an estimator, not all 0. Got {weights!r} instead."
+            f"least 0, one per estimator, not all 0. Got {weights!r} instead."
         )
     return given / given.sum()
 
@@ -337,9 +337,8 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         if len(set(kinds.values())) > 1:
             raise ValueError(
                 f"The 'estimators' parameter of {cls.__name__}.from_fitted must hold classifiers "
-                "that all have learnt one class, or all independent labels. Got "
-                f"{', '.join(name for name, many in kinds.items() if many)} with labels among "
-                "others."
+                "that are all multiclass or all multilabel. Got multilabel "
+                f"{', '.join(name for name, many in kinds.items() if many)} among others."
             )
         several = any(kinds.values())
         if several:

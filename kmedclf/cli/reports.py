@@ -69,6 +69,7 @@ def compare(
         n: scored_data(folder, split) or trained[n]
         for n, folder in zip(names, folders, strict=True)
     }
+    # Published scores are shown only if all runs were scored on the same known data set.
     sets = list(dict.fromkeys(one["name"] for one in scored.values()))
     dataset = sets[0] if len(sets) == 1 and sets[0] in datasets.names() else None
     found = {n: protocol_of(trained[n], split, dataset, scored[n]) for n in names}

@@ -62,6 +62,7 @@ def reproduce(
         "study": study, "data": data, "quick": quick, "seed": seed, "size": size,
         "parameters": given or None,
     }  # fmt: skip
+    # Check everything that needs no TensorFlow before it is imported.
     settings = studies.settings_of(out, wanted, chosen.data, resume=resume)
     start_tensorflow(ctx)
     lab = chosen.open(

@@ -198,7 +198,7 @@ def _encode_layer(layer: keras.layers.Layer, name: str) -> str:
         decode_layer(text)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TypeError(
-            f"The {name!r} of an estimator must hold layers of Keras, or such as are registered by "
+            f"The {name!r} of an estimator must hold layers of Keras, or layers registered with "
             f"keras.saving.register_keras_serializable, to be saved. Got {layer!r} instead."
         ) from error
     return text

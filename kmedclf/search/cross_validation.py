@@ -380,6 +380,7 @@ class CrossValidatedSearch(BaseSearchCV):
         self.cv_results_ = self._format(table)
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
         self.curves_ = [[dict(fit.curves) for fit in fits] for fits in table.fits]
+        # A curve scorer ignores its data; `score` of the fitted search must not.
         self.scorer_ = scoring.for_new_data(self.scorer_, self.estimator)
         if self.refit:
             self._refit(whole, tasks.refit())

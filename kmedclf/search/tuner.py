@@ -104,6 +104,7 @@ class Oracle:
     def tell(self, trial: Trial, score: float) -> None:
         """Report a trial's score; NaN marks a failure."""
         with _quiet():
+            # An oracle cannot rank a trial without a score; it must be told of the failure.
             if isfinite(score):
                 self._oracle.update_trial(trial.id, {"score": score})
             trial.handle.status = "COMPLETED" if isfinite(score) else "FAILED"
@@ -323,5 +324,6 @@ class TunerSearchCV(CrossValidatedSearch):
                 for row, trial in enumerate(batch, len(table.params) - len(batch)):
                     oracle.tell(trial, table.mean(row))
         epochs = table.more.get("n_resources", [most] * len(table.params))
+        # Scores are comparable only among trials with the most epochs.
         best = table.best([row for row, one in enumerate(epochs) if one == max(epochs)])
         return best, {k: v for k, v in table.params[best].items() if k != resource}

@@ -94,6 +94,7 @@ def kernels(lab: Workspace, grid: dict[str, list[int]] = KERNELS) -> Section:
     sizes, numbers = (sorted({key[i] for key in found}) for i in (0, 1))
     best = search.best_index_
     words = "{filters} kernels of {kernel_size} pixels".format(**results["params"][best])
+    # Several combinations may share the highest mean.
     equal = int(np.sum(means == means[best]))
     folds = f"{search.n_splits_} folds"
     tables = [
@@ -103,6 +104,7 @@ def kernels(lab: Workspace, grid: dict[str, list[int]] = KERNELS) -> Section:
             [[f"{size} px", *(found[size, n] for n in numbers)] for size in sizes],
         )
     ]
+    # The reported scores are those of the full grid on all images.
     if found.keys() <= REPORTED_KERNELS.keys() and not lab.quick:
         tables.append(
             Table(

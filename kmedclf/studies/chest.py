@@ -104,6 +104,7 @@ def leak(lab: Workspace) -> Section:
     """Mirror before the split, as the report may have done, and show the effect."""
     honest = lab.train("baseline", networks(lab.seed)["baseline"])
     leaking, twins = mirrored_before_split(lab.data, lab.seed)
+    # The mirror images are in the pool already.
     est = networks(lab.seed)["baseline"].set_params(augment=False)
     run = lab.train("baseline-leak", est, leaking, page=False)
     report = run.reports["test"]
@@ -143,6 +144,7 @@ def mirrored_before_split(data: sources.Data, seed: int) -> tuple[sources.Data, 
     """
     X = np.concatenate([_pixels(X, data) for X, _ in data.splits.values()])
     y = np.concatenate([y for _, y in data.splits.values()])
+    # An image and its mirror image have the same origin.
     X, y, origin = np.concatenate([X, X[:, :, ::-1]]), np.tile(y, 2), np.tile(np.arange(len(y)), 2)
     shares = {"test": 0.15, "val": 0.15}
     rows = subsets.shared_out(y, shares, seed)

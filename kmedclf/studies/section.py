@@ -47,7 +47,8 @@ class Figure(NamedTuple):
     @property
     def wide(self) -> bool:
         """Whether it is more than twice as wide as high, such as two charts side by side."""
-        width, height = (int.from_bytes(self.png[at : at + 4]) for at in (16, 20))  # PNG's header
+        # Width and height are at fixed positions of a PNG header.
+        width, height = (int.from_bytes(self.png[at : at + 4]) for at in (16, 20))
         return width > 2 * height
 
     @classmethod
@@ -57,6 +58,7 @@ class Figure(NamedTuple):
         buffer = io.BytesIO()
         with quiet_about_glyphs():
             figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+        # matplotlib keeps open figures in memory.
         plt.close(figure)
         return cls(name, words, buffer.getvalue())
 
