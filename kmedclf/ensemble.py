@@ -97,7 +97,7 @@ def member_shares(ensemble: Any, weights: Any) -> np.ndarray:
 
 def seeded_members(pairs: Sequence[tuple[str, Any]], n_seeds: int) -> list[tuple[str, Any]]:
     """Clone every estimator ``n_seeds`` times, with consecutive random seeds and new names."""
-    found = []
+    members = []
     for (name, estimator), step in itertools.product(pairs, range(n_seeds)):
         one = clone(estimator)
         seeds = {
@@ -106,8 +106,8 @@ def seeded_members(pairs: Sequence[tuple[str, Any]], n_seeds: int) -> list[tuple
             if key.split("__")[-1] == "random_state" and isinstance(value, Integral)
         }
         text = name if n_seeds == 1 else f"{name}, seed {step}"
-        found.append((text, one.set_params(**seeds)))
-    return found
+        members.append((text, one.set_params(**seeds)))
+    return members
 
 
 def fit_member(
@@ -340,20 +340,20 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
                 "that are all multiclass or all multilabel. Got multilabel "
                 f"{', '.join(name for name, many in kinds.items() if many)} among others."
             )
-        several = any(kinds.values())
-        if several:
+        multilabel = any(kinds.values())
+        if multilabel:
             self.classes_ = np.arange(len(pairs[0][1].classes_))
         else:
             self.classes_ = np.unique(np.concatenate([one.classes_ for _, one in pairs]))
         share = member_shares(self, weights)
         if isinstance(weights, str):
             what = f"y_val of {cls.__name__}.from_fitted"
-            check_y(y_val, self, multilabel=several, what=what)
+            check_y(y_val, self, multilabel=multilabel, what=what)
             true = encode(y_val, self.classes_, cls.__name__)
             probas = [aligned(one, one.predict_proba(X_val), self.classes_) for _, one in pairs]
             share = greedy_weights(likelihoods(probas, true), sample_weight_val)
-        found = [(*pair, weight) for pair, weight in zip(pairs, share, strict=True)]
-        return self._keep(found, several)
+        members = [(*pair, weight) for pair, weight in zip(pairs, share, strict=True)]
+        return self._keep(members, multilabel)
 
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, **params: Any
@@ -465,10 +465,10 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
             are, else float64.
         """
         check_is_fitted(self)
-        found = [
+        probas = [
             aligned(model, model.predict_proba(X), self.classes_) for model in self.estimators_
         ]
-        return np.average(found, axis=0, weights=self.weights_).astype(np.result_type(*found))
+        return np.average(probas, axis=0, weights=self.weights_).astype(np.result_type(*probas))
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the most probable class (n,), or the labels with probability above 1/2 (n, k)."""

@@ -73,7 +73,7 @@ def compare(
     sets = list(dict.fromkeys(one["name"] for one in scored.values()))
     dataset = sets[0] if len(sets) == 1 and sets[0] in datasets.names() else None
     found = {n: protocol_of(trained[n], split, dataset, scored[n]) for n in names}
-    several = len({one.get("sha256") for one in scored.values()}) > 1
+    different_files = len({one.get("sha256") for one in scored.values()}) > 1
     unsure = (
         "The networks were scored on different files, whose labels are the same in the same order. "
         "If the images are not, the paired tests mean nothing."
@@ -86,7 +86,7 @@ def compare(
         dataset=dataset,
         protocol={n: protocol for n, (protocol, _) in found.items()},
         caveat=" ".join(dict.fromkeys(filter(None, (caveat for _, caveat in found.values())))),
-        notes=[unsure] if several else [],
+        notes=[unsure] if different_files else [],
     )
     _show(comparison)
     if out is not None:

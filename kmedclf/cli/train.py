@@ -165,15 +165,15 @@ def predict(
     _say_resized(estimator, readable)
     for sentence in left:
         errors.print(sentence, markup=False, soft_wrap=True)
-    several = is_multilabel(estimator)
+    multilabel = is_multilabel(estimator)
     # A calibrated model may have its own threshold.
     best = getattr(estimator, "decide", lambda proba: proba.argmax(axis=1))(probabilities)
-    columns = ["prediction"] if several else ["prediction", "probability"]
+    columns = ["prediction"] if multilabel else ["prediction", "probability"]
     rows = [["path", *columns, *(names if proba else [])]]
     for path, row, index in zip(readable, probabilities, best, strict=True):
         found = [name for name, p in zip(names, row, strict=True) if p > 0.5]
-        label = SEPARATOR.join(found) if several else names[index]
-        numbers = [*([] if several else [row[index]]), *(row if proba else [])]
+        label = SEPARATOR.join(found) if multilabel else names[index]
+        numbers = [*([] if multilabel else [row[index]]), *(row if proba else [])]
         rows.append([str(path), label, *(f"{number:.6f}" for number in numbers)])
     _write_csv(rows, out)
     if len(readable) < len(paths):

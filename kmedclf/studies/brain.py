@@ -137,8 +137,8 @@ def imbalance(lab: Workspace) -> Section:
 
 def augmentation(lab: Workspace) -> Section:
     """Augment each fold in a different way, and show the AUC of every class."""
-    rows, several, ests = [], _folds(lab), []
-    for number, data in enumerate(several):
+    rows, ests = [], []
+    for number, data in enumerate(_folds(lab)):
         name = f"augment-{number + 1}-{SETS[number]}"
         run = lab.train(name, network(lab, augment=SETS[number]), data, page=False)
         ests.append(run.estimator)
@@ -240,11 +240,11 @@ def _compared(lab: Workspace, title: str, name: str, choices: Choices) -> Sectio
         named = words_of.as_named(words, {key: planned[key] for key in sorted(keys)}, run.estimator)
         rows.append([named, *cells(run), f"{reported:.4g}"])
         made[words] = run
-    several = len(_folds(lab))
+    n_folds = len(_folds(lab))
     return Section(
         title=title,
         method=(
-            f"On fold {number}, of the {several} trained {lowest} with the lowest test accuracy, "
+            f"On fold {number}, of the {n_folds} trained {lowest} with the lowest test accuracy, "
             "as in the report; all else as for that fold. One run each."
         ),
         findings=words_of.collapsed(made),

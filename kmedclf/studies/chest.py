@@ -178,8 +178,8 @@ def _classes(name: str, run: runs.Run) -> Table:
 def _reported() -> Table:
     rows = [
         [name, each, *(f"{value:.2f}" for value in values)]
-        for name, (_, several) in REPORTED.items()
-        for each, values in zip(CLASSES, several, strict=True)
+        for name, (_, by_class) in REPORTED.items()
+        for each, values in zip(CLASSES, by_class, strict=True)
     ]
     head = ["Network", "Class", "Precision", "Recall", "F1"]
     return Table("In the report that is reproduced", head, rows)

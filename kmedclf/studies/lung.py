@@ -113,12 +113,12 @@ def _collapsed(made: dict[int, runs.Run]) -> list[str]:
 
 def _layers(est: kmedclf.ConvNetClassifier) -> str:
     """Describe the layers of a network by its parameters."""
-    several = len(est.filters) if isinstance(est.filters, tuple | list) else 1
+    n_layers = len(est.filters) if isinstance(est.filters, tuple | list) else 1
     named = {"activation": est.activation, "pooling windows": est.pool_size,
              "padding": est.padding}  # fmt: skip
     more = ", ".join(f"{name} {words_of.shown(value)}" for name, value in named.items())
     return (
-        f"{several} layers of {words_of.shown(est.filters)} kernels of "
+        f"{n_layers} layers of {words_of.shown(est.filters)} kernels of "
         f"{words_of.shown(est.kernel_size)} pixels, {more}"
     )
 

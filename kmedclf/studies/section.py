@@ -32,8 +32,8 @@ class Table(NamedTuple):
 
     def columns(self) -> list[str]:
         """Return "number" for each column that holds numbers only, else "name"."""
-        several = zip(*self.rows, strict=True)
-        is_number = [all(NUMBER.fullmatch(str(cell)) for cell in cells) for cells in several]
+        columns = zip(*self.rows, strict=True)
+        is_number = [all(NUMBER.fullmatch(str(cell)) for cell in cells) for cells in columns]
         return ["number" if one else "name" for one in is_number]
 
 

@@ -73,9 +73,9 @@ def augmentation(est: Any) -> str:
     augment = recipes.parameters(est)["augment"]
     if augment is False or augment == ():
         return "No augmentation."
-    several = ["flip_rotate"] if augment is True else augment
-    several = several if isinstance(several, list | tuple) else [several]
-    names = [one if isinstance(one, str) else type(one).__name__ for one in several]
+    chosen = ["flip_rotate"] if augment is True else augment
+    chosen = chosen if isinstance(chosen, list | tuple) else [chosen]
+    names = [one if isinstance(one, str) else type(one).__name__ for one in chosen]
     known = [SETS.get(name, f'changed by "{name}"') for name in names]
     return f"Training images are {', '.join(known)} at random, anew in every epoch."
 
@@ -156,10 +156,10 @@ def collapsed(made: Mapping[str, runs.Run], kind: str = "") -> list[str]:
     names = [name for name, run in made.items() if one_class_only(run)]
     if not names:
         return []
-    several = len(names) > 1
-    which = f"{kind}{'s' if several else ''} " if kind else ""
+    plural = len(names) > 1
+    which = f"{kind}{'s' if plural else ''} " if kind else ""
     which = which[:1].upper() + which[1:]
-    take = "take" if several else "takes"
+    take = "take" if plural else "takes"
     return [f"{which}{', '.join(names)} {take} all test images for one class."]
 
 
