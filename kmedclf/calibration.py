@@ -1,7 +1,6 @@
-"""Probabilities that mean what they say: temperature, class priors and a threshold.
+"""Calibration of probabilities: temperature, class priors and a decision threshold.
 
-All three are chosen on validation images, for a classifier that is fitted already and stays as it
-is.
+All three are chosen on a validation set, for a fitted classifier that stays unchanged.
 """
 
 from __future__ import annotations
@@ -27,11 +26,14 @@ from kmedclf.persistence.fitted_state import savable
 from kmedclf.utils import annotated
 
 MAX_TEMPERATURE = 20.0
-"""Temperatures lie between 1 / HOTTEST and HOTTEST: all right or all wrong, none would be best."""
+"""Upper bound of the temperature, its inverse the lower one.
+
+Without bounds there is no optimum if all predictions are right, or all are wrong.
+"""
 
 PASSED_ON = ("best_epoch_", "feature_names_in_", "history_", "image_shape_", "model_",
              "n_features_in_", "n_params_", "skipped_")  # fmt: skip
-"""Attributes of a network that a calibrated one has, too."""
+"""Attributes of the classifier that are also available on the calibrated one."""
 
 
 @savable("calibrated")
@@ -44,11 +46,11 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         A fitted classifier with ``predict_proba``: a network, an ensemble, a pipeline, a search.
         It is used as it is and never fitted; scikit-learn's ``clone`` would forget its fit.
     priors : mapping of label to float, array-like of shape (n_classes,) or None, default=None
-        Share of each class where the classifier will be used, if it is another than among the
-        validation images. Probabilities are multiplied by the new share over the old one.
+        Share of each class where the classifier will be used, if it differs from the validation
+        set. Probabilities are multiplied by the ratio of new to old share.
     sensitivity : float or None, default=None
-        Of two classes, predict ``pos_label`` from the highest threshold on that finds this share
-        of its validation images; None predicts the more probable class.
+        For two classes: predict ``pos_label`` at the highest threshold that reaches this
+        sensitivity on the validation set; None predicts the more probable class.
     pos_label : label, default=1
         The positive class, for ``sensitivity``.
 
@@ -57,12 +59,12 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Labels.
     temperature_ : float
-        What logits are divided by: above 1 the classifier was too sure. One for all classes, so
-        that predictions do not change by it.
+        Divisor of the logits; above 1 if the classifier was overconfident. It is the same for all
+        classes, so predictions do not change.
     validation_priors_ : ndarray of shape (n_classes,)
-        Share of each class among the validation images.
+        Share of each class in the validation set.
     threshold_ : float or None
-        With ``sensitivity``: the probability from which on ``pos_label`` is predicted.
+        With ``sensitivity``: the lowest probability at which ``pos_label`` is predicted.
     n_val_ : int
         Number of validation images.
 
@@ -73,11 +75,11 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Use images that are not tested on. Those that early stopping watched make probabilities look a
-    little better than they are; more images, or some that the training never saw, do not.
+    Do not calibrate on test images. The validation set of early stopping makes probabilities look
+    slightly better than they are; a separate set, or a larger one, does not.
 
-    scikit-learn 1.9 finds the same temperature where labels are words or 0 to k - 1. With other
-    numbers its "temperature" is wrong, and it wants every class among the validation images.
+    scikit-learn 1.9 finds the same temperature if labels are strings or 0 to k - 1. For other
+    integers its "temperature" is wrong, and it requires every class in the validation set.
 
     References
     ----------
@@ -127,8 +129,8 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self.estimator)
         if is_multilabel(self.estimator, X_val):
             raise ValueError(
-                f"The 'estimator' parameter of {type(self).__name__} must have learnt one class of "
-                f"several. Got a {type(self.estimator).__name__} of independent labels instead."
+                f"The 'estimator' parameter of {type(self).__name__} must be a multiclass "
+                f"classifier. Got a multilabel {type(self.estimator).__name__} instead."
             )
         check_y(y_val, self.estimator, multilabel=False, what=f"y_val of {type(self).__name__}.fit")
         before = vars(self).copy()
@@ -136,7 +138,8 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
             y_val = labels(y_val, f"y_val of {type(self).__name__}.fit")
             with annotated.plain_parameters(self):
                 self._choose(X_val, column_or_1d(y_val), sample_weight)
-        except BaseException:  # what was chosen before stays
+        except BaseException:
+            # Keep the calibration of an earlier fit.
             self.__dict__ = before
             raise
         return self
@@ -162,12 +165,13 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         return self.correct(self.estimator.predict_proba(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict labels (n,): the most probable, or by the threshold."""
-        proba = self.predict_proba(X)  # first: without a fit there is no classes_
+        """Predict the most probable class (n,), or the class by the threshold."""
+        # First, because it checks that the estimator is fitted; classes_ is set by fit.
+        proba = self.predict_proba(X)
         return self.classes_[self.decide(proba)]
 
     def decide(self, proba: np.ndarray) -> np.ndarray:
-        """Choose classes by corrected probabilities, (n, k) -> (n,), as positions."""
+        """Convert corrected probabilities (n, k) to positions of the predicted classes (n,)."""
         if self.threshold_ is None:
             return np.asarray(proba.argmax(axis=1))
         positive = self._positive()
@@ -179,13 +183,13 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         path : str or path-like
-            Where to; by convention ``*.kmedclf``.
+            File to write; by convention ``*.kmedclf``.
         """
         check_is_fitted(self)
         persistence.save(self, path)
 
     def correct(self, proba: np.ndarray) -> np.ndarray:
-        """Correct probabilities (n, k) of the classifier, in their own precision."""
+        """Correct the classifier's probabilities (n, k); the dtype stays the same."""
         found = scaled(proba, self.temperature_)
         if self.priors is not None:
             found = correct_priors(found, self.validation_priors_, self._new_priors())
@@ -213,49 +217,42 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         return labels.index(self.pos_label)
 
     def __getattr__(self, name: str) -> Any:
-        """Give what the classifier has of `PASSED_ON`."""
+        """Delegate the attributes in `PASSED_ON` to the classifier."""
         if name not in PASSED_ON:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.estimator, name)
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Tell scikit-learn whether temperature and threshold have been chosen."""
+        """Tell scikit-learn whether temperature and threshold were chosen."""
         return "temperature_" in vars(self)
 
 
 def fit_temperature(proba: np.ndarray, true: np.ndarray, weight: np.ndarray) -> float:
-    """Find the temperature of the least log loss, from classes as positions (n,)."""
+    """Find the temperature with the lowest log loss; ``true`` are positions of classes (n,)."""
     labels = np.arange(proba.shape[1])
 
     def loss(log_temperature: float) -> float:
         found = scaled(proba, np.exp(log_temperature))
         return float(log_loss(true, found, labels=labels, sample_weight=weight))
 
+    # Optimize the logarithm, in which the bounds are symmetric.
     end = np.log(MAX_TEMPERATURE)
     found = minimize_scalar(loss, bounds=(-end, end), method="bounded", options={"xatol": 1e-8})
+    # Never worse than no calibration.
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
 
 
 def scaled(proba: np.ndarray, temperature: float) -> np.ndarray:
-    """Divide the logits behind probabilities (n, k) by a temperature."""
+    """Divide the logits of probabilities (n, k) by a temperature."""
+    # Probabilities determine logits up to a constant, which softmax removes.
     logits = np.log(np.maximum(proba, np.finfo(np.float64).tiny))
     return np.asarray(softmax(logits / temperature, axis=1))
 
 
 def correct_priors(proba: Any, old: Any, new: Any) -> np.ndarray:
-    """Turn probabilities for one mix of classes into those for another.
+    """Convert probabilities (n, k) for class priors ``old`` to those for ``new``.
 
-    Parameters
-    ----------
-    proba : array-like of shape (n, k)
-        Probabilities, where classes occur as in ``old``.
-    old, new : array-like of shape (k,)
-        Shares of the classes; only their proportions count.
-
-    Returns
-    -------
-    ndarray of shape (n, k)
-        Proportional to ``proba * new / old``; rows sum to 1.
+    The result is proportional to ``proba * new / old``, so only the ratios of priors matter.
 
     Examples
     --------
@@ -267,7 +264,7 @@ def correct_priors(proba: Any, old: Any, new: Any) -> np.ndarray:
     for name, share in zip(("old", "new"), shares, strict=True):
         if share.shape != proba.shape[1:] or not np.isfinite(share).all() or share.min() <= 0:
             raise ValueError(
-                f"Priors must be {proba.shape[1]} positive shares, one a class. Got {share} as "
+                f"Priors must be {proba.shape[1]} positive shares, one per class. Got {share} as "
                 f"the {name} ones."
             )
     found = proba * (shares[1] / shares[0])
@@ -275,21 +272,10 @@ def correct_priors(proba: Any, old: Any, new: Any) -> np.ndarray:
 
 
 def evaluate_calibrated(model: CalibratedClassifier, X: Any, y: Any, **options: Any) -> Report:
-    """Evaluate a calibrated classifier, with a note of its calibration before.
+    """Evaluate a calibrated classifier, with a note on its calibration before.
 
-    Parameters
-    ----------
-    model : CalibratedClassifier
-        A fitted one.
-    X, y : array-like of shape (n, ...)
-        Images that neither training nor calibration has seen.
-    **options
-        As of `kmedclf.evaluation.evaluate_predictions`.
-
-    Returns
-    -------
-    Report
-        Of the corrected probabilities.
+    X and y must not be in the training or validation set; ``options`` are those of
+    `kmedclf.evaluation.evaluate_predictions`.
     """
     check_y(y, model, multilabel=False, what="y of evaluate_calibrated")
     plain = model.estimator.predict_proba(X)

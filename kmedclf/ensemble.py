@@ -1,4 +1,4 @@
-"""Several classifiers as one: folds, seeds or architectures, averaged, equally or as chosen."""
+"""Ensembles of classifiers: average over folds, seeds or architectures, optionally weighted."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from kmedclf.persistence.fitted_state import savable
 from kmedclf.utils import annotated
 
 ROUNDS = 100
-"""Most members that `greedy_weights` adds, repeats counted."""
+"""Maximum number of members that `greedy_weights` adds, with repeats."""
 
 Split = tuple[Any, Any]
 
 
 def check_members(ensemble: Any) -> list[tuple[str, Any]]:
-    """Check that an ensemble's estimators are classifiers with names and probabilities."""
+    """Check that an ensemble's estimators are named classifiers with predict_proba."""
     pairs, owner = ensemble.estimators, type(ensemble).__name__
     wrong = [one for one in pairs if not isinstance(one, tuple) or len(one) != 2]
     if wrong or not pairs:
@@ -59,16 +59,9 @@ def check_members(ensemble: Any) -> list[tuple[str, Any]]:
 
 
 def check_labels(y: Any, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Check labels, and find the classes.
+    """Check labels; return y, the sorted classes, and y encoded as positions in them.
 
-    Returns
-    -------
-    y : ndarray of shape (n,), or (n, k) of 0 and 1 where a row may have several labels
-        Original labels.
-    classes : ndarray of shape (k,)
-        Sorted, or 0 to k - 1.
-    true : ndarray of shape (n,) or (n, k)
-        Labels as positions in ``classes``, or as they were.
+    Multilabel y of shape (n, k) is returned as it is; its classes are 0 to k - 1.
     """
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
@@ -82,7 +75,7 @@ def check_labels(y: Any, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def encode(y: Any, classes: np.ndarray, name: str) -> np.ndarray:
-    """Turn labels (n,) into positions in ``classes``; columns of 0 and 1 stay as they are."""
+    """Encode labels (n,) as positions in ``classes``; multilabel y is returned as it is."""
     y = np.asarray(y)
     if has_columns(y):
         return y
@@ -90,21 +83,21 @@ def encode(y: Any, classes: np.ndarray, name: str) -> np.ndarray:
 
 
 def member_shares(ensemble: Any, weights: Any) -> np.ndarray:
-    """Give every estimator of an ensemble its weight, where that is not to be chosen; (n,)."""
+    """Return the normalised weights (n,) of an ensemble's estimators, equal for "greedy"."""
     n = len(ensemble.estimators)
     equal = weights is None or isinstance(weights, str)
     given = np.ones(n) if equal else np.asarray(weights, dtype=np.float64)
     if given.shape != (n,) or not np.isfinite(given).all() or min(given) < 0 or not any(given):
         raise ValueError(
             f"The 'weights' parameter of {type(ensemble).__name__} must hold {n} numbers of at "
-            f"least 0, one an estimator, not all 0. Got {weights!r} instead."
+            f"least 0, one per estimator, not all 0. Got {weights!r} instead."
         )
     return given / given.sum()
 
 
 def seeded_members(pairs: Sequence[tuple[str, Any]], n_seeds: int) -> list[tuple[str, Any]]:
-    """Repeat every estimator with the numbers that follow its ``random_state``, with new names."""
-    found = []
+    """Clone every estimator ``n_seeds`` times, with consecutive random seeds and new names."""
+    members = []
     for (name, estimator), step in itertools.product(pairs, range(n_seeds)):
         one = clone(estimator)
         seeds = {
@@ -113,34 +106,16 @@ def seeded_members(pairs: Sequence[tuple[str, Any]], n_seeds: int) -> list[tuple
             if key.split("__")[-1] == "random_state" and isinstance(value, Integral)
         }
         text = name if n_seeds == 1 else f"{name}, seed {step}"
-        found.append((text, one.set_params(**seeds)))
-    return found
+        members.append((text, one.set_params(**seeds)))
+    return members
 
 
 def fit_member(
     estimator: Any, X: Any, y: np.ndarray, groups: Any, params: Mapping[str, Any], split: Split
 ) -> tuple[Any, np.ndarray | None]:
-    """Fit one member, and let it classify the rows held out.
+    """Fit a clone on the training rows; return it and its probabilities on the test rows.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted in a copy.
-    X, y : array-like of shape (n, ...)
-        All rows.
-    groups : array-like of shape (n,) or None
-        For estimators whose ``fit`` takes them.
-    params : mapping
-        More arguments of ``fit``; see `kmedclf.inputs.checks.cut`.
-    split : tuple of (train, test)
-        Rows to fit on and rows held out; (None, None) are all rows and none.
-
-    Returns
-    -------
-    estimator
-        Fitted.
-    proba : ndarray of shape (n_test, k), or None
-        Probabilities of the rows held out.
+    ``split`` is (train, test), or (None, None) to fit on all rows and predict none.
     """
     train, test = split
     estimator = clone(estimator)
@@ -153,8 +128,9 @@ def fit_member(
 
 
 def aligned(model: Any, proba: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Put a member's probabilities into the columns of all classes, of which it may lack some."""
-    if isinstance(proba, list):  # of labels, as scikit-learn's forests give them
+    """Reorder a member's probabilities to all classes; classes it has not seen get 0."""
+    # scikit-learn's multilabel forests return one array per label.
+    if isinstance(proba, list):
         return np.stack([one[:, 1] for one in proba], axis=1)
     if np.array_equal(model.classes_, classes):
         return proba
@@ -169,26 +145,14 @@ def out_of_fold(
     classes: np.ndarray,
     n: int,
 ) -> np.ndarray:
-    """Average what the models of each candidate say of rows they have not seen.
+    """Average the out-of-fold probabilities of m candidates: (m, n, k).
 
-    Parameters
-    ----------
-    fitted : sequence of m sequences
-        What `fit` gave for each candidate and split.
-    splits : sequence of (train, test)
-        The splits.
-    classes : ndarray of shape (k,)
-        All labels.
-    n : int
-        Number of rows.
-
-    Returns
-    -------
-    ndarray of shape (m, n, k)
-        NaN for rows that no split holds out.
+    Rows that no split tests are NaN. ``fitted`` holds what `fit_member` returned, by candidate
+    and split.
     """
     found = np.zeros((len(fitted), n, len(classes)))
     times = np.zeros((n, 1))
+    # Repeated splits may test a row several times.
     for k, (_, test) in enumerate(splits):
         times[test] += 1
         for total, row in zip(found, fitted, strict=True):
@@ -199,20 +163,11 @@ def out_of_fold(
 
 
 def greedy_weights(likelihood: np.ndarray, sample_weight: Any = None) -> np.ndarray:
-    """Choose weights by adding, again and again, the candidate that helps the log loss most.
+    """Choose weights by greedy forward selection on the log loss: (m, n) -> (m,).
 
-    Parameters
-    ----------
-    likelihood : array-like of shape (m, n)
-        Probability that each of m candidates gave to the true class of each of n rows.
-    sample_weight : array-like of shape (n,), optional
-        Weights of the rows.
-
-    Returns
-    -------
-    ndarray of shape (m,)
-        Shares of up to `ROUNDS` additions, those after the best log loss undone; never worse than
-        the best candidate alone.
+    ``likelihood`` holds the probability that each of m candidates gave to the true class of each
+    of n rows. Additions after the best log loss are undone, so that the result is never worse
+    than the best candidate.
 
     References
     ----------
@@ -220,6 +175,7 @@ def greedy_weights(likelihood: np.ndarray, sample_weight: Any = None) -> np.ndar
     models", ICML 2004: selection with replacement, here from an empty ensemble.
     """
     likelihood = np.asarray(likelihood, dtype=np.float64)
+    # Adding with replacement turns counts into weights; the mean is updated incrementally.
     count, total = np.zeros(len(likelihood)), np.zeros(likelihood.shape[1])
     best, chosen = np.inf, count
     for step in range(1, ROUNDS + 1):
@@ -227,6 +183,7 @@ def greedy_weights(likelihood: np.ndarray, sample_weight: Any = None) -> np.ndar
         index = int(np.argmin(losses))
         count[index] += 1
         total = total + likelihood[index]
+        # Later additions may be worse: remember the best prefix.
         if losses[index] < best:
             best, chosen = losses[index], count.copy()
     return chosen / chosen.sum()
@@ -234,16 +191,18 @@ def greedy_weights(likelihood: np.ndarray, sample_weight: Any = None) -> np.ndar
 
 def log_losses(likelihood: np.ndarray, sample_weight: Any) -> np.ndarray:
     """Compute the log loss of each candidate, (m, n) -> (m,)."""
-    if sample_weight is not None:  # of rows that may have several labels each
+    # Multilabel likelihoods have k columns for each row.
+    if sample_weight is not None:
         sample_weight = np.repeat(sample_weight, likelihood.shape[1] // len(sample_weight))
-    cut_off = np.maximum(likelihood, np.finfo(np.float64).eps)  # as scikit-learn's log_loss
+    # Clip as scikit-learn's log_loss does.
+    cut_off = np.maximum(likelihood, np.finfo(np.float64).eps)
     return np.average(-np.log(cut_off), axis=1, weights=sample_weight)
 
 
 def likelihoods(probas: Sequence[np.ndarray] | np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Pick the probabilities of the true classes, m times (n, k) -> (m, n).
+    """Select the probabilities of the true classes, m times (n, k) -> (m, n).
 
-    Of rows with several labels, ``true`` of shape (n, k), those of what each label is: (m, n k).
+    Multilabel targets (n, k) give the probability of each true 0 or 1: (m, n k).
     """
     if true.ndim == 2:
         return np.stack([np.where(true > 0, proba, 1 - proba).ravel() for proba in probas])
@@ -259,35 +218,35 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
     estimators : list of (str, estimator)
         Classifiers with ``predict_proba``, and their names; cloned, and fitted by ``fit``.
     weights : "greedy", array-like of shape (n_estimators,) or None, default=None
-        Weights of the estimators in the mean. "greedy" chooses them by the log loss out of fold,
-        for which it needs ``cv``; None weighs all alike.
+        Weights of the estimators in the mean. "greedy" chooses them by the out-of-fold log loss
+        and needs ``cv``; None weights all equally.
     cv : int, splitter, iterable or None, default=None
-        With folds, as in scikit-learn, every estimator is fitted on the training part of each, and
-        all of these models are members; the parts held out give ``oof_proba_``. None fits every
+        Folds, as in scikit-learn. Every estimator is fitted on the training part of each fold, and
+        all of these models are members; the test parts give ``oof_proba_``. None fits every
         estimator once, on all rows.
     n_seeds : int, default=1
-        How often every estimator is fitted: with its own ``random_state``, then with the numbers
-        that follow it. None stays None, fresh every time.
+        How often every estimator is fitted: with its own ``random_state``, then with the
+        following integers. A ``random_state`` of None stays None, so each fit differs.
     n_jobs : int or None, default=None
-        Fits at the same time.
+        Number of fits in parallel.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted.
     estimators_ : list of fitted estimators
-        The members; those that "greedy" gave no weight are not kept.
+        The members; members with weight 0 are dropped.
     names_ : list of str
-        What they are: "cnn", or with seeds and folds "cnn, seed 1, fold 0".
+        Names of the members: "cnn", or with seeds and folds "cnn, seed 1, fold 0".
     weights_ : ndarray of shape (n_members,)
-        Their weights, which sum to 1.
+        Weights of the members; they sum to 1.
     oof_proba_ : ndarray of shape (n, n_classes)
-        With ``cv``: mean probabilities by those members that have not seen the row; NaN for rows
-        that no fold holds out.
+        With ``cv``: mean probabilities over the members that were not trained on the row; NaN for
+        rows in no test fold.
     oof_log_loss_ : dict of str to float
-        With ``cv``: log loss of every estimator, or of each of its seeds, out of fold.
+        With ``cv``: out-of-fold log loss of every estimator, or of each of its seeds.
     n_features_in_, feature_names_in_, image_shape_, skipped_ : int, ndarray, tuple and list
-        Of the first member, if it has them.
+        Attributes of the first member, if it has them.
 
     See Also
     --------
@@ -295,10 +254,10 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
 
     Notes
     -----
-    Members of one architecture share one compiled program. Early stopping inside a fold watches a
-    part of its training rows, so that probabilities out of fold are of rows never seen. Weights
-    chosen on them make the log loss of ``oof_proba_`` itself a little too good: report scores of
-    images that were not in X.
+    Members of the same architecture share one compiled network. Early stopping inside a fold
+    validates on a part of the training rows, so the test rows of the fold remain unseen. With
+    "greedy", the log loss of ``oof_proba_`` is slightly optimistic, because the weights were
+    chosen on it: report scores on images that were not in X.
 
     Examples
     --------
@@ -347,7 +306,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> Self:
-        """Make a fitted ensemble of fitted classifiers, without training anything.
+        """Build a fitted ensemble from fitted classifiers, without training.
 
         Parameters
         ----------
@@ -359,17 +318,18 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         X_val, y_val : array-like, optional
             For "greedy": images and labels that none of the estimators was trained on.
         sample_weight_val : array-like, optional
-            Their weights.
+            Weights of these images.
 
         Returns
         -------
         EnsembleClassifier
-            Fitted. Its own ``fit`` trains clones of the estimators anew.
+            A fitted ensemble. Its own ``fit`` trains clones of the estimators from scratch.
         """
         named = all(isinstance(one, tuple) for one in estimators)
         pairs = list(estimators) if named else _name_estimators(list(estimators))
         for _, estimator in pairs:
             check_is_fitted(estimator)
+        # "greedy" would need cv in the ensemble's own fit.
         whole = None if isinstance(weights, str) else weights
         self = cls([(name, clone(one)) for name, one in pairs], weights=whole)
         self._check(weights, greedy=X_val is not None and y_val is not None)
@@ -377,24 +337,23 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         if len(set(kinds.values())) > 1:
             raise ValueError(
                 f"The 'estimators' parameter of {cls.__name__}.from_fitted must hold classifiers "
-                "that all have learnt one class, or all independent labels. Got "
-                f"{', '.join(name for name, many in kinds.items() if many)} with labels among "
-                "others."
+                "that are all multiclass or all multilabel. Got multilabel "
+                f"{', '.join(name for name, many in kinds.items() if many)} among others."
             )
-        several = any(kinds.values())
-        if several:
+        multilabel = any(kinds.values())
+        if multilabel:
             self.classes_ = np.arange(len(pairs[0][1].classes_))
         else:
             self.classes_ = np.unique(np.concatenate([one.classes_ for _, one in pairs]))
         share = member_shares(self, weights)
         if isinstance(weights, str):
             what = f"y_val of {cls.__name__}.from_fitted"
-            check_y(y_val, self, multilabel=several, what=what)
+            check_y(y_val, self, multilabel=multilabel, what=what)
             true = encode(y_val, self.classes_, cls.__name__)
             probas = [aligned(one, one.predict_proba(X_val), self.classes_) for _, one in pairs]
             share = greedy_weights(likelihoods(probas, true), sample_weight_val)
-        found = [(*pair, weight) for pair, weight in zip(pairs, share, strict=True)]
-        return self._keep(found, several)
+        members = [(*pair, weight) for pair, weight in zip(pairs, share, strict=True)]
+        return self._keep(members, multilabel)
 
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, **params: Any
@@ -408,12 +367,12 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         y : array-like of shape (n,), or (n, k) of 0 and 1
             Labels, as the estimators take them.
         sample_weight : array-like of shape (n,), optional
-            Weights of the rows: in the fits, and in choosing weights.
+            Weights of the rows, for the fits and for "greedy".
         groups : array-like of shape (n,), optional
-            Groups, such as patients, for ``cv``, and for those estimators that take them.
+            Groups, such as patients, for ``cv`` and for estimators whose ``fit`` takes them.
         **params : dict
-            More arguments of the estimators' ``fit``. In folds, those of length n are cut with X;
-            ``X_val``, ``y_val`` and ``sample_weight_val`` stay whole.
+            Other arguments of the estimators' ``fit``. With ``cv``, those of length n are indexed
+            with X; ``X_val``, ``y_val`` and ``sample_weight_val`` stay whole.
 
         Returns
         -------
@@ -431,6 +390,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, params: dict[str, Any]) -> Self:
         self._validate_params()
         self._check(self.weights, greedy=self.cv is not None)
+        # Seeds share the weight of their estimator equally, and folds that of their seed.
         share = np.repeat(member_shares(self, self.weights), self.n_seeds) / self.n_seeds
         y, classes, true = check_labels(y, type(self).__name__)
         X, y = indexable(X, y)
@@ -448,6 +408,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         more: dict[str, Any] = {}
         if self.cv is not None:
             outside = out_of_fold(rows, splits, classes, len(y))
+            # Rows in no test fold have no probabilities to score.
             held = ~np.isnan(outside[0, :, 0])
             weight = None if sample_weight is None else sample_weight[held]
             likelihood = likelihoods(outside[:, held], true[held])
@@ -456,7 +417,8 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
             losses = log_losses(likelihood, weight).tolist()
             more["oof_log_loss_"] = dict(zip(dict(candidates), losses, strict=True))
             more["oof_proba_"] = np.tensordot(share, outside, 1).astype(outside.dtype)
-        for name in ("oof_log_loss_", "oof_proba_"):  # of an earlier fit
+        # Remove what an earlier fit with cv has set.
+        for name in ("oof_log_loss_", "oof_proba_"):
             self.__dict__.pop(name, None)
         self.__dict__.update(classes_=classes, **more)
         return self._keep(
@@ -477,6 +439,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
             )
 
     def _keep(self, found: list[tuple[str, Any, float]], several: bool) -> Self:
+        # Members without weight would only cost memory and time.
         found = [one for one in found if one[2] > 0]
         self.names_ = [name for name, _, _ in found]
         self.estimators_ = [model for _, model, _ in found]
@@ -488,12 +451,12 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Compute class probabilities: the weighted mean of the members'.
+        """Compute class probabilities as the weighted mean over the members.
 
         Parameters
         ----------
         X : array-like
-            Images of the kind and shape that fit got.
+            Images of the kind and shape that was passed to fit.
 
         Returns
         -------
@@ -502,13 +465,13 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
             are, else float64.
         """
         check_is_fitted(self)
-        found = [
+        probas = [
             aligned(model, model.predict_proba(X), self.classes_) for model in self.estimators_
         ]
-        return np.average(found, axis=0, weights=self.weights_).astype(np.result_type(*found))
+        return np.average(probas, axis=0, weights=self.weights_).astype(np.result_type(*probas))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict labels (n,): the most probable; of several labels those above 1/2, (n, k)."""
+        """Predict the most probable class (n,), or the labels with probability above 1/2 (n, k)."""
         proba = self.predict_proba(X)
         if self._several:
             return (proba > 0.5).astype(np.int64)
@@ -520,22 +483,22 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         Parameters
         ----------
         path : str or path-like
-            Where to; by convention ``*.kmedclf``.
+            File to write; by convention ``*.kmedclf``.
 
         Raises
         ------
         TypeError
-            If a member is none of kmedclf's own.
+            If a member is not an estimator of kmedclf.
         """
         check_is_fitted(self)
         persistence.save(self, path)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Give the parameters, with ``deep`` those of the estimators as name__parameter."""
+        """Return the parameters; with ``deep`` also the estimators', as name__parameter."""
         return self._get_params("estimators", deep=deep)
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, estimators by their names, and theirs as name__parameter."""
+        """Set parameters: own ones, estimators by name, and theirs as name__parameter."""
         return self._set_params("estimators", **params)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -543,7 +506,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         return hasattr(self, "estimators_")
 
     def __sklearn_tags__(self) -> Tags:
-        """Tell scikit-learn what the ensemble takes: what all estimators take."""
+        """Tell scikit-learn which inputs all estimators accept."""
         tags = super().__sklearn_tags__()
         theirs = [get_tags(one).input_tags for _, one in self.estimators]
         tags.input_tags.three_d_array = all(one.three_d_array for one in theirs)

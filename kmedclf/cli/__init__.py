@@ -1,4 +1,4 @@
-"""The command line. Commands import what they need, so that help and typos answer at once."""
+"""The command line. Commands import lazily, so that help and errors in arguments are fast."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def _options(
 ) -> None:
     """Medical image classifiers on Keras that behave like scikit-learn estimators.
 
-    Exit codes: 0, all is done; 1, a fault of kmedclf, or what --strict looks for; 2, an input that
-    is wrong, and nothing was done; 3, what is finished is kept, and what is not is named; 130 and
-    143, interrupted.
+    Exit codes: 0, success; 1, a fault of kmedclf, or a finding of --strict; 2, wrong input, and
+    nothing was done; 3, finished parts are kept and missing parts are named; 130 and 143,
+    interrupted.
     """
     ctx.obj = debug
 

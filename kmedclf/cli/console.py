@@ -1,4 +1,4 @@
-"""What all commands share: the screen, errors in one sentence, TensorFlow's silence."""
+"""Shared by all commands: console, error messages, and TensorFlow's logs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ errors = Console(stderr=True)
 
 
 NOT_WHOLE = 3
-"""Exit code of a command that kept what it finished, but did not finish all."""
+"""Exit code of a command that finished, and kept, only a part."""
 
 _KEPT = "kmedclf.kept"
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that asks the process to end, as Ctrl-C does."""
+    """A signal that terminates the process, like Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class Stopped(KeyboardInterrupt):
 
 
 class Commands(TyperGroup):
-    """Says in one sentence what the library found wrong with the user's input."""
+    """Reports errors in the user's input as one sentence."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Accept ``--debug`` anywhere: people add it to the end of a line that has failed."""
+        """Accept ``--debug`` anywhere, as users append it to a line that failed."""
         if "--debug" in args:
             args = ["--debug", *(arg for arg in args if arg != "--debug")]
         return super().parse_args(ctx, args)
@@ -52,14 +52,16 @@ class Commands(TyperGroup):
         try:
             with _stoppable():
                 return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, BrokenPipeError):  # the last of a reader who left
+        # A broken pipe means that the reader has exited.
+        except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except (Exception, KeyboardInterrupt) as error:
             stop = _interruption(error)
             if stop is not None:
                 _say(" ".join(["Interrupted.", *_notes(stop, ctx.meta.get(_KEPT, NOTHING))]))
                 raise typer.Exit(128 + getattr(stop, "number", signal.SIGINT)) from None
-            if ctx.params["debug"] or hasattr(error, "show"):  # wrong usage, which Typer explains
+            # Typer prints usage errors itself; they have a method `show`.
+            if ctx.params["debug"] or hasattr(error, "show"):
                 raise
             sentence, code = _explain(error)
             notes = _notes(error)
@@ -71,7 +73,7 @@ NOTHING = "Nothing was written."
 
 
 def keeps(ctx: typer.Context, sentence: str) -> None:
-    """Set what an interruption from now on is to say: what is kept, and how to go on."""
+    """Set the message of an interruption from now on: what is kept, and how to resume."""
     ctx.meta[_KEPT] = sentence
 
 
@@ -80,12 +82,12 @@ def _say(sentence: str) -> None:
 
 
 def _notes(error: BaseException, *otherwise: str) -> list[str]:
-    """Give what the library says it has kept."""
+    """Return the notes of an error, in which the library says what it has kept."""
     return list(getattr(error, "__notes__", otherwise))
 
 
 def _interruption(error: BaseException) -> KeyboardInterrupt | None:
-    """Find the interruption behind an error: Python, and packages, turn some into errors."""
+    """Find the KeyboardInterrupt behind an error; Python and packages convert some."""
     link: BaseException | None = error
     while link is not None and not isinstance(link, KeyboardInterrupt):
         link = link.__cause__ or link.__context__
@@ -93,7 +95,7 @@ def _interruption(error: BaseException) -> KeyboardInterrupt | None:
 
 
 def _explain(error: BaseException) -> tuple[str, int]:
-    """Say what went wrong, and with which code to exit: 2 for the user's fault, 1 for ours."""
+    """Return message and exit code of an error: 2 for wrong input, 1 for a bug."""
     kind, text = type(error).__name__, str(error)
     if isinstance(error, MemoryError) or kind == "ResourceExhaustedError":  # TensorFlow's
         return (
@@ -114,7 +116,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 
 def _let_names_through() -> None:
-    """Let names of files that are no UTF-8 be printed, byte for byte as they are."""
+    """Print file names that are not UTF-8 unchanged, byte by byte."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             utf8 = stream.encoding.lower().replace("-", "") == "utf8"
@@ -123,7 +125,7 @@ def _let_names_through() -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let a request to end the process end a command as Ctrl-C does: nothing half-made stays."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C, so that commands clean up."""
 
     def stop(number: int, frame: Any) -> None:
         raise Stopped(number)
@@ -132,7 +134,7 @@ def _stoppable() -> Iterator[None]:
         yield
         return
     asked = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    # nohup has a process ignore SIGHUP: so it stays
+    # Keep handlers such as nohup's, which ignores SIGHUP.
     asked = [number for number in asked if signal.getsignal(number) is signal.SIG_DFL]
     for number in asked:
         signal.signal(number, stop)
@@ -144,29 +146,27 @@ def _stoppable() -> Iterator[None]:
 
 
 def start_tensorflow(ctx: typer.Context) -> None:
-    """Import TensorFlow without what it says about itself; errors that it logs are shown."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors
+    """Import TensorFlow without its startup messages; logged errors are shown."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
     with console.status("Starting TensorFlow"), nullcontext() if ctx.obj else _without_chatter():
         import tensorflow as tf
 
-        import kmedclf.models  # noqa: F401  (layers of ours become known)
+        import kmedclf.models  # noqa: F401  (registers our layers)
         from kmedclf.training import devices
 
         devices.gpus()
-        # The first bytes that are transposed call forth a line about oneDNN, at error level.
+        # Transposing uint8 for the first time logs a line about oneDNN, at error level.
         with tf.device("CPU:0"):
             tf.function(tf.transpose)(tf.zeros((2, 2), tf.uint8))
 
 
 @contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Hold back what C++ writes to stderr, and pass on all but information and warnings.
-
-    TensorFlow's first lines come before it has read the level above.
-    """
+    """Capture C++ output on stderr, and drop information and warnings."""
+    # The first lines are logged before TF_CPP_MIN_LOG_LEVEL is read.
     chatter = r"[IW]\d{4} \d|WARNING: All log messages before absl::InitializeLog"
     chatter += r"|E\d{4} .*oneDNN supports DT_UINT8 only"
-    if not Path("/dev/nvidiactl").exists():  # without a GPU, it is no error that there is none
+    if not Path("/dev/nvidiactl").exists():  # not an error on a machine without a GPU
         chatter += r"|E\d{4} .*failed call to cuInit"
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:

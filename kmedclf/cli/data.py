@@ -34,10 +34,11 @@ def audit(
     data: DataOption,
     out: Annotated[Path | None, typer.Option(help="HTML file to write as well.")] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 upon a leak or contradicting labels.")
+        bool,
+        typer.Option("--strict", help="Exit with 1 if there are leaks or contradicting labels."),
     ] = False,
     near: Annotated[
-        bool, typer.Option("--near/--exact", help="Also nearly identical images, or not.")
+        bool, typer.Option("--near/--exact", help="Search for nearly identical images as well.")
     ] = True,
     groups: Annotated[
         str | None,
@@ -50,9 +51,9 @@ def audit(
     ] = None,
     size: SizeOption = None,
 ) -> None:
-    """Look for duplicates, leaks between splits and contradicting labels in a data set.
+    """Find duplicates, leaks between splits and contradicting labels in a data set.
 
-    A folder without folders of splits is audited in the splits that 'kmedclf train' draws from it.
+    A folder without split folders is audited in the splits that 'kmedclf train' draws from it.
     """
     from kmedclf import datasets
     from kmedclf.datasets import sources

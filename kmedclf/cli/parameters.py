@@ -1,7 +1,7 @@
-"""Parameters on the command line, checked before TensorFlow takes its seconds to start.
+"""Parameters on the command line, checked before TensorFlow is imported.
 
-Importing a network imports TensorFlow. What its parameters are called, and most of what they may
-be, stands in the text of its module, and is read there; `fit` checks the rest.
+Importing a network imports TensorFlow, which takes seconds. Names and most constraints of
+parameters are parsed from the source of the network's module instead; `fit` checks the rest.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 NETWORKS = {name.removesuffix("Classifier").lower(): name for name in kmedclf.NETWORKS}
 _LIGHT = frozenset({"collections", "numbers", "numpy", "os", "pathlib", "sklearn", "typing"})
-"""Packages out of which a type is taken; all others stay unknown, and so do types with them."""
+"""Packages that are imported to evaluate a type; types of other packages stay unknown."""
 
 
 def network_class(name: str) -> str:
-    """Find the class of a network by its short name."""
+    """Return the class name of a network by its short name."""
     if name.lower() in NETWORKS:
         return NETWORKS[name.lower()]
     known = ", ".join(NETWORKS)
@@ -36,16 +36,10 @@ def network_class(name: str) -> str:
 def parameters(
     texts: Sequence[str] | None, classes: Sequence[str], **options: tuple[str, Any]
 ) -> dict[str, Any]:
-    """Read all of -p, and the options that stand for parameters; nothing may be given twice.
+    """Read all of -p, and the options that set parameters; duplicates are refused.
 
-    Parameters
-    ----------
-    texts : sequence of str or None
-        NAME=VALUE each.
-    classes : sequence of str
-        Names of classes of ours; each parameter must be one of theirs, of a value that it may have.
-    **options : tuple of (str, object)
-        By the name of a parameter, an option and its value; None is not given.
+    Each of ``texts`` is NAME=VALUE, for a parameter of one of ``classes``. ``options`` maps a
+    parameter to an option and its value, None if not given.
     """
     found: dict[str, Any] = {}
     for text in texts or ():
@@ -63,9 +57,10 @@ def parameters(
 
 
 def check_names(given: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """Refuse a name that no parameter of the classes has."""
+    """Refuse a name that is no parameter of the classes."""
     known = {cls: _annotations(cls) for cls in classes}
-    if not all(known.values()):  # no sources here: `make` knows
+    # Without sources, `make` checks the names.
+    if not all(known.values()):
         return
     names = sorted({name for one in known.values() for name in one})
     owner = classes[0] if len(classes) == 1 else "some network"
@@ -75,7 +70,7 @@ def check_names(given: Mapping[str, Any], classes: Sequence[str]) -> None:
 
 
 def check_values(given: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """Refuse a value that every class refuses which has the parameter; in the words of ``fit``."""
+    """Refuse a value that all classes with this parameter refuse, with the error of ``fit``."""
     for name, value in given.items():
         refusals = [_refusal(cls, name, value) for cls in classes if name in _annotations(cls)]
         if refusals and all(refusals):
@@ -84,7 +79,7 @@ def check_values(given: Mapping[str, Any], classes: Sequence[str]) -> None:
 
 
 def make(cls: type[Any], given: dict[str, Any]) -> ImageClassifier:
-    """Make an estimator, and say which parameters there are if one is unknown."""
+    """Create an estimator; the error for an unknown parameter lists the known ones."""
     valid = sorted(cls().get_params())
     for name in given:
         if name not in valid:
@@ -94,7 +89,8 @@ def make(cls: type[Any], given: dict[str, Any]) -> ImageClassifier:
 
 def _refuse(name: str, valid: Sequence[str], owner: str) -> None:
     near = meant(name, valid)
-    if not near.startswith(";"):  # with nothing near, all of them help more
+    # Without a similar name, list all of them.
+    if not near.startswith(";"):
         near = f"; there are {', '.join(valid)}."
     raise ValueError(f"-p must name a parameter of {owner}. Got {name!r} instead{near}")
 
@@ -103,7 +99,7 @@ def _refuse(name: str, valid: Sequence[str], owner: str) -> None:
 
 
 def _refusal(cls: str, name: str, value: Any) -> ValueError | None:
-    """Give the error with which a class would refuse a value; None if it takes it, or may do so."""
+    """Return the error with which a class would refuse a value; None if valid or unknown."""
     from sklearn.utils._param_validation import (
         InvalidParameterError,
         validate_parameter_constraints,
@@ -115,7 +111,7 @@ def _refusal(cls: str, name: str, value: Any) -> ValueError | None:
     try:
         known = annotated.constraints(_evaluated(expression, module))
         validate_parameter_constraints({name: known}, {name: value}, caller_name=cls)
-        # an estimator may read "Adam" as "adam"
+        # An estimator may accept "Adam" for "adam".
     except InvalidParameterError as error:
         lower = value.lower() if isinstance(value, str) else value
         return None if lower != value and _refusal(cls, name, lower) is None else error
@@ -126,7 +122,7 @@ def _refusal(cls: str, name: str, value: Any) -> ValueError | None:
 
 @cache
 def _annotations(cls: str) -> dict[str, tuple[ast.expr, str]]:
-    """Give annotation and module of each parameter of a class of ours; empty without sources."""
+    """Return annotation and module of each parameter of a class; empty without sources."""
     return dict(_collect(kmedclf._HOME[cls], cls))
 
 
@@ -135,6 +131,7 @@ def _collect(module: str, cls: str) -> Iterator[tuple[str, tuple[ast.expr, str]]
     node = names.get(cls)
     if not isinstance(node, ast.ClassDef):
         return
+    # Bases first, last one first, so that later annotations override them as in Python.
     for base in reversed(node.bases):
         origin = names.get(base.id) if isinstance(base, ast.Name) else None
         if isinstance(base, ast.Name) and isinstance(origin, ast.ClassDef):
@@ -149,7 +146,7 @@ def _collect(module: str, cls: str) -> Iterator[tuple[str, tuple[ast.expr, str]]
 
 @cache
 def _names(module: str) -> dict[str, Any]:
-    """Give what a module of ours defines or imports, by name: a node, or (module, name)."""
+    """Map names that a module defines or imports to a node, or to (module, name)."""
     path = Path(kmedclf.__file__).parent.joinpath(*module.split(".")[1:])
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     if not path.is_file():
@@ -172,14 +169,14 @@ def _names(module: str) -> dict[str, Any]:
 
 
 class _Scope(dict[str, Any]):
-    """The names of a module, evaluated when they are asked for."""
+    """The names of a module, evaluated lazily."""
 
     def __init__(self, module: str) -> None:
         super().__init__()
         self.module = module
 
     def __missing__(self, name: str) -> Any:
-        """Find a name: a builtin is looked for elsewhere, what is not light is unknown."""
+        """Evaluate a name; raise LookupError for builtins and types of heavy packages."""
         origin = _names(self.module)[name]
         if isinstance(origin, tuple):
             module, inner = origin
@@ -196,4 +193,4 @@ class _Scope(dict[str, Any]):
 
 def _evaluated(expression: ast.expr, module: str) -> Any:
     code = compile(ast.fix_missing_locations(ast.Expression(expression)), module, "eval")
-    return eval(code, {}, _Scope(module))  # the text of this package, as an import would run it
+    return eval(code, {}, _Scope(module))  # source of this package

@@ -32,13 +32,14 @@ def report(
         bool, typer.Option("--explain/--plain", help="With Grad-CAM maps, or without.")
     ] = True,
 ) -> None:
-    """Write the report of a trained network as one page, with its mistakes to look at."""
+    """Write the report of a trained network as one page, including its mistakes."""
     from kmedclf.runs.page import page_of, read_report, write_run_page
     from kmedclf.utils import files
 
     files.prepare(page_of(folder) if out is None else out, files.is_page)
+    # Fail before TensorFlow is imported.
     if not folder.is_file():
-        read_report(folder, split)  # refuse before TensorFlow takes its time
+        read_report(folder, split)
     if explain or folder.is_file():
         start_tensorflow(ctx)
     target = write_run_page(folder, data=data, split=split, out=out, explain=explain)
@@ -50,7 +51,7 @@ def compare(
     split: SplitOption = "test",
     out: Annotated[Path | None, typer.Option(help="HTML file to write as well.")] = None,
 ) -> None:
-    """Compare trained networks on the same images: intervals, and paired tests."""
+    """Compare trained networks on the same images, with intervals and paired tests."""
     from kmedclf import datasets, evaluation
     from kmedclf.evaluation.published import protocol_of
     from kmedclf.runs.page import read_report, scored_data
@@ -68,10 +69,11 @@ def compare(
         n: scored_data(folder, split) or trained[n]
         for n, folder in zip(names, folders, strict=True)
     }
+    # Published scores are shown only if all runs were scored on the same known data set.
     sets = list(dict.fromkeys(one["name"] for one in scored.values()))
     dataset = sets[0] if len(sets) == 1 and sets[0] in datasets.names() else None
     found = {n: protocol_of(trained[n], split, dataset, scored[n]) for n in names}
-    several = len({one.get("sha256") for one in scored.values()}) > 1
+    different_files = len({one.get("sha256") for one in scored.values()}) > 1
     unsure = (
         "The networks were scored on different files, whose labels are the same in the same order. "
         "If the images are not, the paired tests mean nothing."
@@ -84,7 +86,7 @@ def compare(
         dataset=dataset,
         protocol={n: protocol for n, (protocol, _) in found.items()},
         caveat=" ".join(dict.fromkeys(filter(None, (caveat for _, caveat in found.values())))),
-        notes=[unsure] if several else [],
+        notes=[unsure] if different_files else [],
     )
     _show(comparison)
     if out is not None:
@@ -93,7 +95,7 @@ def compare(
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """Name runs by as many of the last parts of their paths as tell them apart."""
+    """Name runs by the shortest path suffixes that are unique."""
     parts = [folder.absolute().parts for folder in folders]
     if len(set(parts)) < len(parts):
         twice = next(folder for folder, one in zip(folders, parts, strict=True)
@@ -107,7 +109,7 @@ def _names(folders: list[Path]) -> list[str]:
 
 
 def _show(comparison: Comparison) -> None:
-    """Print the comparison in tables that fit 80 columns; the page has more of it."""
+    """Print the comparison in tables of 80 columns; the page has more."""
     from kmedclf.evaluation.compare import amount, p_text
     from kmedclf.evaluation.report import SCORES
     from kmedclf.evaluation.wording import count, interval_words

@@ -33,7 +33,7 @@ def search(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder.")] = None,
     resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="DIR", help="Go on with a search.")
+        Path | None, typer.Option("--resume", metavar="DIR", help="Resume a search.")
     ] = None,
     space: Annotated[
         str | None,
@@ -42,19 +42,21 @@ def search(
         ),
     ] = None,
     engine: Annotated[Engine, typer.Option(help="How candidates are chosen.")] = Engine.STAGED,
-    epochs: Annotated[int, typer.Option(help="Longest training of a candidate.")] = 50,
-    final_epochs: Annotated[int, typer.Option(help="Longest training of the winner.")] = 200,
+    epochs: Annotated[int, typer.Option(help="Maximum epochs of a candidate.")] = 50,
+    final_epochs: Annotated[int, typer.Option(help="Maximum epochs of the winner.")] = 200,
     subset: Annotated[
         float | None,
         typer.Option(help="Share of the images to search on (default: the space's, or all)."),
     ] = None,
-    first: Annotated[bool, typer.Option("--first", help="The first images, not random.")] = False,
+    first: Annotated[
+        bool, typer.Option("--first", help="Take the first images, not random ones.")
+    ] = False,
     folds: Annotated[int, typer.Option(help="Folds.")] = 3,
     trials: Annotated[
         int | None, typer.Option(help="Trials of random and bayesian (default: 20).")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Fits at the same time.")] = 1,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything (default: 0).")] = None,
+    jobs: Annotated[int, typer.Option(help="Number of parallel fits.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Random seed (default: 0).")] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,10 +70,10 @@ def search(
 ) -> None:
     """Search hyperparameters, and train the winner.
 
-    Unless told otherwise, candidates stop early on the val split, or on a part of the training
-    images where there is none, with a patience of 10 epochs and not before epoch 10; those of
-    halving and hyperband, which get ever more epochs as they prove good, do not.
-    Every finished fit is remembered in DIR: after an interruption, --resume DIR repeats none.
+    By default, candidates stop early on the val split, or on a part of the training images if
+    there is none, with a patience of 10 epochs and not before epoch 10. Candidates of halving and
+    hyperband do not stop early: these engines set the epochs themselves.
+    Every finished fit is cached in DIR; after an interruption, --resume DIR does not repeat it.
     """
     if resume is not None:
         from kmedclf.runs import searches
@@ -106,7 +108,8 @@ def search(
             ),
         }
         for name, option in (("image_size", size), ("random_state", seed)):
-            if option is not None:  # has its own place
+            # These two have their own settings.
+            if option is not None:
                 del settings["parameters"][name]
         _check_settings(settings)
     assert out is not None
@@ -114,7 +117,7 @@ def search(
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
-    """Refuse, before TensorFlow starts, what would be set in two ways, and a space that is not."""
+    """Refuse conflicting settings and unknown spaces, before TensorFlow is imported."""
     fixed, engine = settings["parameters"], settings["engine"]
     if "epochs" in fixed:
         raise ValueError(
@@ -133,14 +136,14 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
 
 def _check_alone(ctx: typer.Context) -> None:
-    """Refuse settings beside --resume, which has its own: they would go unheard."""
+    """Refuse settings beside --resume, which would be ignored."""
     for name in ctx.params:
         source = ctx.get_parameter_source(name)
         if name not in ("resume", "jobs") and source is not None and source.name == "COMMANDLINE":
             spelt = {"network": "NAME", "param": "-p"}.get(name, "--" + name.replace("_", "-"))
             raise ValueError(
-                f"--resume DIR goes on with the settings in DIR; leave out {spelt}, or begin "
-                "another search with --out."
+                f"--resume DIR uses the settings in DIR; leave out {spelt}, or start another "
+                "search with --out."
             )
 
 
@@ -153,7 +156,8 @@ def _search(
 
     if new:
         searches.check_free(out)
-    runs.check_free(out / "best", True)  # now, not after hours
+    # Fail now, not after hours of search.
+    runs.check_free(out / "best", True)
     content = sources.read_data(settings["data"], settings["size"])
     start_tensorflow(ctx)
     cls = getattr(kmedclf, settings["network"])

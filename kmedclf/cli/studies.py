@@ -25,11 +25,11 @@ def reproduce(
         typer.Option("--data", help="As for train (default: the study's own)."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Small and short, to see it work.")
+        bool, typer.Option("--quick", help="Small and short, as a smoke test.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on in DIR: what is finished is read.")
+        bool, typer.Option("--resume", help="Resume the study in DIR; finished parts are read.")
     ] = False,
     size: SizeOption = None,
     only: Annotated[
@@ -48,10 +48,11 @@ def reproduce(
         ),
     ] = None,
 ) -> None:
-    """Reproduce a whole study: every item of it into one folder and one page."""
+    """Reproduce a study: all its items, into one folder and one page."""
     given = parameters(
         param, list(NETWORKS.values()), epochs=("--epochs", epochs), image_size=("--size", size)
     )
+    # Only checked as a parameter; the data are read in this size.
     if size is not None:
         del given["image_size"]
     from kmedclf import studies
@@ -61,6 +62,7 @@ def reproduce(
         "study": study, "data": data, "quick": quick, "seed": seed, "size": size,
         "parameters": given or None,
     }  # fmt: skip
+    # Check everything that needs no TensorFlow before it is imported.
     settings = studies.settings_of(out, wanted, chosen.data, resume=resume)
     start_tensorflow(ctx)
     lab = chosen.open(

@@ -28,9 +28,9 @@ DEMO: dict[str, dict[str, Any]] = {
     "CNNClassifier": {"epochs": 15, "filters": 16},
     "ResNetClassifier": {"epochs": 30, "stem_filters": 16},
 }
-"""Fewer kernels and epochs than the defaults: a demo should not take longer than a coffee."""
+"""Fewer kernels and epochs than the defaults, to keep the demo short."""
 SEPARATOR = "|"
-"""What stands between the labels of one image."""
+"""Separates the labels of one image."""
 
 
 def demo(ctx: typer.Context) -> None:
@@ -64,8 +64,10 @@ def train(
     network: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(NETWORKS) + ".")],
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
-    epochs: Annotated[int | None, typer.Option(help="Longest training.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Its random_state (default: 0).")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Maximum number of epochs.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The network's random_state (default: 0).")
+    ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,7 +84,7 @@ def train(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run.")] = False,
 ) -> None:
-    """Train a network, score it, and write it all to a folder."""
+    """Train a network, score it, and write a run folder."""
     from kmedclf import recipes, runs
     from kmedclf.datasets import sources
 
@@ -92,13 +94,15 @@ def train(
         image_size=("--size", size),
     )  # fmt: skip
     given = {"random_state": 0, "verbose": int(console.is_terminal), **given}
+    # Fail before reading data and importing TensorFlow.
     runs.check_free(out, force)
     keeps(ctx, f"The earlier run in {out} is as it was." if out.is_dir() and force else NOTHING)
     content = sources.read_data(data, size, groups=groups)
     start_tensorflow(ctx)
-    from kmedclf.evaluation.wording import epochs_of  # which brings scikit-learn
+    from kmedclf.evaluation.wording import epochs_of  # imports scikit-learn
 
-    if not content.parameters:  # arrays have their own size
+    # Arrays have a fixed size; only files are resized.
+    if not content.parameters:
         given.pop("image_size", None)
     estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **given})
     run = runs.train(estimator, content, out, force=force, calibrate=calibrate)
@@ -121,7 +125,7 @@ def evaluate(
     ] = None,
     size: SizeOption = None,
 ) -> None:
-    """Score a trained network on a split of a data set, classes being those of the same names."""
+    """Score a trained network on a split of a data set; classes are matched by name."""
     from kmedclf import runs
     from kmedclf.datasets import sources
 
@@ -141,8 +145,8 @@ def predict(
 ) -> None:
     """Classify image files, and write path, class and probability as CSV.
 
-    Of networks with several labels an image, those of a probability above 0.5, joined by "|".
-    Files that cannot be read are left out and named on the screen; the exit code is then 3.
+    Multilabel networks: all labels with a probability above 0.5, joined by "|".
+    Unreadable files are skipped and named on the screen; the exit code is then 3.
     """
     from kmedclf import runs
     from kmedclf.datasets.folders import find_images
@@ -161,15 +165,15 @@ def predict(
     _say_resized(estimator, readable)
     for sentence in left:
         errors.print(sentence, markup=False, soft_wrap=True)
-    several = is_multilabel(estimator)
-    # a calibrated model may have a threshold of its own
+    multilabel = is_multilabel(estimator)
+    # A calibrated model may have its own threshold.
     best = getattr(estimator, "decide", lambda proba: proba.argmax(axis=1))(probabilities)
-    columns = ["prediction"] if several else ["prediction", "probability"]
+    columns = ["prediction"] if multilabel else ["prediction", "probability"]
     rows = [["path", *columns, *(names if proba else [])]]
     for path, row, index in zip(readable, probabilities, best, strict=True):
         found = [name for name, p in zip(names, row, strict=True) if p > 0.5]
-        label = SEPARATOR.join(found) if several else names[index]
-        numbers = [*([] if several else [row[index]]), *(row if proba else [])]
+        label = SEPARATOR.join(found) if multilabel else names[index]
+        numbers = [*([] if multilabel else [row[index]]), *(row if proba else [])]
         rows.append([str(path), label, *(f"{number:.6f}" for number in numbers)])
     _write_csv(rows, out)
     if len(readable) < len(paths):
@@ -177,12 +181,13 @@ def predict(
 
 
 def _classified(estimator: ImageClassifier, paths: list[Path]) -> tuple[list[Path], np.ndarray]:
-    """Classify the images that can be read, and say which cannot."""
+    """Classify the readable images, and name the others."""
     from kmedclf import runs
 
     try:
         return paths, estimator.predict_proba(paths)
-    except (ValueError, OSError):  # looked for only now: reading every file twice takes its time
+    except (ValueError, OSError):
+        # Search for broken files only now, because that reads all of them.
         broken = runs.unreadable(estimator, list(map(str, paths)))
         if not 0 < len(broken) < len(paths):
             raise
@@ -198,10 +203,11 @@ def _classified(estimator: ImageClassifier, paths: list[Path]) -> tuple[list[Pat
 
 
 def _say_resized(estimator: ImageClassifier, paths: list[Path]) -> None:
-    """Warn where a network of arrays, whose images had one size, saw others."""
+    """Warn if a network that was trained on arrays gets images of another size."""
     from kmedclf.inputs.image_files import open_image
 
-    if getattr(estimator, "skipped_", None) is not None:  # of files, which it knows to resize
+    # A network trained on files has skipped_, and resizes images itself.
+    if getattr(estimator, "skipped_", None) is not None:
         return
     height, width, _ = estimator.image_shape_
     n_resized = sum(open_image(path).size != (width, height) for path in paths)
@@ -215,7 +221,7 @@ def _write_csv(rows: list[list[str]], out: Path | None) -> None:
     if out is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
         return
-    # Names of files that are no UTF-8 stay what they are, byte for byte: else they name nothing
+    # Keep file names that are not UTF-8 byte by byte, so that they still name the files.
     options: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     with written_beside(out) as beside, beside.open("w", **options) as file:
         csv.writer(file).writerows(rows)
@@ -223,7 +229,7 @@ def _write_csv(rows: list[list[str]], out: Path | None) -> None:
 
 
 def _show(reports: dict[str, AnyReport], title: str) -> None:
-    """Print the scores, one column a split."""
+    """Print the scores, one column per split."""
     from kmedclf.evaluation.report import SCORES
     from kmedclf.evaluation.wording import interval_words
 

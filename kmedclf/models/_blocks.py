@@ -1,4 +1,4 @@
-"""What several architectures need of Keras layers."""
+"""Building blocks of Keras layers that several architectures share."""
 
 from __future__ import annotations
 
@@ -15,32 +15,13 @@ Stem: TypeAlias = Literal["auto", "small", "imagenet"]
 
 
 def window(x: Any, size: int, parameter: str, owner: object) -> tuple[int, int]:
-    """Check that a kernel or pooling window of ``size`` pixels fits the image.
+    """Return the size of a kernel or pooling window, and check that it fits the image.
 
-    Parameters
-    ----------
-    x : KerasTensor of shape (b, h, w, c)
-        The image the window slides over.
-    size : int
-        Wanted side of the window, in pixels.
-    parameter : str
-        Name of the parameter it comes from.
-    owner : object
-        The estimator, for the message.
-
-    Returns
-    -------
-    tuple of int
-        (height, width) of the window: ``(size, size)``, or as much of it as there is where the
-        image is a flat vector (d, 1, 1).
-
-    Raises
-    ------
-    ValueError
-        If an image is smaller than the window.
+    It is ``(size, size)``, but clipped to (d, 1) for a flat vector (d, 1, 1). ``parameter`` and
+    ``owner`` are for the message.
     """
     height, width = x.shape[1], x.shape[2]
-    if keras.utils.get_source_inputs(x)[0].shape[2] == 1:  # a flat vector
+    if keras.utils.get_source_inputs(x)[0].shape[2] == 1:  # flat vector
         return min(size, height), 1
     if size > min(height, width):
         raise ValueError(
@@ -51,43 +32,33 @@ def window(x: Any, size: int, parameter: str, owner: object) -> tuple[int, int]:
 
 
 def conv_bn(x: Any, filters: int, size: tuple[int, int], strides: int = 1) -> Any:
-    """Convolve (*same* padding, with bias) and normalise the batch.
-
-    The moving statistics have momentum 0.9: at Keras' default of 0.99 they lag hundreds of steps
-    behind the weights, and with a thousand images that is most of a training.
-    """
+    """Convolution (*same* padding, with bias) and batch normalisation."""
     x = keras.layers.Conv2D(filters, size, strides=strides, padding="same")(x)
+    # With Keras' momentum of 0.99 the moving statistics lag hundreds of steps behind the weights,
+    # which for a thousand images is most of the training.
     return BatchNormalization(momentum=0.9)(x)
 
 
 def normalized(x: Any) -> Any:
-    """Standardise each channel of images: by the batch in training, by moving statistics in use."""
+    """Standardise each channel: by batch statistics in training, else by moving ones."""
     layer = BatchNormalization(momentum=0.9, center=False, scale=False, name="normalize")
     return layer(x)
 
 
 def batch_norm(x: Any, name: str, epsilon: float = 1e-5) -> Any:
-    """Normalise the batch; the moving statistics have the momentum of `conv_bn`, for its reason."""
+    """Batch normalisation with the momentum of `conv_bn`, for the same reason."""
     return BatchNormalization(momentum=0.9, epsilon=epsilon, name=name)(x)
 
 
 def keeps_pixels(x: Any, stem: str) -> bool:
-    """Say whether a network's stem should keep the size of images: below 96 px, or on demand.
-
-    Parameters
-    ----------
-    x : KerasTensor of shape (b, h, w, c)
-        The images.
-    stem : {"auto", "small", "imagenet"}
-        The parameter of that name.
-    """
+    """Check whether the stem should not downsample: "small", or "auto" below 96 px."""
     return stem == "small" or (stem == "auto" and min(x.shape[1:3]) < 96)
 
 
 def stem_kernel(published: int, estimator: Any, *, small: bool) -> int:
-    """Choose the side of the stem's kernels: 3 where it keeps pixels, else the published one.
+    """Return the stem's kernel size: 3 if it does not downsample, else the published one.
 
-    Published weights keep their kernels: then only the strides of the stem are taken away.
+    With published weights the kernels stay, and only the strides of the stem are removed.
     """
     weights = estimator.weights
     foreign = weights is not None and not os.fspath(weights).endswith(".kmedclf")
@@ -100,31 +71,18 @@ def padded(x: Any, pixels: int) -> Any:
 
 
 def every_second(x: Any) -> Any:
-    """Keep every second row and column of images, for a 1 × 1 convolution after it.
-
-    In one step, a 1 × 1 convolution of stride 2, the gradient for a batch of one image corrupts
-    memory on CPUs (TensorFlow 2.21 with oneDNN). Pooling by one pixel gives a slice's numbers, and
-    unlike a slice's its gradient runs on all cores.
-    """
+    """Keep every second row and column, as input of a 1 × 1 convolution."""
+    # With a 1 × 1 convolution of stride 2, the gradient for a batch of one image corrupts memory
+    # on CPUs (TensorFlow 2.21 with oneDNN). Pooling gives the same numbers as slicing, but its
+    # gradient uses all cores.
     return keras.layers.AveragePooling2D(1, strides=2)(x)
 
 
 def per_layer(estimator: Any, name: str, n: int | None = None) -> tuple[Any, ...]:
-    """Give a parameter's value for each layer, where it may be one for all or a tuple.
+    """Return a parameter's value for each of ``n`` layers; a scalar is repeated.
 
-    Parameters
-    ----------
-    estimator : ImageClassifier
-        Whose parameter.
-    name : str
-        The parameter's name.
-    n : int, optional
-        Number of layers; without it the parameter itself says how many there are.
-
-    Raises
-    ------
-    ValueError
-        If a tuple has another number of entries, or an entry is nothing the parameter could be.
+    Without ``n``, the length of the tuple is the number of layers. Entries are checked by the
+    parameter's constraints.
     """
     value, cls = getattr(estimator, name), type(estimator)
     if not isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Keras layers of our own: batch normalization as one operation, a late bias, whitened patches."""
+"""Custom Keras layers: fused batch normalization, a late bias, patch whitening."""
 
 from __future__ import annotations
 
@@ -11,30 +11,15 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="kmedclf")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation of images (b, h, w, c), channels last, as one operation.
+    """Fused batch normalisation of images (b, h, w, c), channels last.
 
-    The same weights and the same arithmetic as its parent, which takes the moments operation by
-    operation and in float32, whatever the precision around it: a third of the time of a residual
+    Same weights and arithmetic as the parent class. The parent computes the moments in several
+    operations and in float32 at any precision, which takes a third of the time of a residual
     network in bfloat16 on CPUs. Statistics and weights stay float32.
     """
 
     def call(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise by the moments of the batch in training, else by the moving ones.
-
-        Parameters
-        ----------
-        x : tensor of shape (b, h, w, c)
-            Images or feature maps, of any floating dtype.
-        training : bool, optional
-            Whether to use and to remember the moments of this batch.
-        mask : optional
-            None: images have none.
-
-        Returns
-        -------
-        tensor of shape (b, h, w, c)
-            Of the dtype of x.
-        """
+        """Normalise by the batch's moments in training, else by the moving ones; keep the dtype."""
         x = tf.convert_to_tensor(x)
         ones, zeros = tf.ones([x.shape[-1]]), tf.zeros([x.shape[-1]])
         live = bool(training) and self.trainable
@@ -48,7 +33,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=live,
         )
         if live:
-            # The operation tells the variance over n - 1, Keras keeps that over n.
+            # The operation returns the variance over n - 1; Keras stores that over n.
             n = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
             self._remember(self.moving_mean, mean)
             self._remember(self.moving_variance, variance * (n - 1.0) / n)
@@ -61,15 +46,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
 RISING = frozenset(
     {"elu", "leaky_relu", "linear", "relu", "selu", "sigmoid", "softplus", "softsign", "tanh"}
 )
-"""Activations that never fall, so that the maximum of a window may be taken before them."""
+"""Monotonic activations, which commute with max pooling."""
 
 
 @keras.saving.register_keras_serializable(package="kmedclf")
 class Bias(keras.layers.Layer):
-    """Add a number to each channel, at first 0."""
+    """Add a trainable bias to each channel, initially 0."""
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the numbers, one for each of the last axis."""
+        """Create the bias, one number per channel."""
         self.bias = self.add_weight((input_shape[-1],), initializer="zeros", name="bias")
 
     def call(self, x: Any) -> Any:
@@ -78,16 +63,16 @@ class Bias(keras.layers.Layer):
 
 
 FLOOR = 0.01
-"""Least variance along an axis, as a share of the mean: less is noise, not to be amplified."""
+"""Minimum variance along an axis, relative to the mean; less is noise and not amplified."""
 
 
 @keras.saving.register_keras_serializable(package="kmedclf")
 class PatchWhitening(keras.layers.Layer):
-    """Convolution by kernels that whiten patches, and by their negatives; it is never trained.
+    """Convolution with kernels that whiten patches, and their negatives; never trained.
 
-    The n = h w c numbers of a patch become n that are uncorrelated and of like variance over the
-    training images: what a small network otherwise learns slowly, as neighbouring pixels are nearly
-    equal. Behind a ReLU, the negatives keep what it would take away.
+    The n = h w c numbers of a patch become n uncorrelated numbers of similar variance over the
+    training images. A small network learns this slowly, because neighbouring pixels are nearly
+    equal. The negatives keep the values that a following ReLU would remove.
 
     Parameters
     ----------
@@ -102,25 +87,19 @@ class PatchWhitening(keras.layers.Layer):
     """
 
     def __init__(self, kernel_size: tuple[int, int], **kwargs: Any) -> None:
-        # bfloat16 has fewer digits than what tells neighbouring pixels apart.
+        # bfloat16 is too coarse for the differences between neighbouring pixels.
         super().__init__(**{**kwargs, "trainable": False, "dtype": "float32"})
         self.kernel_size = tuple(kernel_size)
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
-        """Make the kernels, zeros until `adapt_to`."""
+        """Create the kernels, zero until `adapt_to`."""
         n = int(np.prod(self.kernel_size)) * input_shape[-1]
         shape = (*self.kernel_size, input_shape[-1], 2 * n)
         self.kernel = self.add_weight(shape, "zeros", trainable=False, name="kernel")
         self.bias = self.add_weight((2 * n,), "zeros", trainable=False, name="bias")
 
     def adapt_to(self, images: np.ndarray) -> None:
-        """Compute the kernels.
-
-        Parameters
-        ----------
-        images : ndarray of shape (m, h, w, c), float
-            Some of the training images, as the layer gets them.
-        """
+        """Compute the kernels from training images (m, h, w, c), preprocessed as for the layer."""
         height, width = self.kernel_size
         windows = np.lib.stride_tricks.sliding_window_view(images, self.kernel_size, axis=(1, 2))
         windows = windows[:, ::height, ::width].transpose(0, 1, 2, 4, 5, 3)
@@ -139,5 +118,5 @@ class PatchWhitening(keras.layers.Layer):
         return keras.ops.conv(x, self.kernel, padding="valid") + self.bias
 
     def get_config(self) -> dict[str, Any]:
-        """Give what the layer is made with."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "kernel_size": self.kernel_size}

@@ -1,4 +1,4 @@
-"""Networks that can start from weights trained elsewhere."""
+"""Base class of networks that can start from pretrained weights."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ Rate: TypeAlias = Annotated[float, Interval(Real, 0, 1, closed="left")]
 class PretrainedClassifier(ImageClassifier):
     """Base of the networks that can start from weights trained elsewhere.
 
-    A subclass yields tensors in ``backbone``: one behind the stem and one behind each of its
-    blocks. Pixels are expected in [0, 1], as small integers are scaled, and normalised inside the
+    A subclass yields tensors in ``backbone``: one after the stem and one after each of its blocks.
+    Pixels are expected in [0, 1], to which small integers are scaled, and normalised inside the
     network; grey images are repeated in three channels.
 
     Parameters
     ----------
     weights : str, path-like or None, default=None
         Weights to start from; the last layer is always new. "imagenet" downloads the published
-        ones, once. A path may be that of a fitted estimator of the same class (.kmedclf), of
-        torchvision's or timm's weights (.safetensors), of a file of keras.applications (.h5), of a
-        Keras model that begins with this network (.keras), or of the folder of a keras-hub
-        preset. Any other name is a preset that keras-hub downloads. Presets are for residual
-        networks and transformers, and need the extra ``hub``. A model that `kmedclf.load` has read
-        says "elsewhere" in place of a path.
+        weights, once. A path may be a fitted estimator of the same class (.kmedclf), weights of
+        torchvision or timm (.safetensors), a file of keras.applications (.h5), a Keras model that
+        begins with this network (.keras), or the folder of a keras-hub preset. Any other name is a
+        preset that keras-hub downloads. Presets are for residual networks and transformers, and
+        need the extra ``hub``. A model that `kmedclf.load` has read has "elsewhere" instead of a
+        path.
     trainable : {"all", "head"} or int, default="all"
-        What is trained: everything, the last layer, or also the last so many blocks. All else
-        keeps its weights and runs as in prediction, batch normalisation and dropout included.
+        Layers to train: all, only the last layer, or the last layer and this many blocks before
+        it. Frozen layers run in inference mode, including batch normalisation and dropout.
     head_epochs : int, default=0
-        The first so many of the epochs train the last layer alone, before the rest joins in with
-        a fresh optimizer. Early stopping waits for them.
+        Number of first epochs that train only the last layer; the other epochs train the rest as
+        well, with a new optimizer. Early stopping starts after them.
     dropout : float, default=0.0
-        Share of the features dropped before the last layer in training.
+        Fraction of features dropped before the last layer in training.
     """
 
     weights: str | os.PathLike | None = None
@@ -56,19 +56,19 @@ class PretrainedClassifier(ImageClassifier):
     head_epochs: NonNegativeInt = 0
     dropout: Rate = 0.0
 
-    takes_presets: ClassVar[bool] = False  # others pad images otherwise in keras-hub
-    mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)  # of ImageNet's pixels
+    takes_presets: ClassVar[bool] = False  # False where keras-hub pads images differently
+    mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)  # ImageNet's pixels
     std: ClassVar[tuple[float, ...]] = (0.229, 0.224, 0.225)
     changes_no_shape: ClassVar[frozenset[str]] = frozenset({"weights", "trainable", "dropout"})
     outside_graph: ClassVar[frozenset[str]] = frozenset({"head_epochs"})
 
     @property
     def smallest_image(self) -> int:  # type: ignore[override]
-        """Side in pixels of the smallest images that the network takes; flat vectors excepted."""
+        """Minimum side of an image in pixels; flat vectors are exempt."""
         return 32 if getattr(self, "stem", "") == "imagenet" else 8
 
     def backbone(self, x: Any) -> Iterator[Any]:
-        """Map images to features: yield a tensor behind the stem and one behind every block.
+        """Map images to features: yield a tensor after the stem and one after every block.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class PretrainedClassifier(ImageClassifier):
         raise NotImplementedError(f"{type(self).__name__} must define backbone(self, x).")
 
     def published(self) -> Published | None:
-        """Say which file "imagenet" means, if there is one for these parameters."""
+        """Return the file that "imagenet" stands for, if there is one for these parameters."""
         return None
 
     def features(self, x: Any) -> Any:
@@ -105,7 +105,8 @@ class PretrainedClassifier(ImageClassifier):
 
     def _check_size(self, x: Any) -> None:
         side = min(x.shape[1:3])
-        if side < self.smallest_image and x.shape[2] > 1:  # else it is a flat vector
+        # Flat vectors (d, 1, 1) are exempt.
+        if side < self.smallest_image and x.shape[2] > 1:
             raise ValueError(
                 f"{type(self).__name__} of these parameters must get images of at least "
                 f"{self.smallest_image} × {self.smallest_image} pixels. "
@@ -128,7 +129,7 @@ class PretrainedClassifier(ImageClassifier):
         return keras.layers.Rescaling(scale, offset, dtype="float32", name="normalize")(x)
 
     def _start(self, layers: list[keras.Layer]) -> None:
-        """Have `network.initialize` give the backbone's variables their pretrained values."""
+        """Register pretrained values, which `network.initialize` assigns to the backbone."""
         own = [weight for layer in layers for weight in layer.weights]
         variables = tuple(
             Variable(one.path, tuple(one.shape), getattr(one, "grid", None)) for one in own
@@ -137,7 +138,8 @@ class PretrainedClassifier(ImageClassifier):
             variable.start = partial(self._value, variables, variable.path)
 
     def _value(self, variables: tuple[Variable, ...], path: str, shape: Any, dtype: Any) -> Any:
-        if self._are_elsewhere():  # of a model that trains on, and has its weights
+        # A loaded model has its own weights, which replace these.
+        if self._are_elsewhere():
             return np.zeros(shape, dtype)
         found = self._found()
         name = type(self).__name__
@@ -159,6 +161,7 @@ class PretrainedClassifier(ImageClassifier):
         for layer in layers:
             if id(layer) in inside:
                 layer.trainable = False
+                # Unlike batch normalisation, dropout ignores `trainable`.
                 if isinstance(layer, keras.layers.Dropout):
                     layer.rate = 0.0
 
@@ -189,7 +192,8 @@ class PretrainedClassifier(ImageClassifier):
 
     def _train(self, task: loop.TrainingTask) -> loop.TrainingState:
         if task.start is None and self._are_elsewhere():
-            self._found()  # which says what to do
+            # Raises an error that says what to do.
+            self._found()
         done = len(task.start.history["loss"]) if task.start else 0
         left = 0 if self.trainable == "head" else max(0, self.head_epochs - done)
         start = task.start
@@ -200,6 +204,7 @@ class PretrainedClassifier(ImageClassifier):
                 (name, "head" if name == "trainable" else value)
                 for name, value in task.spec.architecture
             )
+            # The same network with a frozen backbone, compiled on its own.
             spec = replace(task.spec, architecture=architecture)
             start = super()._train(replace(task, spec=spec, schedule=schedule))
             if epochs == task.schedule.epochs:
@@ -207,5 +212,6 @@ class PretrainedClassifier(ImageClassifier):
             schedule = replace(task.schedule, epochs=task.schedule.epochs - epochs)
             task = replace(task, schedule=schedule)
         if start is not None and self.head_epochs and done <= self.head_epochs:
-            start = replace(start, optimizer=None)  # that of the head alone
+            # The optimizer state of the head does not fit all variables.
+            start = replace(start, optimizer=None)
         return super()._train(replace(task, start=start))

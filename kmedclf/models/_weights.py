@@ -1,4 +1,4 @@
-"""Weights from elsewhere: published files, presets of keras-hub, one's own files and models."""
+"""Pretrained weights: published files, presets of keras-hub, the user's own files and models."""
 
 from __future__ import annotations
 
@@ -22,31 +22,21 @@ SUFFIXES = (".kmedclf", ".safetensors", ".keras", ".h5")
 
 
 MOST_POSITIONS = 2**22
-"""Most numbers that positions of patches have before they are resampled: those of 74 × 74."""
+"""Maximum size of position embeddings before resampling: a grid of 74 × 74."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file of ImageNet weights that somebody publishes.
+    """A published file of ImageNet weights."""
 
-    Parameters
-    ----------
-    name : str
-        What the file is called in the cache.
-    url : str
-        Where it is.
-    md5 : str or None
-        Its md5, where the publisher tells.
-    """
-
-    name: str
+    name: str  # file name in the cache
     url: str
     md5: str | None = None
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable to fill: its path in the network, its shape, and the grid of its patches."""
+    """A variable to load: path in the network, shape, and grid of patches if it has positions."""
 
     path: str
     shape: tuple[int, ...]
@@ -54,33 +44,15 @@ class Variable:
 
 
 def cache_folder() -> Path:
-    """Tell where published files are kept, without making the folder: where Keras keeps its own."""
+    """Return the folder of published files, which is Keras' own; it is not created."""
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
 def find(weights: str, published: Published | None, owner: str) -> str:
-    """Find the file or preset that a ``weights`` parameter means, and download it if need be.
+    """Resolve a ``weights`` parameter to a path or the name of a preset; download if needed.
 
-    Parameters
-    ----------
-    weights : str
-        "imagenet", a path, or the name of a preset.
-    published : Published or None
-        What "imagenet" means here.
-    owner : str
-        Class name for messages.
-
-    Returns
-    -------
-    str
-        The path, or the name of the preset.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file; the message says which one goes where.
-    ValueError
-        If nobody publishes ImageNet weights for the network.
+    ``published`` is the file that "imagenet" stands for. If a download fails, the message says
+    which file to put where.
     """
     if weights == "imagenet":
         if published is None:
@@ -124,18 +96,13 @@ def _fetched(published: Published, owner: str) -> Path:
 
 
 def identity(found: str) -> str:
-    """Give what tells these weights from all others: a hash of the content, or the preset's name.
-
-    Parameters
-    ----------
-    found : str
-        What `find` returned.
-    """
+    """Return an identifier of the weights: the content's hash, or the preset's name."""
     path = Path(found)
     if path.is_dir():
         path = path / "model.weights.h5"
     if not path.is_file():
         return found
+    # Size and time are part of the cache key, so that a changed file is hashed again.
     stat = path.stat()
     return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
 
@@ -150,28 +117,9 @@ def _sha256(path: str, size: int, mtime: int) -> str:
 def read(
     found: str, content: str, variables: tuple[Variable, ...], owner: str
 ) -> dict[str, np.ndarray]:
-    """Read the values of variables.
+    """Read the values of variables, given in the order of the network's layers, by path.
 
-    Parameters
-    ----------
-    found : str
-        What `find` returned.
-    content : str
-        Its `identity`; the last two contents are kept in memory.
-    variables : tuple of Variable
-        Those to fill, in the order of the network's layers.
-    owner : str
-        Class name for messages.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Values by the variables' paths.
-
-    Raises
-    ------
-    ValueError
-        If the weights are those of another network.
+    ``content`` is the `identity` of the file; it is part of the key of this cache.
     """
     suffix = Path(found).suffix if Path(found).is_file() else ""
     if suffix not in ("", *SUFFIXES):
@@ -195,9 +143,11 @@ def read(
         raise _not_of_this_network(owner, found, str(error)) from error
     except (ImportError, MemoryError):
         raise
-    except Exception as error:  # a stranger's file: each library raises dozens of kinds
+    # The file is untrusted: libraries raise errors of many types.
+    except Exception as error:
+        # Errors that name the file are ours, and have a full message.
         if isinstance(error, ValueError) and found in str(error):
-            raise  # with a sentence of its own
+            raise
         what = " ".join(str(error).split())[:300].rstrip(".")
         raise ValueError(
             f"The 'weights' parameter of {owner} must be a file to take weights from: {found} is "
@@ -206,7 +156,7 @@ def read(
 
 
 class _Other(ValueError):
-    """The weights are those of another network."""
+    """The weights belong to another network."""
 
 
 def _not_of_this_network(owner: str, found: str, what: str) -> ValueError:
@@ -217,7 +167,7 @@ def _not_of_this_network(owner: str, found: str, what: str) -> ValueError:
 
 
 def _shaped(given: np.ndarray, variable: Variable) -> np.ndarray:
-    """Bring a value into a variable's shape, resampling the positions of patches."""
+    """Reshape a value to a variable's shape; resample the positions of patches."""
     _check_size(given.shape, variable)
     value: np.ndarray = np.asarray(given, dtype=np.float32)
     if not fitted_state.is_finite(value):
@@ -235,9 +185,9 @@ def _shaped(given: np.ndarray, variable: Variable) -> np.ndarray:
 
 
 def _check_size(shape: tuple[int, ...], variable: Variable) -> None:
-    """Refuse a value, before it is read, that a variable has no room for."""
+    """Refuse a value of the wrong size before it is read."""
     size, most = math.prod(shape), math.prod(variable.shape)
-    if variable.grid is not None and size != most:  # positions are resampled
+    if variable.grid is not None and size != most:  # positions will be resampled
         most = max(most, MOST_POSITIONS)
         if len(shape) < 2 or shape[-1] != variable.shape[-1] or size > most or not size:
             raise _wrong_shape(shape, variable)
@@ -250,7 +200,7 @@ def _wrong_shape(shape: tuple[int, ...], variable: Variable) -> _Other:
 
 
 class _Tensors:
-    """Tensors of a safetensors file, read when they are asked for."""
+    """Tensors of a safetensors file, read lazily."""
 
     def __init__(self, file: Any) -> None:
         self._file, self._names = file, set(file.keys())
@@ -262,10 +212,11 @@ class _Tensors:
 
 
 def _from_torch(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
-    """Read torchvision's and timm's names and layouts."""
+    """Read weights with the names and layouts of torchvision and timm."""
     from safetensors import SafetensorError, safe_open
 
     with archives.open_regular(found, "safetensors file") as (file, size):
+        # Check the size of the JSON header before safetensors parses it.
         header = int.from_bytes(file.read(8), "little")
         if header > min(size - 8, archives.MAX_JSON):
             raise ValueError(f"{found} is not a whole safetensors file (its header is too long).")
@@ -286,7 +237,8 @@ def _torch_value(tensors: _Tensors, variable: Variable) -> np.ndarray:
     names = {"kernel": "weight", "gamma": "weight", "moving_mean": "running_mean",
              "beta": "bias", "bias": "bias", "moving_variance": "running_var"}  # fmt: skip
     block, _, part = layer.rpartition("/")
-    if part in ("query", "key", "value"):  # which timm keeps in one matrix
+    # timm stores query, key and value in one matrix.
+    if part in ("query", "key", "value"):
         whole = tensors[f"{block}.qkv.{names[kind]}"]
         value = np.split(whole, 3)[("query", "key", "value").index(part)]
     elif part == "attention_output":
@@ -306,7 +258,7 @@ def _from_kmedclf(found: str, variables: tuple[Variable, ...]) -> dict[str, np.n
 
 
 def _from_h5(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
-    """Read the weights files of keras.applications, layer by layer in the order of the network."""
+    """Read a weights file of keras.applications, layer by layer in the network's order."""
     with safe_h5.opened(found) as file:
         group: Any = file
         if "model_weights" in file:
@@ -319,7 +271,7 @@ def _from_h5(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarra
         names = (
             (layer, weight)
             for layer in safe_h5.texts(group, "layer_names")
-            if not layer.startswith("normalization")  # pixels are normalised before
+            if not layer.startswith("normalization")  # the network normalises pixels itself
             for weight in safe_h5.texts(safe_h5.group(group, layer), "weight_names")
         )
         values = {}
@@ -331,7 +283,7 @@ def _from_h5(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarra
 
 
 def _from_keras(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
-    """Read a file of Keras, its configuration and weights looked through before Keras does."""
+    """Read a Keras file, after checking its configuration and weights."""
     archives.check_regular(found, "Keras file")
     with zipfile.ZipFile(found) as archive:
         infos = {one.filename: one for one in archive.infolist()}
@@ -339,6 +291,7 @@ def _from_keras(found: str, variables: tuple[Variable, ...]) -> dict[str, np.nda
         if not {"config.json", "model.weights.h5"} <= set(infos) <= known:
             raise ValueError(f"{found} must hold a configuration and weights, and nothing else.")
         for one in archive.infolist():
+            # Keras stores without compression; a compressed entry could expand to any size.
             if one.compress_type != zipfile.ZIP_STORED or one.file_size > os.path.getsize(found):
                 raise ValueError(f"{found} must be as Keras writes it, not compressed.")
             if one.filename != "model.weights.h5" and one.file_size > archives.MAX_JSON:
@@ -364,7 +317,7 @@ def _from_preset(found: str, variables: tuple[Variable, ...]) -> dict[str, np.nd
 
 
 def _check_preset(folder: Path) -> None:
-    """Look through the files of a preset before keras-hub does."""
+    """Check the files of a preset before keras-hub reads them."""
     for path in folder.iterdir():
         if not path.is_dir():
             archives.check_regular(path, "file of a preset")
@@ -383,7 +336,8 @@ def _in_order(model: keras.Model) -> list[np.ndarray]:
     values = []
     for layer in model.layers:
         weights = [] if isinstance(layer, keras.layers.Normalization) else list(layer.weights)
-        if hasattr(layer, "class_token"):  # keras-hub has it before the patches' kernel and bias
+        # keras-hub stores the class token before the patches' kernel and bias.
+        if hasattr(layer, "class_token"):
             weights[:3] = [*weights[1:3], weights[0]]
         values += [np.asarray(weight) for weight in weights]
     return values

@@ -1,7 +1,7 @@
 """Save and load a fitted estimator without pickle: one zip of weight arrays and JSON.
 
-Loading runs no code from the file, and sets only what an estimator of its class has. The class must
-be known already: one of ours, or one the user has imported.
+Loading runs no code from the file and sets only attributes that the estimator's class has. The
+class must be one of kmedclf's, or one that the user has already imported.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from kmedclf.utils import annotated, archives
 FORMAT = 1
 CONTENT = "estimator.json"
 DEPTH = 60
-"""How deep values lie within one another at most: ensembles in ensembles are a dozen."""
+"""Maximum nesting depth of values; an ensemble of ensembles has about a dozen."""
 
 HOMES = ("kmedclf.models", "kmedclf.ensemble", "kmedclf.calibration")
-"""Modules of our own estimators, imported before the class of a file is looked for."""
+"""Modules of the package's estimators, imported before the class of a file is looked up."""
 
 
 def versions() -> dict[str, str]:
@@ -44,23 +44,23 @@ def versions() -> dict[str, str]:
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
-    """Write a fitted estimator to a file, beside it first and then in its place.
+    """Save a fitted estimator to a file; the file is replaced only once it is complete.
 
     Parameters
     ----------
     estimator : ImageClassifier, EnsembleClassifier or CalibratedClassifier
         The fitted estimator, with the estimators in it. ``callbacks``, ``cache``, ``memory`` and
-        every parameter that is a path are not saved; of ``weights`` only that there were some.
+        every parameter that is a path are not saved; for ``weights``, only that there were some.
     path : str or path-like
         The file.
 
     Raises
     ------
     TypeError
-        If a parameter is no plain value, such as a RandomState.
+        If a parameter cannot be represented in JSON, such as a RandomState.
     ValueError
-        If the weights are not finite, or what was learnt has been changed so that `load` would
-        refuse it.
+        If the weights are not finite, or the fitted attributes were changed so that `load` would
+        refuse them.
     """
     arrays: list[np.ndarray] = []
     content = {"format": FORMAT, "versions": versions(), **_encode_estimator(estimator, arrays)}
@@ -68,11 +68,11 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read what `save` wrote.
+    """Load an estimator that `save` wrote.
 
-    The file may be a stranger's: nothing in it is run, it sets nothing but what an estimator of its
-    class has, names no path, and its weights are finite and those of its network. Reading takes no
-    more memory than twice its arrays.
+    The file may come from an untrusted source: nothing in it is executed, it can set only
+    attributes of its class, it cannot refer to other files, and its weights are finite and match
+    its network. Loading takes at most twice the memory of the arrays.
 
     Parameters
     ----------
@@ -83,17 +83,17 @@ def load(path: str | os.PathLike[str]) -> Any:
     -------
     ImageClassifier, EnsembleClassifier or CalibratedClassifier
         The fitted estimator, of the class that was saved. ``callbacks``, ``cache``, ``memory`` and
-        every parameter that is a path stand at their defaults. ``weights`` that came from a file
-        or preset are "elsewhere": the model predicts and trains on, and wants the path again to
-        be fitted from the start.
+        every parameter that is a path have their defaults. ``weights`` that came from a file or
+        preset are "elsewhere": the model can predict and continue training, but needs the path
+        again to be fitted from scratch.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no regular file, or not a whole one of ours. If the estimator's class has not been
-        imported, the error is an ImportError as well.
+        If it is not a regular file, or not a complete file of kmedclf. If the estimator's class
+        has not been imported, the error is also an ImportError.
     """
     with archives.reading(path, CONTENT, "kmedclf model file") as archive:
         content = archive.content
@@ -133,7 +133,7 @@ def _encode_estimator(estimator: Any, arrays: list[np.ndarray]) -> dict[str, Any
 
 
 class _NotImported(archives.Refused, ImportError):
-    """The class of an estimator is not known."""
+    """The class of an estimator has not been imported."""
 
 
 def _name(cls: type) -> str:
@@ -141,12 +141,14 @@ def _name(cls: type) -> str:
 
 
 def _find(name: str, path: str | os.PathLike[str]) -> type[Any]:
+    # Importing registers the package's own classes; a file never causes any other import.
     for module in HOMES:
         importlib.import_module(module)
     known = list(fitted_state.roots())
     for cls in known:
         known += cls.__subclasses__()
-    for cls in reversed(known):  # the newest, should a module have been reloaded
+    # Newest first, in case a module was reloaded.
+    for cls in reversed(known):
         if _name(cls) == name:
             return cls
     if not isinstance(name, str) or not re.fullmatch(r"[\w.<>]{1,200}", name) or "." not in name:
@@ -158,9 +160,9 @@ def _find(name: str, path: str | os.PathLike[str]) -> type[Any]:
 
 
 def _encode(value: Any, arrays: list[np.ndarray], name: str) -> Any:
-    """Turn a value into JSON, putting arrays aside."""
+    """Convert a value to JSON; append its arrays to ``arrays``."""
     if isinstance(value, np.ndarray):
-        # Labels may be Python strings in an object array
+        # Labels may be Python strings in an object array.
         arrays.append(np.array(value.tolist()) if value.dtype == object else value)
         return {"array": len(arrays) - 1, "object": value.dtype == object}
     if isinstance(value, np.generic):
@@ -192,43 +194,37 @@ def _encode(value: Any, arrays: list[np.ndarray], name: str) -> Any:
 def _encode_layer(layer: keras.layers.Layer, name: str) -> str:
     try:
         text = json.dumps(keras.saving.serialize_keras_object(layer))
-        decode_layer(text)  # will have to be possible
+        # Fail now, not in load.
+        decode_layer(text)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TypeError(
-            f"The {name!r} of an estimator must hold layers of Keras, or such as are registered by "
+            f"The {name!r} of an estimator must hold layers of Keras, or layers registered with "
             f"keras.saving.register_keras_serializable, to be saved. Got {layer!r} instead."
         ) from error
     return text
 
 
 def _splitters() -> dict[str, type]:
-    """Give scikit-learn's splitters: they hold plain values only."""
+    """Return scikit-learn's splitters by name; their attributes are plain values."""
     names = [name for name in model_selection.__all__ if name.endswith(("Fold", "Split", "Out"))]
     return {name: getattr(model_selection, name) for name in names}
 
 
 class _Decoder:
-    """Makes estimators of an open archive.
-
-    Parameters
-    ----------
-    archive : Archive
-        The archive.
-    path : path-like
-        Its file, for messages.
-    """
+    """Builds estimators from an open archive; ``path`` is for messages."""
 
     def __init__(self, archive: archives.Archive, path: Any) -> None:
         self._archive, self._path = archive, path
 
     def estimator(self, content: Any, depth: int) -> Any:
-        """Make an estimator: its constructor takes the parameters, and the rest is checked."""
+        """Build an estimator with its constructor, then set and check its fitted attributes."""
         if not isinstance(content, dict) or not {"class", "state"} <= set(content):
             raise ValueError("an estimator in it has no class or no state")
         cls, state = _find(content["class"], self._path), content["state"]
         if not isinstance(state, dict):
             raise ValueError("the state of an estimator in it has no names")
         parameters, learnt = fitted_state.check_names(cls, list(state))
+        # Check shapes first: the file must not make us allocate more than its network needs.
         if "_spec" in learnt:
             self._check_shapes(cls, state)
         local = fitted_state.local_parameters(cls)
@@ -236,18 +232,20 @@ class _Decoder:
             name: fitted_state.portable(cls, name, self.value(state[name], cls, depth + 1))
             for name in parameters
         }
+        # A local parameter of None means that it was not saved: use the default.
         estimator = cls(
             **{name: one for name, one in values.items() if one is not None or name not in local}
         )
         for name in learnt:
             setattr(estimator, name, self.value(state[name], cls, depth + 1))
         fitted_state.check(estimator)
+        # As after fit, weights are read-only.
         if "_spec" in learnt:
             frozen(estimator.weights_)
         return estimator
 
     def _check_shapes(self, cls: type[Any], state: dict[str, Any]) -> None:
-        """Compare the weights with the network before any of them is read."""
+        """Compare the weights' shapes with the network's before any weight is read."""
         spec, listed = self.value(state["_spec"], cls, 0), state.get("weights_")
         if not isinstance(spec, Spec) or not isinstance(listed, list):
             raise ValueError(f"the {cls.__name__} in it has no network or no weights")
@@ -257,7 +255,7 @@ class _Decoder:
         fitted_state.check_shapes(cls, network.shapes(spec, [one.shape for one in entries]), found)
 
     def value(self, value: Any, cls: type, depth: int) -> Any:
-        """Turn JSON back into a value."""
+        """Convert JSON back to a value."""
         if depth > DEPTH:
             raise ValueError("it is nested too deeply")
         if isinstance(value, list):
@@ -285,6 +283,7 @@ class _Decoder:
     def _array(self, number: Any, as_object: bool) -> np.ndarray:
         if not as_object:
             return self._archive.array(number)
+        # Look at the entry only: conversion to Python strings multiplies the memory.
         entry = self._archive.entry(number)
         if len(entry.shape) != 1 or entry.shape[0] > fitted_state.MOST_TEXTS:
             raise ValueError("an array of Python's texts in it is too large")
@@ -294,6 +293,7 @@ class _Decoder:
         if not isinstance(described, dict) or not set(described) <= {f.name for f in fields(Spec)}:
             raise ValueError("the network in it is not described as it must be")
         spec = Spec(**{**described, "estimator": cls})
+        # Checked before `portable_spec`, which unpacks the pairs.
         pairs = spec.architecture, spec.options
         if not all(isinstance(one, tuple) and all(map(_is_pair, one)) for one in pairs):
             raise ValueError("the network in it is not described as it must be")

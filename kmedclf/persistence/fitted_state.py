@@ -1,7 +1,7 @@
-"""What a fitted estimator consists of: what is saved of it, and what a file may set.
+"""The state of a fitted estimator: what is saved of it, and what a file may set.
 
-Names and kinds are checked alike before writing and after reading, so that what was saved can be
-loaded, and what was loaded can be used.
+The same checks of names and values run before writing and after reading, so that every saved
+estimator can be loaded, and every loaded one can be used.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from kmedclf.training.network import Spec
 from kmedclf.utils import annotated
 
 LOCAL = {"cache", "callbacks", "max_pixels", "memory"}
-"""Parameters that stay on the machine: files, folders, code, and what guards against files."""
+"""Parameters that are not saved: files, folders, code, and limits on files."""
 
 ELSEWHERE = "elsewhere", "elsewhere.kmedclf"
-"""What stands for ``weights`` from a file or preset in a model that was saved."""
+"""Values of ``weights`` in a saved model whose weights came from a file or preset."""
 
 MOST_TEXTS = 1_000_000
-"""Most entries of an array of texts, which take ten times their room as Python strings."""
+"""Maximum size of a string array; Python strings take ten times the memory."""
 
 Test = Callable[[Any], bool]
 T = TypeVar("T")
 
 _roots: dict[type, dict[str, Test]] = {}
-"""Classes that can be saved, and what such an estimator has learnt."""
+"""Savable classes, and a test for each of their fitted attributes."""
 
 _local: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
 
 
 def local_parameters(cls: type) -> set[str]:
-    """Find the parameters of a network that name files or hold code: by their types."""
+    """Find the parameters of a network that name files or hold code, by their types."""
     if kinds(cls) is not _NETWORK:
         return set()
     if cls not in _local:
@@ -55,19 +55,20 @@ def local_parameters(cls: type) -> set[str]:
 
 
 def portable(cls: type, name: str, value: Any) -> Any:
-    """Give what a file may hold of a parameter's value: of a path, at most that there was one."""
+    """Replace paths by a placeholder or None, so that a saved parameter names no path."""
     if name not in local_parameters(cls):
         return value
     if not isinstance(value, str | os.PathLike) or name != "weights":
         return None
-    if value in ("imagenet", *ELSEWHERE):  # the names of no path
+    # These name no path.
+    if value in ("imagenet", *ELSEWHERE):
         return value
-    # Which of the two it was changes the network's first kernel.
+    # The stem kernel depends on whether the weights came from a .kmedclf file.
     return ELSEWHERE[os.fspath(value).endswith(".kmedclf")]
 
 
 def portable_spec(spec: Spec) -> dict[str, Any]:
-    """Give the fields of a spec, without its class and without paths."""
+    """Return the fields of a spec, without its class and without paths."""
     plain = {field.name: getattr(spec, field.name) for field in fields(Spec)}
     architecture = tuple(
         (name, portable(spec.estimator, name, value)) for name, value in spec.architecture
@@ -118,7 +119,7 @@ def _numbers(value: Any) -> bool:
 
 
 def are_curves(value: Any) -> bool:
-    """Say whether a value is a history: numbers of epochs by name, the loss among them."""
+    """Check that a value is a history: one number per epoch by name, including the loss."""
     known = isinstance(value, dict) and all(isinstance(name, str) for name in value)
     return known and bool(value.get("loss")) and all(map(_numbers, value.values()))
 
@@ -153,9 +154,10 @@ def _or_none(test: Test) -> Test:
 
 
 def is_finite(array: np.ndarray) -> bool:
-    """Say whether all numbers are finite; a finite sum says so in a fraction of the time."""
+    """Check that all numbers are finite."""
     if array.dtype.kind != "f":
         return True
+    # A finite sum implies finite numbers, and is much faster to compute.
     with np.errstate(all="ignore"):
         return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
@@ -198,16 +200,16 @@ _CALIBRATED: dict[str, Test] = {
     "validation_priors_": _shares,
 }
 _OPTIONAL = {"_largest", "_optimizer_state", "oof_log_loss_", "oof_proba_", *_OF_DATA}
-"""What fit does not always set."""
+"""Attributes that fit does not always set."""
 
 
 def kinds(cls: type) -> dict[str, Test]:
-    """Give what a fitted estimator of a class has, and of which kind each is."""
+    """Return a test for each fitted attribute of a class."""
     return next((kind for root, kind in _roots.items() if issubclass(cls, root)), _ENSEMBLE)
 
 
 def savable(kind: Literal["network", "ensemble", "calibrated"]) -> Callable[[type[T]], type[T]]:
-    """Let a class and its subclasses be saved; ``kind`` tells what they have learnt."""
+    """Register a class, with its subclasses, as savable; ``kind`` selects its fitted attributes."""
 
     def register(cls: type[T]) -> type[T]:
         _roots[cls] = {"network": _NETWORK, "ensemble": _ENSEMBLE, "calibrated": _CALIBRATED}[kind]
@@ -217,14 +219,15 @@ def savable(kind: Literal["network", "ensemble", "calibrated"]) -> Callable[[typ
 
 
 def roots() -> tuple[type, ...]:
-    """Give the classes whose subclasses, and no others, can be saved."""
+    """Return the registered classes; only they and their subclasses can be saved."""
     return tuple(_roots)
 
 
 def check_names(cls: type, names: Any) -> tuple[list[str], list[str]]:
-    """Tell an estimator's parameters and what it has learnt apart, and refuse all other names.
+    """Separate parameters from fitted attributes, and refuse all other names.
 
-    A user's class may have learnt more: what ends in an underscore and is nothing of its class.
+    A user's class may have fitted attributes of its own: names that end in an underscore and do
+    not exist on the class.
     """
     parameters, learnt = set(inspect.signature(cls).parameters), []
     for name in names:
@@ -239,13 +242,7 @@ def check_names(cls: type, names: Any) -> tuple[list[str], list[str]]:
 
 
 def check(estimator: Any) -> None:
-    """Refuse an estimator whose parameters or learnt attributes are not of their kinds.
-
-    Raises
-    ------
-    ValueError
-        With the name of what is wrong.
-    """
+    """Refuse an estimator with an invalid parameter or fitted attribute; the error names it."""
     cls = type(estimator)
     state = vars(estimator)
     _, learnt = check_names(cls, list(state))
@@ -272,6 +269,7 @@ def _check_network(estimator: Any, learnt: list[str]) -> None:
         return
     spec, weights = estimator._spec, estimator.weights_
     check_spec(spec, cls)
+    # Each attribute is valid on its own; they must also be consistent.
     agree = (
         estimator.image_shape_ == spec.image_shape
         and len(estimator.classes_) == spec.n_classes
@@ -312,14 +310,15 @@ def check_spec(spec: Spec, cls: type) -> None:
 
 
 def _check_parameter(cls: type, name: str, value: Any, constraints: list[Any]) -> None:
+    # Normalise as fit does.
     if isinstance(value, np.generic) or (name == "optimizer" and isinstance(value, str)):
-        value = value.lower() if isinstance(value, str) else value.item()  # as fit takes them
+        value = value.lower() if isinstance(value, str) else value.item()
     try:
         validate_parameter_constraints({name: constraints}, {name: value}, cls.__name__)
     except ValueError:
         if not isinstance(value, tuple):
             raise
-        # A spec has tuples, where a user's class may want lists
+        # A spec is hashable and has tuples; a user's class may require lists.
         validate_parameter_constraints({name: constraints}, {name: list(value)}, cls.__name__)
 
 
@@ -340,7 +339,7 @@ def _check_others(estimator: Any) -> None:
 
 
 def check_shapes(cls: type, expected: list[tuple[tuple[int, ...], str]], found: list[Any]) -> None:
-    """Refuse weights, as (shape, dtype), that are not those of a network."""
+    """Refuse weights, as (shape, dtype), that do not match the network."""
     if len(found) != len(expected):
         raise ValueError(f"{cls.__name__} must have {len(expected)} weights, not {len(found)}")
     for number, ((shape, dtype), (other, kind)) in enumerate(zip(expected, found, strict=True)):

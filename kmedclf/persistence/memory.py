@@ -1,8 +1,8 @@
-"""Remember fits: what was trained once, with the same everything, is loaded instead of repeated.
+"""Cache of fits: a training with identical inputs is loaded instead of repeated.
 
-A search that was killed and is started again finds its finished fits here; nothing else needs to be
-resumed. Nor need a search that gives ever more epochs to ever fewer candidates train any of them
-from the start: a fit with ``warm_start`` goes on from the longest remembered one of fewer epochs.
+A killed search that is started again finds its finished fits here; no other state needs to be
+resumed. A search with increasing epochs does not train from scratch either: a fit with
+``warm_start`` continues from the longest cached fit of fewer epochs.
 """
 
 from __future__ import annotations
@@ -33,28 +33,20 @@ from kmedclf.utils.own_folder import OwnFolder
 CONTENT = "fit.json"
 SUFFIX = ".kmedclf-fit"
 MARK = b"kmedclf-fit-v1\n"
-"""What the file of every fit ends with, as the comment of its archive."""
+"""Archive comment that marks a file as a cached fit."""
 
 _NAME = re.compile(r"[0-9a-f]{32}-\d+" + re.escape(SUFFIX))
 
 
 def key(task: TrainingTask) -> str:
-    """Hash everything that a training's result depends on.
+    """Hash everything that the result of a training depends on.
 
-    Parameters
-    ----------
-    task : Task
-        What is to be trained.
-
-    Returns
-    -------
-    str
-        Changes with the parameters, the pixels, labels and weights of the rows, the code of the
-        estimator's class, the kind of device and the versions of the libraries. Fits that differ
-        in nothing but the epochs have it in common but for the end.
+    The number of epochs is appended, not hashed, so that shorter fits of the same training can be
+    found by prefix.
     """
     cls = task.spec.estimator
     start = task.start
+    # Source, device and versions are included: each may change the weights.
     parts = (
         f"{cls.__module__}.{cls.__qualname__}",
         _source(cls),
@@ -77,27 +69,14 @@ def recall(
     task: TrainingTask,
     train: Callable[[TrainingTask], TrainingState],
 ) -> TrainingState:
-    """Load the fit of this key from disk, or train and store it.
+    """Load a fit from the cache, or train and store it.
 
-    Parameters
-    ----------
-    memory : str, path-like or joblib.Memory
-        Folder of the store; of a joblib.Memory only its location is used.
-    limit : int, str or None
-        Largest size of the store, in bytes or as in "2G"; the entries unused for longest go first.
-    task : Task
-        What is to be trained.
-    train : callable
-        Trains it.
-
-    Returns
-    -------
-    State
-        The result, old or new. An entry that cannot be read, or is not of this fit, is trained
-        again, with a warning.
+    ``limit`` is the maximum size of the cache, in bytes or as in "2G"; least recently used entries
+    are evicted first. An unreadable entry is trained again, with a warning.
     """
     location = memory.location if isinstance(memory, joblib.Memory) else os.fspath(memory)
-    if location is None:  # a joblib.Memory that remembers nothing
+    # A joblib.Memory without a location caches nothing.
+    if location is None:
         return train(task)
     store = Store(Path(location))
     name = key(task)
@@ -105,7 +84,8 @@ def recall(
     epochs = task.schedule.epochs
     state = store.load(name, task)
     if state is None:
-        store.make()  # before the training: a folder that cannot be written to shows at once
+        # Before training, so that a folder that is not writable fails at once.
+        store.make()
         shorter = range(epochs - 1, 0, -1) if _extends(task) else ()
         found = (store.load(f"{common} {n}", task) for n in shorter)
         start = next(filter(None, found), None)
@@ -117,19 +97,16 @@ def recall(
 
 
 class Store:
-    """Fits in a folder: arrays and JSON, one file each, read as a stranger's.
+    """A folder of fits, each one file of arrays and JSON, read as untrusted.
 
-    Parameters
-    ----------
-    location : Path
-        The folder that the user names; files lie in one of the store's own in it.
+    The files are in a subfolder of ``location`` that belongs to the cache.
     """
 
     def __init__(self, location: Path) -> None:
         self._folder = OwnFolder(location, "kmedclf-fits-v1", MARK)
 
     def load(self, key: str, task: TrainingTask) -> TrainingState | None:
-        """Read the fit of a key; None if it is not there or, with a warning, not right."""
+        """Read the fit of a key; None if it is missing or, with a warning, invalid."""
         path = self._path(key)
         try:
             with archives.reading(path, CONTENT, "remembered fit") as archive:
@@ -146,16 +123,16 @@ class Store:
             )
             return None
         with suppress(OSError):
-            # Used now, by the clock of `reduce`, but written when it was
+            # Update the access time only: `reduce` evicts by it, and mtime stays true.
             os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
         return state
 
     def make(self) -> None:
-        """Make the store's own folder, if it is not there."""
+        """Create the cache's own folder if it does not exist."""
         self._folder.make()
 
     def keep(self, key: str, state: TrainingState, owner: str) -> None:
-        """Write a fit; where that fails, the training was not in vain, and a warning says so."""
+        """Write a fit; a failure is only a warning, so that the training is not lost."""
         arrays = [*state.weights, *(state.optimizer or ())]
         content = {
             "key": key,
@@ -176,7 +153,7 @@ class Store:
             )
 
     def reduce(self, limit: int) -> None:
-        """Remove fits, those unused for longest first, until the rest fit into a limit."""
+        """Evict the least recently used fits until the rest fit into ``limit`` bytes."""
         found = sorted(self._folder.files(f"*{SUFFIX}"), key=_last_used)
         entries = [(one, path) for one, path in found if _NAME.fullmatch(path.name)]
         size = sum(one.st_size for one, _ in entries)
@@ -195,7 +172,7 @@ def _last_used(entry: tuple[os.stat_result, Path]) -> int:
 
 
 def _decoded(archive: archives.Archive, key: str) -> TrainingState:
-    """Read a state out of an archive, of the kinds that it must be of."""
+    """Read a training state from an archive, and check its types."""
     content = archive.content
     match content:
         case {
@@ -218,7 +195,7 @@ def _decoded(archive: archives.Archive, key: str) -> TrainingState:
 
 
 def _check(state: TrainingState, task: TrainingTask) -> None:
-    """Refuse a state that is none of this task."""
+    """Refuse a state that does not belong to this task."""
     curves = ["loss", "accuracy"]
     if task.held is not None:
         curves += ["val_loss", "val_accuracy"]
@@ -252,6 +229,7 @@ def _go_on(
     """Train the epochs that a shorter fit lacks."""
     left = replace(task.schedule, epochs=task.schedule.epochs - len(start.history["loss"]))
     state = train(replace(task, start=start, schedule=left))
+    # The best epoch may be one of the shorter fit.
     if task.held is not None:
         sign = 1 if left.monitor == "accuracy" else -1
         curve = sign * np.array(state.history[f"val_{left.monitor}"])
@@ -260,11 +238,9 @@ def _go_on(
 
 
 def _extends(task: TrainingTask) -> bool:
-    """Say whether a longer fit begins with exactly what a shorter one does.
-
-    Early stopping ends with the weights of an earlier epoch than the last, and schedules of the
-    learning rate are spread over all epochs.
-    """
+    """Check whether a longer fit starts with exactly the epochs of a shorter one."""
+    # Early stopping restores the weights of an earlier epoch, and a learning rate schedule
+    # depends on the number of epochs.
     schedule = task.schedule
     plain = not schedule.early_stopping and schedule.lr_schedule is None
     return plain and task.keep_optimizer and task.start is None
@@ -274,7 +250,7 @@ def _content(rows: Rows, held: Rows | None) -> tuple[Any, ...]:
     parts: tuple[Any, ...] = (rows.images.array, rows.images.scale, *_columns(rows))
     if held is None:
         return parts
-    # Rows split off share their images with the others: once is enough to read them all.
+    # A validation set split off the training rows shares their images: hash them only once.
     shared = held.images is rows.images
     return *parts, None if shared else held.images.array, *_columns(held)
 

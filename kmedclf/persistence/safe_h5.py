@@ -1,6 +1,6 @@
-"""HDF5 files of strangers: read as plain arrays that lie in the file itself, and nothing else.
+"""Read untrusted HDF5 files: only plain arrays stored in the file itself.
 
-HDF5 can keep a dataset in any other file of the machine, and link to it from a harmless one.
+HDF5 can store a dataset in any other file of the machine, and link to it.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 MAX_NAMES = 20_000
-"""Most layers, or weights of a layer, that are listed, and most objects in a file."""
+"""Maximum length of a list of layers or weights, and maximum number of objects in a file."""
 
 MAX_TEXT = 2**22
-"""Most bytes of such a list."""
+"""Maximum size of such a list in bytes."""
 
 _DEPTH = 30
 
 
 @contextmanager
 def opened(file: Any) -> Iterator[Any]:
-    """Open an HDF5 file, a path or a file object, for reading."""
+    """Open an HDF5 file, given as a path or a file object, for reading."""
     import h5py
 
     if isinstance(file, str):
@@ -38,7 +38,7 @@ def opened(file: Any) -> Iterator[Any]:
 
 
 def group(parent: Any, name: str) -> Any:
-    """Give a group that lies in the file."""
+    """Return a group that is stored in the file."""
     import h5py
 
     found = _member(parent, name)
@@ -48,7 +48,7 @@ def group(parent: Any, name: str) -> Any:
 
 
 def dataset(parent: Any, name: str) -> Any:
-    """Give a dataset of numbers that lies in the file."""
+    """Return a numeric dataset that is stored in the file."""
     import h5py
 
     found = _member(parent, name)
@@ -59,7 +59,8 @@ def dataset(parent: Any, name: str) -> Any:
 
 
 def texts(parent: Any, name: str) -> list[str]:
-    """Read a list of names, which Keras keeps as an attribute."""
+    """Read a list of names, which Keras stores as an attribute."""
+    # Check the declared size before h5py allocates it.
     identity = parent.attrs.get_id(name)
     size = math.prod(identity.shape)
     if len(identity.shape) != 1 or size > MAX_NAMES or identity.dtype.kind not in "SO":
@@ -71,12 +72,9 @@ def texts(parent: Any, name: str) -> list[str]:
 
 
 def sizes(file: Any) -> tuple[int, int]:
-    """Look at all of a file: how many arrays and how many numbers it holds.
+    """Count all arrays and numbers of a file.
 
-    Raises
-    ------
-    ValueError
-        If anything in it lies elsewhere, or takes more room as an array than in the file.
+    Refuses links, external data, and datasets that would be larger in memory than in the file.
     """
     import h5py
 
@@ -93,6 +91,7 @@ def sizes(file: Any) -> tuple[int, int]:
                 stack.append((one, depth + 1))
             elif one.dtype.kind in "biuf":
                 _check(one, name)
+                # Compressed or unallocated data could expand to any size.
                 if one.size * one.dtype.itemsize > one.id.get_storage_size():
                     raise ValueError(f"{name!r:.60} takes more room than it has in the file")
                 arrays, elements = arrays + 1, elements + one.size
@@ -100,12 +99,13 @@ def sizes(file: Any) -> tuple[int, int]:
 
 
 def _member(parent: Any, name: str) -> Any:
-    """Follow a name step by step, along hard links only."""
+    """Follow a path component by component, along hard links only."""
     import h5py
 
     for part in name.split("/"):
         if part in ("", ".", ".."):
             raise ValueError(f"{name!r:.60} is no name in it")
+        # Do not resolve the link before its type is known.
         link = parent.get(part, getlink=True) if isinstance(parent, h5py.Group) else None
         if link is None:
             raise ValueError(f"{name!r:.60} is not in it")

@@ -1,7 +1,7 @@
-"""Keras layers and models out of strangers' files: of known modules only, and before any is built.
+"""Keras layers and models from untrusted files: only known modules, checked before building.
 
-Keras' safe mode keeps code out. Some layers read files or run code that lies elsewhere, and a
-configuration can ask for gigabytes; here both are refused first.
+Keras' safe mode blocks code in the file. But some layers read other files or run code from
+elsewhere, and a configuration can allocate gigabytes; this module refuses both first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MODULES = (
     "keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints",
     "keras.dtype_policies", "keras.random",
 )  # fmt: skip
-"""Modules of Keras out of which a file may name classes."""
+"""Modules of Keras whose classes a file may name."""
 
 TOP_LEVEL = {"keras": {"DTypePolicy", "Sequential"}}
 
@@ -29,16 +29,16 @@ MODELS = {
     "keras.src.models.functional": {"Functional"},
     "keras.src.models.sequential": {"Sequential"},
 }
-"""More that a file of a whole model may name, besides operations."""
+"""Additional classes that a file of a whole model may name, besides operations."""
 
 REFUSED = {
     "FlaxLayer", "IntegerLookup", "JaxLayer", "Lambda", "StringLookup", "TFSMLayer",
     "TextVectorization", "TorchModuleWrapper",
 }  # fmt: skip
-"""Layers that run code or read files that the configuration names."""
+"""Layers that run code, or read files named in their configuration."""
 
 LARGEST_LAYER = 2**20
-"""Most numbers that the layers of an augmentation may hold."""
+"""Maximum number of values in the variables of augmentation layers."""
 
 _DEPTH = 60
 _PLAIN = {"__bytes__", "__ellipsis__", "__numpy__", "__slice__", "__tensor__"}
@@ -47,16 +47,11 @@ _BUILDS = ("build_config", "build_input_shape", "compile_config")
 
 
 def decode_layer(text: Any) -> keras.layers.Layer:
-    """Make a layer of JSON: not built, of the modules above or registered by the user.
-
-    Raises
-    ------
-    ValueError
-        If it is no layer, or not allowed to be in a file.
-    """
+    """Build a layer from JSON, if its class is in an allowed module or registered by the user."""
     config = _unbuilt(json.loads(text))
     check(config, TOP_LEVEL)
     with random_state.python_random_kept():
+        # Build a first time without allocating, to count the values.
         with network.without_values(1000, LARGEST_LAYER):
             _deserialized(config)
         layer = _deserialized(config)
@@ -70,17 +65,13 @@ def _deserialized(config: Any) -> Any:
 
 
 def check_model(config: Any, variables: int, elements: int) -> None:
-    """Refuse the configuration of a whole model that is not allowed, or too large for its weights.
+    """Refuse the configuration of a model that is not allowed, or too large for its weights.
 
-    Parameters
-    ----------
-    config : object
-        From JSON.
-    variables, elements : int
-        Most variables, and most numbers in all of them: what the file holds.
+    ``variables`` and ``elements`` are the numbers of variables and of values in the file.
     """
     check(config, MODELS)
-    room = 2 * variables + 16, elements + 4 * variables + 64  # states of seed generators, too
+    # Allow for the states of seed generators, which the file may not contain.
+    room = 2 * variables + 16, elements + 4 * variables + 64
     with random_state.python_random_kept(), network.without_values(*room):
         if not isinstance(_deserialized({**config, "compile_config": None}), keras.layers.Layer):
             raise ValueError("it describes no model")
@@ -135,14 +126,14 @@ def _is_known(module: Any, name: str, more: dict[str, set[str]]) -> bool:
     if name in more.get(module, ()):
         return True
     if more is MODELS and re.fullmatch(r"keras(_hub)?\.src\.(ops|models)(\.\w+)*", module):
-        return True  # Keras takes nothing but classes that it can save from there
+        return True  # Keras deserializes only savable classes from there
     if module not in MODULES:
         return False
     return isinstance(getattr(getattr(keras, module.removeprefix("keras.")), name, None), type)
 
 
 def _unbuilt(config: Any, depth: int = 0) -> Any:
-    """Leave out for which shape a layer was built: it is built again for the images it gets."""
+    """Remove the shapes a layer was built for; it is built again for the images it gets."""
     if depth > _DEPTH:
         raise ValueError("a layer in it is nested too deeply")
     if isinstance(config, dict):

@@ -1,9 +1,9 @@
-"""Run folders: one training on disk, with all it takes to read it, use it and repeat it.
+"""Run folders: one training on disk, with everything needed to read, use and repeat it.
 
-model.kmedclf is the estimator, parameters.json its parameters, as given and as its recipe makes
-them, history.json its curves, metrics.json the scores on "test" and "val", evaluation-test.json and
-evaluation-val.json the whole reports of them, environment.json data, versions, machine and seconds.
-`RUN` names all that may be in a run folder: what else lies in one is the user's, and stays.
+model.kmedclf holds the estimator; parameters.json its parameters, as given and as its recipe sets
+them; history.json its learning curves; metrics.json the scores on "test" and "val";
+evaluation-test.json and evaluation-val.json the full reports; environment.json data, versions,
+machine and seconds. `RUN` matches every file of a run; other files belong to the user and stay.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from kmedclf import recipes
 from kmedclf.datasets.sources import ALL, Data, Split, is_whole
-from kmedclf.datasets.sources import read_data as read_data  # of this module, to its users
+from kmedclf.datasets.sources import read_data as read_data  # part of this module's interface
 from kmedclf.utils import files
 from kmedclf.utils.files import write_json
 from kmedclf.utils.json_files import read_environment, read_json
@@ -39,14 +39,14 @@ METRICS = "metrics.json"
 RUN = re.compile(
     r"model\.kmedclf|(parameters|history|metrics|environment)\.json"
     r"|evaluation-(train|val|test|all)\.json|report(-(train|val|test|all))?\.html"
-    r"|\.DS_Store|Thumbs\.db|desktop\.ini"  # what file managers leave
+    r"|\.DS_Store|Thumbs\.db|desktop\.ini"  # left by file managers
 )
-"""Names of all files that a run consists of, and that ``force`` may replace."""
+"""Matches the names of all files of a run; ``force`` may replace them."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training: the estimator, its classes' names, its reports by split, seconds."""
+    """A finished training: estimator, class names, reports by split, and seconds of training."""
 
     estimator: Any
     class_names: list[str]
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def images_per_second(self) -> float:
-        """Training images seen in a second, validation and all else included."""
+        """Training images per second of total training time, validation included."""
         return self.n_train * len(self.estimator.history_["loss"]) / self.seconds
 
 
@@ -68,20 +68,10 @@ def train(
     force: bool = False,
     calibrate: bool = False,
 ) -> Run:
-    """Fit an estimator on a data set, score it, and write all of it to a folder.
+    """Fit an estimator on a data set, score it, and write a run folder.
 
-    Parameters
-    ----------
-    estimator : ImageClassifier
-        What to fit.
-    data : Data
-        Early stopping watches its "val" split, if there is one; "test" is only scored.
-    out : path-like
-        The folder. It is there when everything is done, or not at all.
-    force : bool, default=False
-        Whether to replace an earlier run of that name.
-    calibrate : bool, default=False
-        Whether the model to keep is a `kmedclf.CalibratedClassifier`, fitted on "val".
+    The folder ``out`` appears only when the run is complete; ``force`` replaces an earlier run.
+    With ``calibrate`` the saved model is a `kmedclf.CalibratedClassifier`, fitted on "val".
     """
     with _folder_beside(Path(out), force) as (folder, put):
         run, data = _fitted(estimator, data, calibrate=calibrate)
@@ -89,7 +79,7 @@ def train(
         run.estimator.save(folder / MODEL)
         for name, content in _described(estimator, run, data, calibrate).items():
             write_json(folder / f"{name}.json", content)
-        # The training is finished: what fails from here on is told, and nothing of it is lost.
+        # The training is finished: a failure from here on is reported, but loses nothing.
         failure = _score_all(run, data, folder)
         place = put(failure is None)
     if failure is not None:
@@ -101,7 +91,7 @@ def train(
 
 
 def _score_all(run: Run, data: Data, folder: Path) -> tuple[str, BaseException] | None:
-    """Score a run on "test" and "val", and write that; give the first split that failed, if any."""
+    """Score a run on "test" and "val" and write the reports; return the first failure."""
     failures: list[tuple[str, BaseException]] = []
     for split in _scored(data):
         try:
@@ -110,7 +100,8 @@ def _score_all(run: Run, data: Data, folder: Path) -> tuple[str, BaseException] 
         except Exception as error:
             run.reports.pop(split, None)
             failures.append((split, error))
-        except BaseException as error:  # somebody wants it to end
+        # An interruption is reported first, and stops the loop.
+        except BaseException as error:
             run.reports.pop(split, None)
             failures.insert(0, (split, error))
             break
@@ -126,7 +117,7 @@ def _scores(report: AnyReport) -> dict[str, Any]:
 
 
 def _complete_scores(folder: Path, split: str, report: AnyReport, data: Data) -> None:
-    """Add to the scores of a run those on its own data that could not be written in its time."""
+    """Add scores on the run's own data that could not be written during training."""
     own = data.description["source"] == _data_of(folder)["source"]
     path = folder / METRICS
     known = read_json(path) if path.is_file() else {}
@@ -135,7 +126,7 @@ def _complete_scores(folder: Path, split: str, report: AnyReport, data: Data) ->
 
 
 def complete(folder: Path, run: Run, data: Data) -> None:
-    """Score what could not be scored when a run was trained, and write what could not be then."""
+    """Compute and write scores that are missing because training could not write them."""
     for split in _scored(data):
         if split not in run.reports:
             run.reports[split] = evaluate(folder, data, split)
@@ -152,7 +143,7 @@ def _scored(data: Data) -> list[str]:
 def _described(
     estimator: ImageClassifier, run: Run, data: Data, calibrate: bool
 ) -> dict[str, dict[str, Any]]:
-    """Give what is written of a training, by the names of its files."""
+    """Return the contents of the JSON files that describe a training, by file name."""
     parameters = {
         "estimator": type(estimator).__name__,
         "parameters": estimator.get_params(deep=False),
@@ -173,7 +164,7 @@ def _described(
 
 
 def fit(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) -> Run:
-    """Fit an estimator on "train", with "val" for early stopping, and score both others."""
+    """Fit an estimator on "train", with "val" as validation set, and score both other splits."""
     run, data = _fitted(estimator, data, calibrate=calibrate)
     for split in _scored(data):
         run.reports[split] = _score(run.estimator, data.splits[split], run.class_names)
@@ -181,7 +172,7 @@ def fit(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) -> R
 
 
 def _fitted(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) -> tuple[Run, Data]:
-    """Fit an estimator; give the run without reports, and the data that can be scored."""
+    """Fit an estimator; return the run without reports, and the data that can be scored."""
     from kmedclf.calibration import CalibratedClassifier
 
     if "train" not in data.splits:
@@ -194,7 +185,8 @@ def _fitted(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) 
         )
     start = time.perf_counter()
     estimator.fit(*data.splits["train"], X_val=X_val, y_val=y_val)
-    seconds = round(time.perf_counter() - start, 3)  # as it is written
+    seconds = round(time.perf_counter() - start, 3)  # as in the file
+    # Only after fit: a fitted estimator knows the size of images.
     data = readable(estimator, data, _scored(data))
     model = CalibratedClassifier(estimator).fit(*data.splits["val"]) if calibrate else estimator
     class_names = data.names_of(estimator.classes_.tolist())
@@ -202,9 +194,9 @@ def _fitted(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) 
 
 
 def readable(model: Any, data: Data, splits: Sequence[str]) -> Data:
-    """Leave out of splits the files that cannot be read, if the model's ``on_error`` is "skip".
+    """Remove unreadable files from splits, if the model's ``on_error`` is "skip".
 
-    They are named in a warning, and in the reports. Else a model, fitted or not, refuses them.
+    A warning names them. Otherwise splits stay as they are, and the model will refuse the files.
     """
     from kmedclf.inputs.file_array import as_paths
 
@@ -231,7 +223,7 @@ def readable(model: Any, data: Data, splits: Sequence[str]) -> Data:
 
 
 def unreadable(model: Any, paths: Sequence[str]) -> dict[int, Exception]:
-    """Find the files that a model cannot read: their positions, and why."""
+    """Find the files that a model cannot read, with the error of each, by position."""
     from kmedclf.inputs.file_array import FileArray
     from kmedclf.inputs.image_files import Form
 
@@ -245,9 +237,9 @@ def unreadable(model: Any, paths: Sequence[str]) -> dict[int, Exception]:
 
 
 def read(folder: str | os.PathLike[str]) -> tuple[Any, list[str]]:
-    """Read the estimator of a run, and the names of its classes in their order.
+    """Load the estimator of a run and its class names.
 
-    A file that an estimator was saved to has its labels as names.
+    For a single model file, the labels are the names.
     """
     from kmedclf.persistence import load
 
@@ -260,7 +252,7 @@ def read(folder: str | os.PathLike[str]) -> tuple[Any, list[str]]:
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
-    """Read a run back from its folder."""
+    """Read a run from its folder."""
     from kmedclf.evaluation.report import read_report_file
 
     estimator, class_names = read(folder)
@@ -275,12 +267,13 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
 
 
 def check_free(out: Path, force: bool) -> None:
-    """Refuse to write over anything but, if ``force``, an earlier run and nothing else."""
+    """Check that ``out`` is free, or, with ``force``, holds nothing but a run."""
     files.check_folder(out)
     target = Path(os.path.realpath(out))
     files.sweep(target.parent)
     if not target.is_dir():
         return
+    # A mount point cannot be renamed.
     if os.path.ismount(target):
         raise FileExistsError(
             f"{out} is the root of a file system, and cannot be replaced whole; choose a folder "
@@ -303,8 +296,9 @@ def check_free(out: Path, force: bool) -> None:
 
 
 def check_run(folder: str | os.PathLike[str]) -> None:
-    """Refuse what is neither a file nor a folder that holds a run."""
-    if not Path(folder).exists():  # as a run that was being replaced when its process was killed
+    """Check that ``folder`` is a file or a folder that holds a run."""
+    # A process that was killed while replacing the run leaves it beside; `sweep` restores it.
+    if not Path(folder).exists():
         files.sweep(Path(folder).absolute().parent)
     files.sweep(Path(folder))
     if not Path(folder).is_file() and not Path(folder, MODEL).is_file():
@@ -315,13 +309,13 @@ def check_run(folder: str | os.PathLike[str]) -> None:
 
 
 def default_split(folder: str | os.PathLike[str], source: str) -> str:
-    """Choose the split to score a run on: "test", but all of a folder other than its own."""
+    """Return the split to score by default: "test", or all of a folder not trained on."""
     own = Path(_data_of(folder)["source"])
     return ALL if is_whole(source) and Path(source).expanduser().absolute() != own else "test"
 
 
 def groups_of(folder: str | os.PathLike[str], source: str, split: str) -> str | None:
-    """Find what keeps a split of a folder what it was when a run was trained on it."""
+    """Return the groups of the training, so that a folder is split again as it was then."""
     groups: str | None = _data_of(folder).get("groups")
     return groups if split != ALL and is_whole(source) else None
 
@@ -338,14 +332,15 @@ def _data_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
 def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> AnyReport:
     """Score the model of a run on a split, and write evaluation-<split>.json into its folder.
 
-    Classes are those of the same names; a set that shares no name with the run must have its
-    labels. A model's file has no folder to write to, and the names of classes are the set's.
+    Classes are matched by name; if no name matches, the labels must be those of the run. For a
+    single model file nothing is written, and the class names are those of the data set.
     """
     estimator, class_names = read(folder)
     data = readable(estimator, data, [split])
     X, y = data.splits[split]
     if Path(folder).is_file():
-        with suppress(TypeError, IndexError):  # labels that the set does not have
+        # Labels may be missing from the data set.
+        with suppress(TypeError, IndexError):
             class_names = data.names_of(estimator.classes_.tolist())
         return _score(estimator, (X, _same_labels(estimator, class_names, data, y)), class_names)
     report = _score(estimator, (X, _same_labels(estimator, class_names, data, y)), class_names)
@@ -357,7 +352,7 @@ def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> AnyRepor
 def _same_labels(
     estimator: ImageClassifier, class_names: Sequence[str], data: Data, y: np.ndarray
 ) -> np.ndarray:
-    """Turn the labels of a data set into those of a run, by the names of their classes."""
+    """Map the labels of a data set to those of a run, by class name."""
     if y.ndim > 1:
         return _same_columns(class_names, data, y)
     if not set(data.class_names) & set(class_names):
@@ -373,7 +368,7 @@ def _same_labels(
 
 
 def _same_columns(class_names: Sequence[str], data: Data, y: np.ndarray) -> np.ndarray:
-    """Put the columns of several labels into the order that they have in a run."""
+    """Reorder the columns of multilabel targets as in the run."""
     if not set(data.class_names) & set(class_names) and y.shape[1] == len(class_names):
         return y
     if set(data.class_names) != set(class_names):
@@ -385,7 +380,7 @@ def _same_columns(class_names: Sequence[str], data: Data, y: np.ndarray) -> np.n
 
 
 def environment() -> dict[str, Any]:
-    """Describe what a result depends on besides its data: versions, machine, device."""
+    """Describe what a result depends on besides its data: versions, machine and device."""
     from kmedclf.persistence import versions
     from kmedclf.training.devices import gpus
 
@@ -409,7 +404,7 @@ def _score(estimator: ImageClassifier, split: Split, class_names: Sequence[str])
 
 
 def _write_report(folder: Path, split: str, report: AnyReport, data: Data) -> None:
-    # The keys more do not keep it from being read.
+    # `read_report_file` ignores the additional keys.
     more = {"data": data.description, "split": split, "skipped": data.skipped.get(split, [])}
     content = {**more, **report.to_dict()}
     write_json(folder / f"evaluation-{split}.json", content)
@@ -417,17 +412,18 @@ def _write_report(folder: Path, split: str, report: AnyReport, data: Data) -> No
 
 @contextmanager
 def _folder_beside(out: Path, force: bool) -> Iterator[tuple[Path, Callable[[bool], Path]]]:
-    """Yield a folder beside ``out`` to write to, and what puts it in its place and tells that.
+    """Yield a temporary folder beside ``out``, and a function that moves it into place.
 
-    A run that is not whole replaces none: it gets a name of its own, as one whose place was taken
-    meanwhile, or cannot be written to.
+    An incomplete run never replaces another. It gets a name of its own, as does a run whose
+    target is no longer free.
     """
     check_free(out, force)
-    target = Path(os.path.realpath(out))  # a link is written through
+    # Keep a link, and replace its target.
+    target = Path(os.path.realpath(out))
     new_parents = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # Made before the training: a disk that cannot be written to shows at once.
+        # Created before the training, so that a read-only disk fails at once.
         with files.scratch(target.parent, target.name) as scratch:
 
             def put(whole: bool) -> Path:
@@ -447,12 +443,13 @@ def _folder_beside(out: Path, force: bool) -> Iterator[tuple[Path, Callable[[boo
             yield scratch / "new", put
     finally:
         for parent in new_parents:
-            with suppress(OSError):  # not empty: the run is in it
+            # A parent that holds the run is not empty, and stays.
+            with suppress(OSError):
                 parent.rmdir()
 
 
 def _put_beside(new: Path, target: Path) -> Path:
-    """Give a finished run the first name beside ``target`` that is free, as "run-2"."""
+    """Move a finished run to the first free name beside ``target``, such as "run-2"."""
     names = (target.with_name(f"{target.name}-{n}") for n in range(2, 10**6))
     place = next(path for path in names if not os.path.lexists(path))
     new.replace(place)

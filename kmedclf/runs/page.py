@@ -16,7 +16,7 @@ from kmedclf.pages.report import write_page
 
 
 def read_report(folder: str | os.PathLike[str], split: str) -> AnyReport:
-    """Read what a run, or 'kmedclf evaluate' later, found on a split."""
+    """Read the report on a split that training, or 'kmedclf evaluate' later, wrote."""
     runs.check_run(folder)
     path = Path(folder, f"evaluation-{split}.json")
     if not path.is_file():
@@ -28,15 +28,15 @@ def read_report(folder: str | os.PathLike[str], split: str) -> AnyReport:
 
 
 def page_of(folder: str | os.PathLike[str]) -> Path:
-    """Name the page of a run, or of a model's file, where nobody says otherwise."""
+    """Return the default path of the page of a run, or of a single model file."""
     place = Path(folder)
     return place.with_suffix(".html") if place.is_file() else place / "report.html"
 
 
 def scored_data(folder: str | os.PathLike[str], split: str) -> dict[str, Any]:
-    """Read what the data were that a report is of: after 'kmedclf evaluate', others than trained.
+    """Read the description of the data that a report was computed on.
 
-    Empty of a report that does not say it.
+    After 'kmedclf evaluate' they may differ from the training data. Empty if not recorded.
     """
     path = Path(folder, f"evaluation-{split}.json")
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("data") or {}
@@ -51,12 +51,13 @@ def _check_same(
     data: sources.Data,
     y: np.ndarray,
 ) -> str:
-    """Refuse images that a report is not of; of those that may be, give the words to say so."""
+    """Refuse images that were not scored; return a note if they may be other images."""
     if len(y) != report.n or not _same_labels(report, data, y):
         raise ValueError(
             f"--data must be the {report.n:,} images that evaluation-{split}.json in {folder} is "
             f"of, {scored['name']}. Got {len(y):,} of {data.description['name']} with other labels."
         )
+    # Equal labels do not prove equal images; hashes or descriptions do.
     own, shown = scored.get("sha256"), data.description.get("sha256")
     if own == shown or data.description == scored:
         return ""
@@ -87,25 +88,10 @@ def write_run_page(
     out: str | os.PathLike[str] | None = None,
     explain: bool = True,
 ) -> Path:
-    """Write the report of a run as one page.
+    """Write the report of a run as one HTML page.
 
-    Parameters
-    ----------
-    folder : path-like
-        What `kmedclf.runs.train` wrote, or a model's file, which needs ``data``.
-    data : Data or str, optional
-        The images, or where they are; where they were when they were scored by default.
-    split : {"train", "val", "test"}, default="test"
-        On which images; the run must hold an evaluation on them.
-    out : path-like, optional
-        The page; report.html in the folder by default.
-    explain : bool, default=True
-        Whether to add Grad-CAM maps, for which the network is loaded.
-
-    Returns
-    -------
-    Path
-        The page.
+    ``folder`` may also be a single model file, which needs ``data``. By default the images are
+    read from where they were scored. ``explain`` adds Grad-CAM maps, and loads the network.
     """
     if Path(folder).is_file():
         return _write_model_page(Path(folder), data, split, out, explain)
@@ -121,9 +107,11 @@ def write_run_page(
         groups = runs.groups_of(folder, source, split)
         data = sources.read_data(source, scored["size"], split, groups)
     X, y = data.splits[split][:2]
-    if skipped:  # files that could not be read: the report is of the others
+    # The report does not cover files that could not be read.
+    if skipped:
         read = np.array([str(path) not in skipped for path in X])
         X, y = X[read], np.asarray(y)[read]
+    # The user may pass any images, but the page shows them as the scored ones.
     note = _check_same(folder, split, report, scored, data, np.asarray(y))
     if scored.get("sha256") != trained.get("sha256") or scored["name"] != trained["name"]:
         environment = {**environment, "scored_on": scored}

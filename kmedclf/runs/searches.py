@@ -1,8 +1,8 @@
-"""A search on disk: its settings, the fits it remembers, its results and plots.
+"""A search on disk: settings, cached fits, results and plots.
 
 search.json holds the settings, memory the fits, results.csv and results.json the table of
-candidates, curves.json the learning curve of every fold, effect-*.png how the score moves with the
-parameters of a stage, best the run folder of the winner.
+candidates, curves.json the learning curve of every fold, effect-*.png the effect of a stage's
+parameters on the score, and best the run folder of the winner.
 """
 
 from __future__ import annotations
@@ -38,25 +38,24 @@ if TYPE_CHECKING:
 SETTINGS = "search.json"
 MEMORY = "memory"
 BY_RUNGS = ("halving", "hyperband")
-"""Engines that give the epochs themselves."""
+"""Engines that set the epochs themselves."""
 
 
 def check_free(out: Path) -> None:
-    """Refuse to begin a search in a folder that holds anything, or cannot be made."""
+    """Check that a search can start in a folder: it is empty and can be created."""
     files.check_folder(out)
     files.sweep(out)
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(
-            f"{out} is not empty; choose another folder, or go on with --resume {out}."
+            f"{out} is not empty; choose another folder, or resume it with --resume {out}."
         )
 
 
 @contextmanager
 def begun(out: Path, settings: dict[str, Any] | None, go_on: str) -> Iterator[None]:
-    """Make the folder of a new search, and go on in that of an old one, whose settings are None.
+    """Create the folder of a new search, or resume one if ``settings`` is None.
 
-    To an error, or an interruption, it adds ``go_on`` as a note. Where nothing is finished yet,
-    nothing is left of a new search.
+    An error gets ``go_on`` as a note. A new search without a finished fit leaves no files.
     """
     new = not out.exists()
     if settings is not None:
@@ -80,12 +79,12 @@ def begun(out: Path, settings: dict[str, Any] | None, go_on: str) -> Iterator[No
 
 
 def finished(out: Path) -> int:
-    """Count what is remembered of finished fits; the store's own marks are nothing."""
+    """Count the cached fits."""
     return sum(path.is_file() for path in (out / MEMORY).rglob("*.kmedclf-fit"))
 
 
 def read_settings(out: Path) -> dict[str, Any]:
-    """Read the settings of a search that was started."""
+    """Read the settings of a search."""
     path = out / SETTINGS
     if not path.is_file():
         raise FileNotFoundError(
@@ -95,30 +94,14 @@ def read_settings(out: Path) -> dict[str, Any]:
 
 
 def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> Any:
-    """Make the search that settings describe.
+    """Build the unfitted search that the settings describe.
 
-    Parameters
-    ----------
-    estimator : ImageClassifier
-        With the parameters that are fixed.
-    settings : dict
-        As in search.json. Its "parameters" are fixed: the space's candidates for them, and what is
-        set here otherwise, give way.
-    out : Path
-        The folder of the search.
-    jobs : int
-        Fits at the same time.
-
-    Returns
-    -------
-    StagedSearchCV or TunerSearchCV
-        Not fitted. Its candidates train at most ``epochs``, patience 10, not less than
-        10 epochs; those of "halving" and "hyperband", which give the epochs themselves, do not
-        stop early.
+    Fixed parameters override the space and the defaults set here: ``epochs`` at most, and early
+    stopping with patience 10 from epoch 10, except for engines that set the epochs themselves.
     """
     from kmedclf.search import (
         StagedSearchCV,
-        TunerSearchCV,  # load TensorFlow
+        TunerSearchCV,  # imports TensorFlow
     )
 
     fixed, engine = settings["parameters"], settings["engine"]
@@ -153,7 +136,7 @@ def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> 
 
 
 def taken_out(settings: dict[str, Any], estimator: type) -> dict[str, Any]:
-    """Give the fixed parameters that the space would search."""
+    """Return the fixed parameters that the space would otherwise search."""
     names = {name for stage in _space(settings, estimator).stages for name in stage.names}
     return {name: value for name, value in settings["parameters"].items() if name in names}
 
@@ -172,7 +155,7 @@ def _space_name(settings: dict[str, Any]) -> str:
 
 def run(search: Any, data: Data) -> None:
     """Search on the "train" split; candidates stop early on "val", if there is one."""
-    # A fold would be scored on files that its fit may skip, and would fail.
+    # fit may skip unreadable files, but scoring a fold on them would fail.
     data = readable(search.estimator, data, [s for s in ("train", "val") if s in data.splits])
     X_val, y_val = data.splits.get("val", (None, None))
     held_out = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
@@ -182,9 +165,9 @@ def run(search: Any, data: Data) -> None:
 
 @contextmanager
 def _room_for_workers(n_jobs: int) -> Iterator[None]:
-    """Let workers share arrays in a folder of ours: should all be killed, the next one removes it.
+    """Let joblib's workers share arrays in a folder that `sweep` removes if all are killed.
 
-    In memory, where joblib would have it, if there is as much as it wants.
+    Uses shared memory, as joblib does by default, if enough is free.
     """
     known, shared = os.environ.get("JOBLIB_TEMP_FOLDER"), Path("/dev/shm")
     if n_jobs == 1 or known:
@@ -202,16 +185,16 @@ def _room_for_workers(n_jobs: int) -> Iterator[None]:
 
 
 def _start_workers(n_jobs: int) -> None:
-    """Start joblib's workers so that they do not hear Ctrl-C: this process ends them."""
+    """Start joblib's workers with SIGINT blocked; this process terminates them."""
     main = threading.current_thread() is threading.main_thread()
     if not main or not hasattr(signal, "pthread_sigmask"):
         return
-    # A worker inherits the mask, and so does joblib's thread that replaces workers. Without it, one
-    # that is still importing prints a traceback.
-    for tracker in (resource_tracker, loky_tracker):  # which unblock the signal when they start
+    # Workers inherit the signal mask, and so does joblib's thread that replaces them. Without it,
+    # Ctrl-C makes a worker that is still importing print a traceback.
+    for tracker in (resource_tracker, loky_tracker):  # starting them unblocks the signal
         tracker.ensure_running()
     heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    # Another thread may still take the signal. A pool that is half started would never end.
+    # Another thread may still get the signal. A half-started pool would never end.
     late: list[int] = []
     asked = (signal.SIGINT, signal.SIGTERM)
     handlers = [signal.signal(number, lambda number, _: late.append(number)) for number in asked]
@@ -226,13 +209,13 @@ def _start_workers(n_jobs: int) -> None:
 
 
 def winner(estimator: Any, search: Any, settings: dict[str, Any]) -> Any:
-    """Give the winner, not fitted, with its longer training, unless epochs were searched."""
+    """Return the unfitted winner with its longer training, unless epochs were searched."""
     longer = {"epochs": settings["final_epochs"]}
     return clone(estimator).set_params(**{**longer, **search.best_params_})
 
 
 def write_results(out: Path, search: Any) -> None:
-    """Write the table, the curves and the plots of a finished search."""
+    """Write the table, the learning curves and the plots of a finished search."""
     import matplotlib.pyplot as plt
 
     results = search.cv_results_
@@ -255,15 +238,10 @@ def write_results(out: Path, search: Any) -> None:
 
 
 def effects(search: Any) -> dict[str, Any]:
-    """Draw how the score moves with the parameters of each stage.
+    """Plot the effect of each stage's parameters on the score; one figure per alternative.
 
-    Each alternative of a stage gets a chart. Of several parameters the two with the most values
-    share it, numbers on the x axis, one line for each value of the other.
-
-    Returns
-    -------
-    dict of str to Figure
-        By the names of the parameters. Nothing for searches that are no grids.
+    If an alternative has several parameters, the two with the most values share the figure, one
+    on the x axis and one line per value of the other. Empty for searches that are not staged.
     """
     from kmedclf.evaluation import plots
 
@@ -274,7 +252,7 @@ def effects(search: Any) -> dict[str, Any]:
         if not names:
             continue
         x, by = names[0], names[1] if len(names) > 1 else None
-        # Powers of two, as kernels and neurons are, stand evenly on a logarithmic axis
+        # Numbers of kernels and units are often powers of two: evenly spaced on a log axis.
         log_x = _numeric(values[x]) and min(values[x]) > 0 and max(values[x]) >= 8 * min(values[x])
         ax = plots.effect(results, x, by=by, log_x=log_x)
         drawn["-".join(filter(None, (x, by)))] = ax.figure
@@ -282,9 +260,9 @@ def effects(search: Any) -> dict[str, Any]:
 
 
 def _alternatives(search: Any) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """Give the results of every alternative of every stage, with the parameters it searches.
+    """Yield the results of every alternative of every stage, and its parameters.
 
-    Of "halving" only the first round, in which all candidates have the same epochs.
+    For "halving" only the first round, where all candidates have the same epochs.
     """
     from kmedclf.search.spaces import stages_for
 
@@ -301,7 +279,7 @@ def _alternatives(search: Any) -> Iterator[tuple[dict[str, Any], list[str]]]:
                 for row, params in enumerate(results["params"])
                 if all(params[name] in values for name, values in lists.items()) and first[row]
             ]
-            # A list cannot be indexed with rows; everything else is an array
+            # Index element by element, because "params" is a list and not an array.
             part = {name: [column[row] for row in rows] for name, column in results.items()}
             yield part, list(grid)
 

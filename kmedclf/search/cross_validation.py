@@ -1,4 +1,4 @@
-"""What all searches share: folds, fits, results like scikit-learn's, scikit-learn's callbacks."""
+"""Base of the searches: folds, fits, scikit-learn's table of results and its callbacks."""
 
 from __future__ import annotations
 
@@ -43,16 +43,9 @@ except ImportError:  # before 1.9 there is no `set_callbacks` either
 
 
 class Tasks:
-    """Tells the callbacks of a search about its fits.
+    """Reports the fits of a search to scikit-learn's callbacks, if it has any.
 
-    Parameters
-    ----------
-    search : estimator
-        Whose callbacks; they are set up here, and ended by `with_callbacks`.
-    X, y : array-like
-        All rows.
-    total : float or None
-        Number of fits, None if nobody knows.
+    ``total`` is the number of fits, None if it is unknown beforehand.
     """
 
     def __init__(self, search: Any, X: Any, y: Any, total: int | None) -> None:
@@ -67,7 +60,7 @@ class Tasks:
             self._fits.call_on_fit_task_begin(estimator=search)
 
     def one(self) -> Task:
-        """Announce one fit of one candidate, to be made here or in another process."""
+        """Announce one fit of one candidate, here or in another process."""
         if self._fits is None:
             return Task()
         self._number += 1
@@ -75,7 +68,7 @@ class Tasks:
         return Task(self._search, self._fits.subcontext(name, task_id=self._number - 1))
 
     def end_search(self) -> None:
-        """End the part in which candidates are tried."""
+        """End the part that tries candidates."""
         if self._fits is not None:
             self._fits.call_on_fit_task_end(estimator=self._search)
 
@@ -92,14 +85,14 @@ class Tasks:
 
 
 class Task:
-    """One fit, as callbacks see it; none if there are none."""
+    """One fit, as callbacks see it; does nothing without callbacks."""
 
     def __init__(self, search: Any = None, context: Any = None) -> None:
         self._search, self._context = search, context
 
     @contextmanager
     def around(self, estimator: Any, X: Any, y: Any) -> Iterator[None]:
-        """Hand callbacks on to an estimator, and call them before and after its fit."""
+        """Propagate callbacks to an estimator and call them before and after its fit."""
         if self._context is None:
             yield
             return
@@ -116,101 +109,51 @@ Split = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Data:
-    """What a search fits and scores on.
-
-    Parameters
-    ----------
-    X, y : array-like of shape (n, ...)
-        Rows and labels.
-    splits : list of (train, test)
-        Row numbers of every fold.
-    fit_params, score_params : dict
-        More arguments of ``fit`` and of the scorer; those of length n are cut with X.
-    """
+    """Data that a search fits and scores on."""
 
     X: Any
     y: Any
-    splits: Sequence[Split]
-    fit_params: Params
-    score_params: Params
+    splits: Sequence[Split]  # row numbers (train, test) of every fold
+    fit_params: Params  # arguments of fit; those of length n are indexed with X
+    score_params: Params  # arguments of the scorer, likewise
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One candidate on one fold.
+    """Result of one candidate on one fold."""
 
-    Parameters
-    ----------
-    score : float
-        NaN if the fit failed.
-    fit_time, score_time : float
-        Seconds.
-    curves : dict of str to ndarray of shape (epochs,)
-        Learning curves.
-    error : str
-        Traceback of a failure.
-    """
-
-    score: float
-    fit_time: float
+    score: float  # NaN if the fit failed
+    fit_time: float  # seconds
     score_time: float
-    curves: Mapping[str, np.ndarray]
-    error: str = ""
+    curves: Mapping[str, np.ndarray]  # learning curves of shape (epochs,)
+    error: str = ""  # traceback
 
 
 @dataclass
 class Evaluator:
-    """Cross-validates candidates, and remembers them all in order.
+    """Cross-validates candidates and remembers their results."""
 
-    Parameters
-    ----------
-    estimator : estimator
-        Cloned for every fit.
-    data : Data
-        What to fit and score on.
-    scorer : callable
-        Maps ``(estimator, X, y)`` to a number.
-    progress : SearchProgress
-        Told of every fit.
-    n_jobs : int or None
-        Fits at the same time.
-    error_score : float or "raise"
-        Score of a fit that fails.
-    tasks : Tasks, optional
-        Tells scikit-learn's callbacks.
-    """
-
-    estimator: Any
+    estimator: Any  # cloned for every fit
     data: Data
     scorer: Scorer
     progress: SearchProgress
     n_jobs: int | None = None
-    error_score: float | str = np.nan
+    error_score: float | str = np.nan  # score of a fit that fails, or "raise"
     tasks: Tasks | None = None
     _known: dict[str, list[Fit]] = field(default_factory=dict)
 
     def __call__(
         self, candidates: Sequence[Params], work: Callable[[Params], float] = lambda _: 1.0
     ) -> list[list[Fit]]:
-        """Fit and score every candidate on every fold.
+        """Fit and score every candidate on every fold; one list per candidate.
 
-        Parameters
-        ----------
-        candidates : sequence of dict
-            Parameters to set.
-        work : callable, optional
-            Tells what a fit of a candidate counts for in the estimated time.
-
-        Returns
-        -------
-        list of list of Fit
-            One list a candidate, one entry a fold.
+        ``work`` returns the weight of one fit of a candidate in the estimated time.
         """
         folds = len(self.data.splits)
         fits: list[list[Any]] = [self._recall(one, folds) for one in candidates]
         todo = [(i, k) for i in range(len(fits)) for k in range(folds) if fits[i][k] is None]
         part = self.progress.parts[-1]
-        earlier, part.folds = part.candidates, folds  # a tuner asks for them bit by bit
+        earlier, part.folds = part.candidates, folds  # a tuner calls this repeatedly
         part.candidates += len(candidates)
         for i, row in enumerate(fits):
             if None not in row:
@@ -218,7 +161,7 @@ class Evaluator:
                 part.take(earlier + i, candidates[i], [fit.score for fit in row])
         strict = self.error_score == "raise"
         jobs = joblib.effective_n_jobs(self.n_jobs)
-        # Where there are many, all folds of a candidate go to one worker, which builds it once.
+        # With many candidates, one worker gets all folds of each, so that it compiles once.
         batch = folds if jobs > 1 and len(todo) >= 2 * jobs * folds else 1
         parallel = Parallel(
             n_jobs=self.n_jobs,
@@ -249,7 +192,7 @@ class Evaluator:
         return fits
 
     def _recall(self, candidate: Params, folds: int) -> list[Any]:
-        # With every seed fixed, a candidate that an earlier stage has met would only be repeated.
+        # If every seed is fixed, fitting a candidate of an earlier stage again changes nothing.
         known = self._known.get(_key(candidate)) if self._repeats else None
         return list(known) if known else [None] * folds
 
@@ -289,6 +232,7 @@ def _fit_and_score(
     train, test = data.splits[k]
     start = time.perf_counter()
     try:
+        # Clone candidates such as optimizers, so that fits do not share state.
         estimator.set_params(**clone(dict(params), safe=False))
         X_train, y_train = _safe_split(estimator, data.X, data.y, train)
         X_test, y_test = _safe_split(estimator, data.X, data.y, test, train)
@@ -298,7 +242,7 @@ def _fit_and_score(
         score_params = _check_method_params(data.X, data.score_params, test)
         score = float(scorer(estimator, X_test, y_test, **score_params))
     except Exception as error:
-        # of a full disk no candidate is the worse
+        # A full disk is not the candidate's fault.
         if strict or (isinstance(error, OSError) and error.errno and error.errno in _DISK):
             raise
         seconds = time.perf_counter() - start
@@ -309,24 +253,14 @@ def _fit_and_score(
 
 @dataclass
 class Table:
-    """Candidates with their fits, in the order they were tried.
-
-    Parameters
-    ----------
-    params : list of dict
-        One a candidate.
-    fits : list of list of Fit
-        One list a candidate, one entry a fold.
-    more : dict of str to list
-        More columns.
-    """
+    """Candidates and their fits, in the order they were tried."""
 
     params: list[Params] = field(default_factory=list)
-    fits: list[list[Fit]] = field(default_factory=list)
-    more: dict[str, list[Any]] = field(default_factory=dict)
+    fits: list[list[Fit]] = field(default_factory=list)  # by candidate, then by fold
+    more: dict[str, list[Any]] = field(default_factory=dict)  # additional columns
 
     def add(self, params: Sequence[Params], fits: list[list[Fit]], **more: list[Any]) -> None:
-        """Append candidates; every call brings the same columns."""
+        """Append candidates; every call must pass the same columns."""
         self.params += params
         self.fits += fits
         for name, column in more.items():
@@ -337,28 +271,22 @@ class Table:
         return float(np.mean([fit.score for fit in self.fits[row]]))
 
     def best(self, rows: Sequence[int]) -> int:
-        """Choose the best of some rows; of equals the first, as scikit-learn does.
-
-        Raises
-        ------
-        ValueError
-            If every fit of these rows failed.
-        """
+        """Return the best of some rows, the first in case of a tie; raise if every fit failed."""
         errors = [fit.error for row in rows for fit in self.fits[row]]
         if all(errors):
             raise ValueError(f"All {len(errors)} fits failed, the first with:\n{errors[0]}")
         return max(rows, key=self.rank)
 
     def rank(self, row: int) -> float:
-        """Give what candidates are ordered by: the mean score, failures last."""
+        """Return the mean score to sort candidates by, -inf for failures."""
         return np.nan_to_num(self.mean(row), nan=-np.inf, neginf=-np.inf)
 
 
 class CrossValidatedSearch(BaseSearchCV):
-    """Base of the searches: a scikit-learn search whose fits also hand over learning curves.
+    """Base of the searches: a scikit-learn search that also returns learning curves.
 
-    A subclass says how candidates follow from results: ``_prepare`` checks its parameters and
-    counts the work, ``_run`` tries candidates and names the winner.
+    A subclass implements ``_prepare``, which checks its parameters and counts the work, and
+    ``_run``, which tries candidates and returns the winner.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -372,9 +300,9 @@ class CrossValidatedSearch(BaseSearchCV):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-    return_train_score = False  # of scikit-learn's table; training curves are in curves_
+    return_train_score = False  # read by scikit-learn; training curves are in curves_
 
-    # set by the constructors of the subclasses
+    # Set by the constructors of the subclasses.
     subset: Any
     refit_params: dict[str, Any] | None
     random_state: Any
@@ -382,19 +310,19 @@ class CrossValidatedSearch(BaseSearchCV):
     @property
     @abstractmethod
     def _by_rungs(self) -> bool:
-        """Whether candidates are fitted several times, with ever more epochs."""
+        """Whether candidates are fitted repeatedly, with more epochs each time."""
 
     @abstractmethod
     def _given(self) -> Any:
-        """Give the space as the user did."""
+        """Return the space as the user passed it."""
 
     @abstractmethod
     def _prepare(self, n_splits: int) -> float | None:
-        """Check what is special; tell how many fits there will be, None if nobody knows."""
+        """Check the subclass' parameters; return the number of fits, None if unknown."""
 
     @abstractmethod
     def _run(self, evaluate: Evaluator, table: Table) -> tuple[int, dict[str, Any]]:
-        """Fill the table; give the winner's row and its parameters."""
+        """Fill the table; return the winner's row and its parameters."""
 
     @with_callbacks
     def fit(self, X: Any, y: Any, **params: Any) -> Self:
@@ -407,9 +335,9 @@ class CrossValidatedSearch(BaseSearchCV):
         y : array-like of shape (n,)
             Labels.
         **params : dict
-            More arguments of the estimator's ``fit``. Those of length n are cut with X, but
-            ``X_val``, ``y_val`` and ``sample_weight_val`` stay whole, so that every fold stops
-            early on the same images. ``groups`` go to ``cv`` and, if it takes them, to the
+            Other arguments of the estimator's ``fit``. Those of length n are indexed with X, but
+            ``X_val``, ``y_val`` and ``sample_weight_val`` stay whole, so that early stopping uses
+            the same images in every fold. ``groups`` go to ``cv`` and, if it takes them, to the
             estimator.
 
         Returns
@@ -420,8 +348,7 @@ class CrossValidatedSearch(BaseSearchCV):
         Raises
         ------
         ValueError
-            If a parameter, the space, the scorer or the data are not as they must be; before the
-            first fit.
+            Before the first fit, if a parameter, the space, the scorer or the data are invalid.
         """
         with annotated.plain_parameters(self, deep=False):
             return self._fit(X, y, params)
@@ -431,13 +358,14 @@ class CrossValidatedSearch(BaseSearchCV):
         X, y = indexable(X, y)
         whole, split_params = self._route(X, y, params)
         self.scorer_, _ = self._get_scorers(held_out=any(map(is_held_out, whole.fit_params)))
+        # Search on the subset, but refit on the whole data.
         part = self._part(whole, split_params)
         self.n_splits_ = len(part.splits)
         self._stages = stages_for(self.estimator, self._given(), type(self).__name__)
         scoring.check_comparable(self.scorer_, self._searched, type(self).__name__)
         total = self._prepare(self.n_splits_)
         table = Table()
-        # Halving and Hyperband fit again what goes on, so nobody counts their fits beforehand.
+        # Halving and Hyperband refit the survivors, so their fits cannot be counted beforehand.
         known = None if self._by_rungs or total is None else int(total)
         tasks = Tasks(self, X, y, known)
         with SearchProgress(type(self).__name__, total, int(self.verbose)) as progress:
@@ -452,6 +380,7 @@ class CrossValidatedSearch(BaseSearchCV):
         self.cv_results_ = self._format(table)
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
         self.curves_ = [[dict(fit.curves) for fit in fits] for fits in table.fits]
+        # A curve scorer ignores its data; `score` of the fitted search must not.
         self.scorer_ = scoring.for_new_data(self.scorer_, self.estimator)
         if self.refit:
             self._refit(whole, tasks.refit())
@@ -468,16 +397,17 @@ class CrossValidatedSearch(BaseSearchCV):
         return scorer, "score"
 
     def _route(self, X: Any, y: Any, params: dict[str, Any]) -> tuple[Data, Params]:
-        """Sort arguments of fit into the estimator's and scorer's, and those of the splitter."""
+        """Split the arguments of fit into those of estimator, scorer and splitter."""
         routed = self._get_routed_params_for_fit(cut(X, params, None))
         fit_params = dict(routed.estimator.fit)
         groups = routed.splitter.split.get("groups")
+        # The estimator needs groups as well, to split off its own validation set.
         if groups is not None and has_fit_parameter(self.estimator, "groups"):
             fit_params["groups"] = groups
         return Data(X, y, [], fit_params, routed.scorer.score), routed.splitter.split
 
     def _part(self, whole: Data, split_params: Params) -> Data:
-        """Cut the data down to the part that is searched on, and split it into folds."""
+        """Take the subset of the data to search on, and split it into folds."""
         X, y, fit_params, score_params = whole.X, whole.y, whole.fit_params, whole.score_params
         rows = self._rows(y)
         if rows is not None:
@@ -487,11 +417,11 @@ class CrossValidatedSearch(BaseSearchCV):
             X, y = _safe_indexing(X, rows), _safe_indexing(y, rows)
         cv = 3 if self.cv is None else self.cv
         cv = check_cv(cv, y, classifier=is_classifier(self.estimator))
-        # split once, so that every candidate sees the same folds, whatever the splitter does
+        # Split once, so that even a random splitter gives all candidates the same folds.
         return Data(X, y, list(cv.split(X, y, **split_params)), fit_params, score_params)
 
     def _part_of_held_out(self, fit_params: Params) -> dict[str, Any]:
-        """Cut the validation data by the same rule as the rows."""
+        """Subsample the validation set by the same rule as the rows."""
         found = {name: unwrap(value) for name, value in fit_params.items() if is_held_out(name)}
         for name in [name for name in found if name.endswith("y_val")]:
             prefix = name.removesuffix("y_val")
@@ -502,7 +432,7 @@ class CrossValidatedSearch(BaseSearchCV):
         return {**fit_params, **found}
 
     def _rows(self, y: Any) -> Any:
-        """Choose the rows to search on: None is all, a slice the first ones."""
+        """Return the rows to search on: None for all, a slice for the first ones."""
         subset = self.subset
         first = isinstance(subset, tuple | list)
         if first:
@@ -515,22 +445,24 @@ class CrossValidatedSearch(BaseSearchCV):
             return slice(0, max(1, int(subset[1] * len(y))))
         if subset is None or subset == 1:
             return None
-        # of every class its share, but at least one row: validation data may hold few of one
+        # Stratify, but keep at least one row of each class: validation sets may be small.
         codes = np.zeros(len(y), int)
         if is_classifier(self.estimator):
             codes = np.unique(np.asarray(y), return_inverse=True)[1]
+        # A random order; the first rows of each class in it are the sample.
         order = check_random_state(self.random_state).permutation(len(y))
         members = [order[codes[order] == code] for code in range(codes.max() + 1)]
         return np.sort(np.hstack([of[: max(1, round(subset * len(of)))] for of in members]))
 
     def _format(self, table: Table) -> dict[str, Any]:
-        """Make scikit-learn's table of results."""
+        """Build scikit-learn's table of results."""
         out = [
             {"test_scores": fit.score, "fit_time": fit.fit_time, "score_time": fit.score_time}
             for fits in table.fits
             for fit in fits
         ]
-        with warnings.catch_warnings():  # failures have been reported
+        # _report_failures has already warned.
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "One or more of the test scores are non-finite")
             return self._format_results(table.params, self.n_splits_, out, table.more)
 

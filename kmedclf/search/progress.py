@@ -1,4 +1,4 @@
-"""A table of a whole search while it runs: where it is, what is best, how long it will take."""
+"""A table that shows the progress of a search: position, best candidate and time left."""
 
 from __future__ import annotations
 
@@ -13,46 +13,29 @@ import numpy as np
 
 @dataclass
 class Part:
-    """A stage or a round of a search, one row of the table.
-
-    Parameters
-    ----------
-    name : str
-        What is searched.
-    parameters : sequence of str
-        Those whose values are shown.
-    candidates, folds : int, default=0
-        How many there are.
-    finished : int, default=0
-        Candidates with all their folds.
-    fold : int, default=0
-        The last fold that was finished, from 1.
-    best : tuple of (float, int, float), optional
-        Mean score, minus the number and standard deviation of the best candidate so far.
-    winner : str, default=""
-        Its parameters.
-    """
+    """A stage or round of a search, one row of the table."""
 
     name: str
-    parameters: Sequence[str]
+    parameters: Sequence[str]  # names to show
     candidates: int = 0
     folds: int = 0
-    finished: int = 0
-    fold: int = 0
-    best: tuple[float, int, float] = (-np.inf, 0, 0.0)
-    winner: str = ""
+    finished: int = 0  # candidates with all their folds
+    fold: int = 0  # last finished fold, from 1
+    best: tuple[float, int, float] = (-np.inf, 0, 0.0)  # mean, -number, standard deviation
+    winner: str = ""  # parameters of the best candidate
 
     def take(self, number: int, params: Mapping[str, Any], scores: Sequence[float]) -> None:
-        """Take in the scores of a candidate, one a fold; the first of equals is the best."""
+        """Record the scores of a candidate, one per fold; the first wins a tie."""
         self.finished += 1
         found = float(np.mean(scores)), -number, float(np.std(scores))
-        if found > self.best:  # never true of NaN
+        # A comparison with NaN is False, so failures never win.
+        if found > self.best:
             self.best = found
             shown = [name for name in self.parameters if name in params]
             self.winner = ", ".join(f"{n.rpartition('__')[2]}={params[n]}" for n in shown)
 
     def cells(self) -> tuple[str, ...]:
-        """Write the row."""
+        """Format the row."""
         best = f"{self.best[0]:.4f} ± {self.best[2]:.4f}" if self.winner else ""
         at = f"{self.finished}/{self.candidates}", f"{self.fold}/{self.folds}"
         return self.name, *at, best, self.winner
@@ -61,19 +44,8 @@ class Part:
 class SearchProgress:
     """Progress over all fits of a search.
 
-    A table that changes on a terminal; elsewhere, as in a log file, a line now and then and the
-    table at the end.
-
-    Parameters
-    ----------
-    label : str
-        What is searched.
-    total : float or None
-        Work to do, in the units of ``advance``; None where nobody knows.
-    verbose : int, default=0
-        0 is silent.
-    interval : float, default=30.0
-        Seconds between two lines in a log.
+    A live table on a terminal. Elsewhere, as in a log file, a line every ``interval`` seconds and
+    the table at the end. ``total`` is in the units of ``advance``, None if unknown.
     """
 
     def __init__(
@@ -96,7 +68,7 @@ class SearchProgress:
 
             self._console = Console()
             if self._console.is_terminal:
-                # drawn anew even while nothing is finished: the clock goes on
+                # Refresh even without a finished fit, because the clock is shown.
                 self._live = Live(
                     get_renderable=self._table, console=self._console, refresh_per_second=2
                 )
@@ -109,23 +81,23 @@ class SearchProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave the table as it stands."""
+        """Leave the last table on the screen."""
         if self._live is not None:
             self._live.stop()
         elif self.verbose:
             self._console.print(self._table())
 
     def begin(self, name: str, parameters: Sequence[str]) -> None:
-        """Name what comes next; the best so far is of this part."""
+        """Start a new part; the best candidate so far is that of the part."""
         self.parts.append(Part(name, parameters))
 
     def skip(self, work: float) -> None:
-        """Take work off the total that turns out to be none."""
+        """Subtract work that is not needed from the total."""
         if self.total is not None:
             self.total -= work
 
     def advance(self, work: float, number: int, fold: int) -> None:
-        """Take in one finished fit, of a candidate by its number."""
+        """Record one finished fit of a candidate, by its number."""
         self.done += work
         part = self.parts[-1]
         part.fold = fold

@@ -1,4 +1,4 @@
-"""What a search maximises: any scorer of scikit-learn, or a validation curve's best epoch."""
+"""Scores that a search maximises: a scikit-learn scorer, or a validation curve's best epoch."""
 
 from __future__ import annotations
 
@@ -19,61 +19,38 @@ _CURVES = {"val_accuracy": (1, "accuracy"), "val_loss": (-1, "neg_log_loss")}
 
 @dataclass(frozen=True)
 class CurveScorer:
-    """Score a fitted estimator by its own validation data rather than by new data.
+    """Score a fitted estimator on its own validation set instead of new data.
 
-    Parameters
-    ----------
-    curve : {"val_accuracy", "val_loss"}
-        The curve to read, at the epoch whose weights the estimator has. Losses count negative:
-        more is better.
+    Reads the curve at the epoch of the estimator's weights. Losses are negated.
     """
 
-    curve: str
+    curve: str  # "val_accuracy" or "val_loss"
 
     def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Read the estimator's score; the data are not looked at."""
+        """Read the estimator's score; the data are ignored."""
         fitted = network_of(estimator)
         stops = recipes.parameters(fitted)["early_stopping"]
+        # Without restored weights, the estimator has those of the last epoch, index -1.
         kept = fitted.best_epoch_ if stops and fitted.restore_best else 0
         return _CURVES[self.curve][0] * fitted.history_[self.curve][kept - 1]
 
 
 def network_of(estimator: Any) -> Any:
-    """Find the estimator at the end of a pipeline, or the one that is no pipeline."""
+    """Return the last estimator of a pipeline, or the estimator itself."""
     return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
 
 
 def curves_of(estimator: Any) -> Mapping[str, list[float]]:
-    """Give a fitted estimator's learning curves; none if it keeps none."""
+    """Return a fitted estimator's learning curves; empty if it has none."""
     return getattr(network_of(estimator), "history_", None) or {}
 
 
 def resolve_scoring(
     scoring: str | Scorer | None, estimator: Any, owner: str, *, held_out: bool = True
 ) -> Scorer:
-    """Find the scorer of a search, before anything is fitted.
+    """Resolve the ``scoring`` parameter of a search, before the first fit.
 
-    Parameters
-    ----------
-    scoring : str, callable or None
-        Name of a scorer, "val_accuracy" or "val_loss"; a callable ``(estimator, X, y)``; None is
-        the estimator's own ``score``.
-    estimator : estimator
-        What will be scored.
-    owner : str
-        Class name of the search, for messages.
-    held_out : bool, default=True
-        Whether fits are given X_val.
-
-    Returns
-    -------
-    callable
-        Maps ``(estimator, X, y)`` to a number; more is better.
-
-    Raises
-    ------
-    ValueError
-        If there is no such scorer, or nothing it could read.
+    ``owner`` is the search's class name, for messages; ``held_out`` says whether fit gets X_val.
     """
     if isinstance(scoring, str) and scoring in _CURVES:
         network = network_of(estimator)
@@ -104,13 +81,8 @@ def resolve_scoring(
 
 
 def check_comparable(scorer: Scorer, searched: Iterable[str], owner: str) -> None:
-    """Check that what is searched does not change the scale of what is maximised.
-
-    Raises
-    ------
-    ValueError
-        If weights or the loss are searched by the weighted loss.
-    """
+    """Refuse to compare candidates by a loss that searched parameters rescale."""
+    # In a pipeline, names have the prefix of their step.
     leaves = {name.rsplit("__", 1)[-1] for name in searched}
     rescaling = sorted(leaves & {"class_weight", "label_smoothing", "loss"})
     if scorer == CurveScorer("val_loss") and rescaling:
@@ -122,7 +94,7 @@ def check_comparable(scorer: Scorer, searched: Iterable[str], owner: str) -> Non
 
 
 def for_new_data(scorer: Scorer, estimator: Any) -> Scorer:
-    """Give the scorer that measures on new data what a search has maximised."""
+    """Return a scorer for new data that measures what the search maximised."""
     if isinstance(scorer, CurveScorer):
         return check_scoring(estimator, _CURVES[scorer.curve][1])
     return scorer

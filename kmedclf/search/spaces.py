@@ -1,4 +1,4 @@
-"""What a search searches: ranges, stages and spaces, read from YAML, checked for an estimator."""
+"""Search spaces: ranges, stages and spaces, read from YAML and checked against an estimator."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ class Range:
     Parameters
     ----------
     low, high : int or float
-        Ends.
+        Bounds.
     type : {"int", "float"}, default="float"
-        Kind of the numbers.
+        Type of the numbers.
     scale : {"linear", "log"}, default="linear"
         Whether the numbers or their logarithms are drawn uniformly.
 
     Raises
     ------
     ValueError
-        If the ends are not finite, not in order, not whole for "int" or not positive for "log".
+        If the bounds are not finite, not in order, not whole for "int" or not positive for
+        "log".
     """
 
     low: float
@@ -53,7 +54,7 @@ class Range:
     scale: Literal["linear", "log"] = "linear"
 
     def __post_init__(self) -> None:
-        """Check the ends and give them the range's own type."""
+        """Check the bounds and convert them to the type of the range."""
         for what, allowed in (("type", ("int", "float")), ("scale", ("linear", "log"))):
             if getattr(self, what) not in allowed:
                 names = " or ".join(map(repr, allowed))
@@ -72,7 +73,7 @@ class Range:
             raise ValueError(f"'low' must be positive on a log scale. Got {self.low} instead.")
 
     def values(self) -> list[int] | None:
-        """Give every number, or None where that is no finite list of equal weights."""
+        """Return all numbers of an "int" range on a linear scale, else None."""
         finite = self.type == "int" and self.scale == "linear"
         return list(range(int(self.low), int(self.high) + 1)) if finite else None
 
@@ -82,17 +83,17 @@ class Range:
         Parameters
         ----------
         size : int or tuple of int, optional
-            Shape of the draws; None is one plain number.
+            Shape of the result; None returns a single number.
         random_state : int, RandomState or None, default=None
-            Source of randomness.
+            Random seed or generator.
 
         Returns
         -------
         int, float or ndarray
-            The draws.
+            The random numbers.
         """
         whole = self.type == "int"
-        # every whole number gets the same room on both sides, the ends too
+        # Widen by 1/2, so that rounding draws the bounds as often as the other integers.
         low, high = (self.low - 0.5, self.high + 0.5) if whole else (self.low, self.high)
         share = check_random_state(random_state).uniform(size=size)
         if self.scale == "log":
@@ -113,17 +114,10 @@ Candidates: TypeAlias = Range | tuple[Any, ...] | list[Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """Parameters that are searched together.
-
-    Parameters
-    ----------
-    name : str
-        What the stage is about.
-    alternatives : tuple of dict of str to tuple or Range
-        What each parameter may be; more than one dict where not all combinations make sense.
-    """
+    """Parameters that are searched together."""
 
     name: str
+    # Candidates by parameter; several dicts if not all combinations make sense.
     alternatives: tuple[Mapping[str, Candidates], ...]
 
     @property
@@ -132,55 +126,37 @@ class Stage:
         return list(dict.fromkeys(name for one in self.alternatives for name in one))
 
     def fixed(self, parameters: Mapping[str, Any]) -> Stage:
-        """Take parameters out; an alternative that cannot have their values goes, if one can.
+        """Take parameters out, and drop alternatives whose candidates lack the fixed value.
 
-        Returns
-        -------
-        Stage
-            Without alternatives, if they had nothing else.
+        If no alternative has the value, all stay. The result may have no alternatives left.
         """
         left = list(self.alternatives)
         for name, value in parameters.items():
+            # Alternatives without this parameter accept any value.
             fitting = [one for one in left if name not in one or _has(one[name], value)]
             if any(name in one for one in fitting):
                 left = fitting
             left = [{n: c for n, c in one.items() if n != name} for one in left]
+        # Alternatives may have become empty or equal.
         unique = [one for i, one in enumerate(left) if one and one not in left[:i]]
         return Stage(self.name, tuple(unique))
 
     def grids(self) -> list[dict[str, list[Any]]]:
-        """Give the stage as parameter grids, one for each alternative.
-
-        Raises
-        ------
-        ValueError
-            If a range has no finite list of values.
-        """
+        """Convert each alternative to a parameter grid; raise for a range without a finite list."""
         return [
             {name: listed(name, one) for name, one in parameters.items()}
             for parameters in self.alternatives
         ]
 
     def distributions(self) -> list[dict[str, Any]]:
-        """Give the stage as lists and distributions to draw from, one dict an alternative."""
+        """Convert each alternative to a dict of lists and distributions."""
         return [
             {name: one if hasattr(one, "rvs") else listed(name, one) for name, one in group.items()}
             for group in self.alternatives
         ]
 
     def hyperparameters(self, hp: Any) -> dict[str, Any]:
-        """Register the stage with KerasTuner's hyperparameters and read values back.
-
-        Parameters
-        ----------
-        hp : keras_tuner.HyperParameters
-            Where to.
-
-        Returns
-        -------
-        dict
-            Parameters of the estimator, with one value each.
-        """
+        """Register the stage with KerasTuner and return one value for each parameter."""
         if len(self.alternatives) == 1:
             group = self.alternatives[0]
             return {name: _choose(hp, name, one) for name, one in group.items()}
@@ -188,14 +164,14 @@ class Stage:
         values: dict[str, Any] = {}
         for index, group in enumerate(self.alternatives):
             with hp.conditional_scope(f"alternative of {self.name}", [index]):
-                # the oracles need one name for each condition
+                # The oracles need a distinct name for each condition.
                 found = {n: _choose(hp, f"{n} ({index})", one) for n, one in group.items()}
             values = found if index == chosen else values
         return values
 
 
 def _has(candidates: Candidates, value: Any) -> bool:
-    """Say whether a value is among candidates; 1 is not True."""
+    """Check whether a value is among the candidates; 1 is not True."""
     if isinstance(candidates, Range):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number and candidates.low <= value <= candidates.high
@@ -204,13 +180,7 @@ def _has(candidates: Candidates, value: Any) -> bool:
 
 
 def listed(name: str, candidates: Candidates) -> list[Any]:
-    """List all candidates of a parameter.
-
-    Raises
-    ------
-    ValueError
-        If there is no finite list of them.
-    """
+    """List all candidates of a parameter; a range without a finite list is refused."""
     if isinstance(candidates, Range):
         values = candidates.values()
     else:
@@ -225,16 +195,16 @@ def listed(name: str, candidates: Candidates) -> list[Any]:
 
 
 def _choose(hp: Any, name: str, candidates: Candidates) -> Any:
-    """Register one parameter with KerasTuner and read its value back."""
+    """Register one parameter with KerasTuner and return its value."""
     if isinstance(candidates, Range):
         kind = hp.Int if candidates.type == "int" else hp.Float
         return kind(name, candidates.low, candidates.high, sampling=candidates.scale)
     values = list(candidates)
     if {type(value) for value in values} in ({str}, {int}, {float}):
         return hp.Choice(name, values)
-    # Choice knows only strings and numbers of one type, and makes True a 1: choose a position.
+    # Choice takes strings or numbers of one type only and turns True into 1: choose an index.
     position = hp.Choice(name, list(range(len(values))))
-    return None if position is None else values[position]  # None: of an alternative not chosen
+    return None if position is None else values[position]  # None: alternative not chosen
 
 
 _TOP = ("estimator", "subset", "stages", "parameters")
@@ -242,16 +212,16 @@ _RANGE = ("low", "high", "type", "scale")
 
 
 MOST_BYTES = 1 << 20
-"""Largest file; the largest that comes with the package has a few kilobytes."""
+"""Maximum size of a file; those of the package have a few kilobytes."""
 
 MOST_VALUES, DEEPEST = 20_000, 20
-"""Values of a file, each counted as often as aliases repeat it, and how deep they may be nested."""
+"""Maximum number of values, aliases expanded, and maximum nesting depth of a file."""
 
 LONGEST_MESSAGE = 1000
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, but ``1e-3`` is a number as in YAML 1.2, not a string."""
+    """YAML's safe loader, except that ``1e-3`` is a number as in YAML 1.2, not a string."""
 
 
 _Loader.add_implicit_resolver(
@@ -262,47 +232,22 @@ _Loader.add_implicit_resolver(
 
 
 def read_space(path: Path, estimator: type | None) -> tuple[type, tuple[Stage, ...], float | None]:
-    """Read and check one file.
+    """Read and check one file; errors name file and line.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    estimator : type or None
-        Class whose parameters are searched; None is the one the file names.
-
-    Returns
-    -------
-    estimator : type
-        The class.
-    stages : tuple of Stage
-        In order; a flat space is one stage.
-    subset : float or None
-        Share of the images that the space is meant to be searched on.
-
-    Raises
-    ------
-    ValueError
-        With file and line, if anything is not as it must be.
+    Without ``estimator`` the file must name the class. Returns class, stages and subset.
     """
     return _Reader(path).space(estimator)
 
 
 def check_value(cls: type, name: str, value: Any) -> None:
-    """Check one value of one parameter as ``fit`` of the estimator would.
-
-    Raises
-    ------
-    ValueError
-        In the estimator's own words, if it would refuse the value.
-    """
+    """Check one value of one parameter as ``fit`` would, with the estimator's own message."""
     constraints = {name: annotated.parameter_constraints(cls)[name]}
     validate_parameter_constraints(constraints, {name: value}, caller_name=cls.__name__)
 
 
 def by_name() -> dict[str, type]:
-    """Give the estimator classes by the names that files use: "cnn" is CNNClassifier."""
-    from kmedclf import models  # loads TensorFlow
+    """Map the names that files use to estimator classes: "cnn" is CNNClassifier."""
+    from kmedclf import models  # imports TensorFlow
 
     return {
         name.removesuffix("Classifier").lower(): getattr(models, name) for name in models.__all__
@@ -310,7 +255,7 @@ def by_name() -> dict[str, type]:
 
 
 class _Reader:
-    """One file on its way from YAML nodes, which know their lines, to stages."""
+    """Converts one file from YAML nodes, which know their lines, to stages."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -326,10 +271,11 @@ class _Reader:
             self.refuse(error)
 
     def text(self) -> str:
-        """Read the file, if it is one and not too large."""
+        """Read the file as UTF-8, unless it is too large."""
         if self.path.exists() and not self.path.is_file():
-            raise ValueError(f"{self.path} must be a file. It is none.")
+            raise ValueError(f"{self.path} must be a file. It is not.")
         with self.path.open("rb") as file:
+            # Do not trust the file's size: it may grow, or be endless.
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise ValueError(f"{self.path} must have at most {MOST_BYTES:,} bytes. It has more.")
@@ -339,7 +285,8 @@ class _Reader:
             raise ValueError(f"{self.path} must be text in UTF-8. It is not.") from None
 
     def check_size(self, text: str) -> None:
-        """Count values, without making any: a few lines of aliases stand for billions."""
+        """Count the values without constructing any."""
+        # A few lines of nested aliases can expand to billions of values.
         anchors: dict[str, int] = {}
         open_ones: list[tuple[str | None, int]] = []
         total = 0
@@ -391,7 +338,7 @@ class _Reader:
         except yaml.YAMLError as error:
             self.refuse(error)
         except (ValueError, TypeError, LookupError, ArithmeticError) as error:
-            # a date of month 13, a number of 5,000 digits
+            # For instance a date in month 13, or a number with 5,000 digits.
             self.fail(node, f"the value must be one that YAML knows. Got one that is not: {error}.")
         if not _is_plain(value):
             self.fail(
@@ -404,7 +351,7 @@ class _Reader:
     def mapping(
         self, node: yaml.Node | None, what: str, keys: tuple[str, ...] = ()
     ) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-        """Read a mapping's nodes, without double keys and, if told, only with known ones."""
+        """Return the nodes of a mapping; refuse duplicate keys and keys not in ``keys``."""
         if not isinstance(node, yaml.MappingNode) or not node.value:
             self.fail(node, f"{what} must be a mapping with at least one entry.")
         entries: dict[str, tuple[yaml.Node, yaml.Node]] = {}
@@ -500,7 +447,7 @@ class _Reader:
         for one in node.value:
             value = self.value(one)
             self.check(one, name, value)
-            # True == 1 and 1 == 1.0 are different values of a parameter
+            # True, 1 and 1.0 compare equal, but are different values of a parameter.
             if any(type(value) is type(other) and value == other for other in values):
                 self.fail(one, f"{name!r} must list {value!r} once. Got it a second time.")
             values.append(value)
@@ -532,7 +479,7 @@ class _Reader:
 
 
 def _is_plain(value: Any) -> bool:
-    """Say whether a value is none of YAML's sets, bytes, dates and huge numbers."""
+    """Check that a value has no YAML sets, bytes or dates, and no integers beyond 64 bits."""
     if isinstance(value, int) and not isinstance(value, bool):
         return -(2**63) <= value < 2**63
     if isinstance(value, tuple):
@@ -543,7 +490,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _tuples(value: Any) -> Any:
-    # A list in a list of values is one value, such as an image shape: hashable, as grids want it.
+    # A list within a list of values is one value, such as an image shape; grids need it hashable.
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
@@ -557,12 +504,12 @@ class SearchSpace:
     Parameters
     ----------
     estimator : type
-        Class whose parameters they are.
+        Class of the estimator that has these parameters.
     stages : tuple of Stage
         What to search, in order; a flat space is one stage.
     subset : float or None, default=None
-        Share of the images that it is meant to be searched on, which ``kmedclf search`` does;
-        elsewhere it goes to the ``subset`` parameter of a search. None is all.
+        Share of the images to search on, None for all. ``kmedclf search`` uses it by default;
+        elsewhere pass it as the ``subset`` parameter of a search.
 
     Examples
     --------
@@ -580,12 +527,12 @@ class SearchSpace:
 
     @classmethod
     def load(cls, name: str | Path, estimator: type | None = None) -> Self:
-        """Read a space that comes with the package, or a file of one's own.
+        """Read a space that comes with the package, or your own file.
 
         Parameters
         ----------
         name : str or path-like
-            A name out of `names`, or the path of a YAML file.
+            One of `names`, or the path of a YAML file.
         estimator : type, optional
             Class whose parameters are searched; by default the one that the file names. An
             estimator that is not part of kmedclf must be given here.
@@ -593,7 +540,7 @@ class SearchSpace:
         Returns
         -------
         SearchSpace
-            The space, every value in it accepted by the estimator.
+            The space. The estimator accepts every value in it.
 
         Raises
         ------
@@ -633,21 +580,21 @@ class SearchSpace:
         return sorted(_shipped())
 
     def fixed(self, parameters: Mapping[str, Any]) -> Self:
-        """Take parameters out of the space: they are what they are, and are not searched.
+        """Take parameters out of the space, so that they are not searched.
 
-        A search sets what its space has, whatever the estimator's own parameters are, as
-        scikit-learn's searches do. This is the way to let the estimator's own stand.
+        A search sets every parameter of its space, whatever the estimator's own value is, as
+        scikit-learn's searches do. Use this method to keep the estimator's own value.
 
         Parameters
         ----------
         parameters : mapping of str to object
-            Names and values; those that the space does not have change nothing.
+            Names and values. Names that the space does not have change nothing.
 
         Returns
         -------
         SearchSpace
-            Without them, and without stages that had nothing else. Of alternatives only those are
-            left that have the value among their candidates, if there are any.
+            A space without these parameters, and without stages that had no others. Alternatives
+            whose candidates lack the value are dropped, unless all of them lack it.
 
         Examples
         --------
@@ -660,19 +607,20 @@ class SearchSpace:
         return replace(self, stages=tuple(stage for stage in stages if stage.alternatives))
 
     def flat(self) -> Stage:
-        """Give all stages as one."""
+        """Merge all stages into one."""
+        # Combine every alternative of each stage with those of all others.
         groups = product(*(stage.alternatives for stage in self.stages))
         return Stage(
             "all", tuple({k: v for one in group for k, v in one.items()} for group in groups)
         )
 
     def param_grid(self) -> Grid:
-        """Give all stages as one grid, as GridSearchCV takes it.
+        """Convert all stages to one grid, as GridSearchCV takes it.
 
         Returns
         -------
         dict of str to list, or list of such dicts
-            A list where a stage has alternatives.
+            A list if a stage has alternatives.
 
         Raises
         ------
@@ -682,12 +630,12 @@ class SearchSpace:
         return _single(self.flat().grids())
 
     def stage_grids(self) -> list[Grid]:
-        """Give one grid for each stage.
+        """Convert each stage to a grid.
 
         Returns
         -------
         list of dict of str to list
-            In order; a list of dicts where a stage has alternatives.
+            In the order of the stages; a list of dicts for a stage with alternatives.
 
         Raises
         ------
@@ -697,27 +645,27 @@ class SearchSpace:
         return [_single(stage.grids()) for stage in self.stages]
 
     def distributions(self) -> Grid:
-        """Give all stages as lists and distributions, as RandomizedSearchCV takes them.
+        """Convert all stages to lists and distributions, as RandomizedSearchCV takes them.
 
         Returns
         -------
         dict of str to list or Range, or list of such dicts
-            A list where a stage has alternatives.
+            A list if a stage has alternatives.
         """
         return _single(self.flat().distributions())
 
     def hyperparameters(self, hp: Any) -> dict[str, Any]:
-        """Register all parameters with KerasTuner and read values back.
+        """Register all parameters with KerasTuner and return their values.
 
         Parameters
         ----------
         hp : keras_tuner.HyperParameters
-            Where to.
+            Container to register them with.
 
         Returns
         -------
         dict
-            Parameters of the estimator, with one value each.
+            One value for each parameter of the estimator.
         """
         return {k: v for stage in self.stages for k, v in stage.hyperparameters(hp).items()}
 
@@ -736,28 +684,10 @@ def _shipped() -> dict[str, Path]:
 
 
 def stages_for(estimator: Any, given: Any, owner: str) -> list[Stage]:
-    """Turn a space in any form into stages, and check every value before anything is fitted.
+    """Convert a space in any form to stages, and check every value before the first fit.
 
-    Parameters
-    ----------
-    estimator : estimator
-        What is searched.
-    given : SearchSpace, str, path-like, dict or list
-        A space, its name or path, one dict of candidates, or a list with one dict (or a list of
-        alternative dicts) for each stage. The names in a `SearchSpace` of the last estimator of a
-        pipeline get the prefix of its step.
-    owner : str
-        Class name of the search, for messages.
-
-    Returns
-    -------
-    list of Stage
-        In order.
-
-    Raises
-    ------
-    ValueError
-        If it is no such thing, or the estimator has no such parameter or refuses a value.
+    ``given`` is a space, its name or path, a dict of candidates, or a list with one dict (or a
+    list of alternative dicts) for each stage. ``owner`` is the search's class name, for messages.
     """
     if isinstance(given, str | os.PathLike):
         given = SearchSpace.load(os.fspath(given))
@@ -777,23 +707,23 @@ def stages_for(estimator: Any, given: Any, owner: str) -> list[Stage]:
 
 
 def prefix_of(estimator: Any) -> str:
-    """Give what precedes the parameters of the network: "" or, in a pipeline, "step__"."""
+    """Return the prefix of the network's parameters: "" or, in a pipeline, "step__"."""
     return f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
 
 
 def resource_of(estimator: Any) -> str:
-    """Name the parameter that says how long an estimator trains."""
+    """Return the name of the parameter that sets the number of epochs."""
     return f"{prefix_of(estimator)}epochs"
 
 
 def _is_network(estimator: Any) -> bool:
-    from kmedclf.base import ImageClassifier  # loads TensorFlow; names of spaces need not
+    from kmedclf.base import ImageClassifier  # imports TensorFlow; listing spaces must not
 
     return isinstance(estimator, ImageClassifier)
 
 
 def epochs_of(estimator: Any) -> int:
-    """Say how long an estimator trains."""
+    """Return the number of epochs that an estimator trains for."""
     network = network_of(estimator)
     ours = _is_network(network)
     epochs: int = (recipes.parameters(network) if ours else network.get_params())["epochs"]
@@ -801,10 +731,10 @@ def epochs_of(estimator: Any) -> int:
 
 
 def on_rungs(estimator: Any) -> Any:
-    """Clone an estimator for fits of ever more epochs.
+    """Clone an estimator for fits with increasing numbers of epochs.
 
-    With ``memory`` each goes on from the one before instead of from the start, which changes no
-    result; without early stopping, that is, see `kmedclf.persistence.memory`.
+    With ``memory`` and without early stopping each fit continues the previous one, with the same
+    results as from scratch; see `kmedclf.persistence.memory`.
     """
     copy = clone(estimator)
     network = network_of(copy)
@@ -814,13 +744,7 @@ def on_rungs(estimator: Any) -> Any:
 
 
 def check_resource(estimator: Any, searched: list[str], what: str) -> None:
-    """Check that a search may set the epochs itself.
-
-    Raises
-    ------
-    ValueError
-        If there is no such parameter, or it is searched.
-    """
+    """Check that the search itself may set the epochs: they exist and are not searched."""
     name = resource_of(estimator)
     if name in searched or name not in estimator.get_params():
         got = "it among the searched ones" if name in searched else "none"
@@ -831,6 +755,7 @@ def check_resource(estimator: Any, searched: list[str], what: str) -> None:
 
 
 def _of_space(space: SearchSpace, estimator: Any) -> list[Stage]:
+    # A space of the last estimator of a pipeline gets the prefix of its step.
     prefix = prefix_of(estimator) if isinstance(network_of(estimator), space.estimator) else ""
     return [
         Stage(
@@ -851,7 +776,7 @@ def _of_list(given: Any) -> list[Stage]:
 
 def _check(estimator: Any, name: str, candidates: Any, searched: set[str]) -> None:
     known = estimator.get_params()
-    # a step that is itself searched brings parameters that are not there yet
+    # If a step is itself searched, the parameters of its candidates are not known yet.
     step, nested, _ = name.partition("__")
     if name not in known and not (nested and step in searched):
         raise ValueError(

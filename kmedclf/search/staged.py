@@ -1,4 +1,4 @@
-"""Staged search: parameters in ordered subsets, each searched with the others' winners fixed."""
+"""Staged search: search subsets of parameters in order, keeping the winners of earlier stages."""
 
 from __future__ import annotations
 
@@ -19,40 +19,41 @@ class StagedSearchCV(CrossValidatedSearch):
     """Search hyperparameters stage by stage, with cross-validation.
 
     Every stage searches its own parameters. The others keep the estimator's values or, once their
-    stage is done, those of the winner. Four stages of ten candidates cost 40 candidates, where one
-    grid of them all would cost 10,000; what is missed is interplay across stages.
+    stage is done, those of the winner. Four stages of ten candidates cost 40 candidates, while a
+    full grid would cost 10,000. The price is that interactions across stages are missed.
 
     Parameters
     ----------
     estimator : estimator
-        What is searched.
+        Estimator to search.
     stages : SearchSpace, str, path-like or list of dict
         What to search, in order: a space, its name or path, or one dict of candidates (or a list
         of alternative dicts) for each stage.
     cv : int, splitter, iterable or None, default=None
         Folds, as in scikit-learn; None is StratifiedKFold(3). Split once for the whole search.
     scoring : str, callable or None, default=None
-        What is maximised: the name of a scorer, "val_accuracy" or "val_loss" of the estimator's
+        Score to maximise: the name of a scorer, "val_accuracy" or "val_loss" of the estimator's
         own validation data, a callable, or None for the estimator's ``score``.
     search : {"grid", "halving", "random"}, default="grid"
-        How a stage is searched: all its candidates; all with few epochs and ever fewer with ever
-        more; or some drawn at random.
+        How to search a stage: all candidates; all candidates with few epochs, then ever fewer
+        with more epochs; or a random sample.
     n_iter : int, default=10
-        Candidates a stage, for "random".
+        For "random": number of candidates per stage.
     factor : int, default=3
-        For "halving": how many times fewer candidates get how many times more epochs.
+        For "halving": each round keeps 1 / ``factor`` of the candidates for ``factor`` times the
+        epochs.
     min_resources : int, default=1
-        For "halving": least epochs of the first round. It gets more where the estimator's
-        ``epochs``, which the last round has, are many more than the rounds would come to.
+        For "halving": minimum number of epochs of the first round. It gets
+        ``epochs // factor**(n_rounds - 1)`` if that is more, as the last round has all ``epochs``.
     n_jobs : int or None, default=None
-        Fits at the same time.
+        Number of fits in parallel.
     subset : float, ("first", float) or None, default=None
         Part of the rows, and of X_val, to search on: a stratified random share, or the first rows
         as they come. None is all. The final fit gets everything.
     refit : bool, default=True
         Whether to fit the winner on all rows.
     refit_params : dict or None, default=None
-        Parameters of that fit alone, such as longer training.
+        Parameters of the final fit only, such as more epochs.
     error_score : float or "raise", default=nan
         Score of a fit that fails.
     random_state : int, RandomState or None, default=None
@@ -67,7 +68,7 @@ class StagedSearchCV(CrossValidatedSearch):
     best_score_ : float
         Mean score of the last stage's winner.
     best_index_ : int
-        Its row in ``cv_results_``.
+        Row of that winner in ``cv_results_``.
     best_estimator_ : estimator
         The winner, fitted on all rows; with ``refit``.
     cv_results_ : dict of str to ndarray
@@ -87,13 +88,13 @@ class StagedSearchCV(CrossValidatedSearch):
 
     Notes
     -----
-    What is searched is set in every candidate, whatever the estimator's own parameter is;
-    `SearchSpace.fixed` takes a parameter out of a space, so that the estimator's stands.
+    Searched parameters are set in every candidate and override the estimator's own; use
+    `SearchSpace.fixed` to take a parameter out of a space and keep the estimator's value.
 
-    A candidate that an earlier stage has met is not fitted again if every ``random_state`` of the
-    estimator is a number. A search that was killed goes on where it was if it is started again
-    with the same seeds and the estimator's ``memory``. With ``memory``, and early stopping off,
-    "halving" also goes on from a candidate's earlier fits, with the same results as from the start.
+    A candidate of an earlier stage is not fitted again if every ``random_state`` of the estimator
+    is an integer. To resume a killed search, start it again with the same seeds and the
+    estimator's ``memory``. With ``memory`` and without early stopping, "halving" also continues
+    from a candidate's earlier fits, with the same results as from scratch.
 
     Examples
     --------
@@ -164,6 +165,7 @@ class StagedSearchCV(CrossValidatedSearch):
 
     def _run(self, evaluate: Evaluator, table: Table) -> tuple[int, dict[str, Any]]:
         known = self.estimator.get_params()
+        # Parameters of steps that are themselves searched are not known yet.
         current = {name: known[name] for name in self._searched if name in known}
         self.stage_results_: list[dict[str, Any]] = []
         row, winners = 0, dict[str, Any]()
@@ -193,6 +195,7 @@ class StagedSearchCV(CrossValidatedSearch):
         if self.search != "random":
             return list(ParameterGrid(stage.grids()))
         groups = stage.distributions()
+        # ParameterSampler warns if a finite grid has fewer than n_iter candidates.
         finite = all(not hasattr(one, "rvs") for group in groups for one in group.values())
         n_iter = min(self.n_iter, len(ParameterGrid(groups))) if finite else self.n_iter
         return list(ParameterSampler(groups, n_iter, random_state=self.random_state))
@@ -222,13 +225,16 @@ class StagedSearchCV(CrossValidatedSearch):
                 n_resources=[epochs] * len(candidates),
             )
             rows = range(start, len(table.params))
+            # Round up, so that at least one candidate survives.
             keep = sorted(rows, key=table.rank, reverse=True)[: -(-len(rows) // self.factor)]
+            # Keep the original order, which decides ties.
             candidates = [dict(table.params[row]) for row in sorted(keep)]
         return table.best(rows)
 
     def _rungs(self, n: int) -> list[int]:
-        """Give the epochs of every round; the last one has all, as the final fit will."""
+        """Return the epochs of every round; the last round has all epochs, as the final fit."""
         _, most = self._resource()
+        # The shorter rounds leave at least one candidate for the last one.
         shorter = 0
         while self.factor ** (shorter + 1) <= n:
             shorter += 1
@@ -240,6 +246,7 @@ class StagedSearchCV(CrossValidatedSearch):
         left = len(self._candidates(stage))
         if not self._by_rungs:
             return left
+        # In units of a full training.
         work = 0.0
         for epochs in self._rungs(left):
             work += left * epochs / self._resource()[1]

@@ -1,4 +1,4 @@
-"""KerasTuner's oracles with cross-validated objectives and scikit-learn's results."""
+"""KerasTuner's oracles, with cross-validated objectives and scikit-learn's results."""
 
 from __future__ import annotations
 
@@ -23,46 +23,19 @@ from kmedclf.search.spaces import SearchSpace, Stage, check_resource, epochs_of,
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate that an oracle wants to see scored.
-
-    Parameters
-    ----------
-    id : str
-        KerasTuner's number of it.
-    params : dict
-        Parameters to set.
-    epochs : int or None
-        Epochs to train, where the oracle says so.
-    handle : keras_tuner.engine.trial.Trial
-        KerasTuner's own object.
-    """
+    """One candidate that an oracle proposes."""
 
     id: str
     params: dict[str, Any]
-    epochs: int | None
-    handle: Any
+    epochs: int | None  # None if the oracle does not set them
+    handle: Any  # KerasTuner's trial
 
 
 class Oracle:
-    """An oracle of KerasTuner, in a folder of its own and without its chatter.
+    """An oracle of KerasTuner, with its own folder and without its output.
 
-    The same seed and scores give the same trials. Nothing depends on who runs them or how many at
-    a time.
-
-    Parameters
-    ----------
-    kind : {"random", "bayesian", "hyperband", "grid"}
-        Which one.
-    stages : sequence of Stage
-        What to search, all at once.
-    seed : int
-        At least 1: KerasTuner takes 0 for none.
-    folder : str
-        Where KerasTuner may write.
-    max_trials : int or None
-        Most trials; not for "hyperband".
-    epochs, factor, iterations : int
-        Schedule of "hyperband".
+    The same ``seed``, at least 1 because KerasTuner takes 0 for none, and the same scores give the
+    same trials, in any number of processes. "hyperband" has no ``max_trials``.
     """
 
     def __init__(
@@ -89,7 +62,7 @@ class Oracle:
                 "objective": keras_tuner.Objective("score", "max"),
                 "hyperparameters": hp,
                 "seed": seed,
-                # failures are counted by the search, over all trials
+                # The search itself counts failures, over all trials.
                 "max_consecutive_failed_trials": 10**9,
             }
             if kind == "hyperband":
@@ -97,7 +70,7 @@ class Oracle:
                     max_epochs=epochs, factor=factor, hyperband_iterations=iterations, **common
                 )
             elif kind == "bayesian":
-                # KerasTuner's own default, three points a parameter, is most often all of them
+                # KerasTuner's default, three points per parameter, often exceeds max_trials.
                 self._first_batch, self._batch = max(3, (max_trials or 0) // 3), 1
                 self._oracle = keras_tuner.oracles.BayesianOptimizationOracle(
                     max_trials=max_trials, num_initial_points=self._first_batch, **common
@@ -113,12 +86,12 @@ class Oracle:
         return {k: v for stage in self.stages for k, v in stage.hyperparameters(hp).items()}
 
     def ask(self) -> list[Trial]:
-        """Give the trials that can be run now, independently; none at the end."""
+        """Return the trials that can run now, in parallel; empty at the end."""
         batch: list[Trial] = []
         limit = self._batch if self._asked else self._first_batch
         with _quiet():
             while limit is None or len(batch) < limit:
-                # a worker is a name that has no trial running: every trial gets a new one
+                # A worker can run one trial at a time, so every trial gets a new worker name.
                 trial = self._oracle.create_trial(f"worker {self._asked}")
                 if trial.status != "RUNNING":
                     break
@@ -129,8 +102,9 @@ class Oracle:
         return batch
 
     def tell(self, trial: Trial, score: float) -> None:
-        """Report a trial's score; NaN is a failure."""
+        """Report a trial's score; NaN marks a failure."""
         with _quiet():
+            # An oracle cannot rank a trial without a score; it must be told of the failure.
             if isfinite(score):
                 self._oracle.update_trial(trial.id, {"score": score})
             trial.handle.status = "COMPLETED" if isfinite(score) else "FAILED"
@@ -138,21 +112,9 @@ class Oracle:
 
 
 def hyperband_schedule(epochs: int, factor: int, iterations: int = 1) -> list[tuple[int, int]]:
-    """Compute Hyperband's rounds.
+    """Compute trials and epochs of every round of every Hyperband bracket.
 
-    Parameters
-    ----------
-    epochs : int
-        Most epochs.
-    factor : int
-        How many times fewer candidates get how many times more epochs.
-    iterations : int, default=1
-        How often all brackets are gone through.
-
-    Returns
-    -------
-    list of (int, int)
-        Trials and epochs of every round of every bracket.
+    Each round keeps 1 / ``factor`` of the candidates for ``factor`` times the epochs.
     """
     brackets = 0
     while factor**brackets <= epochs:
@@ -168,8 +130,8 @@ def hyperband_schedule(epochs: int, factor: int, iterations: int = 1) -> list[tu
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # KerasTuner calls what Python has deprecated, and its Gaussian process complains of few points.
-    # That process works on tiny matrices, which many threads only slow down.
+    # KerasTuner calls deprecated functions, and its Gaussian process warns about few points. It
+    # also works on tiny matrices, where several BLAS threads only slow it down.
     with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="blas"):
         warnings.simplefilter("ignore")
         yield
@@ -181,34 +143,34 @@ class TunerSearchCV(CrossValidatedSearch):
     Parameters
     ----------
     estimator : estimator
-        What is searched.
+        Estimator to search.
     space : SearchSpace, str, path-like, dict or list of dict
         What to search: a space, its name or path, or lists and `Range` by parameter. Stages are
         searched together.
     tuner : {"random", "bayesian", "hyperband", "grid"}, default="random"
-        KerasTuner's way of choosing candidates.
+        KerasTuner's oracle.
     max_trials : int or None, default=None
         Most candidates. None is 10 for "random" and "bayesian" and all for "grid"; "hyperband"
         has its own schedule.
     cv : int, splitter, iterable or None, default=None
         Folds, as in scikit-learn; None is StratifiedKFold(3). The objective is the mean over them.
     scoring : str, callable or None, default=None
-        What is maximised: the name of a scorer, "val_accuracy" or "val_loss" of the estimator's
+        Score to maximise: the name of a scorer, "val_accuracy" or "val_loss" of the estimator's
         own validation data, a callable, or None for the estimator's ``score``.
     factor : int, default=3
-        For "hyperband": how many times fewer candidates get how many times more epochs, up to
-        the estimator's ``epochs``.
+        For "hyperband": each round keeps 1 / ``factor`` of the candidates for ``factor`` times the
+        epochs, up to the estimator's ``epochs``.
     hyperband_iterations : int, default=1
-        How often "hyperband" goes through its whole schedule.
+        Number of times that "hyperband" runs its whole schedule.
     n_jobs : int or None, default=None
-        Fits at the same time; it does not change which candidates are tried.
+        Number of fits in parallel; it does not change which candidates are tried.
     subset : float, ("first", float) or None, default=None
         Part of the rows, and of X_val, to search on: a stratified random share, or the first rows
         as they come. None is all. The final fit gets everything.
     refit : bool, default=True
         Whether to fit the winner on all rows.
     refit_params : dict or None, default=None
-        Parameters of that fit alone, such as longer training.
+        Parameters of the final fit only, such as more epochs.
     error_score : float or "raise", default=nan
         Score of a fit that fails.
     random_state : int, RandomState or None, default=None
@@ -219,12 +181,12 @@ class TunerSearchCV(CrossValidatedSearch):
     Attributes
     ----------
     best_params_ : dict
-        The winner's parameters; for "hyperband" the best of those trained longest, without the
-        epochs.
+        The winner's parameters; for "hyperband" the best candidate of those with the most epochs,
+        without the epochs.
     best_score_ : float
-        Its mean score.
+        Mean score of the winner.
     best_index_ : int
-        Its row in ``cv_results_``.
+        Row of the winner in ``cv_results_``.
     best_estimator_ : estimator
         The winner, fitted on all rows; with ``refit``.
     cv_results_ : dict of str to ndarray
@@ -241,13 +203,13 @@ class TunerSearchCV(CrossValidatedSearch):
 
     Notes
     -----
-    What is searched is set in every candidate, whatever the estimator's own parameter is;
-    `SearchSpace.fixed` takes a parameter out of a space, so that the estimator's stands.
+    Searched parameters are set in every candidate and override the estimator's own; use
+    `SearchSpace.fixed` to take a parameter out of a space and keep the estimator's value.
 
-    The same seeds give the same trials, whatever ``n_jobs`` is. A search that was killed goes on
-    where it was if it is started again with the same seeds and the estimator's ``memory``: its
-    finished fits are loaded. "hyperband" trains each candidate from the start in every round, or,
-    with ``memory`` and early stopping off, goes on from its last one, with the same results.
+    The same seeds give the same trials, whatever ``n_jobs`` is. To resume a killed search, start
+    it again with the same seeds and the estimator's ``memory``: finished fits are loaded.
+    "hyperband" trains each candidate from scratch in every round. With ``memory`` and without
+    early stopping, it continues from the candidate's last fit, with the same results.
 
     Examples
     --------
@@ -324,7 +286,7 @@ class TunerSearchCV(CrossValidatedSearch):
             rounds = hyperband_schedule(self._epochs, self.factor, self.hyperband_iterations)
             return n_splits * sum(n * epochs / self._epochs for n, epochs in rounds)
         if self.tuner == "grid":
-            # whole numbers become lists; other ranges have no grid, and say so
+            # Integer ranges become lists; other ranges have no grid and raise.
             self._stages = [Stage(stage.name, tuple(stage.grids())) for stage in self._stages]
             sizes = [len(ParameterGrid(stage.grids())) for stage in self._stages]
             return n_splits * min(int(np.prod(sizes)), self.max_trials or np.inf)
@@ -362,5 +324,6 @@ class TunerSearchCV(CrossValidatedSearch):
                 for row, trial in enumerate(batch, len(table.params) - len(batch)):
                     oracle.tell(trial, table.mean(row))
         epochs = table.more.get("n_resources", [most] * len(table.params))
+        # Scores are comparable only among trials with the most epochs.
         best = table.best([row for row, one in enumerate(epochs) if one == max(epochs)])
         return best, {k: v for k, v in table.params[best].items() if k != resource}

@@ -1,7 +1,7 @@
 """Studies: whole experiments, each reproduced by one command into one folder and one page.
 
-A study is a module of this package with a `STUDY`, and its name in `NAMES`; tests, command line and
-help find it there.
+A study is a module of this package with a `STUDY`. Its name is in `NAMES`, where tests, command
+line and help find it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 NAMES = ("blood", "lung", "chest", "brain", "bone")
-"""Names of the studies; each is a module here."""
+"""Names of the studies; each is a module of this package."""
 
 _HOMES = {"Figure": "section", "Section": "section", "Table": "section"}
 
@@ -47,7 +47,7 @@ def get(name: str) -> Study:
 
 
 def __getattr__(name: str) -> Any:
-    """Import what draws when it is first used: the names alone are needed for help."""
+    """Import lazily, because help needs the names only."""
     if name in __all__:
         return getattr(import_module(f"kmedclf.studies.{_HOMES.get(name, 'study')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

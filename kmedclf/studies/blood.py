@@ -1,6 +1,6 @@
 """Blood cells: the four items of an assignment on BloodMNIST, from a perceptron to a small ResNet.
 
-Set-up, search winners and earlier figures are those of one report on it; see `REPORTED`.
+Set-up, search winners and reference scores come from one report on it; see `REPORTED`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DATASET = "bloodmnist"
 KERNELS = {"kernel_size": [3, 5, 7], "filters": [8, 16, 32, 64, 128]}
 
 REPORTED = {"mlp": 0.7992, "cnn": 0.9073, "resnet": 0.9547}
-"""Test accuracy of each network in the report that is reproduced: one run each."""
+"""Test accuracy of each network in the reproduced report, one run each."""
 
 _MEANS = {
     3: (0.8277, 0.8405, 0.8574, 0.8687, 0.8783),
@@ -80,7 +80,7 @@ def perceptron(lab: Workspace, mlp: kmedclf.MLPClassifier | None = None) -> Sect
 
 
 def kernels(lab: Workspace, grid: dict[str, list[int]] = KERNELS) -> Section:
-    """Item (b): how accuracy moves with the number of kernels and their size."""
+    """Item (b): accuracy by number and size of kernels."""
     cnn = kmedclf.CNNClassifier(
         epochs=50, n_iter_no_change=10, min_epochs=10, random_state=lab.seed
     )
@@ -94,6 +94,7 @@ def kernels(lab: Workspace, grid: dict[str, list[int]] = KERNELS) -> Section:
     sizes, numbers = (sorted({key[i] for key in found}) for i in (0, 1))
     best = search.best_index_
     words = "{filters} kernels of {kernel_size} pixels".format(**results["params"][best])
+    # Several combinations may share the highest mean.
     equal = int(np.sum(means == means[best]))
     folds = f"{search.n_splits_} folds"
     tables = [
@@ -103,6 +104,7 @@ def kernels(lab: Workspace, grid: dict[str, list[int]] = KERNELS) -> Section:
             [[f"{size} px", *(found[size, n] for n in numbers)] for size in sizes],
         )
     ]
+    # The reported scores are those of the full grid on all images.
     if found.keys() <= REPORTED_KERNELS.keys() and not lab.quick:
         tables.append(
             Table(
@@ -141,7 +143,7 @@ def kernels(lab: Workspace, grid: dict[str, list[int]] = KERNELS) -> Section:
 
 
 def convolutions(lab: Workspace, cnn: kmedclf.CNNClassifier | None = None) -> Section:
-    """Item (c): a simple convolutional network, and five images that it gets wrong."""
+    """Item (c): a simple convolutional network, and five of its mistakes."""
     run = lab.train("cnn", cnn or kmedclf.CNNClassifier(random_state=lab.seed))
     used = recipes.parameters(run.estimator)
     return Section(
@@ -159,7 +161,7 @@ def convolutions(lab: Workspace, cnn: kmedclf.CNNClassifier | None = None) -> Se
 
 
 def residual(lab: Workspace, resnet: kmedclf.ResNetClassifier | None = None) -> Section:
-    """Item (d): a deeper network, and all three compared."""
+    """Item (d): a deeper network, and a comparison of all three."""
     run = lab.train("resnet", resnet or kmedclf.ResNetClassifier(random_state=lab.seed))
     used = recipes.applied(run.estimator)
     found = {
@@ -201,7 +203,7 @@ def residual(lab: Workspace, resnet: kmedclf.ResNetClassifier | None = None) -> 
 
 
 def _verdicts(comparison: evaluation.Comparison) -> list[str]:
-    """Say of every two networks whether the test images tell them apart."""
+    """Say for every pair of networks whether the test set shows a difference."""
     return [
         f"{one.first} and {one.second} "
         + ("differ" if one.p_holm < 0.05 else "cannot be told apart on these images")
@@ -216,7 +218,7 @@ def _mean(mean: float, std: float) -> str:
 
 
 def _order(found: list[tuple[str, float | None]]) -> str:
-    """Write names with "<" between them, and "=" where two are as good; the best one last."""
+    """Join names with "<", or "=" for ties, the best one last."""
     text, before = "", None
     for name, value in reversed(found):
         text += f" {'=' if value == before else '<'} {name}" if text else name
@@ -279,7 +281,7 @@ def _how_many(report: evaluation.Report) -> str:
 
 
 def _mistakes(run: runs.Run) -> list[Table]:
-    """List five mistakes, if there are any: expected class and estimated probabilities."""
+    """List up to five mistakes: expected class and predicted probabilities."""
     report = run.reports["test"]
     if report.right.all():
         return []

@@ -55,14 +55,14 @@ REPORTED = {
 
 
 def alexnet(lab: Workspace) -> Section:
-    """AlexNet over batches, epochs and rates; the best one again, with other seeds."""
+    """AlexNet over batch sizes, epochs and rates; the best one repeated with other seeds."""
     made = _train(lab, "alexnet", kmedclf.AlexNetClassifier, ALEXNET)
     section = _section(lab, "AlexNet", "alexnet", made, ALEXNET)
     return _with_repeats(lab, section, kmedclf.AlexNetClassifier, made, ALEXNET)
 
 
 def resnet(lab: Workspace) -> Section:
-    """ResNet-50 over batches, epochs and rates."""
+    """ResNet-50 over batch sizes, epochs and rates."""
     made = _train(lab, "resnet", _resnet50, RESNET)
     return _section(lab, "ResNet-50", "resnet", made, RESNET)
 
@@ -80,8 +80,9 @@ def efficientnet(lab: Workspace) -> Section:
 
 
 def vit(lab: Workspace) -> Section:
-    """Vision transformer over layers and patches."""
-    side = min(lab.data.description["image_shape"][:2])  # no patch is larger
+    """Vision transformer over layers and patch sizes."""
+    # A patch must not be larger than the image.
+    side = min(lab.data.description["image_shape"][:2])
     rows = [{**row, "patch_size": min(row["patch_size"], side)} for row in VIT]
     made = _train(lab, "vit", _transformer, rows)
     return _section(lab, "Vision transformer", "vit", made, rows)
@@ -98,9 +99,10 @@ def _transformer(**parameters: Any) -> kmedclf.ViTClassifier:
 def _train(
     lab: Workspace, name: str, make: Callable[..., Any], rows: Rows
 ) -> dict[str, tuple[dict[str, Any], runs.Run]]:
-    """Train one network a row; rows that the lab's own parameters make the same are one."""
+    """Train one network per row; rows that become equal through the lab's parameters are one."""
     made = {}
     for row in lab.some(rows):
+        # Prepare first: parameters of the user may override those of the row.
         est = lab.prepared(make(**{**SHARED, **row}, random_state=lab.seed))
         found = {one: getattr(est, one) for one in row}
         folder = "-".join([name, *(_short(value) for value in found.values())])
@@ -163,7 +165,7 @@ def _section(
 
 
 def _chosen(made: dict[str, tuple[dict[str, Any], runs.Run]], best: str) -> str:
-    """Say which row was chosen by what, and what choosing on the test images would have given."""
+    """Say how the best row was chosen, and what selection on the test set would have given."""
     accuracy = made[best][1].reports["test"].scores["accuracy"]
     if len(made) == 1:
         return f"The only row, {best}: test accuracy {accuracy}."
@@ -182,7 +184,7 @@ def _chosen(made: dict[str, tuple[dict[str, Any], runs.Run]], best: str) -> str:
 
 
 def _worth(run: runs.Run) -> tuple[float, str]:
-    """Give what a row is chosen by, and its name: the best that the images allow."""
+    """Return the score to choose a row by, and its name: validation accuracy if there is one."""
     if "val" in run.reports:
         return run.reports["val"].accuracy, "validation accuracy"
     history, epochs = run.estimator.history_, words_of.epochs(run.estimator)
@@ -197,12 +199,12 @@ def _best(made: dict[str, tuple[dict[str, Any], runs.Run]]) -> str:
 
 
 def _optimizer(est: Any) -> str:
-    """Name the optimizer alone: learning rates are in the table."""
+    """Name the optimizer only, as learning rates are in the table."""
     return str(recipes.parameters(est)["optimizer"])
 
 
 def _confidence(run: runs.Run) -> list[str]:
-    """Say how sure right and wrong predictions were."""
+    """Describe the probabilities of right and wrong predictions."""
     lines = []
     for kind in ("right", "wrong"):
         one = run.reports["test"].certainty[kind]
@@ -221,7 +223,7 @@ def _with_repeats(
     made: dict[str, tuple[dict[str, Any], runs.Run]],
     rows: Rows,
 ) -> Section:
-    """Add the best row trained again under other seeds."""
+    """Add repetitions of the best row with other seeds."""
     best = _best(made)
     again = [made[best][1]]
     for number in range(1, len(lab.some(range(N_REPEATS)))):

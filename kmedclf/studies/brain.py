@@ -1,4 +1,4 @@
-"""Brain MRI: folds scored on one test set, then one choice of training after the other."""
+"""Brain MRI: folds scored on one test set, then one training choice after the other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SETS = ("basic", "intensity", "distortion", "blur", "basic")
 SETS_REPORTED = (0.7686, 0.6853, 0.7157, 0.6929, 0.7640)
 
 Choices = Mapping[str, tuple[dict[str, Any], float]]
-"""By what they are called: parameters beside the base, and the accuracy that was reported."""
+"""Maps a name to parameters that differ from `BASE` and the reported accuracy."""
 
 IMBALANCE: Choices = {
     "loss weighted by class": ({"class_weight": "balanced"}, 0.7766),
@@ -82,13 +82,13 @@ REGULARISATION: Choices = {
 
 
 def network(lab: Workspace, **changes: Any) -> kmedclf.DeepResNetClassifier:
-    """Make the ResNet-18 that all but the last item train."""
+    """Build the ResNet-18 that all items but the last one train."""
     own = {"stem": _stem(lab), "random_state": lab.seed}
     return kmedclf.DeepResNetClassifier(**{**BASE, **own, **changes})
 
 
 def folds(lab: Workspace) -> Section:
-    """Train on each of five folds, and score all of them on the same test images."""
+    """Train on each of five folds, and score all networks on the same test images."""
     made = _trained(lab)
     rows = [
         [f"fold {number}", *(score(run, name) for name in SCORES), score(run, split="val"),
@@ -131,14 +131,14 @@ def folds(lab: Workspace) -> Section:
 
 
 def imbalance(lab: Workspace) -> Section:
-    """Weight or repeat the smaller classes."""
+    """Weight or oversample the smaller classes."""
     return _compared(lab, "Imbalance", "imbalance", {"as it is": ({}, 0.7360), **IMBALANCE})
 
 
 def augmentation(lab: Workspace) -> Section:
-    """Augment each fold in its own way, and give the AUC of every class."""
-    rows, several, ests = [], _folds(lab), []
-    for number, data in enumerate(several):
+    """Augment each fold in a different way, and show the AUC of every class."""
+    rows, ests = [], []
+    for number, data in enumerate(_folds(lab)):
         name = f"augment-{number + 1}-{SETS[number]}"
         run = lab.train(name, network(lab, augment=SETS[number]), data, page=False)
         ests.append(run.estimator)
@@ -170,32 +170,32 @@ def _sets(ests: list[Any]) -> str:
 
 
 def stopping(lab: Workspace) -> Section:
-    """Stop early, or lower the learning rate, with times."""
+    """Compare early stopping and learning rate schedules, with times."""
     return _compared(lab, "Stopping and schedule", "stop", STOPS)
 
 
 def losses(lab: Workspace) -> Section:
-    """Cross entropy against the focal loss."""
+    """Compare cross entropy and focal loss."""
     return _compared(lab, "Loss", "loss", LOSSES)
 
 
 def optimizers(lab: Workspace) -> Section:
-    """Three optimizers under two losses."""
+    """Compare three optimizers with two losses."""
     return _compared(lab, "Optimizer", "optimizer", OPTIMIZERS)
 
 
 def batches(lab: Workspace) -> Section:
-    """Sizes of batches, with times."""
+    """Compare batch sizes, with times."""
     return _compared(lab, "Size of the batches", "batch", BATCHES)
 
 
 def regularisation(lab: Workspace) -> Section:
-    """Dropout, L2, early stopping."""
+    """Compare dropout, L2 and early stopping."""
     return _compared(lab, "Regularisation", "regular", REGULARISATION)
 
 
 def transfer(lab: Workspace) -> Section:
-    """Train all of an EfficientNet, or its head alone."""
+    """Train a whole EfficientNet, or only its head."""
     rows = []
     _, data = _weakest(lab)
     for trainable, reported in (("all", 0.77), ("head", 0.60)):
@@ -220,30 +220,31 @@ def transfer(lab: Workspace) -> Section:
 
 
 def _stem(lab: Workspace) -> str:
-    """Take the report's stem, for the networks are those of ImageNet, where images allow it."""
+    """Choose the report's ImageNet stem, unless the images are too small for it."""
     return "imagenet" if min(lab.data.description["image_shape"][:2]) >= 32 else "small"
 
 
 def _compared(lab: Workspace, title: str, name: str, choices: Choices) -> Section:
-    """Train on the weakest fold with one choice changed at a time."""
+    """Train on the weakest fold, with one choice changed at a time."""
     rows, made = [], {}
     number, data = _weakest(lab)
+    # Several folds may share the lowest accuracy.
     scores = [one.reports["test"].accuracy for one in _trained(lab).values()]
     lowest = "the one" if scores.count(min(scores)) == 1 else "the first of those"
     keys = {key for changes, _ in choices.values() for key in changes}
     for words, (changes, reported) in lab.some(list(choices.items())):
         planned = recipes.parameters(network(lab, **changes))
-        # What is the base's is not trained twice
+        # Do not train the unchanged network a second time.
         folder = _plain_name(f"{name}-{words}") if changes else f"fold-{number}"
         run = lab.train(folder, network(lab, **changes), data, page=False)
         named = words_of.as_named(words, {key: planned[key] for key in sorted(keys)}, run.estimator)
         rows.append([named, *cells(run), f"{reported:.4g}"])
         made[words] = run
-    several = len(_folds(lab))
+    n_folds = len(_folds(lab))
     return Section(
         title=title,
         method=(
-            f"On fold {number}, of the {several} trained {lowest} with the lowest test accuracy, "
+            f"On fold {number}, of the {n_folds} trained {lowest} with the lowest test accuracy, "
             "as in the report; all else as for that fold. One run each."
         ),
         findings=words_of.collapsed(made),
@@ -263,7 +264,7 @@ def _trained(lab: Workspace) -> dict[int, runs.Run]:
 
 
 def _weakest(lab: Workspace) -> tuple[int, sources.Data]:
-    """Choose the fold with the lowest test accuracy: its number and its data."""
+    """Return the number and the data of the fold with the lowest test accuracy."""
     made = _trained(lab)
     number = min(made, key=lambda number: made[number].reports["test"].accuracy)
     return number, _folds(lab)[number - 1]
@@ -281,12 +282,12 @@ def _words(est: kmedclf.DeepResNetClassifier, data: sources.Data) -> str:
 
 
 def _of_all(made: Mapping[int, runs.Run]) -> str:
-    """Say that not all folds were trained, if so."""
+    """Say so if not all folds were trained."""
     return "" if len(made) == N_FOLDS else f", of which the first {len(made)} are trained"
 
 
 def _those_of(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Take the usual value of what has none here."""
+    """Replace None by the default values of EfficientNet."""
     usual = kmedclf.EfficientNetClassifier().get_params()
     return {name: usual[name] if value is None else value for name, value in wanted.items()}
 

@@ -1,4 +1,4 @@
-"""Chest X-rays: three networks, and what mirroring before the split does to a test."""
+"""Chest X-rays: three networks, and the leak from mirroring before the split."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ REPORTED = {
     "resnet": (0.97, ((0.98, 0.96, 0.97), (0.99, 0.98, 0.98), (0.96, 0.98, 0.97))),
     "vit": (0.90, ((0.98, 0.96, 0.97), (0.88, 0.88, 0.88), (0.85, 0.87, 0.86))),
 }
-"""Accuracy, and precision, recall, F1 of covid, normal and virus. The last on 180 other images."""
+"""Accuracy, then precision, recall, F1 of covid, normal, virus; "vit" on 180 other images."""
 CLASSES = ("covid", "normal", "virus")
 
 
 def networks(seed: int) -> dict[str, Any]:
-    """Make the three networks."""
+    """Build the three networks."""
     shared = {**SHARED, "random_state": seed}
     return {
         "baseline": kmedclf.ConvNetClassifier(
@@ -43,7 +43,7 @@ def networks(seed: int) -> dict[str, Any]:
 
 
 def approaches(lab: Workspace) -> Section:
-    """Train all three, and compare them."""
+    """Train and compare all three networks."""
     made = {name: lab.train(name, est) for name, est in networks(lab.seed).items()}
     reports = {name: run.reports["test"] for name, run in made.items()}
     rows = [[name, *cells(run), f"{REPORTED[name][0]:.2f}"] for name, run in made.items()]
@@ -88,7 +88,7 @@ def approaches(lab: Workspace) -> Section:
 
 
 def _networks(made: dict[str, runs.Run]) -> str:
-    """Describe the three networks, from their parameters."""
+    """Describe the three networks by their parameters."""
     baseline, resnet, vit = (made[name].estimator for name in ("baseline", "resnet", "vit"))
     kernels = words_of.shown(baseline.filters)
     starts = [f"{name} from {words_of.start(run.estimator)}" for name, run in made.items()]
@@ -101,9 +101,10 @@ def _networks(made: dict[str, runs.Run]) -> str:
 
 
 def leak(lab: Workspace) -> Section:
-    """Mirror before the split, as the report may have done, and say what that does."""
+    """Mirror before the split, as the report may have done, and show the effect."""
     honest = lab.train("baseline", networks(lab.seed)["baseline"])
     leaking, twins = mirrored_before_split(lab.data, lab.seed)
+    # The mirror images are in the pool already.
     est = networks(lab.seed)["baseline"].set_params(augment=False)
     run = lab.train("baseline-leak", est, leaking, page=False)
     report = run.reports["test"]
@@ -137,24 +138,13 @@ def _augmented(which: str, run: runs.Run) -> str:
 
 
 def mirrored_before_split(data: sources.Data, seed: int) -> tuple[sources.Data, np.ndarray]:
-    """Double all images by mirroring, then split; say which test images have a twin in training.
+    """Double all images by mirroring, then split into 70 % train, 15 % val and 15 % test.
 
-    Parameters
-    ----------
-    data : Data
-        All its splits become one pool.
-    seed : int
-        Of the split.
-
-    Returns
-    -------
-    data : Data
-        70 % "train", 15 % "val", 15 % "test", as arrays.
-    twins : ndarray of shape (n_test,), bool
-        Whether the mirror image of a test image is in "train".
+    Also returns which test images have their mirror image in "train", bool of shape (n_test,).
     """
     X = np.concatenate([_pixels(X, data) for X, _ in data.splits.values()])
     y = np.concatenate([y for _, y in data.splits.values()])
+    # An image and its mirror image have the same origin.
     X, y, origin = np.concatenate([X, X[:, :, ::-1]]), np.tile(y, 2), np.tile(np.arange(len(y)), 2)
     shares = {"test": 0.15, "val": 0.15}
     rows = subsets.shared_out(y, shares, seed)
@@ -164,7 +154,7 @@ def mirrored_before_split(data: sources.Data, seed: int) -> tuple[sources.Data, 
 
 
 def _pixels(X: np.ndarray, data: sources.Data) -> np.ndarray:
-    """Read the images, if they are files."""
+    """Read the images if they are files."""
     if X.dtype.kind != "U":
         return X
     from kmedclf.inputs.file_array import FileArray
@@ -188,8 +178,8 @@ def _classes(name: str, run: runs.Run) -> Table:
 def _reported() -> Table:
     rows = [
         [name, each, *(f"{value:.2f}" for value in values)]
-        for name, (_, several) in REPORTED.items()
-        for each, values in zip(CLASSES, several, strict=True)
+        for name, (_, by_class) in REPORTED.items()
+        for each, values in zip(CLASSES, by_class, strict=True)
     ]
     head = ["Network", "Class", "Precision", "Recall", "F1"]
     return Table("In the report that is reproduced", head, rows)

@@ -13,9 +13,9 @@ from kmedclf.studies.study import Study, Workspace
 
 
 class Experiment(NamedTuple):
-    """What changes, in words and parameters, and test, validation and training accuracy reported.
+    """A change, in words and parameters, and the reported test, validation and training accuracy.
 
-    The report had 21,165 X-rays and ran each experiment once.
+    The report used 21,165 X-rays and ran each experiment once.
     """
 
     words: str
@@ -57,11 +57,11 @@ EXPERIMENTS = (
     ),
 )
 PAIRS = {"batch norm": [(2, 3), (2, 4), (6, 8)], "dropout": [(2, 6), (3, 8), (5, 9)]}
-"""Experiments that differ in nothing but batch norm, or dropout."""
+"""Pairs of experiments that differ only in batch norm, or only in dropout."""
 
 
 def network(parameters: dict[str, Any], seed: int) -> kmedclf.ConvNetClassifier:
-    """Make the network of an experiment, with what all experiments share."""
+    """Build the network of an experiment, with the parameters all experiments share."""
     shared: dict[str, Any] = {
         "global_pooling": "none", "optimizer": "adam", "learning_rate": 0.01, "epochs": 20,
         "batch_size": 32, "early_stopping": False, "augment": False, "random_state": seed,
@@ -70,7 +70,7 @@ def network(parameters: dict[str, Any], seed: int) -> kmedclf.ConvNetClassifier:
 
 
 def ablation(lab: Workspace) -> Section:
-    """Train all nine, and say what batch norm and dropout did."""
+    """Train all nine networks, and describe the effect of batch norm and dropout."""
     made, rows = {}, []
     for number, one in enumerate(EXPERIMENTS, 1):
         run = lab.train(f"experiment-{number}", network(one.parameters, lab.seed), page=False)
@@ -112,19 +112,19 @@ def _collapsed(made: dict[int, runs.Run]) -> list[str]:
 
 
 def _layers(est: kmedclf.ConvNetClassifier) -> str:
-    """Describe the layers of a network, from its parameters."""
-    several = len(est.filters) if isinstance(est.filters, tuple | list) else 1
+    """Describe the layers of a network by its parameters."""
+    n_layers = len(est.filters) if isinstance(est.filters, tuple | list) else 1
     named = {"activation": est.activation, "pooling windows": est.pool_size,
              "padding": est.padding}  # fmt: skip
     more = ", ".join(f"{name} {words_of.shown(value)}" for name, value in named.items())
     return (
-        f"{several} layers of {words_of.shown(est.filters)} kernels of "
+        f"{n_layers} layers of {words_of.shown(est.filters)} kernels of "
         f"{words_of.shown(est.kernel_size)} pixels, {more}"
     )
 
 
 def _stops(lab: Workspace, made: dict[int, runs.Run]) -> list[str]:
-    """Say of each way to stop which experiments went it."""
+    """List the stopping rules, each with its experiments."""
     ways: dict[str, list[str]] = {}
     for number, run in made.items():
         ways.setdefault(words_of.stopping(run.estimator, lab.data), []).append(str(number))

@@ -1,4 +1,4 @@
-"""What an item of a study has to say: text, tables and figures, on paper or on the screen."""
+"""Sections of a study: text, tables and figures, for the page and the terminal."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from kmedclf.evaluation.plots.style import quiet_about_glyphs
 from kmedclf.utils.files import written_beside
 
 NUMBER = re.compile(r"[\d\s.,:%±–\[\]+-]*|undefined")
-"""A number as tables have it, perhaps with its interval or deviation; or a dash."""
+"""A number in a table, with or without interval or deviation, or a dash."""
 
 
 class Table(NamedTuple):
-    """A table: its title, the titles of its columns, and its rows; cells are shown by `str`."""
+    """A table: title, column heads and rows; cells are formatted by `str`."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
     def columns(self) -> list[str]:
-        """Say of each column whether it holds a "number" in every row, or a "name"."""
-        several = zip(*self.rows, strict=True)
-        is_number = [all(NUMBER.fullmatch(str(cell)) for cell in cells) for cells in several]
+        """Return "number" for each column that holds numbers only, else "name"."""
+        columns = zip(*self.rows, strict=True)
+        is_number = [all(NUMBER.fullmatch(str(cell)) for cell in cells) for cells in columns]
         return ["number" if one else "name" for one in is_number]
 
 
 class Figure(NamedTuple):
-    """A figure that was drawn: the name of its file, what it shows, and its PNG."""
+    """A rendered figure: file name, caption and PNG."""
 
     name: str
     words: str
@@ -46,17 +46,19 @@ class Figure(NamedTuple):
 
     @property
     def wide(self) -> bool:
-        """Whether it is more than twice as wide as high, as panels of two charts are."""
-        width, height = (int.from_bytes(self.png[at : at + 4]) for at in (16, 20))  # PNG's header
+        """Whether it is more than twice as wide as high, such as two charts side by side."""
+        # Width and height are at fixed positions of a PNG header.
+        width, height = (int.from_bytes(self.png[at : at + 4]) for at in (16, 20))
         return width > 2 * height
 
     @classmethod
     def of(cls, name: str, words: str, drawn: Any) -> Figure:
-        """Take what a function of `kmedclf.evaluation.plots` has returned, and close it."""
+        """Render the result of a function of `kmedclf.evaluation.plots`, and close it."""
         figure = getattr(drawn, "figure", drawn)
         buffer = io.BytesIO()
         with quiet_about_glyphs():
             figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+        # matplotlib keeps open figures in memory.
         plt.close(figure)
         return cls(name, words, buffer.getvalue())
 
@@ -70,17 +72,17 @@ class Section:
     title : str
         Heading.
     method : str
-        What was done and why; paragraphs are apart by an empty line.
+        What was done and why; an empty line separates paragraphs.
     findings : sequence of str
-        What came out, in sentences.
+        Results, in sentences.
     tables : sequence of Table
-        Behind the findings.
+        Shown after the findings.
     figures : sequence of Figure
-        Behind the tables.
+        Shown after the tables.
     comparison : Comparison, optional
-        Of several networks.
+        Comparison of several networks.
     pages : mapping of str to str
-        Words and address, seen from the study's folder, of pages that belong to it.
+        Link text and address, relative to the study's folder, of related pages.
     """
 
     title: str
@@ -100,7 +102,7 @@ class Section:
         return paths
 
     def __str__(self) -> str:
-        """Write all but the figures as text."""
+        """Format everything but the figures as text."""
         parts = [self.title, "=" * len(self.title), "", self.method, "", *self.findings]
         for table in self.tables:
             lines = [list(table.head), *([str(cell) for cell in row] for row in table.rows)]
@@ -113,18 +115,18 @@ class Section:
 
 
 def clock(seconds: float) -> str:
-    """Write a time as minutes and seconds, "6:20"."""
+    """Format seconds as minutes and seconds, "6:20"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
 
 
 def spread(values: Sequence[float], digits: int = 4) -> str:
-    """Write mean and standard deviation (ddof 0) of numbers."""
+    """Format mean and standard deviation (ddof 0)."""
     return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
 
 
 def score(run: runs.Run, name: str = "accuracy", split: str = "test") -> str:
-    """Write a score of a run with four decimals; a dash if it has no such split or score."""
+    """Format a score of a run with four decimals; a dash if it has no such split or score."""
     found = run.reports[split].scores.get(name) if split in run.reports else None
     return "–" if found is None or found.value is None else f"{found.value:.4f}"
 
@@ -134,7 +136,7 @@ HEAD = ["Test accuracy, 95 % interval", "F1, macro", "AUC, macro", "Validation",
 
 
 def cells(run: runs.Run) -> list[Any]:
-    """Make the columns that every network of a study has."""
+    """Return the columns that every network of a study has."""
     return [
         str(run.reports["test"].scores["accuracy"]),
         score(run, "f1_macro"),
@@ -146,7 +148,7 @@ def cells(run: runs.Run) -> list[Any]:
 
 
 def verdict(first: str, a: runs.Run, second: str, b: runs.Run) -> str:
-    """Say whether the test images tell two networks apart."""
+    """Say whether the test set shows a difference between two networks."""
     pair = evaluation.compare({first: a.reports["test"], second: b.reports["test"]}).pairs[0]
     ahead = f"{pair.first} minus {pair.second} {pair.difference}"
     told = "differ" if pair.p < 0.05 else "cannot be told apart on these images"

@@ -1,4 +1,4 @@
-"""A study: where it is made, and its way to one page."""
+"""A study: its workspace, and how it becomes one page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUICK: dict[str, int | float] = {
     "block_config": 2, "width": 0.25, "depth": 0.25, "num_layers": 2, "hidden_dim": 16,
     "num_heads": 2, "mlp_dim": 16, "patch_size": 8,
 }  # fmt: skip
-"""Largest values of these parameters in a quick study, where they are of the same type."""
+"""Upper bounds of parameters in a quick study; values of another type stay."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Workspace:
     data : runs.Data
         Splits "train" and "test", and perhaps "val".
     out : Path
-        The folder; each network has one of its own in it.
+        The folder; each network has its own folder in it.
     seed : int, default=0
         The ``random_state`` that items give their networks.
     quick : bool, default=False
-        Whether all is made small and short, to see it work: figures then mean nothing.
+        Whether to make everything small and short, as a smoke test; the scores mean nothing then.
     verbose : int, default=0
         1 shows progress.
     parameters : dict, optional
-        Parameters of all networks that have them, instead of the study's.
+        Parameters that override the study's, for all networks that have them.
     results : dict of str to dict
         Facts and scores of the networks trained or read so far, by name.
     """
@@ -78,7 +78,7 @@ class Workspace:
         unique: bool = False,
         parameters: dict[str, Any] | None = None,
     ) -> Workspace:
-        """Read the data and make the folder.
+        """Read the data and create the folder.
 
         Parameters
         ----------
@@ -87,15 +87,16 @@ class Workspace:
         out : path-like
             The folder.
         seed, quick, verbose, parameters
-            As the attributes.
+            See the attributes.
         size : int, optional
-            Height and width of the images, where the set comes in several sizes.
+            Height and width of the images, if the data set comes in several sizes.
         class_names : sequence of str, optional
-            Names of the classes of a file that has none and as many classes.
+            Class names for a file without names, if their number matches.
         shares : mapping of str to float, optional
-            Parts of each class for the splits of a folder without; see `kmedclf.studies.subsets`.
+            Fractions of each class for the splits of a folder that has no splits; see
+            `kmedclf.studies.subsets`.
         unique : bool, default=False
-            Whether to leave out images that are there already.
+            Whether to remove duplicate images.
         """
         _check_known(parameters or {})
         data = subsets.read(source, size, shares, seed)
@@ -119,30 +120,31 @@ class Workspace:
         *,
         page: bool = True,
     ) -> runs.Run:
-        """Train a network into the folder of its name, or read it there.
+        """Train a network into the folder ``name``, or read the run that is already there.
 
         Parameters
         ----------
         name : str
-            Of the folder, inside that of the study.
+            Name of the folder, inside that of the study.
         estimator : ImageClassifier
-            Not fitted.
+            The unfitted network.
         data : runs.Data, optional
-            Other data than the study's, as those of a fold.
+            Other data than the study's, such as a fold.
         page : bool, default=True
-            Whether to write its report page, too; 'kmedclf report' does it later.
+            Whether to write its report page as well; 'kmedclf report' can write it later.
 
         Returns
         -------
         runs.Run
-            The fitted estimator and its reports. It is read if the folder holds a run of the same
-            parameters on the same data.
+            The fitted estimator and its reports. It is read from the folder if that holds a run
+            with the same parameters on the same data.
         """
         from kmedclf.runs.page import write_run_page
 
         folder, data = self.out / name, data or self.data
         estimator = self.prepared(estimator).set_params(verbose=self.verbose)
         if _holds(folder, estimator, data):
+            # Scores may be missing if an earlier process was interrupted while scoring.
             run = runs.read_run(folder)
             runs.complete(folder, run, data)
         else:
@@ -155,17 +157,17 @@ class Workspace:
     def search(
         self, estimator: ImageClassifier, stages: Sequence[dict[str, Any]], **options: Any
     ) -> Any:
-        """Search stage by stage, every finished fit remembered in the study's folder.
+        """Search stage by stage; finished fits are cached in the study's folder.
 
         Parameters
         ----------
         estimator : ImageClassifier
             With the parameters that are fixed.
         stages : sequence of dict
-            As `kmedclf.search.StagedSearchCV` takes them; a quick search has two values of each
-            parameter at most.
+            As `kmedclf.search.StagedSearchCV` takes them; a quick study uses at most two values of
+            each parameter.
         **options
-            Of `kmedclf.search.StagedSearchCV`.
+            Other parameters of `kmedclf.search.StagedSearchCV`.
 
         Returns
         -------
@@ -187,7 +189,7 @@ class Workspace:
         return search.fit(*data.splits["train"], **held_out)
 
     def prepared(self, estimator: ImageClassifier) -> ImageClassifier:
-        """Set what data and user want of an estimator, and make it small if the study is quick."""
+        """Set the parameters of data and user, and shrink the network if the study is quick."""
         has = estimator.get_params()
         own = {name: value for name, value in self.parameters.items() if name in has}
         weights = own.pop("weights", None)
@@ -196,17 +198,18 @@ class Workspace:
             for name, value in recipes.parameters(estimator).items():
                 if name in QUICK:
                     estimator.set_params(**{name: _at_most(QUICK[name], value)})
+        # ImageNet weights exist only for some parameters; set them after all others.
         if weights is not None and (weights != "imagenet" or estimator.published()):
             estimator.set_params(weights=weights)
         return estimator
 
     def some(self, wanted: Sequence[Any], n: int = 2) -> Sequence[Any]:
-        """Take the first ones if the study is quick, else all."""
+        """Return the first ``n`` items if the study is quick, else all."""
         return wanted[:n] if self.quick else wanted
 
 
 Lab = Workspace
-"""The earlier name."""
+"""Former name of `Workspace`."""
 
 
 def _check_known(parameters: dict[str, Any]) -> None:
@@ -225,7 +228,7 @@ def _at_most(limit: float, value: Any) -> Any:
 
 
 def _facts(run: runs.Run, data: sources.Data) -> dict[str, Any]:
-    """Collect what a table of networks may show of a run."""
+    """Collect the facts of a run that a table of networks may show."""
     estimator = run.estimator
     parameters, usual = (recipes.parameters(one) for one in (estimator, type(estimator)()))
     return {
@@ -244,17 +247,18 @@ def _facts(run: runs.Run, data: sources.Data) -> dict[str, Any]:
 
 
 def _holds(folder: Path, estimator: ImageClassifier, data: sources.Data) -> bool:
-    """Say whether a folder holds this training: the same parameters, the same data."""
+    """Check whether a folder holds a run of the same parameters on the same data."""
     if not (folder / runs.MODEL).is_file():
         return False
     made, environment = (
         json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("parameters", "environment")
     )
-    # A run of an earlier version lacks parameters that are new; they had then what is now default
+    # A run of an older version lacks new parameters, and behaves like their defaults.
     stored = {**recipes.parameters(type(estimator)()), **made["used"]}
     wanted = recipes.parameters(estimator)
-    same = {"verbose": 0, "recipe": ""}  # without effect, or what it stands for is compared
+    # Ignore parameters without effect on results; the values that a recipe sets are compared.
+    same = {"verbose": 0, "recipe": ""}
     described = environment["data"]
     return (
         made["estimator"] == type(estimator).__name__
@@ -264,7 +268,7 @@ def _holds(folder: Path, estimator: ImageClassifier, data: sources.Data) -> bool
 
 
 def _plain(value: Any) -> Any:
-    """Give what JSON makes of a value."""
+    """Convert a value to JSON and back."""
     return json.loads(json.dumps(value))
 
 
@@ -279,20 +283,20 @@ class Study:
     Attributes
     ----------
     name : str
-        As on the command line.
+        Name on the command line.
     title : str
         Heading of the page.
     data : str
-        Where its data are, unless told otherwise; as `kmedclf.runs.read_data` takes it.
+        Default data, as `kmedclf.runs.read_data` takes it.
     items : sequence of callable
         Each takes a `Lab` and returns a `Section`. An item that needs the network of an earlier
-        one asks ``lab.train`` for it again: what is trained is read.
+        item calls ``lab.train`` for it again, which reads the finished run.
     class_names : sequence of str
-        Names of the classes of a file that has none and as many classes.
+        Class names for a file without names, if their number matches.
     shares : mapping of str to float, optional
-        Parts of each class for the splits of a folder that has none.
+        Fractions of each class for the splits of a folder that has no splits.
     unique : bool, default=False
-        Whether images that are there twice are left out.
+        Whether to remove duplicate images.
     """
 
     name: str
@@ -304,7 +308,7 @@ class Study:
     unique: bool = False
 
     def open(self, source: str | None, out: str | os.PathLike[str], **settings: Any) -> Workspace:
-        """Open a `Lab` for the study: its own data by default, ``settings`` as `Lab.open`'s."""
+        """Open a `Lab` with the study's data by default; ``settings`` are those of `Lab.open`."""
         return Workspace.open(
             source or self.data,
             out,
@@ -315,7 +319,7 @@ class Study:
         )
 
     def only(self, names: Sequence[str] | None) -> Study:
-        """Take some items, by the names of their functions; all if there are none."""
+        """Select items by the names of their functions; without names, all."""
         known = {item.__name__: item for item in self.items}
         for name in names or ():
             if name not in known:
@@ -329,24 +333,25 @@ class Study:
 def reproduce(
     study: Study, lab: Workspace, *, tell: Callable[[Section], None] = lambda section: None
 ) -> Path:
-    """Make all items of a study, in their order, into one page.
+    """Run all items of a study in order, and write one page.
 
     Parameters
     ----------
     study : Study
-        What to make.
+        What to run.
     lab : Lab
-        Where. Networks and fits that its folder holds already are read.
+        Data and folder. Networks and fits that the folder already holds are read.
     tell : callable, optional
-        Called with each section once it is made.
+        Called with each finished section.
 
     Returns
     -------
     Path
-        The page, complete after every item: one HTML file that needs nothing else, and links to
-        the pages of the networks beside it. ``results.json`` and ``results.csv`` beside it hold
-        every network's facts and scores, the first one the tables as well.
+        The page, complete after every item: one self-contained HTML file, which links to the
+        pages of the networks beside it. ``results.json`` and ``results.csv`` beside it hold
+        facts and scores of every network; the JSON file also holds the tables.
     """
+    # Write the page after every item, so that an interrupted study leaves a valid one.
     sections: list[Section] = []
     for item in study.items:
         sections.append(item(lab))
@@ -418,23 +423,23 @@ def _write_results(lab: Workspace, title: str, sections: Sequence[Section]) -> N
 def settings_of(
     out: Path, wanted: dict[str, Any], default_data: str, *, resume: bool
 ) -> dict[str, Any]:
-    """Settle with which settings to make a study, and refuse a folder that holds something else.
+    """Determine the settings of a study, and refuse a folder with other content.
 
     Parameters
     ----------
     out : Path
         The folder.
     wanted : dict
-        Settings; those that are None are the folder's, if there is a study in it.
+        Settings; None stands for the setting of the study in the folder, if there is one.
     default_data : str
         "data" of a new study.
     resume : bool
-        Whether to go on with a study that was begun.
+        Whether to resume an unfinished study.
 
     Raises
     ------
     FileExistsError
-        If the folder holds anything and ``resume`` is false.
+        If the folder is not empty and ``resume`` is false.
     ValueError
         If it holds another study, or one with other settings.
     """

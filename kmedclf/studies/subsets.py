@@ -1,4 +1,4 @@
-"""The data of a study: split anew, without copies, or few of them."""
+"""Subsets of a study's data: new splits, without duplicates, or a small sample."""
 
 from __future__ import annotations
 
@@ -15,23 +15,16 @@ from kmedclf.datasets.folders import split_folders
 from kmedclf.datasets.sources import ALL
 
 QUICK_IMAGES = 200
-"""Most images of a split in a quick study."""
+"""Maximum number of images of a split in a quick study."""
 
 
 def read(
     source: str, size: int | None, shares: Mapping[str, float] | None = None, seed: int = 0
 ) -> sources.Data:
-    """Read data, and split a folder that has no splits of its own.
+    """Read data, and split a folder without splits by the fractions in ``shares``.
 
-    Parameters
-    ----------
-    source, size
-        As `kmedclf.runs.read_data` takes them.
-    shares : mapping of str to float, optional
-        Parts of each class that go to splits other than "train", drawn at random. None leaves the
-        splitting to `kmedclf.runs.read_data`.
-    seed : int, default=0
-        Of the draw.
+    ``shares`` maps splits other than "train" to fractions of each class. With None,
+    `kmedclf.runs.read_data` splits the folder.
     """
     root = Path(source).expanduser()
     if shares is None or not root.is_dir() or split_folders(root):
@@ -43,7 +36,7 @@ def read(
 
 
 def shared_out(y: np.ndarray, shares: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
-    """Draw rows for splits, the same part of every class; "train" is what remains."""
+    """Draw rows for stratified splits; "train" is the remainder."""
     found, rest, left = {}, np.arange(len(y)), 1.0
     for split, share in shares.items():
         rest, rows = train_test_split(
@@ -54,17 +47,18 @@ def shared_out(y: np.ndarray, shares: Mapping[str, float], seed: int) -> dict[st
 
 
 def resplit(data: sources.Data, splits: dict[str, sources.Split], **facts: Any) -> sources.Data:
-    """Give data other splits, and describe them."""
+    """Replace the splits of data, and update the description."""
     n = {split: len(y) for split, (_, y) in splits.items()}
     return replace(data, splits=splits, description={**data.description, "n": n, **facts})
 
 
 def without_copies(data: sources.Data) -> sources.Data:
-    """Leave out images that are pixel for pixel in an earlier split, or earlier in their own."""
+    """Remove images that are identical to one in an earlier split, or earlier in their own."""
     names = list(data.splits)
     sizes = [len(data.splits[name][1]) for name in names]
     X, y = (np.concatenate(one) for one in zip(*data.splits.values(), strict=True))
     found = audit(X, y, splits=np.repeat(names, sizes), near=False)
+    # In each group of duplicates keep the first one, in the order of splits.
     rank = found.split_index
     kept = np.ones(len(y), bool)
     for group in found.identical:
@@ -78,7 +72,7 @@ def without_copies(data: sources.Data) -> sources.Data:
 
 
 def folds(data: sources.Data, n_folds: int, seed: int) -> list[sources.Data]:
-    """Make stratified folds of all but the test images: each validates one training, in turn."""
+    """Split all but the test images into stratified folds; each is the validation set once."""
     parts = [data.splits[split] for split in data.splits if split != "test"]
     X, y = (np.concatenate(one) for one in zip(*parts, strict=True))
     cut = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y)
@@ -97,15 +91,16 @@ def folds(data: sources.Data, n_folds: int, seed: int) -> list[sources.Data]:
 
 
 def subsample(data: sources.Data) -> sources.Data:
-    """Take few images of each split, in their order: the first ones of each class."""
+    """Keep a few images of each split, in order: the first ones of each class."""
     return resplit(data, {split: _few(X, y) for split, (X, y) in data.splits.items()})
 
 
 def _few(X: np.ndarray, y: np.ndarray) -> sources.Split:
+    # Number the images within their class, and take the lowest numbers of all classes.
     code = np.unique(y, axis=0, return_inverse=True)[1].ravel()
     order = np.argsort(code, kind="stable")
     starts = np.unique(code[order], return_index=True)[1]
-    nth = np.empty(len(code), np.int64)  # of its class
+    nth = np.empty(len(code), np.int64)  # position within its class
     nth[order] = np.arange(len(code)) - starts[code[order]]
     kept = np.sort(np.argsort(nth, kind="stable")[:QUICK_IMAGES])
     return X[kept], y[kept]

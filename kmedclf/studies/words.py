@@ -1,6 +1,6 @@
-"""What a study says of trainings, made from the trainings: parameters may be given, data may lack.
+"""Sentences about trainings, generated from the estimators and data.
 
-Of an estimator with a recipe, what the recipe stands for.
+Parameters set by the user and missing splits are reflected; recipes are resolved.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ DESCRIBED = {
 
 
 def each(say: Callable[[Any], str], estimators: Sequence[Any]) -> str:
-    """Say something of several estimators once, or what is different of them."""
+    """Describe several estimators, once if they agree, else joined by "or"."""
     return " or ".join(dict.fromkeys(say(one) for one in estimators))
 
 
 def loss(est: Any) -> str:
-    """Name the loss."""
+    """Describe the loss."""
     used = recipes.parameters(est)
     smoothing = used["label_smoothing"]
     smoothed = f", labels smoothed by {smoothing:g}" if smoothing else ""
@@ -42,13 +42,13 @@ def loss(est: Any) -> str:
 
 
 def optimizer(est: Any, data: sources.Data) -> str:
-    """Name the optimizer with its learning rate, and the schedule of it."""
+    """Describe the optimizer, its learning rate and schedule."""
     used = recipes.parameters(est)
     rate = used["learning_rate"]
     words = [str(used["optimizer"])]
     if rate is not None:
         words.append(f"learning rate {rate:g}")
-    if used["momentum"] and used["optimizer"] == "sgd":  # others do not take it
+    if used["momentum"] and used["optimizer"] == "sgd":  # other optimizers ignore it
         words.append(f"momentum {used['momentum']:g}")
     if used["lr_schedule"] == "plateau":
         watched = _watched(used, "val" in data.splits or used["early_stopping"])
@@ -64,24 +64,24 @@ def optimizer(est: Any, data: sources.Data) -> str:
 
 
 def batches(est: Any) -> str:
-    """Say how large batches are."""
+    """Describe the batch size."""
     return f"batches of {recipes.parameters(est)['batch_size']}"
 
 
 def augmentation(est: Any) -> str:
-    """Say what happens to training images, in a sentence; nothing if nothing does."""
+    """Describe the augmentation in a sentence."""
     augment = recipes.parameters(est)["augment"]
     if augment is False or augment == ():
         return "No augmentation."
-    several = ["flip_rotate"] if augment is True else augment
-    several = several if isinstance(several, list | tuple) else [several]
-    names = [one if isinstance(one, str) else type(one).__name__ for one in several]
+    chosen = ["flip_rotate"] if augment is True else augment
+    chosen = chosen if isinstance(chosen, list | tuple) else [chosen]
+    names = [one if isinstance(one, str) else type(one).__name__ for one in chosen]
     known = [SETS.get(name, f'changed by "{name}"') for name in names]
     return f"Training images are {', '.join(known)} at random, anew in every epoch."
 
 
 def stopping(est: Any, data: sources.Data) -> str:
-    """Say how long a training runs, what validates, and whose weights it keeps; in sentences."""
+    """Describe epochs, early stopping, validation set and kept weights, in sentences."""
     used = recipes.parameters(est)
     n, missing = count(used["epochs"], "epoch"), "The data have no validation split"
     if not used["early_stopping"]:
@@ -107,35 +107,35 @@ def stopping(est: Any, data: sources.Data) -> str:
 
 
 def sentences(*parts: str) -> str:
-    """Join what is not empty, with a capital at its beginning."""
+    """Join non-empty parts, and capitalize the first letter."""
     text = " ".join(filter(None, parts))
     return text[:1].upper() + text[1:]
 
 
 def shared(ests: Sequence[Any], data: sources.Data) -> str:
-    """Say how several networks were trained, all but how long."""
+    """Describe how several networks were trained, except for the number of epochs."""
     said = each(loss, ests), each(lambda one: optimizer(one, data), ests), each(batches, ests)
     return sentences(f"{'; '.join(said)}.", each(augmentation, ests))
 
 
 def training(est: Any, data: sources.Data) -> str:
-    """Say how a network was trained, in sentences."""
+    """Describe how a network was trained, in sentences."""
     return sentences(shared([est], data), stopping(est, data))
 
 
 def epochs(est: Any) -> Epochs:
-    """Give the epochs of an estimator, and whose weights it has; see `evaluation.wording`."""
+    """Return the epochs of an estimator, and the epoch of its weights."""
     return epochs_of(est.history_, est.best_epoch_, recipes.parameters(est))
 
 
 def start(est: Any) -> str:
-    """Say what weights a network started from."""
+    """Describe the initial weights."""
     random = getattr(est, "weights", None) is None
     return "random weights" if random else "weights trained elsewhere"
 
 
 def as_named(words: str, wanted: Mapping[str, Any], est: Any) -> str:
-    """Name a choice; where something given, or a quick study, made another of it, say which."""
+    """Name a choice, with the parameters that the user or a quick study overrode."""
     used = recipes.parameters(est)
     other = [
         f"{name} {shown(used[name])}" for name, value in wanted.items()
@@ -145,26 +145,26 @@ def as_named(words: str, wanted: Mapping[str, Any], est: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Write a parameter's value: lists with commas, numbers short."""
+    """Format a parameter's value: lists with spaces, short numbers."""
     if isinstance(value, list | tuple):
         return " ".join(map(shown, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def collapsed(made: Mapping[str, runs.Run], kind: str = "") -> list[str]:
-    """Say which networks took all test images for one class, in a sentence; nothing if none did."""
+    """List networks that predict a single class for all test images; empty if there are none."""
     names = [name for name, run in made.items() if one_class_only(run)]
     if not names:
         return []
-    several = len(names) > 1
-    which = f"{kind}{'s' if several else ''} " if kind else ""
+    plural = len(names) > 1
+    which = f"{kind}{'s' if plural else ''} " if kind else ""
     which = which[:1].upper() + which[1:]
-    take = "take" if several else "takes"
+    take = "take" if plural else "takes"
     return [f"{which}{', '.join(names)} {take} all test images for one class."]
 
 
 def one_class_only(run: runs.Run) -> str | None:
-    """Name the one class that a network took all test images for, if there is but one."""
+    """Return the class that a network predicts for all test images, if it is only one."""
     report = run.reports["test"]
     found = np.unique(report.pred_index)
     return report.class_names[found[0]] if len(found) == 1 else None

@@ -1,1 +1,1 @@
-"""What belongs to no room: files, archives, downloads, text."""
+"""Utilities without domain knowledge: files, archives, downloads, text."""

@@ -1,8 +1,7 @@
-"""Parameters written once: an annotated field is constructor, type, check and default in one line.
+"""Parameters as annotated fields: constructor argument, type, constraint and default in one line.
 
-``units: PositiveInt = 128`` in the body of an estimator becomes an explicit keyword of its
-constructor, a type for the type checker, and the constraint that ``fit`` checks. The check and its
-error sentence are scikit-learn's own.
+``units: PositiveInt = 128`` in the body of an estimator becomes a keyword of its constructor, a
+type for the type checker, and a constraint that ``fit`` checks with scikit-learn's validation.
 """
 
 from __future__ import annotations
@@ -22,18 +21,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 
 def constraints(annotation: Any) -> list[Any]:
-    """Turn one type annotation into the list of constraints scikit-learn checks.
-
-    Parameters
-    ----------
-    annotation : type
-        A type, ``None``, ``Literal``, ``Annotated`` with a scikit-learn constraint, or a union.
-
-    Returns
-    -------
-    list
-        The alternatives, any of which a value may satisfy.
-    """
+    """Convert a type annotation to scikit-learn's list of alternative constraints."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return [get_args(annotation)[1]]
@@ -56,25 +44,24 @@ _known: WeakKeyDictionary[type, dict[str, list[Any]]] = WeakKeyDictionary()
 
 
 def parameter_constraints(cls: type) -> dict[str, list[Any]]:
-    """Give the constraints of every parameter of an estimator class, by name."""
-    if cls not in _known:  # reading annotations takes milliseconds, and every fit asks
+    """Return the constraints of every parameter of an estimator class, by name."""
+    # Resolving annotations takes milliseconds, and every fit needs them.
+    if cls not in _known:
         hints = get_type_hints(cls, include_extras=True)
         _known[cls] = {field.name: constraints(hints[field.name]) for field in fields(cls)}
     return _known[cls]
 
 
 def check_float32(cls: type, values: dict[str, Any]) -> None:
-    """Refuse numbers that leave the bounds of their parameter once they are float32.
-
-    Networks compute in it: 1e-300 is 0 there, 1e300 is infinite, and 1 - 1e-9 is 1.
-    """
+    """Refuse numbers that violate their parameter's bounds when rounded to float32."""
+    # Networks compute in float32, where 1e-300 is 0, 1e300 infinite and 1 - 1e-9 is 1.
     for name, allowed in parameter_constraints(cls).items():
         value = values[name]
         if not isinstance(value, Real) or isinstance(value, Integral):
             continue
         with np.errstate(over="ignore", under="ignore"):
             low = float(np.float32(value))
-        # Of huge numbers, for those that never reach a network.
+        # Huge numbers become infinite, and no interval contains infinity.
         if not any(one.is_satisfied_by(low) for one in allowed if isinstance(one, Interval)):
             bounds = " or ".join(str(one) for one in allowed if isinstance(one, Interval))
             raise ValueError(
@@ -84,9 +71,9 @@ def check_float32(cls: type, values: dict[str, Any]) -> None:
 
 
 def plain(value: Any, *, deep: bool = True) -> Any:
-    """Turn NumPy's scalars into Python's, in short lists, tuples and dicts as well.
+    """Convert NumPy scalars to Python's, also inside lists, tuples and dicts if ``deep``.
 
-    A float32 becomes the number that is written like it: 0.2, not 0.20000000298.
+    A float32 becomes the float with the same repr: 0.2, not 0.20000000298.
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -96,6 +83,7 @@ def plain(value: Any, *, deep: bool = True) -> Any:
         return value.item()
     if deep and type(value) in (list, tuple):
         made = type(value)(map(plain, value))
+        # Return the same object if nothing changed, so that callers can compare identity.
         return made if any(a is not b for a, b in zip(made, value, strict=True)) else value
     if deep and type(value) is dict:
         whole = {key: plain(one) for key, one in value.items()}
@@ -105,15 +93,7 @@ def plain(value: Any, *, deep: bool = True) -> Any:
 
 @contextmanager
 def plain_parameters(estimator: Any, *, deep: bool = True) -> Iterator[None]:
-    """Let an estimator have `plain` parameters for the time of a fit, and then its own again.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Whose parameters.
-    deep : bool, default=True
-        Whether to look into lists, tuples and dicts.
-    """
+    """Make an estimator's parameters `plain` during a fit, and restore them afterwards."""
     given, used = {}, {}
     for name, value in estimator.get_params(deep=False).items():
         made = plain(value, deep=deep)
@@ -129,7 +109,7 @@ def plain_parameters(estimator: Any, *, deep: bool = True) -> Iterator[None]:
 
 
 def check_defaults(cls: type) -> None:
-    """Refuse a parameter without a default: grids, ``clone`` and ``repr`` would all need one."""
+    """Refuse a parameter without a default, which grids, ``clone`` and ``repr`` need."""
     for field in fields(cls):
         if field.default is MISSING:
             raise TypeError(
@@ -139,19 +119,9 @@ def check_defaults(cls: type) -> None:
 
 
 def merge_docs(cls: type, shared: str | None) -> str | None:
-    """Write the shared parameters into a subclass' numpydoc, behind its own.
+    """Append the shared parameters to the ``Parameters`` section of a subclass.
 
-    Parameters
-    ----------
-    cls : type
-        The subclass, a dataclass already.
-    shared : str or None
-        Docstring of the class whose ``Parameters`` section it inherits.
-
-    Returns
-    -------
-    str or None
-        The subclass' docstring with one complete ``Parameters`` section, its own defaults in it.
+    ``shared`` is the docstring of the base class; the subclass' defaults are filled in.
     """
     section = re.compile(r"Parameters\n-{10}\n(.*?)(?=\n\n[A-Z][a-z]+(?: [A-Z]\w+)?\n---|\Z)", re.S)
     inherited = section.search(inspect.cleandoc(shared or ""))
@@ -163,7 +133,7 @@ def merge_docs(cls: type, shared: str | None) -> str | None:
         theirs = re.sub(rf"^({field.name} : .*default=).*$", rf"\g<1>{value}", theirs, flags=re.M)
     text = inspect.cleandoc(cls.__doc__)
     mine = section.search(text)
-    for name in re.findall(r"^(\w+) : ", mine[1] if mine else "", re.M):  # said anew
+    for name in re.findall(r"^(\w+) : ", mine[1] if mine else "", re.M):  # overridden
         theirs = re.sub(rf"^{name} : .*\n?(?:    .*\n?)*", "", theirs, flags=re.M)
     if mine is None:
         return f"{text}\n\nParameters\n----------\n{theirs}\n"

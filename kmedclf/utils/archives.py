@@ -1,8 +1,8 @@
-"""Archives of JSON and arrays: what models and remembered fits are kept in, and strangers may send.
+"""Archives of JSON and arrays, used for models and cached fits; they may be untrusted.
 
-A zip of stored entries: one of JSON and arrays "0.npy", "1.npy", ... All that an archive declares
-is checked against the size of the file before anything is made of it, so that reading takes little
-more memory than the file has bytes. Nothing in it is ever run.
+A zip of stored entries: one of JSON, and arrays "0.npy", "1.npy", ... All declared sizes are
+checked against the size of the file first, so that reading takes little more memory than the
+file has bytes. Nothing in an archive is executed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import numpy as np
 from kmedclf.utils.files import written_beside
 
 MAX_ENTRIES = 65_535
-"""Most entries of an archive; a thousand members of an ensemble have fewer arrays."""
+"""Maximum number of entries; an ensemble of a thousand members has fewer arrays."""
 
 MAX_JSON = 8 * 2**20
-"""Most bytes of JSON: the curves of some hundred thousand epochs."""
+"""Maximum size of JSON in bytes, enough for learning curves of 100,000 epochs."""
 
 MAX_OBJECTS = 48 * 2**20
-"""Most bytes that JSON may take as Python objects, which are up to thirty times as large."""
+"""Maximum size of JSON as Python objects in bytes; they are up to 30 times as large."""
 
 _CHUNK = 2**20
 _HEADER = re.compile(
@@ -41,7 +41,7 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True)
 class Entry:
-    """An array of an archive that has not been read: its number, type and shape."""
+    """An array that has not been read: number in the archive, dtype, shape and offset."""
 
     number: int
     dtype: np.dtype
@@ -51,12 +51,12 @@ class Entry:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the array takes."""
+        """Size of the array in bytes."""
         return self.dtype.itemsize * math.prod(self.shape)
 
 
 class _File(io.BufferedReader):
-    """A file that gives no more at once than an archive's directory may take, until told to."""
+    """A file that limits single reads, at first to the size of an archive's directory."""
 
     most = 64 * MAX_ENTRIES
 
@@ -69,10 +69,11 @@ class _File(io.BufferedReader):
 
 
 class Archive:
-    """An open archive whose directory has been checked: its JSON, and arrays when asked for."""
+    """An open archive with a checked directory: JSON content, and arrays on demand."""
 
     def __init__(self, file: Any, size: int, name: str) -> None:
-        self._zip = zipfile.ZipFile(file)  # which reads the directory in one go
+        # ZipFile reads the whole directory at once; `_File` limits its size.
+        self._zip = zipfile.ZipFile(file)
         file.most = MAX_JSON
         infos = self._zip.infolist()
         self._infos = {one.filename: one for one in infos}
@@ -86,6 +87,7 @@ class Archive:
                 raise ValueError(f"its entry {one.filename} must be neither compressed nor secret")
             if one.compress_size != one.file_size:
                 raise ValueError(f"its entry {one.filename} has two sizes")
+        # Overlapping entries could each claim the whole file.
         if sum(one.file_size for one in infos) > size:
             raise ValueError("its entries are larger than the file")
         if self._infos[name].file_size > MAX_JSON:
@@ -99,30 +101,31 @@ class Archive:
         return len(self._entries)
 
     def entry(self, number: Any) -> Entry:
-        """Tell type and shape of an array, and read nothing."""
+        """Return dtype and shape of an array without reading it."""
         if type(number) is not int or not 0 <= number < len(self._entries):
             raise ValueError(f"there is no array {number!r:.40} in it")
         return self._entries[number]
 
     def array(self, number: Any) -> np.ndarray:
-        """Read an array; each is there for one place, and can be read once."""
+        """Read an array; each array can be read only once."""
         entry = self.entry(number)
         if number not in self._left:
             raise ValueError(f"two places want its array {number}")
         self._left.remove(number)
         array = np.empty(entry.shape, entry.dtype, order="F" if entry.fortran else "C")
-        # In the order of the file, which is that of the memory
+        # Fill in the order of memory, which is the order of the file.
         view = array.reshape(-1, order="A").view(np.uint8) if array.size else np.empty(0, np.uint8)
         with self._zip.open(f"{number}.npy") as file:
             file.read(entry.offset)
             for start in range(0, len(view), _CHUNK):
                 part = view[start : start + _CHUNK]
                 part[:] = np.frombuffer(file.read(len(part)), np.uint8)
-            file.read(1)  # the end, where the checksum is compared
+            # Reaching the end verifies the checksum.
+            file.read(1)
         return array
 
     def check_all_read(self) -> None:
-        """Refuse arrays that nothing has asked for."""
+        """Refuse arrays that were never read."""
         if self._left:
             raise ValueError(f"nothing wants its array {min(self._left)}")
 
@@ -137,10 +140,8 @@ class Archive:
 
 
 def npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Read the header of an array that NumPy saved, (shape, fortran, dtype, bytes of header).
-
-    As exactly what NumPy writes of numbers and text; NumPy itself evaluates a literal of Python.
-    """
+    """Read the header of an .npy file: shape, Fortran order, dtype, and header size in bytes."""
+    # NumPy would evaluate the header as a Python literal; only its exact output is accepted here.
     head = file.read(10)
     text = file.read(int.from_bytes(head[8:], "little"))
     found = _HEADER.fullmatch(text)
@@ -154,7 +155,8 @@ def npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype, int]:
 
 
 def parse(text: bytes) -> Any:
-    """Read JSON that a stranger may have written, if it is of sane size as Python objects."""
+    """Read untrusted JSON, unless it would be too large as Python objects."""
+    # An upper bound of the size of dicts, lists and entries, without parsing.
     brackets = text.count(b"{"), text.count(b"["), text.count(b",")
     if 240 * brackets[0] + 90 * brackets[1] + 60 * brackets[2] > MAX_OBJECTS:
         raise ValueError("its JSON has too many parts")
@@ -173,22 +175,10 @@ def write(
     comment: bytes = b"",
     through: bool = True,
 ) -> None:
-    """Write an archive beside its place first; what `reading` would refuse is refused here.
+    """Write an archive atomically; content that `reading` would refuse is refused.
 
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    name : str
-        Of the entry of JSON.
-    content : object
-        Becomes JSON.
-    arrays : sequence of ndarray
-        Become numbered entries.
-    comment : bytes, default=b""
-        What the file ends with.
-    through : bool, default=True
-        As of `kmedclf.utils.files.written_beside`.
+    ``name`` is the name of the JSON entry, ``comment`` the end of the file. ``through`` is that of
+    `kmedclf.utils.files.written_beside`.
     """
     text = json.dumps(content).encode()
     if len(text) > MAX_JSON or len(arrays) >= MAX_ENTRIES:
@@ -209,23 +199,9 @@ def write(
 
 @contextmanager
 def reading(path: str | os.PathLike[str], name: str, kind: str) -> Iterator[Archive]:
-    """Open an archive; whatever is wrong with it, then or later, is one ValueError.
+    """Open an archive; any invalid content raises a ValueError, even within the context.
 
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    name : str
-        Of the entry of JSON.
-    kind : str
-        What it should be, for messages: "kmedclf model file".
-
-    Raises
-    ------
-    OSError
-        If there is no such file, or it may not be read.
-    ValueError
-        If it is no regular file, or no archive of that kind.
+    ``name`` is the name of the JSON entry, ``kind`` the kind of file for messages.
     """
     with open_regular(path, kind) as (file, size):
         try:
@@ -236,27 +212,28 @@ def reading(path: str | os.PathLike[str], name: str, kind: str) -> Iterator[Arch
             raise ValueError(str(error)) from error.__cause__
         except MemoryError:
             raise MemoryError(f"{path} needs more memory than there is to be read.") from None
-        except Exception as error:  # all of it is a stranger's: zipfile, NumPy and Keras raise
-            text = " ".join(str(error).split())[:300].rstrip(".")  # dozens of kinds
+        # The file is untrusted: zipfile, NumPy and Keras raise errors of many types.
+        except Exception as error:
+            text = " ".join(str(error).split())[:300].rstrip(".")
             if isinstance(error, AttributeError | LookupError | TypeError):
                 text = "a part of it is not what it must be"
             raise ValueError(f"{path} is not a whole {kind} ({text}).") from error
 
 
 class Refused(ValueError):
-    """A sentence that `reading` leaves as it is."""
+    """An error whose message `reading` does not change."""
 
 
 @contextmanager
 def open_regular(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Any, int]]:
-    """Open a regular file for reading; a device would never end, a pipe never begin."""
+    """Open a regular file for reading; a device might never end, a pipe never start."""
     check_regular(path, kind)
     with _File(io.FileIO(os.fspath(path))) as file:
         yield file, os.fstat(file.fileno()).st_size
 
 
 def check_regular(path: str | os.PathLike[str], kind: str) -> None:
-    """Refuse what is no regular file, before it is opened."""
+    """Refuse anything but a regular file, before it is opened."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}

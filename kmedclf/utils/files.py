@@ -1,7 +1,7 @@
-"""Files are whole or not there: written beside their place, then renamed into it.
+"""Atomic writes: files and folders are written beside their place, then renamed into it.
 
-What a killed process leaves beside that place has a name of ours and a lock that ended with the
-process. The next command knows it by both, and removes it; see `sweep`.
+A killed process leaves files with a special name, and a lock that ended with the process. The
+next command recognizes them by both and removes them; see `sweep`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked, and nothing that others have left is removed
+except ImportError:  # Windows: no locks, so leftovers are not removed
     fcntl = None  # type: ignore[assignment]
 
 GENERATOR = "kmedclf"
-"""Every page of ours says that this made it, in its head."""
+"""Value of the meta element "generator" on every page."""
 TABLE = b"path,prediction"
-"""Every table of predictions begins with this."""
+"""First bytes of every table of predictions."""
 
 NO_LOCK = -1
 _PART = re.compile(r"\..*\.[0-9a-f]{12}\.part", re.S)
@@ -40,12 +40,11 @@ _STREAMS = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
 
 @contextmanager
 def written_beside(path: str | os.PathLike[str], *, through: bool = True) -> Iterator[Path]:
-    """Yield a path to write to; put in the place of ``path`` if nothing went wrong.
+    """Yield a temporary path; it replaces ``path`` if no error occurs.
 
-    A link is written through, to the file that it names; so is a device or a pipe, once the whole
-    content is there. Several threads and processes may write the same file. Errors name ``path``.
-    Not ``through``, what has the name is replaced whatever it is, as in a folder of our own, where
-    a link or a pipe would be somebody's trap.
+    With ``through``, links are followed, and devices and pipes are written to at the end. Without,
+    ``path`` is replaced whatever it is: in a folder of the package, a link or a pipe could be a
+    trap. Concurrent writers are safe. Errors name ``path``.
     """
     target = Path(os.path.realpath(path)) if through and os.path.islink(path) else Path(path)
     stream = through and _is_stream(path)
@@ -60,23 +59,25 @@ def written_beside(path: str | os.PathLike[str], *, through: bool = True) -> Ite
                 with beside.open("rb") as content, open(path, "wb") as out:
                     shutil.copyfileobj(content, out)
             else:
-                with suppress(FileNotFoundError):  # what only its owner may read stays so
+                # Keep the permissions of an existing file.
+                with suppress(FileNotFoundError):
                     if through:
                         os.chmod(beside, stat.S_IMODE(target.stat().st_mode))
                 beside.replace(target)
         finally:
-            with suppress(OSError):  # renamed, or for `sweep`
+            # It is usually renamed by now; otherwise `sweep` removes it later.
+            with suppress(OSError):
                 beside.unlink()
             _close(lock)
     except OSError as error:
-        # of the name beside, which means nothing to a user, or of none, as upon a full disk
+        # The temporary name means nothing to the user; a full disk gives no name at all.
         if error.errno and (not error.filename or _is_part(error.filename)):
             error.filename, error.filename2 = os.fspath(path), None
         raise
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write text; names of files that are no UTF-8 are spelt with backslashes in it."""
+    """Write text; file names that are not UTF-8 are escaped with backslashes."""
     with written_beside(path) as beside:
         beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
@@ -87,15 +88,10 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def check_file(path: str | os.PathLike[str], ours: Callable[[bytes], bool] | None = None) -> None:
-    """Refuse, before any work, what cannot or must not be written to.
+    """Refuse a file that cannot or must not be written, before any work.
 
-    Parameters
-    ----------
-    path : path-like
-        The file to come; a link, a device and a pipe will be written through.
-    ours : callable, optional
-        Tells from its first 4,096 bytes whether a file of that name is one that may be replaced.
-        By default any may.
+    ``ours`` decides by the first 4,096 bytes whether an existing file may be replaced; by default
+    any may. Links, devices and pipes are written through.
     """
     place = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     if _is_stream(path):
@@ -122,14 +118,14 @@ def check_file(path: str | os.PathLike[str], ours: Callable[[bytes], bool] | Non
 
 
 def prepare(path: str | os.PathLike[str], ours: Callable[[bytes], bool]) -> None:
-    """Check a file that a command is to write as `check_file`, and remove what dead ones left."""
+    """Run `check_file`, and remove files of killed processes."""
     check_file(path, ours)
     if not _is_stream(path):
         sweep(Path(os.path.realpath(path)).parent)
 
 
 def check_parent(place: Path) -> None:
-    """Refuse a place in a folder that is not there, or in which nothing can be made."""
+    """Refuse a place whose folder does not exist or is not writable."""
     parent = place.parent
     if not parent.is_dir():
         raise FileNotFoundError(f"There is no folder {parent} to write {place.name} to.")
@@ -138,7 +134,7 @@ def check_parent(place: Path) -> None:
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:
-    """Refuse, before any work, a folder that cannot be made; nothing is made yet."""
+    """Refuse a folder that cannot be created, before any work; nothing is created."""
     place = Path(os.path.realpath(path))
     for one in (place, *place.parents):
         try:
@@ -154,14 +150,14 @@ def check_folder(path: str | os.PathLike[str]) -> None:
 
 
 def is_page(start: bytes) -> bool:
-    """Tell from its first bytes whether a file is a page of ours."""
-    # the second mark is that of pages before there was the first
+    """Check by its first bytes whether a file is a page of the package."""
+    # Pages of older versions have only the second mark.
     marks = f'name="generator" content="{GENERATOR}"'.encode(), b"default-src 'none'; img-src data:"
     return start.lstrip()[:9].lower() == b"<!doctype" and any(mark in start for mark in marks)
 
 
 def is_table(start: bytes) -> bool:
-    """Tell from its first bytes whether a file is a table of predictions."""
+    """Check by its first bytes whether a file is a table of predictions."""
     return start.startswith(TABLE)
 
 
@@ -170,8 +166,9 @@ def _is_part(name: Any) -> bool:
 
 
 def _is_stream(path: str | os.PathLike[str]) -> bool:
-    """Say whether what is written here goes elsewhere: to a pipe, a terminal, /dev/null."""
-    if os.path.abspath(path).startswith(_STREAMS):  # stdout may well be a file: of the shell's
+    """Check whether a path is not a plain file: a pipe, a terminal, /dev/null."""
+    # stdout may be a file that the shell opened, which must not be replaced.
+    if os.path.abspath(path).startswith(_STREAMS):
         return True
     try:
         mode = os.stat(path).st_mode
@@ -192,14 +189,9 @@ def _kind(mode: int) -> str:
 
 @contextmanager
 def scratch(parent: Path, name: str) -> Iterator[Path]:
-    """Yield a folder of ours in ``parent``, with a lock in it; removed at the end.
+    """Yield a locked temporary folder in ``parent`` for a run ``name``; removed at the end.
 
-    Parameters
-    ----------
-    parent : Path
-        Where. What killed processes have left there is settled first.
-    name : str
-        Name of the run that is made in it.
+    Leftovers of killed processes in ``parent`` are removed first.
     """
     sweep(parent)
     folder = parent / f".{name[:50]}.{secrets.token_hex(6)}.kmedclf"
@@ -207,7 +199,8 @@ def scratch(parent: Path, name: str) -> Iterator[Path]:
     try:
         while lock is None:
             folder.mkdir(mode=0o700, exist_ok=True)
-            with suppress(FileNotFoundError):  # `sweep` takes an empty folder for a dead one
+            # `sweep` of another process may remove a folder that has no lock yet.
+            with suppress(FileNotFoundError):
                 lock = _locked(folder / "lock")
         try:
             (folder / "name").write_bytes(os.fsencode(name))
@@ -221,9 +214,9 @@ def scratch(parent: Path, name: str) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, target: Path, folder: Path) -> None:
-    """Put a whole new folder in the place of ``target``, whose old one goes to ``folder / "old"``.
+    """Replace ``target`` by a finished folder; the old one moves to ``folder / "old"``.
 
-    A process that is killed between the two renames leaves both in ``folder``: `sweep` goes on.
+    If the process is killed between the two renames, `sweep` completes the replacement.
     """
     old = folder / "old"
     if target.exists():
@@ -237,17 +230,10 @@ def replace_folder(new: Path, target: Path, folder: Path) -> None:
 
 
 def sweep(folder: Path, *, deep: bool = False) -> None:
-    """Remove what processes that were killed have left in a folder, and end what they had begun.
+    """Remove leftovers of killed processes in a folder, and complete their replacements.
 
-    Only files and folders with our own kind of name, and whose lock nobody holds any more. A run
-    whose replacement was finished but not in its place yet is put there.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to look.
-    deep : bool, default=False
-        Whether to look in the folders in it, too.
+    Only files and folders with our own pattern of names, and without a held lock, are touched.
+    With ``deep`` also in subfolders.
     """
     if fcntl is None or not folder.is_dir():
         return
@@ -257,24 +243,25 @@ def sweep(folder: Path, *, deep: bool = False) -> None:
         elif _SCRATCH.fullmatch(path.name) and (path / "lock").is_file():
             _if_dead(path / "lock", partial(_settle, path))
         elif _SCRATCH.fullmatch(path.name):
-            with suppress(OSError):  # killed before it had its lock; only an empty folder goes
+            # The process was killed before it had a lock; rmdir removes empty folders only.
+            with suppress(OSError):
                 path.rmdir()
 
 
 def _inside(folder: Path, deep: bool) -> list[Path]:
     try:
         return list(folder.rglob(".*") if deep else folder.iterdir())
-    except OSError:  # a folder that may not be read holds nothing of ours
+    except OSError:  # an unreadable folder holds no leftovers of ours
         return []
 
 
 def _settle(folder: Path) -> None:
-    """End a replacement that was begun, and remove the folder it was made in."""
+    """Complete an interrupted replacement, and remove its temporary folder."""
     with suppress(FileNotFoundError):
         target = folder.parent / os.fsdecode((folder / "name").read_bytes())
         old, new = folder / "old", folder / "new"
-        if old.exists() and new.exists():  # killed between the two renames: the new one is whole
-            if os.path.lexists(target):  # made by somebody since then: both are kept
+        if old.exists() and new.exists():  # killed between the renames: the new one is complete
+            if os.path.lexists(target):  # created since then: keep both
                 return
             new.replace(target)
     _discard(folder)
@@ -283,7 +270,7 @@ def _settle(folder: Path) -> None:
 def _discard(folder: Path) -> None:
     for part in ("new", "old"):
         shutil.rmtree(folder / part, ignore_errors=True)
-    # The lock goes last: without it, nobody would know what is left.
+    # Remove the lock last: without it, leftovers are not recognized.
     with suppress(OSError):
         (folder / "name").unlink(missing_ok=True)
         shutil.rmtree(folder)
@@ -293,22 +280,24 @@ def _discard(folder: Path) -> None:
 
 
 def _claimed(folder: Path, name: str) -> tuple[Path, int]:
-    """Make a file with a new name and a lock, which the end of this process, or `_close`, ends."""
+    """Create a file with a new name and a lock, held until `_close` or the end of the process."""
     while True:
-        # a name of 255 bytes, the most there may be, gets a shorter one
+        # Truncate, as a name may already have the maximum of 255 bytes.
         path = folder / f".{name[:50]}.{secrets.token_hex(6)}.part"
         lock = _locked(path)
-        if path.exists():  # `sweep` may have come between
+        # `sweep` may have removed it before it was locked.
+        if path.exists():
             return path, lock
         _close(lock)
 
 
 def _locked(path: Path) -> int:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    if fcntl is None:  # and where an open file cannot be renamed
+    if fcntl is None:  # Windows cannot rename an open file
         os.close(file)
         return NO_LOCK
-    with suppress(OSError):  # a file system without locks: then nothing there is ever swept
+    # Some file systems have no locks; `sweep` removes nothing there.
+    with suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return file
 
@@ -319,14 +308,14 @@ def _close(lock: int | None) -> None:
 
 
 def _if_dead(path: Path, then: Callable[[], None]) -> None:
-    """Do something to what belongs to a process that has ended, and to nothing else."""
+    """Call ``then`` if no living process holds the lock."""
     try:
         file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-    except OSError:  # gone, or somebody else's
+    except OSError:  # removed, or owned by another user
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held, or of a file system without locks
+    except OSError:  # lock is held, or the file system has no locks
         os.close(file)
         return
     try:

@@ -1,6 +1,6 @@
-"""Processes forked after TensorFlow was used: its threads are not there, and any call would wait.
+"""Detect processes forked after TensorFlow was used, where its threads are missing.
 
-Such a child must not use TensorFlow, nor destroy anything of it, which waits or crashes as well.
+In such a child every call to TensorFlow hangs, and destroying its objects hangs or crashes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,7 @@ _kept: list[Any] = []
 
 
 def check() -> None:
-    """Refuse to use TensorFlow in a process forked after it was used.
-
-    Raises
-    ------
-    RuntimeError
-        In such a process, at once; TensorFlow itself would wait for ever.
-    """
+    """Raise if this process was forked after TensorFlow was used; it would wait forever."""
     if _lost or _imported_in_child():
         raise RuntimeError(
             "kmedclf cannot train or predict in a process forked after TensorFlow was used; "
@@ -35,10 +29,8 @@ def check() -> None:
 
 
 def keep(*things: Any) -> None:
-    """Keep what a child inherited from TensorFlow for as long as it lives, and beyond.
-
-    One reference too many lets the interpreter leave it alone when it ends, too.
-    """
+    """Never destroy objects that a child inherited from TensorFlow."""
+    # The extra reference also prevents destruction at interpreter exit.
     for thing in things:
         _kept.append(thing)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
@@ -48,21 +40,22 @@ def _after_fork() -> None:
     global _lost
     if _used():
         _lost = True
-        gc.freeze()  # or a collection in the child would destroy models dropped by the parent
+        # Garbage collection in the child must not destroy the parent's models.
+        gc.freeze()
 
 
 def _used() -> bool:
-    """Say whether TensorFlow has started its threads, without importing it."""
+    """Check whether TensorFlow has started its threads, without importing it."""
     module = sys.modules.get("tensorflow.python.eager.context")
-    context = getattr(module, "_context", None)  # as of TensorFlow 2.21; it has no public question
+    context = getattr(module, "_context", None)  # TensorFlow 2.21; there is no public API
     return bool(context is not None and getattr(context, "_initialized", True))
 
 
-@functools.cache  # asked once: `_after_fork` sees all later forks
+@functools.cache  # once is enough: `_after_fork` handles later forks
 def _imported_in_child() -> bool:
-    """Say whether this is a child forked before `kmedclf` was imported, after TensorFlow was used.
+    """Check whether `kmedclf` was first imported in a child forked after TensorFlow was used.
 
-    TensorFlow's threads are none of Python's; a child has only the thread that forked.
+    The child has only the forking thread, but TensorFlow's threads are not Python threads.
     """
     if not _used() or not _TASKS.exists():
         return False

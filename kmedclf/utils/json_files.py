@@ -1,4 +1,4 @@
-"""JSON files of run and search folders, which may be a stranger's: read, and checked, as data."""
+"""JSON files of run and search folders; they may be untrusted, and are checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from kmedclf.utils import archives
 
 MOST = 512 * 2**20
-"""Most bytes of a file: the report of a million images has a tenth of it."""
+"""Maximum size of a file in bytes; the report of a million images has a tenth."""
 
 _WHOLE = (int,)
 _SETTINGS: dict[str, tuple[type, ...]] = {
@@ -26,20 +26,14 @@ _SETTINGS: dict[str, tuple[type, ...]] = {
     "subset": (float, int, type(None)),
     "trials": (int, type(None)),
 }
-"""What the settings of a search must have, and of which types."""
+"""Required settings of a search, and their types."""
 
 _MORE: dict[str, tuple[type, ...]] = {"parameters": (dict,), "size": (int, type(None))}
-"""What they may have."""
+"""Optional settings."""
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    ValueError
-        If it is no regular file, no JSON, or far larger than any of ours.
-    """
+    """Read a JSON file; refuse anything but a regular file of at most `MOST` bytes."""
     archives.check_regular(path, "JSON file")
     if os.path.getsize(path) > MOST:
         raise ValueError(f"{path} must be a JSON file of at most {MOST // 2**20} MB.")
@@ -50,7 +44,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def read_environment(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read environment.json of a run: its data with their classes' names, and its seconds."""
+    """Read environment.json of a run, and check data, class names and seconds."""
     path = Path(folder, "environment.json")
     match content := read_json(path):
         case {
@@ -64,11 +58,12 @@ def read_environment(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def check_settings(path: Path, content: Any) -> dict[str, Any]:
-    """Refuse settings of a search that lack something, or have something of another type."""
+    """Refuse settings of a search with missing entries or wrong types."""
     known = {**_SETTINGS, **_MORE}
     if not isinstance(content, dict) or not set(_SETTINGS) <= set(content):
         raise ValueError(f"{path} must hold the settings of a search. Got something else.")
     for name, types in known.items():
+        # bool is a subclass of int.
         if name in content and (
             not isinstance(content[name], types)
             or (isinstance(content[name], bool) and bool not in types)

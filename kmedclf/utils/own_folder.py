@@ -1,7 +1,7 @@
-"""Folders that are the package's own, inside those that a user names, and files of its own in them.
+"""Folders of the package inside folders that a user names, such as a cache.
 
-A user may name any folder as a cache. What lies there already is theirs: only files that carry a
-mark at their end, in a folder that carries one, are ever counted, read or removed.
+The user's folder may hold other files. Only marked files in a marked folder are ever counted,
+read or removed.
 """
 
 from __future__ import annotations
@@ -15,47 +15,30 @@ from pathlib import Path
 from kmedclf.utils import files
 
 TAG = "CACHEDIR.TAG"
-_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n"  # by which backups know a cache
+_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n"  # lets backups skip the cache
 
 
 class OwnFolder:
-    """A folder of the package's own.
-
-    Parameters
-    ----------
-    parent : Path
-        The folder that the user names.
-    name : str
-        Of the folder in it.
-    mark : bytes
-        What every file in it ends with.
-    """
+    """A folder of the package inside ``parent``; all its files end with ``mark``."""
 
     def __init__(self, parent: Path, name: str, mark: bytes) -> None:
         self.path, self.mark = parent / name, mark
         self._text = f"{_SIGNATURE}# Written by kmedclf ({name}). It may be deleted.\n"
 
     def is_own(self) -> bool:
-        """Say whether the folder is there and was made here."""
+        """Check whether the folder exists and was created by the package."""
         try:
             return (self.path / TAG).read_bytes()[:500] == self._text.encode()
         except OSError:
             return False
 
     def make(self) -> None:
-        """Make the folder with its tag, both at once, if it is not there.
-
-        Raises
-        ------
-        FileExistsError
-            If something else has its name.
-        OSError
-            If it cannot be made.
-        """
+        """Create folder and tag atomically; raise if its name is already taken."""
         if self.is_own():
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with files.scratch(self.path.parent, self.path.name) as beside:
+            # Rename a complete folder, so that no process sees it without its tag.
             new = beside / "new"
             new.mkdir()
             (new / TAG).write_bytes(self._text.encode())
@@ -64,7 +47,7 @@ class OwnFolder:
             except OSError:
                 if not os.path.lexists(self.path):
                     raise
-                # another process was faster, or it is not ours
+                # Another process was faster, or the folder is not ours.
         if not self.is_own():
             raise FileExistsError(
                 f"{self.path} is there and was not made by kmedclf; choose another folder, or move "
@@ -72,17 +55,18 @@ class OwnFolder:
             )
 
     def files(self, pattern: str) -> Iterator[tuple[os.stat_result, Path]]:
-        """List regular files whose names match; whether they are marked is not looked at."""
+        """List regular files with matching names; marks are not checked."""
         if not self.is_own():
             return
         for path in self.path.glob(pattern):
-            with suppress(OSError):  # another process removed it
+            # Another process may remove it.
+            with suppress(OSError):
                 found = path.lstat()
                 if stat.S_ISREG(found.st_mode):
                     yield found, path
 
     def is_marked(self, path: Path) -> bool:
-        """Say whether a file was written here, whole."""
+        """Check whether a file was completely written by the package."""
         try:
             if not stat.S_ISREG(path.lstat().st_mode):
                 return False
@@ -93,7 +77,7 @@ class OwnFolder:
             return False
 
     def remove(self, path: Path) -> bool:
-        """Remove a file if it was written here; False if it was not, and stays."""
+        """Remove a file if it is marked; return whether it is gone."""
         if not self.is_own() or not self.is_marked(path):
             return not path.exists()
         with suppress(OSError):

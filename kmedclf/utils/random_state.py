@@ -1,4 +1,4 @@
-"""Python's own generator, left as it was."""
+"""Preserve the state of Python's global random generator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def python_random_kept() -> Iterator[None]:
-    """Leave Python's global generator alone, from which Keras seeds what it constructs."""
+    """Restore the state of Python's generator, from which Keras draws its seeds."""
     state = random.getstate()
     try:
         yield

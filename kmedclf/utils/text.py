@@ -1,4 +1,4 @@
-"""Words: the name that was meant, and parameters written as NAME=VALUE."""
+"""Text helpers: suggestions for misspelt names, and parameters written as NAME=VALUE."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any
 
 
 def meant(name: str, known: Any) -> str:
-    """End a sentence about an unknown name: with the nearest known one, if any is near."""
+    """Return the end of a sentence: "; did you mean 'x'?" or "."."""
     near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Say which of the known names may have been meant: "" or "; did you mean 'x' or 'y'?"."""
+    """Return the end of a sentence: "; did you mean 'x' or 'y'?" or "."."""
     near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:
-    """Read NAME=VALUE; values are those of YAML, and of JSON with it."""
+    """Parse NAME=VALUE; values are YAML, and therefore also JSON."""
     import yaml
 
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ValueError(f"-p must be NAME=VALUE, as in -p batch_size=32. Got {text!r} instead.")
-    if re.fullmatch(r"[-+]?\d+(\.\d*)?e[-+]?\d+", value, re.I):  # YAML takes 1e-3 for a text
+    # YAML 1.1 reads 1e-3 as a string.
+    if re.fullmatch(r"[-+]?\d+(\.\d*)?e[-+]?\d+", value, re.I):
         return name.strip(), float(value)
     try:
         return name.strip(), yaml.safe_load(value)

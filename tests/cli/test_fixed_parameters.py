@@ -174,7 +174,7 @@ def test_options_beside_resume_are_refused(files):
     (files / "out" / "search.json").write_text("{}")
     for more in (["--epochs", 3], ["-p", "units=3"], ["--engine", "random"]):
         sentence = refused("search", "--resume", files / "out", *more)
-        assert f"leave out {more[0]}, or begin another search with --out." in sentence
+        assert f"leave out {more[0]}, or start another search with --out." in sentence
 
 
 def test_train_refuses_what_is_given_twice(files):

@@ -116,13 +116,13 @@ def test_calibration_is_of_one_class():
     with pytest.raises(ValueError, match=r"y of evaluate_calibrated .*\(48, 3\)"):
         evaluate_calibrated(model.fit(X, y), X, ONE_HOT)
     many = CalibratedClassifier(mlp().fit(IMAGES, LABELS))
-    with pytest.raises(ValueError, match=r"Got a MLPClassifier of independent labels"):
+    with pytest.raises(ValueError, match=r"Got a multilabel MLPClassifier"):
         many.fit(IMAGES, LABELS[:, 0])
 
 
 def test_ensembles_ask_their_members():
     one, many = mlp().fit(X[..., :1], y), mlp().fit(IMAGES, LABELS)
-    with pytest.raises(ValueError, match=r"Got b with labels among others"):
+    with pytest.raises(ValueError, match=r"Got multilabel b among others"):
         EnsembleClassifier.from_fitted([("a", one), ("b", many)])
     greedy = {"weights": "greedy", "X_val": X[..., :1]}
     with pytest.raises(ValueError, match=r"y_val of EnsembleClassifier\.from_fitted .*\(48, 3\)"):
