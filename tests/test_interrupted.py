@@ -119,6 +119,33 @@ def test_an_error_at_every_call_changes_no_other_estimator(name, action):
     interrupt_everywhere(name, action, every)
 
 
+def open_scopes():
+    """Scopes of Keras that Ctrl-C between two lines of Keras leaves open in a thread."""
+    from keras.src.utils.tracking import DotNotTrackScope
+
+    return [DotNotTrackScope(), keras.StatelessScope()]
+
+
+@pytest.mark.parametrize("number", range(len(open_scopes())))
+def test_scopes_that_an_interruption_left_open_change_nothing(number):
+    def in_scope():
+        cache.clear()  # the networks are built in it
+        open_scopes()[number].__enter__()
+        found.append(make("CNNClassifier", epochs=1).fit(X, y))
+        found.append(expected.predict_proba(X))
+        found.append(expected.model_.count_params())
+
+    expected, found = make("CNNClassifier", epochs=1).fit(X, y), []
+    proba = expected.predict_proba(X)
+    thread = threading.Thread(target=in_scope)  # the scopes are a thread's
+    thread.start()
+    thread.join()
+    assert same(found[0], expected)
+    np.testing.assert_array_equal(found[1], proba)
+    assert found[2] == expected.n_params_
+    cache.clear()
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_weights_that_do_not_fit_change_no_other_estimator(name):
     healthy, broken = (make(name, random_state=seed).fit(X, y) for seed in (0, 1))

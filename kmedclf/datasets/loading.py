@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kmedclf.datasets import npz
 from kmedclf.datasets.registry import DatasetInfo, Task, find
-from kmedclf.utils.download import _reason, download, md5_of
+from kmedclf.utils.download import reason_of, download, md5_of
 
 ZENODO = "https://zenodo.org/records/10519652/files"
 
@@ -50,7 +50,7 @@ def fetch(info: DatasetInfo, size: int, folder: Path, offline: bool, mirror: str
             download(address, target, info.md5[size])
             return target
         except (OSError, ValueError) as error:  # exceptions of requests are OSErrors
-            cause, reason = error, _reason(error, address)
+            cause, reason = error, reason_of(error, address)
     raise FileNotFoundError(
         f"{name} is not in {folder} and could not be downloaded ({reason}); get it from "
         f"{official}, check that its md5 is {info.md5[size]}, and put it there."

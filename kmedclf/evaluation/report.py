@@ -19,7 +19,7 @@ from kmedclf.evaluation.wording import count, interval_words
 from kmedclf.utils.files import write_text
 from kmedclf.utils.json_files import read_json
 
-MAX_JSON_VALUES = 2**28
+MAX_JSON_BYTES = 2**28
 """Maximum size of an array in bytes: ten million images of five classes."""
 
 
@@ -43,7 +43,7 @@ def from_json_value(value: Any) -> Any:
         size = dtype.itemsize * math.prod(shape)
         packed = base64.b64decode(value["zlib"])
         # Deflate compresses by a factor of 1,032 at most: a larger claim is a decompression bomb
-        if dtype.kind not in "biuf" or not 0 <= size <= min(MAX_JSON_VALUES, 1032 * len(packed)):
+        if dtype.kind not in "biuf" or not 0 <= size <= min(MAX_JSON_BYTES, 1032 * len(packed)):
             raise ValueError("an array in it is too large, or none of numbers")
         data = zlib.decompressobj().decompress(packed, size + 1)  # a limit of 0 means no limit
         return np.frombuffer(data, dtype).reshape(shape)

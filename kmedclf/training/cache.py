@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
-from kmedclf.training import batches
+from kmedclf.training import batches, network
 from kmedclf.training.counting import count, counts
 from kmedclf.training.network import Spec
 from kmedclf.training.program import CompiledNetwork
@@ -33,6 +33,11 @@ def borrow(spec: Spec) -> Iterator[CompiledNetwork]:
 
     Raises MemoryError with advice if TensorFlow runs out of memory.
     """
+    with network.outside_scopes():
+        yield from _lent(spec)
+
+
+def _lent(spec: Spec) -> Iterator[CompiledNetwork]:
     with _lock:
         idle = _idle.get(spec)
         program = idle.pop() if idle else None

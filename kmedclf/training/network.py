@@ -61,7 +61,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
     # Inside a stateless scope variables get no values, so that their initializers can be kept and
     # run again for every seed. Leaving the scope initializes them: Keras would keep a reference to
     # variables that are initialized in any other way.
-    with python_random_kept(), settings(spec.precision):
+    with outside_scopes(), python_random_kept(), settings(spec.precision):
         random.seed(0)  # makes the seeds that Keras draws known, unlike those set in a network
         with keras.StatelessScope():
             model = _model(spec, activated=activated)
@@ -237,6 +237,27 @@ def settings(precision: str = "float32") -> Iterator[None]:
         finally:
             for put, value in before:
                 put(value)
+
+
+_SCOPES = ("stateless_scope", "symbolic_scope", "autocast_scope")
+"""Names of Keras' scopes in its state of this thread."""
+
+
+@contextmanager
+def outside_scopes() -> Iterator[None]:
+    """Leave all scopes of Keras in this thread, and enter them again afterwards."""
+    # Ctrl-C between two lines of Keras' own code leaves a scope open: weights would be set in it,
+    # or not be tracked, in all networks from then on.
+    before = {name: global_state.get_global_attribute(name) for name in _SCOPES}
+    try:
+        global_state.set_global_attribute("tracking_on", True)
+        for name in _SCOPES:
+            global_state.set_global_attribute(name, None)
+        yield
+    finally:
+        for name, scope in before.items():
+            global_state.set_global_attribute(name, scope)
+        global_state.set_global_attribute("tracking_on", True)
 
 
 def traced(make: Callable[[], Any], precision: str = "float32") -> Any:

@@ -66,7 +66,7 @@ def _stream(url: str, output_file: str, pooch: Any) -> None:
                 file.write(chunk)
 
 
-def _reason(error: Exception, address: str) -> str:
+def reason_of(error: Exception, address: str) -> str:
     """Shorten the chains of reprs in the errors of requests to what a reader can act on."""
     response = getattr(error, "response", None)
     if response is not None:

@@ -85,6 +85,7 @@ def test_compression_that_needs_a_plugin_says_so(tmp_path):
 
 def test_jpeg_in_dicom(tmp_path):
     from file_samples import GREY, pillow
+
     from tests.inputs.test_bombs import dicom_bomb, encapsulated
 
     for kind, syntax in (("JPEG", "50"), ("JPEG2000", "90")):
