@@ -50,8 +50,9 @@ def entries(folder):
 
 def killed(engine, folder, after, delay):
     """Search in a process of its own; kill it some time after it has remembered so many fits."""
-    code = "import sys, test_search_kill as here; here.search(*sys.argv[1:])"
-    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    code = "import sys, tests.search.test_kill as here; here.search(*sys.argv[1:])"
+    tests = Path(__file__).parents[1]
+    paths = [str(tests), str(tests.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code, engine, folder],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},

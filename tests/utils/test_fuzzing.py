@@ -50,7 +50,9 @@ def test_faults_are_seen(tmp_path):
     samples = {f"{name}.x": b"sample" for name in EXPECTED}
     folder = tmp_path / "inner"
     folder.mkdir()
-    found = fuzzing.faults(fuzzing.survey("test_fuzzing:misbehave", samples, 1, 0, folder))
+    found = fuzzing.faults(
+        fuzzing.survey("tests.utils.test_fuzzing:misbehave", samples, 1, 0, folder)
+    )
     seen = {one.sample.removesuffix(".x"): what.lstrip("0123456789 ") for what, one in found}
     assert {name: seen.get(name) for name in EXPECTED} == EXPECTED
 
@@ -65,7 +67,7 @@ def die(path):
 
 def test_a_crash_names_the_last_case(tmp_path):
     with pytest.raises(AssertionError, match=r"ended with -6 after 1 of 2 cases"):
-        fuzzing.survey("test_fuzzing:die", {"a.x": b"sample"}, 1, 0, tmp_path)
+        fuzzing.survey("tests.utils.test_fuzzing:die", {"a.x": b"sample"}, 1, 0, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["rgb.png", "rgb.tif", "grey.dcm", "text.pgm"])
