@@ -80,7 +80,7 @@ def begun(out: Path, settings: dict[str, Any] | None, go_on: str) -> Iterator[No
 
 def finished(out: Path) -> int:
     """Count the cached fits."""
-    return sum(path.is_file() for path in (out / MEMORY).rglob("*.kmedclf-fit"))
+    return sum(path.is_file() for path in (out / MEMORY).glob("kmedclf-fits-v1/*.kmedclf-fit"))
 
 
 def read_settings(out: Path) -> dict[str, Any]:

@@ -194,14 +194,16 @@ def scratch(parent: Path, name: str) -> Iterator[Path]:
     Leftovers of killed processes in ``parent`` are removed first.
     """
     sweep(parent)
-    folder = parent / f".{name[:50]}.{secrets.token_hex(6)}.kmedclf"
     lock = None
+    folder = parent / _scratch_name(name)
     try:
         while lock is None:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            # `sweep` of another process may remove a folder that has no lock yet.
-            with suppress(FileNotFoundError):
+            folder.mkdir(mode=0o700)
+            try:
                 lock = _locked(folder / "lock")
+            except (_TakenError, FileNotFoundError):
+                # `sweep` of another thread or process took it for a leftover.
+                folder = parent / _scratch_name(name)
         try:
             (folder / "name").write_bytes(os.fsencode(name))
         except OSError as error:
@@ -211,6 +213,10 @@ def scratch(parent: Path, name: str) -> Iterator[Path]:
     finally:
         _discard(folder)
         _close(lock)
+
+
+def _scratch_name(name: str) -> str:
+    return f".{name[:50]}.{secrets.token_hex(6)}.kmedclf"
 
 
 def replace_folder(new: Path, target: Path, folder: Path) -> None:
@@ -284,11 +290,12 @@ def _claimed(folder: Path, name: str) -> tuple[Path, int]:
     while True:
         # Truncate, as a name may already have the maximum of 255 bytes.
         path = folder / f".{name[:50]}.{secrets.token_hex(6)}.part"
-        lock = _locked(path)
-        # `sweep` may have removed it before it was locked.
-        if path.exists():
-            return path, lock
-        _close(lock)
+        with suppress(_TakenError):
+            return path, _locked(path)
+
+
+class _TakenError(Exception):
+    """`sweep` found a file before it was locked, and took it for a leftover."""
 
 
 def _locked(path: Path) -> int:
@@ -296,9 +303,16 @@ def _locked(path: Path) -> int:
     if fcntl is None:  # Windows cannot rename an open file
         os.close(file)
         return NO_LOCK
-    # Some file systems have no locks; `sweep` removes nothing there.
-    with suppress(OSError):
+    try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        taken = os.fstat(file).st_nlink == 0
+    except BlockingIOError:
+        taken = True
+    except OSError:  # some file systems have no locks; `sweep` removes nothing there
+        taken = False
+    if taken:
+        os.close(file)
+        raise _TakenError
     return file
 
 

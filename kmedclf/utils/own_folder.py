@@ -37,6 +37,15 @@ class OwnFolder:
         if self.is_own():
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.path.lexists(self.path):
+            self._make()
+        if not self.is_own():
+            raise FileExistsError(
+                f"{self.path} is there and was not made by kmedclf; choose another folder, or move "
+                "it away."
+            )
+
+    def _make(self) -> None:
         with files.scratch(self.path.parent, self.path.name) as beside:
             # Rename a complete folder, so that no process sees it without its tag.
             new = beside / "new"
@@ -48,11 +57,6 @@ class OwnFolder:
                 if not os.path.lexists(self.path):
                     raise
                 # Another process was faster, or the folder is not ours.
-        if not self.is_own():
-            raise FileExistsError(
-                f"{self.path} is there and was not made by kmedclf; choose another folder, or move "
-                "it away."
-            )
 
     def files(self, pattern: str) -> Iterator[tuple[os.stat_result, Path]]:
         """List regular files with matching names; marks are not checked."""

@@ -45,7 +45,9 @@ def search(engine, folder):
 
 def entries(folder):
     """Give the times when fits were remembered."""
-    return sorted(path.stat().st_mtime for path in Path(folder).rglob("*.kmedclf-fit"))
+    return sorted(
+        path.stat().st_mtime for path in Path(folder).glob("kmedclf-fits-v1/*.kmedclf-fit")
+    )
 
 
 def killed(engine, folder, after, delay):

@@ -2,7 +2,7 @@
 
 import io
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -137,14 +137,13 @@ def test_a_folder_of_that_name_which_is_not_ours(name, paths, tmp_path):
 
 
 def test_threads_make_it_together(tmp_path):
-    folders = [OwnFolder(tmp_path / "new", "own", b"") for _ in range(16)]
-    threads = [threading.Thread(target=one.make) for one in folders]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert all(one.is_own() for one in folders)
-    assert os.listdir(tmp_path / "new") == ["own"]
+    for number in range(40):  # each round is a race of its own
+        folders = [OwnFolder(tmp_path / str(number), "own", b"") for _ in range(12)]
+        with ThreadPoolExecutor(len(folders)) as pool:
+            for made in [pool.submit(one.make) for one in folders]:
+                made.result()
+        assert all(one.is_own() for one in folders)
+        assert os.listdir(tmp_path / str(number)) == ["own"]
 
 
 @pytest.mark.slow  # three processes that load TensorFlow
