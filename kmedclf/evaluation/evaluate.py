@@ -33,14 +33,13 @@ from kmedclf.evaluation.scores import (
     certainty,
     class_scores,
     decisions,
-    draws,
     effective_size,
     headline,
     listed_names,
+    never_predicted,
     notes,
     reliability,
     resample,
-    scores_of,
 )
 from kmedclf.inputs.label_kinds import check_not_exclusive, check_y, has_columns, is_multilabel
 
@@ -240,9 +239,7 @@ def evaluate_labels(
     pred = (proba > 0.5 if threshold is None else proba >= chosen).astype(np.uint8)
     outcome = MultilabelOutcome.of(true, pred, proba, weight)
     found = outcome.scores(np.ones((len(true), 1)))
-    # Resamples draw whole images, with all their labels: labels of one image are not independent
-    blocks = [outcome.scores(one) for one in draws(len(true), n_bootstrap, random_state)]
-    samples = {name: np.concatenate([block[name] for block in blocks]) for name in found if blocks}
+    samples = resample(outcome, n_bootstrap, random_state)
     intervals = Intervals(samples, confidence)
     confusion = multilabel_confusion_matrix(true, pred)
     per_class = _per_class(found, intervals, names, (true == 1, pred == 1, weight))
@@ -306,7 +303,7 @@ def _notes(classes: Sequence[LabelScores], found: Samples, weighted: bool) -> li
                 f"{what.format(listed_names(names))}; AUC is not defined there, and macro averages "
                 "run over the labels that define a score."
             )
-    if ignored := [one.name for one in classes if _never_found(one)]:
+    if ignored := [one.name for one in classes if never_predicted(one)]:
         said.append(
             f"Never predicted: {listed_names(ignored)}; precision is undefined there and counts "
             "as 0 in the averages."
@@ -317,10 +314,6 @@ def _notes(classes: Sequence[LabelScores], found: Samples, weighted: bool) -> li
     if weighted:
         said.append(WEIGHTED)
     return said
-
-
-def _never_found(one: LabelScores) -> bool:
-    return one.recall.value is not None and one.precision.value is None
 
 
 def evaluate(
@@ -515,10 +508,10 @@ def evaluate_predictions(
     weight = check_weight(sample_weight, len(true))
 
     outcome = Outcome.of(true, pred, proba, weight, positive, given)
-    samples = resample(outcome, n_bootstrap, random_state) if n_bootstrap else {}
+    samples = resample(outcome, n_bootstrap, random_state)
     intervals = Intervals(samples, confidence)
     confusion = confusion_matrix(true, pred, labels=np.arange(len(labels)))
-    point = scores_of(outcome, np.ones((len(true), 1)))
+    point = outcome.scores(np.ones((len(true), 1)))
     per_class = class_scores(outcome, point, confusion, names, intervals)
     scores = headline(outcome, point, per_class, intervals)
     # One byte per image is enough for 256 classes, and reports are written to JSON

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from kmedclf.evaluation.report import SCORES, Bin, Certainty, ClassScores, Estimate
+from kmedclf.evaluation.report import SCORES, Bin, Certainty, ClassScores, Estimate, LabelScores
+
+Samples = dict[str, np.ndarray]
+"""Scores by name: those of `report.SCORES`, and those of each class or label."""
 
 BINS = 15
 """Equal-width bins of the expected calibration error."""
@@ -71,20 +74,36 @@ class Outcome:
         error[np.arange(len(self.true)), self.true] -= 1.0
         return (error**2).sum(axis=1) * (0.5 if self.k == 2 else 1.0)
 
+    def scores(self, drawn: np.ndarray) -> Samples:
+        """Compute every score for each of b weightings (n, b): (b,), or (b, k) per class."""
+        weights = drawn * self.weight[:, None]
+        total = weights.sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scores = _from_confusion(self, weights)
+            scores["log_loss"] = self.log_losses @ weights / total
+            scores["brier"] = self.brier_losses @ weights / total
+            scores["ece"] = _calibration_error(self, weights)
+            scores["auc"] = _aucs(self, weights)
+            scores["auc_macro"] = mean_of_defined(scores["auc"])
+            if self.positive is not None:
+                scores |= _binary(self, weights, scores)
+        return scores
+
 
 def bin_index(confidence: np.ndarray) -> np.ndarray:
     """Return the reliability bin (low, high] of each confidence (n,), from 0."""
     return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
 
 
-def resample(outcome: Outcome, n_bootstrap: int, seed: Any) -> dict[str, np.ndarray]:
+def resample(outcome: Outcome | MultilabelOutcome, n_bootstrap: int, seed: Any) -> Samples:
     """Compute every score on bootstrap resamples: (n_bootstrap,), or (n_bootstrap, k) per class.
 
-    Keys are the names in `report.SCORES` and the fields of `report.ClassScores`; NaN is undefined.
+    Resamples draw whole images, with all their labels, as labels of one image are not independent.
+    NaN is undefined; without resamples there is nothing.
     """
-    drawn = draws(len(outcome.true), n_bootstrap, seed)
-    blocks = [scores_of(outcome, weights) for weights in drawn]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    blocks = [outcome.scores(drawn) for drawn in draws(len(outcome.weight), n_bootstrap, seed)]
+    names = blocks[0] if blocks else ()
+    return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
 
 def draws(n: int, n_bootstrap: int, seed: Any) -> Iterator[np.ndarray]:
@@ -97,22 +116,6 @@ def draws(n: int, n_bootstrap: int, seed: Any) -> Iterator[np.ndarray]:
         drawn = generator.integers(n, size=(b, n))
         cells = drawn * b + np.arange(b)[:, None]
         yield np.bincount(cells.ravel(), minlength=n * b).reshape(n, b).astype(np.float64)
-
-
-def scores_of(outcome: Outcome, draws: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute every score for each of b weightings (n, b), which multiply the sample weights."""
-    weights = draws * outcome.weight[:, None]  # (n, b)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scores = _from_confusion(outcome, weights)
-        total = weights.sum(axis=0)
-        scores["log_loss"] = outcome.log_losses @ weights / total
-        scores["brier"] = outcome.brier_losses @ weights / total
-        scores["ece"] = _calibration_error(outcome, weights)
-        scores["auc"] = _aucs(outcome, weights)
-        scores["auc_macro"] = mean_of_defined(scores["auc"])
-        if outcome.positive is not None:
-            scores |= _binary(outcome, weights, scores)
-    return scores
 
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:
@@ -216,7 +219,6 @@ def _average_precision(outcome: Outcome, positive: int, weights: np.ndarray) -> 
     return (gained * precision).sum(axis=0) / hits[-1]
 
 
-Samples = dict[str, np.ndarray]
 OF_LABEL = ("recall", "specificity", "precision", "f1", "auc", "average_precision")
 _MEANS = ("accuracy", "subset_accuracy", "log_loss", "brier")
 
@@ -437,8 +439,8 @@ def class_scores(
 ) -> tuple[ClassScores, ...]:
     """Score each class against the others.
 
-    ``point`` comes from `scores_of` for one weighting of ones; ``confusion`` counts images, without
-    weights.
+    ``point`` comes from `Outcome.scores` for one weighting of ones; ``confusion`` counts images,
+    without weights.
     """
     support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
 
@@ -527,7 +529,7 @@ def notes(classes: tuple[ClassScores, ...], weighted: bool) -> list[str]:
         said.append(
             f"Every {which} is of {alone[0]}: its specificity is undefined, as is every AUC."
         )
-    if ignored := [one.name for one in classes if _never_found(one)]:
+    if ignored := [one.name for one in classes if never_predicted(one)]:
         said.append(
             f"No {which} was predicted as {listed_names(ignored)}: precision is undefined there "
             "and counts as 0 in the averages."
@@ -558,5 +560,6 @@ def listed_names(names: Sequence[str]) -> str:
     return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
 
 
-def _never_found(one: ClassScores) -> bool:
+def never_predicted(one: ClassScores | LabelScores) -> bool:
+    """Check whether a class or label occurs, but no image was predicted as such."""
     return one.recall.value is not None and one.precision.value is None

@@ -7,7 +7,7 @@ import pytest
 from simulated import simulated, values
 
 from kmedclf.evaluation import Estimate, Report, evaluate_predictions
-from kmedclf.evaluation.scores import Intervals, Outcome, resample, scores_of
+from kmedclf.evaluation.scores import Intervals, Outcome, resample
 
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
 
@@ -25,7 +25,7 @@ def test_resampled_scores_are_the_scores_of_the_resample(k, ties):
     positive = 1 if k == 2 else None
     outcome = Outcome.of(y, pred, proba, weight, positive)
     draws = np.stack([np.bincount(generator.integers(90, size=90), minlength=90) for _ in "abc"], 1)
-    found = scores_of(outcome, draws.astype(float))
+    found = outcome.scores(draws.astype(float))
     for b in range(3):
         rows = np.repeat(np.arange(90), draws[:, b])
         report = evaluate_predictions(
@@ -53,7 +53,7 @@ def test_intervals_cover():
         y, proba = simulated(300, 3, seed)
         outcome = Outcome.of(y, proba.argmax(axis=1), proba, np.ones(300))
         intervals = Intervals(resample(outcome, 300, 0), 0.95)
-        plain = scores_of(outcome, np.ones((300, 1)))
+        plain = outcome.scores(np.ones((300, 1)))
         for name in exact:
             one = intervals.of(name, plain[name][0])
             covered[name] += one.low <= exact[name] <= one.high

@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from kmedclf.evaluation import MultilabelReport, Report, evaluate_predictions
 from kmedclf.evaluation.report import SCORES
-from kmedclf.evaluation.scores import MultilabelOutcome, Outcome, draws, scores_of
+from kmedclf.evaluation.scores import MultilabelOutcome, Outcome, draws
 
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
 CASES = 60
@@ -229,7 +229,7 @@ def test_resamples_that_lack_a_class_are_undefined_whatever_the_weights(several)
             y, proba = rng.integers(0, k, n), rng.dirichlet(np.ones(k), n)
             outcome = Outcome.of(y, proba.argmax(axis=1), proba, weight)
             truth, names = outcome.true[:, None] == np.arange(k), ("auc", "specificity_of_class")
-            scores = scores_of(outcome, drawn)
+            scores = outcome.scores(drawn)
         has, lacks = (drawn.T @ one > 0 for one in (truth, ~truth))
         for name, expected in zip(names, (has & lacks, lacks), strict=True):
             values = scores[name]
