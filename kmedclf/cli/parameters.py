@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kmedclf
-from kmedclf.utils.text import meant, parse_parameter
+from kmedclf.utils.text import parse_parameter, suggest
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
@@ -29,8 +29,8 @@ def network_class(name: str) -> str:
     """Return the class name of a network by its short name."""
     if name.lower() in NETWORKS:
         return NETWORKS[name.lower()]
-    known = ", ".join(NETWORKS)
-    raise ValueError(f"NAME must be one of {known}. Got {name!r} instead{meant(name, NETWORKS)}")
+    known, near = ", ".join(NETWORKS), suggest(name.lower(), NETWORKS, n=1)
+    raise ValueError(f"NAME must be one of {known}. Got {name!r} instead{near}")
 
 
 def parameters(
@@ -88,7 +88,7 @@ def make(cls: type[Any], given: dict[str, Any]) -> ImageClassifier:
 
 
 def _refuse(name: str, valid: Sequence[str], owner: str) -> None:
-    near = meant(name, valid)
+    near = suggest(name.lower(), valid, n=1)
     # Without a similar name, list all of them.
     if not near.startswith(";"):
         near = f"; there are {', '.join(valid)}."

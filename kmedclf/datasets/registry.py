@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from kmedclf.utils.text import suggest
 
 Task = Literal["binary", "multiclass", "multilabel", "ordinal"]
 
@@ -250,8 +251,7 @@ def find(name: str) -> DatasetInfo:
     """Look up a name; the error for an unknown one suggests the most similar."""
     if name in REGISTRY:
         return REGISTRY[name]
-    near = difflib.get_close_matches(str(name).lower(), REGISTRY, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = suggest(str(name).lower(), REGISTRY, n=1)
     raise ValueError(
         f"The data set must be the path of a .npz file or one of {', '.join(REGISTRY)}. "
         f"Got {name!r} instead{hint}"

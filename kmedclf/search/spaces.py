@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
@@ -566,11 +565,9 @@ class SearchSpace:
         if path.suffix not in (".yaml", ".yml") and not path.is_file():
             path = _shipped().get(str(name), path)
         if not path.is_file():
-            near = difflib.get_close_matches(str(name), cls.names(), n=2, cutoff=0.5)
-            meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
             raise FileNotFoundError(
                 f"A search space must be one of {', '.join(cls.names())} or the path of a YAML "
-                f"file. Got {str(name)!r} instead{meant}"
+                f"file. Got {str(name)!r} instead{suggest(str(name), cls.names())}"
             )
         return path
 

@@ -8,15 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def meant(name: str, known: Any) -> str:
-    """Return the end of a sentence: "; did you mean 'x'?" or "."."""
-    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else "."
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence: "; did you mean 'x' or 'y'?" or "."."""
-    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
+def suggest(name: str, known: Iterable[str], n: int = 2) -> str:
+    """Return the end of a sentence: "; did you mean 'x' or 'y'?", of ``n`` at most, or "."."""
+    near = difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
 
 
