@@ -25,7 +25,7 @@ from joblib.disk import memstr_to_bytes
 from kmedclf.inputs.image_files import Form, read, refuse, to_depth
 from kmedclf.utils.archives import npy_header
 from kmedclf.utils.files import written_beside
-from kmedclf.utils.own_folder import OwnFolder
+from kmedclf.utils.own_folder import IMAGES, OwnFolder
 
 MARK = b"kmedclf-image-v1"
 """Suffix of every file; NumPy stops reading before it."""
@@ -96,7 +96,7 @@ class DiskStore(Store):
 
     def __init__(self, folder: Path) -> None:
         self.limit = 0
-        self._folder = OwnFolder(folder, "kmedclf-images-v1", MARK)
+        self._folder = OwnFolder(folder, IMAGES, MARK)
         self._lock = threading.Lock()
         self._mine: set[str] = set()
         files = [f for f in self._folder.files("??/*.npy") if _NAME.fullmatch(f[1].name)]

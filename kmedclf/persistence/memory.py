@@ -28,14 +28,13 @@ from kmedclf.training import cache, devices, optimizers
 from kmedclf.training.loop import TrainingState, TrainingTask
 from kmedclf.training.network import Spec
 from kmedclf.utils import archives
-from kmedclf.utils.own_folder import OwnFolder
+from kmedclf.utils.own_folder import FIT_SUFFIX, FITS, OwnFolder
 
 CONTENT = "fit.json"
-SUFFIX = ".kmedclf-fit"
 MARK = b"kmedclf-fit-v1\n"
 """Archive comment that marks a file as a cached fit."""
 
-_NAME = re.compile(r"[0-9a-f]{32}-\d+" + re.escape(SUFFIX))
+_NAME = re.compile(r"[0-9a-f]{32}-\d+" + re.escape(FIT_SUFFIX))
 
 
 def key(task: TrainingTask) -> str:
@@ -103,7 +102,7 @@ class Store:
     """
 
     def __init__(self, location: Path) -> None:
-        self._folder = OwnFolder(location, "kmedclf-fits-v1", MARK)
+        self._folder = OwnFolder(location, FITS, MARK)
 
     def load(self, key: str, task: TrainingTask) -> TrainingState | None:
         """Read the fit of a key; None if it is missing or, with a warning, invalid."""
@@ -154,7 +153,7 @@ class Store:
 
     def reduce(self, limit: int) -> None:
         """Evict the least recently used fits until the rest fit into ``limit`` bytes."""
-        found = sorted(self._folder.files(f"*{SUFFIX}"), key=_last_used)
+        found = sorted(self._folder.files(f"*{FIT_SUFFIX}"), key=_last_used)
         entries = [(one, path) for one, path in found if _NAME.fullmatch(path.name)]
         size = sum(one.st_size for one, _ in entries)
         for one, path in entries:
@@ -164,7 +163,7 @@ class Store:
                 size -= one.st_size
 
     def _path(self, key: str) -> Path:
-        return self._folder.path / f"{key.replace(' ', '-')}{SUFFIX}"
+        return self._folder.path / f"{key.replace(' ', '-')}{FIT_SUFFIX}"
 
 
 def _last_used(entry: tuple[os.stat_result, Path]) -> int:

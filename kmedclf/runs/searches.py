@@ -30,6 +30,7 @@ from kmedclf.runs import readable
 from kmedclf.utils import files
 from kmedclf.utils.files import write_json, written_beside
 from kmedclf.utils.json_files import check_settings, read_json
+from kmedclf.utils.own_folder import FIT_SUFFIX, FITS
 
 if TYPE_CHECKING:
     from kmedclf.search import SearchSpace
@@ -80,7 +81,8 @@ def begun(out: Path, settings: dict[str, Any] | None, go_on: str) -> Iterator[No
 
 def finished(out: Path) -> int:
     """Count the cached fits."""
-    return sum(path.is_file() for path in (out / MEMORY).glob("kmedclf-fits-v1/*.kmedclf-fit"))
+    # Only in the store's own folder: others may vanish while they are listed.
+    return sum(path.is_file() for path in (out / MEMORY / FITS).glob(f"*{FIT_SUFFIX}"))
 
 
 def read_settings(out: Path) -> dict[str, Any]:
@@ -160,6 +162,8 @@ def run(search: Any, data: Data) -> None:
     X_val, y_val = data.splits.get("val", (None, None))
     held_out = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
     with _room_for_workers(search.n_jobs):
+        if search.n_jobs != 1:
+            _start_workers(search.n_jobs)
         search.fit(*data.splits["train"], **held_out)
 
 
@@ -178,7 +182,6 @@ def _room_for_workers(n_jobs: int) -> Iterator[None]:
     with files.scratch(parent, "joblib") as folder:
         os.environ["JOBLIB_TEMP_FOLDER"] = str(folder)
         try:
-            _start_workers(n_jobs)
             yield
         finally:
             del os.environ["JOBLIB_TEMP_FOLDER"]
