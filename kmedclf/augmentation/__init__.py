@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from kmedclf.augmentation import colour, geometry, keras_layers
-from kmedclf.augmentation.geometry import _salted, dihedral, flip_rotate, flips, mirror, shift
+from kmedclf.augmentation.geometry import dihedral, flip_rotate, flips, mirror, salted, shift
 
 Augmentation = Callable[[Any, Any], Any]
 
@@ -49,7 +49,7 @@ def make(several: Sequence[str | keras_layers.Layer], dtype: Any = tf.float32) -
 
     def augmentation(images: Any, seed: Any) -> Any:
         for number, step in enumerate(steps):
-            images = step(images, _salted(seed, number * 16))
+            images = step(images, salted(seed, number * 16))
         return images
 
     return augmentation

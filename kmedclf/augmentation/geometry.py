@@ -12,9 +12,14 @@ from typing import Any
 import tensorflow as tf
 
 
+def salted(seed: Any, salt: int) -> Any:
+    """Return another seed for each salt."""
+    return seed + tf.constant([0, salt])
+
+
 def uniform(seed: Any, salt: int, shape: list[Any], low: float, high: float) -> Any:
     """Draw float32 numbers; every salt gives others."""
-    return tf.random.stateless_uniform(shape, seed + tf.constant([0, salt]), low, high)
+    return tf.random.stateless_uniform(shape, salted(seed, salt), low, high)
 
 
 def reflect(index: Any, size: Any) -> Any:
@@ -173,7 +178,7 @@ def flip_rotate(images: Any, seed: Any, turn: float = 0.2) -> Any:
     """
     n = tf.shape(images)[0]
     angle = tf.random.stateless_uniform([n], seed, -turn, turn) * (2 * math.pi)
-    signs = tf.random.stateless_uniform([2, n], _salted(seed, 1), 0, 2, dtype=tf.int32)
+    signs = tf.random.stateless_uniform([2, n], salted(seed, 1), 0, 2, dtype=tf.int32)
     flip_x, flip_y = tf.unstack(tf.cast(signs * 2 - 1, tf.float32))
     cos, sin = tf.cos(angle), tf.sin(angle)
     zero = tf.zeros_like(angle)
@@ -241,7 +246,7 @@ def mirror(images: Any, seed: Any) -> Any:
 
 def flips(images: Any, seed: Any) -> Any:
     """Flip each image left-right and upside-down, each with probability 1/2."""
-    return _symmetry(images, _coin(images, seed), _coin(images, _salted(seed, 1)))
+    return _symmetry(images, _coin(images, seed), _coin(images, salted(seed, 1)))
 
 
 def dihedral(images: Any, seed: Any) -> Any:
@@ -251,7 +256,7 @@ def dihedral(images: Any, seed: Any) -> Any:
     """
     if images.shape[1] != images.shape[2]:
         return flips(images, seed)
-    left, up, turned = (_coin(images, _salted(seed, salt)) for salt in range(3))
+    left, up, turned = (_coin(images, salted(seed, salt)) for salt in range(3))
     return _symmetry(images, left, up, turned)
 
 
@@ -308,7 +313,3 @@ def shifted(images: Any, offset: Any) -> Any:
     columns = reflect(tf.range(width)[None, :] + offset[:, 1:], width)  # (b, w)
     images = tf.gather(images, rows, axis=1, batch_dims=1)
     return tf.gather(images, columns, axis=2, batch_dims=1)
-
-
-def _salted(seed: Any, salt: int) -> Any:
-    return seed + tf.constant([0, salt])
