@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from kmedclf import pages
 from kmedclf.evaluation.compare import Comparison, amount, p_text
 from kmedclf.evaluation.plots import grad_cam, training
 from kmedclf.evaluation.plots.images import thumbnail
@@ -36,6 +35,9 @@ TOP_K = 5
 """Number of probabilities shown per image, besides that of its true class."""
 GRADCAM_IMAGES = 4
 """Number of right, and of wrong, predictions with a Grad-CAM map."""
+
+Wanted = list[tuple[str, str, Callable[..., Axes], tuple[float, float]]]
+"""Figures to draw: title, description, chart, size in inches."""
 
 
 def write_page(
@@ -176,8 +178,7 @@ def with_intervals(report: Report | MultilabelReport, words: str, score: str) ->
 
 def _figures(report: Report) -> list[tuple[str, str, str]]:
     """Draw the figures of a report: title, description, PNG as base64."""
-    figures = []
-    wanted: list[tuple[str, str, Callable[..., Axes], tuple[float, float]]] = [
+    wanted: Wanted = [
         (
             "Recall of each class",
             with_intervals(report, "Share of each class that was recognised", "recall"),
@@ -192,17 +193,25 @@ def _figures(report: Report) -> list[tuple[str, str, str]]:
             reliability, (4, 3.8),
         ),
     ]  # fmt: skip
+    return _drawn(report, wanted + _curves(report, "class"))
+
+
+def _curves(report: Report | MultilabelReport, what: str) -> Wanted:
     # Without any AUC there is no curve to draw
-    if report.scores["auc_macro"].value is not None:
-        curves = roc, precision_recall
-        of = curves_of(report, "class")
-        wanted += [
-            ("ROC", f"Sensitivity against false alarms, {of}.", curves[0], (6.2, 3.6)),
-            ("Precision and recall", f"Precision against recall, {of}.", curves[1], (6.2, 3.6)),
-        ]  # fmt: skip
-    for title, words, draw, size in wanted:
-        figures.append((title, words, png(partial(alone, draw, report), size)))
-    return figures
+    if report.scores["auc_macro"].value is None:
+        return []
+    of = curves_of(report, what)
+    return [
+        ("ROC", f"Sensitivity against false alarms, {of}.", roc, (6.2, 3.6)),
+        ("Precision and recall", f"Precision against recall, {of}.", precision_recall, (6.2, 3.6)),
+    ]
+
+
+def _drawn(report: Report | MultilabelReport, wanted: Wanted) -> list[tuple[str, str, str]]:
+    return [
+        (title, words, png(partial(alone, draw, report), size))
+        for title, words, draw, size in wanted
+    ]
 
 
 def curves_of(report: Report | MultilabelReport, kind: str) -> str:
@@ -311,7 +320,7 @@ def _label_figures(report: MultilabelReport) -> list[tuple[str, str, str]]:
     """Draw the figures of a MultilabelReport: title, description, PNG as base64."""
     tall = (6.0, height(len(report.classes), 0.28))
     auc = partial(per_class, score="auc")
-    wanted: list[tuple[str, str, Any, tuple[float, float]]] = [
+    wanted: Wanted = [
         ("AUC of each label",
          with_intervals(report, "How well each label is told from its absence", "auc"), auc,
          tall),
@@ -319,17 +328,7 @@ def _label_figures(report: MultilabelReport) -> list[tuple[str, str, str]]:
          with_intervals(report, "Share of the images with a label that were found", "recall"),
          per_class, tall),
     ]  # fmt: skip
-    if report.scores["auc_macro"].value is not None:
-        curves = roc, precision_recall
-        of = curves_of(report, "label")
-        wanted += [
-            ("ROC", f"Sensitivity against false alarms, {of}.", curves[0], (6.2, 3.6)),
-            ("Precision and recall", f"Precision against recall, {of}.", curves[1], (6.2, 3.6)),
-        ]  # fmt: skip
-    return [
-        (title, words, pages.png(partial(pages.alone, draw, report), size))
-        for title, words, draw, size in wanted
-    ]
+    return _drawn(report, wanted + _curves(report, "label"))
 
 
 def _seen_of_label(model: Any, report: MultilabelReport, X: Any) -> list[tuple[str, str, str]]:
@@ -340,6 +339,6 @@ def _seen_of_label(model: Any, report: MultilabelReport, X: Any) -> list[tuple[s
     labels = np.argsort(-probable, kind="stable")[:GRADCAM_IMAGES].tolist()
     rows = report.proba.argmax(axis=0)[labels].tolist()
     draw = partial(grad_cam.explained_labels, model, report, X, labels=labels, indices=rows)
-    image = pages.png(lambda fig: draw(fig=fig), (1.7 * len(labels), 3.5))
+    image = png(lambda fig: draw(fig=fig), (1.7 * len(labels), 3.5))
     words = f"The image where each of these is most probable. {cam_words(model, 'label')}"
     return [("Grad-CAM", words, image)]

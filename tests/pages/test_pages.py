@@ -9,16 +9,6 @@ from page_parts import NAMES, PAGES, data_of, images, report_of
 from kmedclf.evaluation import evaluate_predictions, write_page
 
 
-@pytest.fixture(scope="module", params=PAGES)
-def any_page(request, tmp_path_factory):
-    return PAGES[request.param](tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    return PAGES["report"](tmp_path_factory.mktemp("page"))
-
-
 def test_pages_need_nothing_else(any_page):
     text = any_page.read_text(encoding="utf-8")
     assert set(re.findall(r"""(?:src|href)=["']?(?!data:|#)([^"'> ]+)""", text)) <= {

@@ -6,21 +6,11 @@ import subprocess
 import time
 
 import pytest
-from page_parts import NAMES, PAGES, images, report_of
+from page_parts import NAMES, images, report_of
 
 from kmedclf.evaluation import write_page
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module", params=PAGES)
-def any_page(request, tmp_path_factory):
-    return PAGES[request.param](tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    return PAGES["report"](tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture(scope="module")
