@@ -4,17 +4,12 @@ import csv
 
 import numpy as np
 import pytest
-from cli_helpers import NAMES, invoke, read, refused, write_npz
+from cli_helpers import NAMES, invoke, read, refused
 from PIL import Image
 
 import kmedclf
 from kmedclf import CalibratedClassifier, EnsembleClassifier, datasets, runs
 from kmedclf.datasets import sources
-
-
-@pytest.fixture(scope="module")
-def npz(tmp_path_factory):
-    return write_npz(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -5,22 +5,12 @@ import os
 
 import numpy as np
 import pytest
-from cli_helpers import NAMES, invoke, read, refused, train_mlp, write_npz
+from cli_helpers import NAMES, invoke, read, refused
 from PIL import Image
 
 import kmedclf
 from kmedclf.datasets import make_blood_cells
 from kmedclf.inputs import image_files
-
-
-@pytest.fixture(scope="module")
-def npz(tmp_path_factory):
-    return write_npz(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def run(npz, tmp_path_factory):
-    return train_mlp(npz, tmp_path_factory.mktemp("runs") / "new" / "mlp")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from cli_helpers import NAMES, invoke, read, refused, train_mlp, write_npz
+from cli_helpers import NAMES, invoke, read, refused
 from PIL import Image
 
 import kmedclf
@@ -27,16 +27,6 @@ FILES = [
     "environment.json", "evaluation-test.json", "evaluation-val.json", "history.json",
     "metrics.json", "model.kmedclf", "parameters.json",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def npz(tmp_path_factory):
-    return write_npz(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def run(npz, tmp_path_factory):
-    return train_mlp(npz, tmp_path_factory.mktemp("runs") / "new" / "mlp")
 
 
 def test_networks_are_found_by_their_names():
