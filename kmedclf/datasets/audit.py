@@ -108,7 +108,7 @@ class Audit:
 
     @property
     def not_looked_for(self) -> tuple[str, ...]:
-        """Sentences on what was not searched."""
+        """Sentences that name the checks the audit did not make."""
         near = "Nearly identical images were not looked for."
         groups = "Groups, such as patients, were not given: they may be in several splits."
         said = [] if self.looked_near else [near]

@@ -225,7 +225,7 @@ def load_folder(
     ----------
     folder : str or path-like
         Folder of the form ``CLASS/.../image.png``; or with folders train, val and test (or
-        Training, validation, ...), each of which has this form.
+        Training, validation, ...) that each have this form.
     split : {"train", "val", "test"}, optional
         The split to list; required if the folder has splits.
     group : str, optional

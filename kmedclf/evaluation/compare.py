@@ -23,10 +23,10 @@ N_FLIPS = 10_000
 class Pair(NamedTuple):
     """Two models on the same images.
 
-    ``only_first`` and ``only_second`` count the images that only one of them got right, or of which
-    it got more labels right; ``difference`` is accuracy of the first less that of the second, ``p``
-    comes from McNemar's exact test, or of several labels from flipping signs, and ``p_holm`` is
-    corrected for the number of pairs.
+    ``only_first`` and ``only_second`` count the images that only this model classified correctly,
+    or, in a multilabel task, where it got more labels right than the other. ``difference`` is the
+    accuracy of the first minus that of the second. ``p`` comes from McNemar's exact test, or, in a
+    multilabel task, from flipping signs; ``p_holm`` is corrected for the number of pairs.
     """
 
     first: str

@@ -24,7 +24,7 @@ def gradcam_map(model: Any, image: Any, *, index: int | None = None) -> tuple[np
     model : fitted estimator or keras.Model
         A network with convolutions.
     image : array-like of shape (h, w), (h, w, c) or (d,), or path
-        An image like those that the estimator was fitted on.
+        An image of the kind and shape that fit got.
     index : int, optional
         Position of the class to explain; the predicted one by default.
 
@@ -93,7 +93,7 @@ def gradcam(
     model : fitted estimator or keras.Model
         A network with convolutions.
     image : array-like of shape (h, w), (h, w, c) or (d,)
-        An image like those that the estimator was fitted on.
+        An image of the kind and shape that fit got.
     index : int, optional
         Position of the class to explain; the predicted one by default.
     name : str, optional
