@@ -255,7 +255,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         before = self.__dict__.copy()
         try:
             task = self._training_task(schedule, data, start, keep_optimizer=keep_optimizer)
-            held = (task.held or task.rows).images
+            held = (task.validation_rows or task.rows).images
             with task.rows.images.explained(), held.explained():
                 state = self._train(task)
         except BaseException:  # an interrupted estimator keeps its earlier fit
@@ -330,7 +330,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         heads.check_total_weights(weight, f"'sample_weight' of {name}.fit")
         head = head_of(labels) if start is None else HEADS[self._spec.head]
         if start is None:
-            if head.several:
+            if head.multilabel:
                 checks.warn_of_one_hot(labels, name)
             self.classes_ = head.classes(data.classes, labels[weight > 0], name)
             self._seed = checks.draw_seed(self.random_state)
@@ -368,7 +368,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     def _oversampling(self, head: Head, augmented: bool) -> Oversample | None:
         if self.oversample is None:
             return None
-        if head.several:
+        if head.multilabel:
             raise ValueError(
                 f"The 'oversample' parameter of {type(self).__name__} must be None for multilabel "
                 f"y, as a repeated image repeats all its labels. Got {self.oversample!r} instead."
@@ -574,7 +574,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             program.load(self.weights_)
             logits = program.logits(Rows.of(images), tta)
         divergence.check_outputs(logits, type(self).__name__)
-        return pool(logits, multilabel=HEADS[self._spec.head].several)
+        return pool(logits, multilabel=HEADS[self._spec.head].multilabel)
 
     @property
     def model_(self) -> keras.Model:

@@ -17,7 +17,7 @@ def is_multilabel(model: Any, X: Any = None) -> bool:
     inner = getattr(inner, "_final_estimator", inner)  # the last step of a Pipeline
     head = getattr(inner, "_head", None)
     if head is not None:
-        return bool(head.several)
+        return bool(head.multilabel)
     if hasattr(inner, "_several"):
         return bool(inner._several)
     if isinstance(getattr(inner, "classes_", None), list):  # as in scikit-learn's forests

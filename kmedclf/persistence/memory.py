@@ -51,7 +51,7 @@ def key(task: TrainingTask) -> str:
         _source(cls),
         [getattr(task.spec, field.name) for field in fields(Spec) if field.name != "estimator"],
         astuple(replace(task.schedule, epochs=0)),
-        *_content(task.rows, task.held),
+        *_content(task.rows, task.validation_rows),
         task.augment,
         task.seed,
         None if start is None else (start.weights, start.history, start.optimizer),
@@ -196,7 +196,7 @@ def _decoded(archive: archives.Archive, key: str) -> TrainingState:
 def _check(state: TrainingState, task: TrainingTask) -> None:
     """Refuse a state that does not belong to this task."""
     curves = ["loss", "accuracy"]
-    if task.held is not None:
+    if task.validation_rows is not None:
         curves += ["val_loss", "val_accuracy"]
     if not fitted_state.are_curves(state.history) or not set(curves) <= set(state.history):
         raise ValueError("it lacks the curves of its epochs")
@@ -229,7 +229,7 @@ def _go_on(
     left = replace(task.schedule, epochs=task.schedule.epochs - len(start.history["loss"]))
     state = train(replace(task, start=start, schedule=left))
     # The best epoch may be one of the shorter fit.
-    if task.held is not None:
+    if task.validation_rows is not None:
         sign = 1 if left.monitor == "accuracy" else -1
         curve = sign * np.array(state.history[f"val_{left.monitor}"])
         state.best_epoch = 1 + int(np.argmax(np.where(np.isnan(curve), -np.inf, curve)))

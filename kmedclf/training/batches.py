@@ -221,12 +221,12 @@ class InMemoryBatches:
     n_rows: int  # in an epoch
     size: int  # rows in a chunk
     seed: int
-    late: bool  # chunks hold indices, and images are gathered batch by batch
+    gather_in_step: bool  # chunks hold indices, and images are gathered batch by batch
 
     @cached_property
-    def ahead(self) -> tuple[tf.TensorSpec, ...]:
+    def prefetch_spec(self) -> tuple[tf.TensorSpec, ...]:
         """Specs of a chunk that the graph reads during the steps of the one before."""
-        if self.late:
+        if self.gather_in_step:
             return ()
         columns = network.traced(self.read.get_concrete_function).outputs
         return tuple(tf.TensorSpec(column.shape, column.dtype) for column in columns)
@@ -239,13 +239,13 @@ class InMemoryBatches:
     def arguments(self, epoch: int) -> tuple[Any, ...]:
         """Return what ``read`` takes in an epoch."""
         # Indices are small: the whole epoch is one chunk.
-        size = -(-self.n_rows // self.size) * self.size if self.late else self.size
+        size = -(-self.n_rows // self.size) * self.size if self.gather_in_step else self.size
         return *self.given, *plan(self.seed, epoch, self.n_rows, size)
 
     def chunks(self, epoch: int) -> Iterator[tuple[Any, ...]]:
         """Read an epoch outside a graph."""
         given = [tf.convert_to_tensor(argument) for argument in self.arguments(epoch)]
-        if not self.late:
+        if not self.gather_in_step:
             for number in range(-(-self.n_rows // self.size)):
                 yield self.read(number, *given)
             return
@@ -261,8 +261,8 @@ class StreamedBatches:
 
     iterator: Any
     n_rows: int
-    late: ClassVar[bool] = False
-    ahead: ClassVar[tuple[tf.TensorSpec, ...]] = ()
+    gather_in_step: ClassVar[bool] = False
+    prefetch_spec: ClassVar[tuple[tf.TensorSpec, ...]] = ()
 
     @cached_property
     def signature(self) -> tuple[Any, ...]:
@@ -314,9 +314,9 @@ class Feed:
         given = *tensors, tf.constant([mixes[name] for name in methods], tf.float32)
         size = chunk_size(images.shape, batch_size, augmented=bool(augment))
         if not (images.on_disk or devices.gpus()):
-            late = not (augment or methods)
-            read = _gather(signature(*given), how, late)
-            return InMemoryBatches(read, given, len(rows), size, seed, late)
+            gather_in_step = not (augment or methods)
+            read = _gather(signature(*given), how, gather_in_step)
+            return InMemoryBatches(read, given, len(rows), size, seed, gather_in_step)
         graph = self._graph(signature(*given), images.on_disk, how)
         numbers = self._images.number(images), len(rows), size, seed, epochs
         network.traced(graph.get_concrete_function)  # a no-op after the first call
@@ -353,13 +353,13 @@ def _chunk(how: tuple[Any, ...], fetch: Any, columns: Any, alphas: Any, *which: 
 
 
 @lru_cache(maxsize=MAX_GRAPHS)
-def _gather(tensors: tuple[Any, ...], how: tuple[Any, ...], late: bool) -> Any:
-    """Make the graph that reads a chunk of images in memory, or with ``late`` their indices."""
+def _gather(tensors: tuple[Any, ...], how: tuple[Any, ...], gather_in_step: bool) -> Any:
+    """Make the graph that reads a chunk of images in memory, or with ``gather_in_step`` their indices."""
 
     def body(number: Any, images: Any, *given: Any) -> Any:
         count("feeds")
         *columns, alphas, position, key = given
-        fetch = tf.identity if late else partial(tf.gather, images)
+        fetch = tf.identity if gather_in_step else partial(tf.gather, images)
         return _chunk(how, fetch, tuple(columns), alphas, position[number], key[number])
 
     given = tf.TensorSpec([], tf.int32), *tensors, *_POSITION

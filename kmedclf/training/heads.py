@@ -91,7 +91,7 @@ class Head(ABC):
 
     activation: ClassVar[str]
     """Keras' name of the activation from logits to probabilities; also the name of the head."""
-    several: ClassVar[bool]
+    multilabel: ClassVar[bool]
     """Whether the target is multilabel, and y has several columns."""
 
     @abstractmethod
@@ -148,7 +148,7 @@ class OneClass(Head):
     """Multiclass head: softmax and categorical cross entropy; y is (n,)."""
 
     activation = "softmax"
-    several = False
+    multilabel = False
 
     def classes(self, announced: Any, labels: np.ndarray, name: str) -> np.ndarray:
         """Return the sorted labels; there must be two or more."""
@@ -224,7 +224,7 @@ class ManyLabels(Head):
     """Multilabel head: a sigmoid and binary cross entropy per label; y is (n, k)."""
 
     activation = "sigmoid"
-    several = True
+    multilabel = True
 
     def classes(self, announced: Any, labels: np.ndarray, name: str) -> np.ndarray:
         """Return the numbers of the columns of y."""

@@ -38,7 +38,7 @@ class TrainingTask:
     spec: Spec
     schedule: Schedule
     rows: Rows  # training set
-    held: Rows | None  # validation set
+    validation_rows: Rows | None
     augment: tuple[Any, ...]  # from `kmedclf.augmentation.resolve`
     seed: int  # of initial weights, order, augmentation and dropout
     start: TrainingState | None = None  # continue from here
@@ -57,7 +57,7 @@ def train(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback] = ()
         schedule = task.schedule
         # Each use of the seed has a number of its own, so that draws are independent.
         fresh = np.random.SeedSequence([task.seed, 0])
-        program.reset(fresh, schedule.learning_rate, schedule.knobs)
+        program.reset(fresh, schedule.learning_rate, schedule.scalars)
         history: dict[str, list[float]] = {}
         if task.start is None:
             network.adapt(program.model, task.rows, task.spec.scale, task.seed)
@@ -96,7 +96,7 @@ class _Run:
         self, history: dict[str, list[float]], calls: Hooks, first: int, last: int
     ) -> TrainingState:
         schedule = self.task.schedule
-        watch = EarlyStopping(schedule) if self.task.held is not None else None
+        watch = EarlyStopping(schedule) if self.task.validation_rows is not None else None
         restores = schedule.early_stopping and schedule.restore_best
         best = None
         chunks = self.feed.open(
@@ -108,7 +108,7 @@ class _Run:
             schedule.mixes,
             self.task.spec.n_classes,
         )
-        weight = max(_mean_weight(rows) for rows in (self.task.rows, self.task.held) if rows)
+        weight = max(_mean_weight(rows) for rows in (self.task.rows, self.task.validation_rows) if rows)
         ill: tuple[int, Logs] | None = None  # first of the last epochs with unsound logs
         calls("on_train_begin")
         for epoch in range(first + 1, last + 1):
@@ -175,7 +175,7 @@ class _Run:
         ``first`` is the number of epochs before this training.
         """
         schedule = self.task.schedule
-        name = schedule.monitor if self.task.held is None else f"val_{schedule.monitor}"
+        name = schedule.monitor if self.task.validation_rows is None else f"val_{schedule.monitor}"
         done = len(history.get("loss", ()))
         if schedule.cycle is not None:
             first = done - done % schedule.cycle
@@ -197,15 +197,15 @@ class _Run:
         task = self.task
         self.program.reseed(int(np.random.default_rng([task.seed, 2, number]).integers(2**31)))
         if calls.watch_batches:
-            chunks.ahead  # noqa: B018  (traces the reading graph, as `train_epoch` does)
+            chunks.prefetch_spec  # noqa: B018  (traces the reading graph, as `train_epoch` does)
             loss, accuracy = self._epoch_by_batches(calls, rates, chunks.chunks(number))
         else:
             loss, accuracy = self.program.train_epoch(chunks, number, self.batch_size, rates)
         logs = {"accuracy": accuracy, "loss": loss}
         if task.schedule.lr_schedule is not None:
             logs["learning_rate"] = float(self.program.model.optimizer.learning_rate)
-        if task.held is not None:
-            scores = self.validate(task.held, calls)
+        if task.validation_rows is not None:
+            scores = self.validate(task.validation_rows, calls)
             logs |= {f"val_{name}": value for name, value in scores.items()}
         return logs
 

@@ -41,13 +41,14 @@ def train_loop(
     n_rows: Any,
     batch_size: Any,
     *,
-    ahead: tuple[tf.TensorSpec, ...],
+    prefetch_spec: tuple[tf.TensorSpec, ...],
     whole_apart: bool,
 ) -> tuple[Any, Any]:
     """Run the gradient steps of one epoch; return the sums of loss and hits.
 
     ``step(number, batch, whole)`` returns the loss and hits of one batch, ``read(number)`` a chunk
-    of whole batches. With ``ahead``, the specs of a chunk, the next chunk is read during the steps.
+    of whole batches. With ``prefetch_spec``, the specs of a chunk, the next chunk is read during
+    the steps.
     """
     zero = tf.constant(0, tf.int64)
 
@@ -66,23 +67,23 @@ def train_loop(
             done = tf.cond(end < n, lambda: take(False, *whole), lambda: whole)
         return done[1:]
 
-    def chunk(place: Any, seen: Any, number: Any, loss: Any, hits: Any, *held: Any) -> Any:
-        columns = held or read(place)
+    def chunk(place: Any, seen: Any, number: Any, loss: Any, hits: Any, *prefetched: Any) -> Any:
+        columns = prefetched or read(place)
         n = tf.shape(columns[2], tf.int64)[0]
         following: tuple[Any, ...] = ()
-        if ahead:
+        if prefetch_spec:
             nothing = tuple(column[:0] for column in columns)
             following = tf.cond(seen + n < n_rows, lambda: read(place), lambda: nothing)
         return place + 1, seen + n, *steps(columns, n, number, loss, hits), *following
 
     # Start with an empty chunk, so that the graph contains `read` only once: TensorFlow optimises
     # the graph of every network again.
-    held = [tf.zeros([0, *column.shape[1:]], column.dtype) for column in ahead]
-    any_rows = [tf.TensorShape([None, *column.shape[1:]]) for column in ahead]
+    prefetched = [tf.zeros([0, *column.shape[1:]], column.dtype) for column in prefetch_spec]
+    any_rows = [tf.TensorShape([None, *column.shape[1:]]) for column in prefetch_spec]
     done = tf.while_loop(
         lambda _, seen, *rest: seen < n_rows,
         chunk,
-        (tf.constant(0), zero, tf.constant(0), tf.zeros(()), tf.zeros(()), *held),
+        (tf.constant(0), zero, tf.constant(0), tf.zeros(()), tf.zeros(()), *prefetched),
         shape_invariants=(*[tf.TensorShape([])] * 5, *any_rows),
         **ONE,
     )
@@ -107,7 +108,7 @@ def score_loop(
     return tf.while_loop(lambda at, _: at < steps, body, state, **ONE)[1].concat()
 
 
-KNOBS = ("weight_decay", "l2")
+SCALARS = ("weight_decay", "l2")
 """Parameters that compiled networks read from variables, so that new values need no new graph."""
 
 
@@ -147,7 +148,7 @@ def gradient_step(
     head: Head,
     loss: Loss,
     chosen: Mapping[str, Any],
-    knobs: Mapping[str, tf.Variable],
+    scalars: Mapping[str, tf.Variable],
     batch: tuple[Any, Any, Any],
 ) -> tuple[Any, Any]:
     """Take one gradient step on a batch of images, labels and weights.
@@ -155,7 +156,7 @@ def gradient_step(
     Returns the summed loss and the number of images that the head counts as right.
     """
     parts = chosen.get("accumulate_steps", 1)
-    l2 = knobs["l2"] if "l2" in chosen else None
+    l2 = scalars["l2"] if "l2" in chosen else None
     n = tf.shape(batch[0])[0]
     rows = tf.cast(n, tf.float32)
     if parts == 1:
@@ -235,9 +236,9 @@ class CompiledNetwork:
             self.model.compile(optimizer=optimizers.make(spec))
             self.loss = make_loss(spec)
         self._options = dict(spec.options)
-        self._knobs = {name: tf.Variable(0.0, trainable=False) for name in KNOBS}
+        self._scalars = {name: tf.Variable(0.0, trainable=False) for name in SCALARS}
         if "weight_decay" in self._options:
-            optimizers.decay_kernels(self.model, self._knobs["weight_decay"])
+            optimizers.decay_kernels(self.model, self._scalars["weight_decay"])
         self._default_learning_rate = float(self.model.optimizer.learning_rate)
         self._optimizer_start: list[Any] | None = None
         self.nbytes = _size(self.model.weights)  # later with the optimizer's variables
@@ -257,7 +258,7 @@ class CompiledNetwork:
     # -- state ------------------------------------------------------------------------------
 
     def reset(
-        self, seed: np.random.SeedSequence, learning_rate: float | None, knobs: Mapping[str, float]
+        self, seed: np.random.SeedSequence, learning_rate: float | None, scalars: Mapping[str, float]
     ) -> None:
         """Set weights, statistics, optimizer and seed generators to their initial values."""
         self._loaded = ()
@@ -271,8 +272,8 @@ class CompiledNetwork:
         optimizers.assign(optimizer, self._optimizer_start)
         if learning_rate is not None:
             optimizer.learning_rate = learning_rate
-        for name, knob in self._knobs.items():
-            knob.assign(knobs.get(name, 0.0))
+        for name, scalar in self._scalars.items():
+            scalar.assign(scalars.get(name, 0.0))
         network.initialize(self._initializers, seed)
 
     def _check_memory(self) -> None:
@@ -349,7 +350,7 @@ class CompiledNetwork:
         ``rates`` holds one learning rate per step if the rate changes within the epoch.
         """
         given = _INDEX, _INDEX, tf.TensorSpec([None], tf.float32), *chunks.signature
-        static = chunks.read, chunks.ahead, chunks.late, rates is not None
+        static = chunks.read, chunks.prefetch_spec, chunks.gather_in_step, rates is not None
         graph = self._graph(self._train_epoch, (*static, *chunks.signature), given, static)
         rates = NO_RATES if rates is None else rates
         with network.alone():
@@ -413,7 +414,7 @@ class CompiledNetwork:
     def _train_step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[Any, Any]:
         count("traces")
         batch = x, y, weight
-        return gradient_step(self.model, self.head, self.loss, self._options, self._knobs, batch)
+        return gradient_step(self.model, self.head, self.loss, self._options, self._scalars, batch)
 
     def set_rate(self, rate: Any) -> None:
         """Set the learning rate, inside a graph or outside."""
@@ -422,8 +423,8 @@ class CompiledNetwork:
     def _train_epoch(
         self,
         read: Callable[..., Any],
-        ahead: tuple[tf.TensorSpec, ...],
-        late: bool,
+        prefetch_spec: tuple[tf.TensorSpec, ...],
+        gather_in_step: bool,
         scheduled: bool,
         n_rows: Any,
         batch_size: Any,
@@ -433,7 +434,7 @@ class CompiledNetwork:
         def take(number: Any, batch: list[Any], whole: bool) -> tuple[Any, Any]:
             if scheduled:
                 self.set_rate(rates[number])
-            if late:
+            if gather_in_step:
                 batch[0] = tf.gather(given[0], batch[0])
             return self.train_step(*batch, whole=whole)
 
@@ -442,7 +443,7 @@ class CompiledNetwork:
             lambda number: read(number, *given),
             n_rows,
             batch_size,
-            ahead=ahead,
+            prefetch_spec=prefetch_spec,
             whole_apart=self._jit_compile,
         )
 

@@ -73,7 +73,7 @@ class Split:
                 train, held = self._by_groups(rows)
         except ValueError as error:
             raise ValueError(self._failed(rows, name, classes, error)) from error
-        if not head.several and len(lost := np.setdiff1d(rows.y, rows.y[train])):
+        if not head.multilabel and len(lost := np.setdiff1d(rows.y, rows.y[train])):
             raise ValueError(
                 f"{self._what(rows, name)} and train on every class: none of class "
                 f"{_label(lost[0], classes)!r} would be left{_INSTEAD}"

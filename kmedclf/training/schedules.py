@@ -35,7 +35,7 @@ class Schedule:
     cycle: int | None = None  # epochs of the learning rate's schedule, if this is a part of it
 
     @property
-    def knobs(self) -> dict[str, float]:
+    def scalars(self) -> dict[str, float]:
         """Values that a compiled network reads from variables."""
         return {"weight_decay": float(self.weight_decay or 0.0), "l2": float(self.l2)}
 

@@ -108,7 +108,7 @@ def _split_of(groups=None, **options):
     estimator = make("MLPClassifier", **options)
     given = base.FitData(images, labels, groups=groups)
     task = estimator._training_task(estimator._make_schedule(), given, None, keep_optimizer=False)
-    return task.rows, task.held
+    return task.rows, task.validation_rows
 
 
 def test_the_inner_split_is_stratified():

@@ -31,8 +31,8 @@ def test_oversampling_evens_the_classes_trained_on(oversample, early_stopping):
     originals = task.rows.take(np.arange(len(plain.rows)))
     np.testing.assert_array_equal(originals.index, plain.rows.index)
     if early_stopping:
-        np.testing.assert_array_equal(task.held.index, plain.held.index)
-        assert set(task.held.index).isdisjoint(task.rows.index)
+        np.testing.assert_array_equal(task.validation_rows.index, plain.validation_rows.index)
+        assert set(task.validation_rows.index).isdisjoint(task.rows.index)
     expected = np.arange(len(task.rows)) >= len(plain.rows) if oversample == "augment" else None
     np.testing.assert_array_equal(task.rows.copy, expected)
     weights = _rows(**options, oversample=oversample, class_weight="balanced").rows.weight
