@@ -9,94 +9,31 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+
+import lazy_loader
 
 from kmedclf.utils import forks as _forks  # noqa: F401  watches for forks from now on
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "AlexNetClassifier": "kmedclf.models.alexnet",
-    "CNNClassifier": "kmedclf.models.cnn",
-    "CalibratedClassifier": "kmedclf.calibration",
-    "ConvNetClassifier": "kmedclf.models.convnet",
-    "DeepResNetClassifier": "kmedclf.models.deep_resnet",
-    "DenseNetClassifier": "kmedclf.models.densenet",
-    "EfficientNetClassifier": "kmedclf.models.efficientnet",
-    "EnsembleClassifier": "kmedclf.ensemble",
-    "ImageClassifier": "kmedclf.base",
-    "MLPClassifier": "kmedclf.models.mlp",
-    "ResNetClassifier": "kmedclf.models.resnet",
-    "Unsliced": "kmedclf.inputs.checks",
-    "ViTClassifier": "kmedclf.models.vit",
-    "load": "kmedclf.persistence",
-}
-_MODULES = ("datasets", "evaluation", "models", "programs", "search")
-
-__all__ = [
-    "AlexNetClassifier",
-    "CNNClassifier",
-    "CalibratedClassifier",
-    "ConvNetClassifier",
-    "DeepResNetClassifier",
-    "DenseNetClassifier",
-    "EfficientNetClassifier",
-    "EnsembleClassifier",
-    "ImageClassifier",
-    "MLPClassifier",
-    "ResNetClassifier",
-    "Unsliced",
-    "ViTClassifier",
-    "datasets",
-    "evaluation",
-    "load",
-    "models",
-    "programs",
-    "search",
-]
-
-if TYPE_CHECKING:
-    from kmedclf import datasets, evaluation, models, search
-    from kmedclf.base import ImageClassifier
-    from kmedclf.calibration import CalibratedClassifier
-    from kmedclf.ensemble import EnsembleClassifier
-    from kmedclf.inputs.checks import Unsliced
-    from kmedclf.models import (
-        AlexNetClassifier,
-        CNNClassifier,
-        ConvNetClassifier,
-        DeepResNetClassifier,
-        DenseNetClassifier,
-        EfficientNetClassifier,
-        MLPClassifier,
-        ResNetClassifier,
-        ViTClassifier,
-    )
-    from kmedclf.persistence import load
-    from kmedclf.training import cache as programs
-
-
-NETWORKS = tuple(name for name, home in _HOME.items() if home.startswith("kmedclf.models."))
+NETWORKS: tuple[str, ...] = tuple(
+    lazy_loader.attach_stub("kmedclf.models", str(Path(__file__).parent / "models/__init__.pyi"))[2]
+)
 """Names of the networks, known without importing them."""
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name == "programs":
-        return importlib.import_module("kmedclf.training.cache")
-    if name in _MODULES:
-        return importlib.import_module(f"kmedclf.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'kmedclf' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List public names, imported or not."""
-    return sorted([*globals(), *__all__])
-
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    ["datasets", "evaluation", "models", "programs", "search"],
+    {
+        "base": ["ImageClassifier"],
+        "calibration": ["CalibratedClassifier"],
+        "ensemble": ["EnsembleClassifier"],
+        "inputs.checks": ["Unsliced"],
+        "models": NETWORKS,
+        "persistence": ["load"],
+    },
+)
 
 if "keras" in sys.modules:
     importlib.import_module("kmedclf.models")

@@ -123,7 +123,7 @@ def _refusal(cls: str, name: str, value: Any) -> ValueError | None:
 @cache
 def _annotations(cls: str) -> dict[str, tuple[ast.expr, str]]:
     """Return annotation and module of each parameter of a class; empty without sources."""
-    return dict(_collect(kmedclf._HOME[cls], cls))
+    return dict(_collect(*_names("kmedclf.models").get(cls, ("kmedclf.models", cls))))
 
 
 def _collect(module: str, cls: str) -> Iterator[tuple[str, tuple[ast.expr, str]]]:
@@ -148,7 +148,12 @@ def _collect(module: str, cls: str) -> Iterator[tuple[str, tuple[ast.expr, str]]
 def _names(module: str) -> dict[str, Any]:
     """Map names that a module defines or imports to a node, or to (module, name)."""
     path = Path(kmedclf.__file__).parent.joinpath(*module.split(".")[1:])
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    # A package that imports lazily lists its names in a stub.
+    stub = path / "__init__.pyi"
+    if stub.is_file():
+        path = stub
+    else:
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     if not path.is_file():
         return {}
     found: dict[str, Any] = {}
@@ -160,8 +165,9 @@ def _names(module: str) -> dict[str, Any]:
         elif isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
             found[line.targets[0].id] = line.value
         elif isinstance(line, ast.ImportFrom):
+            origin = ".".join(filter(None, (module if line.level else "", line.module)))
             for one in line.names:
-                found[one.asname or one.name] = (line.module or "", one.name)
+                found[one.asname or one.name] = (origin, one.name)
         elif isinstance(line, ast.Import):
             for one in line.names:
                 found[one.asname or one.name] = (one.name, "")

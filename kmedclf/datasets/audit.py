@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmedclf.datasets.similarity import near_duplicates, summarize
+from kmedclf.utils.text import table
 
 
 class Pair(NamedTuple):
@@ -135,7 +136,7 @@ class Audit:
         balance: list[tuple[str, ...]] = [("Images of class", *self.splits)]
         for name, row in zip(self.classes, self.balance.T, strict=True):
             balance.append((name, *map(str, row)))
-        parts = [title, _table(found), "\n".join(leaks), _table(balance)]
+        parts = [title, table(found, numbers=True), "\n".join(leaks), table(balance, numbers=True)]
         return "\n\n".join(filter(None, parts))
 
     def to_dict(self) -> dict[str, Any]:
@@ -183,16 +184,6 @@ class Audit:
         from kmedclf.pages.audit import write_audit_page
 
         write_audit_page(path, self, X, title, note)
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Align rows: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *cells in rows:
-        aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *aligned]))
-    return "\n".join(lines)
 
 
 ORDER = ("train", "val", "test")

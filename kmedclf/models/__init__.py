@@ -1,23 +1,9 @@
-"""The networks, one file each."""
+"""The networks, one file each; ``__init__.pyi`` lists them."""
 
-from kmedclf.models.alexnet import AlexNetClassifier
-from kmedclf.models.cnn import CNNClassifier
-from kmedclf.models.convnet import ConvNetClassifier
-from kmedclf.models.deep_resnet import DeepResNetClassifier
-from kmedclf.models.densenet import DenseNetClassifier
-from kmedclf.models.efficientnet import EfficientNetClassifier
-from kmedclf.models.mlp import MLPClassifier
-from kmedclf.models.resnet import ResNetClassifier
-from kmedclf.models.vit import ViTClassifier
+import lazy_loader
 
-__all__ = [
-    "AlexNetClassifier",
-    "CNNClassifier",
-    "ConvNetClassifier",
-    "DeepResNetClassifier",
-    "DenseNetClassifier",
-    "EfficientNetClassifier",
-    "MLPClassifier",
-    "ResNetClassifier",
-    "ViTClassifier",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+# Keras knows the layers of a network once its module is loaded.
+for _name in __all__:
+    __getattr__(_name)

@@ -5,27 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from kmedclf.evaluation.compare import Comparison, amount, p_text
 from kmedclf.evaluation.plots import grad_cam, training
 from kmedclf.evaluation.plots.images import thumbnail
-from kmedclf.evaluation.plots.report import (
-    accuracies,
-    per_class,
-    precision_recall,
-    ranks,
-    reliability,
-    roc,
-)
+from kmedclf.evaluation.plots.report import PAGE, accuracies
 from kmedclf.evaluation.plots.style import height
 from kmedclf.evaluation.report import SCORES, MultilabelReport, Report
-from kmedclf.evaluation.scores import WEIGHTED
 from kmedclf.evaluation.wording import epochs_of
 from kmedclf.pages import SHADES, SIDE, alone, file_names, flat, png, render, without_folders
 
@@ -35,9 +26,6 @@ TOP_K = 5
 """Number of probabilities shown per image, besides that of its true class."""
 GRADCAM_IMAGES = 4
 """Number of right, and of wrong, predictions with a Grad-CAM map."""
-
-Wanted = list[tuple[str, str, Callable[..., Axes], tuple[float, float]]]
-"""Figures to draw: title, description, chart, size in inches."""
 
 
 def write_page(
@@ -170,60 +158,13 @@ def training_values(
     return [("Training", words, image)]
 
 
-def with_intervals(report: Report | MultilabelReport, words: str, score: str) -> str:
-    """End a sentence about a chart of one score per class."""
-    has_intervals = any(getattr(one, score).low is not None for one in report.per_class)
-    return f"{words}, with intervals." if has_intervals else f"{words}."
-
-
-def _figures(report: Report) -> list[tuple[str, str, str]]:
+def _figures(report: Report | MultilabelReport) -> list[tuple[str, str, str]]:
     """Draw the figures of a report: title, description, PNG as base64."""
-    wanted: Wanted = [
-        (
-            "Recall of each class",
-            with_intervals(report, "Share of each class that was recognised", "recall"),
-            per_class, (6, height(len(report.classes), 0.28)),
-        ),
-        (
-            "Rank of the true class", "How often the true class was the second, third, ... choice.",
-            ranks, (5, 3),
-        ),
-        (
-            "Reliability", "How often predictions of each confidence are right.",
-            reliability, (4, 3.8),
-        ),
-    ]  # fmt: skip
-    return _drawn(report, wanted + _curves(report, "class"))
-
-
-def _curves(report: Report | MultilabelReport, what: str) -> Wanted:
-    # Without any AUC there is no curve to draw
-    if report.scores["auc_macro"].value is None:
-        return []
-    of = curves_of(report, what)
     return [
-        ("ROC", f"Sensitivity against false alarms, {of}.", roc, (6.2, 3.6)),
-        ("Precision and recall", f"Precision against recall, {of}.", precision_recall, (6.2, 3.6)),
+        (one.title, one.words(report), png(partial(alone, one.draw, report), one.size(report)))
+        for one in PAGE[type(report)]
+        if one.is_shown(report)
     ]
-
-
-def _drawn(report: Report | MultilabelReport, wanted: Wanted) -> list[tuple[str, str, str]]:
-    return [
-        (title, words, png(partial(alone, draw, report), size))
-        for title, words, draw, size in wanted
-    ]
-
-
-def curves_of(report: Report | MultilabelReport, kind: str) -> str:
-    """Describe which classes, or labels, have a curve."""
-    n = sum(one.auc.value is not None for one in report.per_class)
-    # Curves ignore sample weights, unlike the scores beside them
-    weightless = ", every image counting once" if WEIGHTED in report.notes else ""
-    if isinstance(report, Report) and len(report.classes) == 2:
-        column = 1 if report.pos_label is None else report.classes.index(report.pos_label)
-        return f"of {report.class_names[column]}{weightless}"
-    coloured = f", the four of lowest AUC in colour and all {n} in grey" if n > 8 else ""
-    return f"{kind} by {kind}{coloured}{weightless}"
 
 
 def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]:
@@ -312,23 +253,8 @@ def label_values(
         "report": report,
         "headline": [(SCORES[name], report.scores[name]) for name in report.headline],
         "scores": [(SCORES[name], one) for name, one in report.scores.items()],
-        "figures": curves + _label_figures(report) + _seen_of_label(model, report, X),
+        "figures": curves + _figures(report) + _seen_of_label(model, report, X),
     }
-
-
-def _label_figures(report: MultilabelReport) -> list[tuple[str, str, str]]:
-    """Draw the figures of a MultilabelReport: title, description, PNG as base64."""
-    tall = (6.0, height(len(report.classes), 0.28))
-    auc = partial(per_class, score="auc")
-    wanted: Wanted = [
-        ("AUC of each label",
-         with_intervals(report, "How well each label is told from its absence", "auc"), auc,
-         tall),
-        ("Sensitivity of each label",
-         with_intervals(report, "Share of the images with a label that were found", "recall"),
-         per_class, tall),
-    ]  # fmt: skip
-    return _drawn(report, wanted + _curves(report, "label"))
 
 
 def _seen_of_label(model: Any, report: MultilabelReport, X: Any) -> list[tuple[str, str, str]]:

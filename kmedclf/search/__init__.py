@@ -12,36 +12,6 @@ A cluster of several machines should be in a private network: anyone who can con
 can run code there. As in any such backend, the data are sent with the fits.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from kmedclf.search.spaces import Range, SearchSpace
-    from kmedclf.search.staged import StagedSearchCV
-    from kmedclf.search.tuner import TunerSearchCV
-
-
-_HOME = {
-    "Range": "spaces",
-    "SearchSpace": "spaces",
-    "StagedSearchCV": "staged",
-    "TunerSearchCV": "tuner",
-}
-
-__all__ = ["Range", "SearchSpace", "StagedSearchCV", "TunerSearchCV"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'kmedclf.search' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"kmedclf.search.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List public names, imported or not."""
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,33 +7,19 @@ line and help find it.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from kmedclf.studies.section import Figure, Section, Table
-    from kmedclf.studies.study import Lab, Study, remember, reproduce, settings_of
+import lazy_loader
 
-
-__all__ = [
-    "NAMES",
-    "Figure",
-    "Lab",
-    "Section",
-    "Study",
-    "Table",
-    "get",
-    "remember",
-    "reproduce",
-    "settings_of",
-]
+# Help needs the names only.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ += ["NAMES", "get"]
 
 NAMES = ("blood", "lung", "chest", "brain", "bone")
 """Names of the studies; each is a module of this package."""
 
-_HOMES = {"Figure": "section", "Section": "section", "Table": "section"}
 
-
-def get(name: str) -> Study:
+def get(name: str) -> Any:
     """Find a study by its name.
 
     Raises
@@ -44,10 +30,3 @@ def get(name: str) -> Study:
     if name not in NAMES:
         raise ValueError(f"STUDY must be one of {', '.join(NAMES)}. Got {name!r} instead.")
     return import_module(f"kmedclf.studies.{name}").STUDY
-
-
-def __getattr__(name: str) -> Any:
-    """Import lazily, because help needs the names only."""
-    if name in __all__:
-        return getattr(import_module(f"kmedclf.studies.{_HOMES.get(name, 'study')}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,6 +17,7 @@ from kmedclf import evaluation, runs
 from kmedclf.evaluation import Comparison
 from kmedclf.evaluation.compare import p_text
 from kmedclf.evaluation.plots.style import quiet_about_glyphs
+from kmedclf.utils import text
 from kmedclf.utils.files import written_beside
 
 NUMBER = re.compile(r"[\d\s.,:%±–\[\]+-]*|undefined")
@@ -106,9 +107,7 @@ class Section:
         parts = [self.title, "=" * len(self.title), "", self.method, "", *self.findings]
         for table in self.tables:
             lines = [list(table.head), *([str(cell) for cell in row] for row in table.rows)]
-            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-            parts += ["", table.title]
-            parts += ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+            parts += ["", table.title, text.table(lines)]
         if self.comparison is not None:
             parts += ["", self.comparison.to_markdown()]
         return "\n".join(parts).rstrip() + "\n"

@@ -1,10 +1,10 @@
-"""Text helpers: suggestions for misspelt names, and parameters written as NAME=VALUE."""
+"""Text helpers: suggestions for misspelt names, NAME=VALUE, aligned tables."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -28,3 +28,15 @@ def parse_parameter(text: str) -> tuple[str, Any]:
         return name.strip(), yaml.safe_load(value)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"-p {text} must have a value that YAML can read ({error}).") from error
+
+
+def table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    """Align columns to the left; with ``numbers``, all but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    align = [str.ljust, *[str.rjust if numbers else str.ljust] * (len(widths) - 1)]
+    return "\n".join(
+        "  ".join(
+            put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,7 +28,82 @@ from kmedclf.evaluation.plots.style import (
     ticked,
 )
 from kmedclf.evaluation.report import MultilabelReport, Report
+from kmedclf.evaluation.scores import WEIGHTED
 from kmedclf.evaluation.wording import percent
+
+Draw = TypeVar("Draw", bound=Callable[..., Axes])
+EITHER = (Report, MultilabelReport)
+
+
+@dataclass(frozen=True)
+class PageFigure:
+    """A chart as the page of a report shows it."""
+
+    title: str
+    words: Callable[[Any], str]  # a sentence about the chart of a report
+    size: Callable[[Any], tuple[float, float]]  # width and height in inches
+    draw: Callable[..., Axes]
+    is_shown: Callable[[Any], bool]
+
+
+PAGE: dict[type, list[PageFigure]] = {kind: [] for kind in EITHER}
+"""The charts on the page of each kind of report, in their order."""
+
+
+def figure(
+    title: str,
+    words: str | Callable[[Any], str],
+    size: tuple[float, float] | Callable[[Any], tuple[float, float]],
+    of: Sequence[type] = (Report,),
+    is_shown: Callable[[Any], bool] = lambda report: True,
+    **options: Any,
+) -> Callable[[Draw], Draw]:
+    """Put a chart, drawn with ``options``, on the pages of these kinds of reports."""
+
+    def register(draw: Draw) -> Draw:
+        described = words if callable(words) else lambda report: words
+        measured = size if callable(size) else lambda report: size
+        entry = PageFigure(title, described, measured, partial(draw, **options), is_shown)
+        for kind in of:
+            PAGE[kind].append(entry)
+        return draw
+
+    return register
+
+
+def _rows_high(report: Report | MultilabelReport) -> tuple[float, float]:
+    return 6, height(len(report.classes), 0.28)
+
+
+def _with_intervals(words: str, score: str) -> Callable[[Any], str]:
+    """End a sentence about one score per class; the report knows if there are intervals."""
+
+    def sentence(report: Report | MultilabelReport) -> str:
+        has_intervals = any(getattr(one, score).low is not None for one in report.per_class)
+        return f"{words}, with intervals." if has_intervals else f"{words}."
+
+    return sentence
+
+
+def _of_curves(words: str) -> Callable[[Any], str]:
+    """End a sentence with the classes, or labels, that have a curve."""
+
+    def sentence(report: Report | MultilabelReport) -> str:
+        n = sum(one.auc.value is not None for one in report.per_class)
+        # Curves ignore sample weights, unlike the scores beside them
+        weightless = ", every image counting once" if WEIGHTED in report.notes else ""
+        if isinstance(report, Report) and len(report.classes) == 2:
+            column = 1 if report.pos_label is None else report.classes.index(report.pos_label)
+            return f"{words}, of {report.class_names[column]}{weightless}."
+        coloured = f", the four of lowest AUC in colour and all {n} in grey" if n > 8 else ""
+        kind = "class" if isinstance(report, Report) else "label"
+        return f"{words}, {kind} by {kind}{coloured}{weightless}."
+
+    return sentence
+
+
+def _has_curves(report: Report | MultilabelReport) -> bool:
+    return report.scores["auc_macro"].value is not None
 
 
 @styled
@@ -82,6 +159,24 @@ def confusion_matrix(report: Report, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@figure(
+    "Sensitivity of each label",
+    _with_intervals("Share of the images with a label that were found", "recall"),
+    _rows_high,
+    of=[MultilabelReport],
+)
+@figure(
+    "AUC of each label",
+    _with_intervals("How well each label is told from its absence", "auc"),
+    _rows_high,
+    of=[MultilabelReport],
+    score="auc",
+)
+@figure(
+    "Recall of each class",
+    _with_intervals("Share of each class that was recognised", "recall"),
+    _rows_high,
+)
 @styled
 def per_class(
     report: Report | MultilabelReport, *, score: str = "recall", ax: Axes | None = None
@@ -122,6 +217,9 @@ def per_class(
     return ax
 
 
+@figure(
+    "Rank of the true class", "How often the true class was the second, third, ... choice.", (5, 3)
+)
 @styled
 def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
     """Draw the ranks of the true class among the probabilities, for misclassified images.
@@ -160,6 +258,7 @@ def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@figure("Reliability", "How often predictions of each confidence are right.", (4, 3.8))
 @styled
 def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
     """Draw the reliability diagram: the accuracy of predictions by confidence.
@@ -192,6 +291,13 @@ def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@figure(
+    "ROC",
+    _of_curves("Sensitivity against false alarms"),
+    (6.2, 3.6),
+    of=EITHER,
+    is_shown=_has_curves,
+)
 @styled
 def roc(report: Report | MultilabelReport, *, ax: Axes | None = None) -> Axes:
     """Draw the ROC curve of each class against the others.
@@ -225,6 +331,13 @@ def roc(report: Report | MultilabelReport, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@figure(
+    "Precision and recall",
+    _of_curves("Precision against recall"),
+    (6.2, 3.6),
+    of=EITHER,
+    is_shown=_has_curves,
+)
 @styled
 def precision_recall(report: Report | MultilabelReport, *, ax: Axes | None = None) -> Axes:
     """Draw the precision-recall curve of each class against the others.

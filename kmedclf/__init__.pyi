@@ -1,0 +1,14 @@
+from . import datasets as datasets
+from . import evaluation as evaluation
+from . import models as models
+from . import programs as programs
+from . import search as search
+from .base import ImageClassifier as ImageClassifier
+from .calibration import CalibratedClassifier as CalibratedClassifier
+from .ensemble import EnsembleClassifier as EnsembleClassifier
+from .inputs.checks import Unsliced as Unsliced
+from .models import *
+from .persistence import load as load
+
+NETWORKS: tuple[str, ...]
+__version__: str

@@ -1,0 +1,9 @@
+from .alexnet import AlexNetClassifier as AlexNetClassifier
+from .cnn import CNNClassifier as CNNClassifier
+from .convnet import ConvNetClassifier as ConvNetClassifier
+from .deep_resnet import DeepResNetClassifier as DeepResNetClassifier
+from .densenet import DenseNetClassifier as DenseNetClassifier
+from .efficientnet import EfficientNetClassifier as EfficientNetClassifier
+from .mlp import MLPClassifier as MLPClassifier
+from .resnet import ResNetClassifier as ResNetClassifier
+from .vit import ViTClassifier as ViTClassifier

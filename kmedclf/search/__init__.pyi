@@ -1,0 +1,4 @@
+from .spaces import Range as Range
+from .spaces import SearchSpace as SearchSpace
+from .staged import StagedSearchCV as StagedSearchCV
+from .tuner import TunerSearchCV as TunerSearchCV
