@@ -193,8 +193,8 @@ def wrong(work, before, after):
     return "".join(f"{name} is lost; " for name in before if name not in found)
 
 
-def sweep(work, data, images, names, few):
-    """Fail at every point of each command, or at a few, in each way."""
+def sweep(work, data, images, names, which):
+    """Fail at every point of each command, at a "few", or at each nth from the ith, "i/n"."""
     faults = Faults(work)
     for name in names:
         setup, command = scenarios(work, data, images)[name]
@@ -209,7 +209,11 @@ def sweep(work, data, images, names, few):
         assert faults.run(command)[0] == 0
         after, points = visible(work), list(faults.points)
         n = len(points)
-        chosen = sorted({0, n // 2, max(n - 3, 0), n - 1}) if few else range(n)
+        if which == "few":
+            chosen = sorted({0, n // 2, max(n - 3, 0), n - 1})
+        else:
+            first, step = map(int, which.split("/"))
+            chosen = range(first, n, step)
         for how in ("refused", "full", "killed"):
             for k in chosen:
                 restore(work, start)
@@ -264,4 +268,4 @@ if __name__ == "__main__":
     home = Path(sys.argv[1])
     home.mkdir(exist_ok=True)
     data, images = prepare(home)
-    sweep(home / "work", data, images, sys.argv[3:], sys.argv[2] == "few")
+    sweep(home / "work", data, images, sys.argv[3:], sys.argv[2])
