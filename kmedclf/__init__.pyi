@@ -7,7 +7,7 @@ from .base import ImageClassifier as ImageClassifier
 from .calibration import CalibratedClassifier as CalibratedClassifier
 from .ensemble import EnsembleClassifier as EnsembleClassifier
 from .inputs.checks import Unsliced as Unsliced
-from .models import *
+from .models import *  # noqa: F403
 from .persistence import load as load
 
 NETWORKS: tuple[str, ...]

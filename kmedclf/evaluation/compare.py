@@ -102,7 +102,7 @@ def sign_flips(gap: np.ndarray, seed: int | None = 0) -> float:
         is McNemar's, but for the draw.
     """
     gap = gap[gap != 0]
-    if not len(gap):
+    if len(gap) < 2:
         return 1.0
     test = permutation_test(
         (gap,),

@@ -246,11 +246,9 @@ def check_value(cls: type, name: str, value: Any) -> None:
 
 def by_name() -> dict[str, type]:
     """Map the names that files use to estimator classes: "cnn" is CNNClassifier."""
-    from kmedclf import models  # imports TensorFlow
+    from kmedclf import NETWORKS, models  # imports TensorFlow
 
-    return {
-        name.removesuffix("Classifier").lower(): getattr(models, name) for name in models.__all__
-    }
+    return {name.removesuffix("Classifier").lower(): getattr(models, name) for name in NETWORKS}
 
 
 class _Reader:

@@ -354,7 +354,7 @@ def _chunk(how: tuple[Any, ...], fetch: Any, columns: Any, alphas: Any, *which: 
 
 @lru_cache(maxsize=MAX_GRAPHS)
 def _gather(tensors: tuple[Any, ...], how: tuple[Any, ...], gather_in_step: bool) -> Any:
-    """Make the graph that reads a chunk of images in memory, or with ``gather_in_step`` their indices."""
+    """Make the graph that reads a chunk of images in memory, or their indices only."""
 
     def body(number: Any, images: Any, *given: Any) -> Any:
         count("feeds")

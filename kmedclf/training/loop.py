@@ -108,7 +108,8 @@ class _Run:
             schedule.mixes,
             self.task.spec.n_classes,
         )
-        weight = max(_mean_weight(rows) for rows in (self.task.rows, self.task.validation_rows) if rows)
+        both = self.task.rows, self.task.validation_rows
+        weight = max(_mean_weight(rows) for rows in both if rows)
         ill: tuple[int, Logs] | None = None  # first of the last epochs with unsound logs
         calls("on_train_begin")
         for epoch in range(first + 1, last + 1):
