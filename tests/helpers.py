@@ -107,6 +107,11 @@ def same(a, b):
     return len(a) == len(b) and all(map(np.array_equal, a, b))
 
 
+def beside(name):
+    """Name the networks that one other process may try together: the fast ones, or the slow."""
+    return [other for other in NAMES if (other in SLOW) == (name in SLOW)]
+
+
 def run(code, **env):
     """Run code in a fresh process and return what it printed."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers import ALL, data, make, run, same
+from helpers import ALL, beside, data, make, run, same
 
 import kmedclf
 from kmedclf import persistence
@@ -31,19 +31,37 @@ def test_round_trip(name, tmp_path):
                                   estimator.model_.predict(X, verbose=0))  # fmt: skip
 
 
-@every_estimator
-def test_in_another_process(name, tmp_path):
-    estimator = make(name).fit(X, np.array(["a", "b", "c"])[y])
-    estimator.save(tmp_path / "m.kmedclf")
-    code = f"""
+def fitted_on_names(name):
+    return make(name).fit(X, np.array(["a", "b", "c"])[y])
+
+
+@pytest.fixture(scope="module")
+def predicted_elsewhere(tmp_path_factory):
+    """Load models in another process, which takes seconds to start: all at once."""
+    folder, done = tmp_path_factory.mktemp("models"), set()
+
+    def predicted(name):
+        if name not in done:
+            names = beside(name)
+            for one in names:
+                fitted_on_names(one).save(folder / f"{one}.kmedclf")
+            run(f"""
 import kmedclf, numpy as np
 from helpers import data, get
-get({name!r})
-loaded = kmedclf.load({str(tmp_path / "m.kmedclf")!r})
-np.save({str(tmp_path / "proba.npy")!r}, loaded.predict_proba(data()[0]))
-"""
-    run(code)
-    np.testing.assert_array_equal(np.load(tmp_path / "proba.npy"), estimator.predict_proba(X))
+for name in {names}:
+    get(name)
+    loaded = kmedclf.load({str(folder)!r} + f"/{{name}}.kmedclf")
+    np.save({str(folder)!r} + f"/{{name}}.npy", loaded.predict_proba(data()[0]))
+""")
+            done.update(names)
+        return np.load(folder / f"{name}.npy")
+
+    return predicted
+
+
+@every_estimator
+def test_in_another_process(name, predicted_elsewhere):
+    np.testing.assert_array_equal(predicted_elsewhere(name), fitted_on_names(name).predict_proba(X))
 
 
 LABELS = {

@@ -251,7 +251,8 @@ def wait_for(something, process):
     ("command", "number"),
     [
         ("train", signal.SIGTERM),
-        ("search, two jobs", signal.SIGINT),
+        ("search", signal.SIGINT),
+        pytest.param("search, two jobs", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("train", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("train --force", signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param("search", signal.SIGTERM, marks=pytest.mark.slow),

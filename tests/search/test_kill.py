@@ -87,7 +87,10 @@ def check(engine, folder, kills):
     np.testing.assert_equal(getattr(resumed, "curves_", 0), getattr(whole, "curves_", 0))
 
 
-@pytest.mark.parametrize("engine", ["grid", "staged", "hyperband"])
+@pytest.mark.parametrize(
+    "engine",
+    ["staged", *(pytest.param(one, marks=pytest.mark.slow) for one in ("grid", "hyperband"))],
+)
 def test_a_killed_search_goes_on(engine, tmp_path):
     check(engine, tmp_path, kills=1)
 
