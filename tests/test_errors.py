@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import ALL, PUBLIC, data, get, make
+from helpers import ENGINE, PUBLIC, data, get, make
 from sklearn.exceptions import NotFittedError
 
 from kmedclf import augmentation
@@ -211,7 +211,7 @@ def test_other_columns():
         estimator.predict(FLAT[:, :64])
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function", "score"])
 def test_before_fit(name, method):
     given = (X, y) if method == "score" else (X,)
@@ -221,7 +221,7 @@ def test_before_fit(name, method):
         make(name).model_  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_a_failed_fit_leaves_the_last_one(name):
     estimator = make(name).fit(X, y)
     expected, state = estimator.predict_proba(X), dict(vars(estimator))

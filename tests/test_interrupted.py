@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, data, make, same
+from helpers import ENGINE, data, make, same
 from sklearn.model_selection import GridSearchCV
 
 import kmedclf
@@ -146,7 +146,7 @@ def test_scopes_that_an_interruption_left_open_change_nothing(number):
     cache.clear()
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_weights_that_do_not_fit_change_no_other_estimator(name):
     healthy, broken = (make(name, random_state=seed).fit(X, y) for seed in (0, 1))
     expected = healthy.predict_proba(X)
@@ -157,7 +157,7 @@ def test_weights_that_do_not_fit_change_no_other_estimator(name):
         np.testing.assert_array_equal(healthy.predict_proba(X), expected)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_a_change_of_weights_is_seen_or_refused(name):
     estimator = make(name).fit(X, y)
     before = estimator.predict_proba(X)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import EVERY, data, get, make, same, small
+from helpers import ENGINE_EVERY, data, get, make, same, small
 from sklearn.base import clone
 
 from kmedclf import CalibratedClassifier, EnsembleClassifier, load
@@ -78,7 +78,7 @@ def test_training_parameters(options, number, tmp_path):
     clone(other)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ENGINE_EVERY)
 def test_parameters_of_networks(name):
     cls = get(name)
     own = set(annotated.parameter_constraints(cls)) - set(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import sklearn
-from helpers import ALL, data, make, same
+from helpers import ENGINE, data, make, same
 from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -33,7 +33,7 @@ def _requests(name, *, of=None, **options):
     return make(name, **options).set_fit_request(**wanted)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 @pytest.mark.usefixtures("routing")
 def test_routed_through_a_pipeline(name):
     steps = [("halve", FunctionTransformer(halve)), ("net", _requests(name))]
@@ -45,7 +45,7 @@ def test_routed_through_a_pipeline(name):
     assert not same(alone, make(name).fit(halve(X), y))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 @pytest.mark.usefixtures("routing")
 def test_routed_through_a_search(name):
     estimator = _requests(name, of=["X_val", "y_val", "sample_weight", "groups"])

@@ -7,7 +7,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, data, get, make, same
+from helpers import ENGINE, data, get, make, same
 from PIL import Image
 from scipy.special import expit, softmax
 
@@ -76,7 +76,7 @@ def test_probabilities_are_means_over_views(choice, fitted):
     np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[proba.argmax(axis=1)])
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_mirror_is_the_mean_of_both_for_every_network(name):
     estimator = make(name).fit(X[:24], y[:24])
     expected = (estimator.predict_proba(X[:8]) + estimator.predict_proba(X[:8, :, ::-1])) / 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ALL, ROUNDED, data, make, run, same
+from helpers import ENGINE, ROUNDED, data, make, run, same
 from image_samples import LOSSLESS, save
 from sklearn.model_selection import (
     GridSearchCV,
@@ -45,7 +45,7 @@ def net(**params):
     return make("MLPClassifier", **{"image_size": 8, **params})
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_files_and_arrays_give_the_same_network(name, paths):
     size = make(name, epochs=1).set_params(image_size=8)
     files, arrays = size.fit(paths, WORDS), make(name, epochs=1).fit(X, WORDS)

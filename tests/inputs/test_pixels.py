@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ALL, data, make, same
+from helpers import ENGINE, data, make, same
 
 import kmedclf
 from kmedclf import CalibratedClassifier, EnsembleClassifier
@@ -27,7 +27,7 @@ def of_bytes():
     return mlp().fit(X, y)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_integers_of_any_width_are_bytes(name):
     plain = make(name).fit(X, y)
     assert same(plain, make(name).fit(X.astype(np.int64), y))
@@ -264,7 +264,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("case", SHAPES)
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_shapes_that_are_no_images_are_refused(name, case):
     images, params, words = SHAPES[case]
     with pytest.raises(ValueError, match=name) as error:

@@ -8,7 +8,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, EVERY, data, make, run, same
+from helpers import ENGINE, ENGINE_EVERY, data, make, run, same
 from sklearn.model_selection import GridSearchCV
 
 from kmedclf.training import batches, cache, program
@@ -21,7 +21,7 @@ class WatchesBatches(keras.callbacks.Callback):
         self.model.optimizer.learning_rate = 0.25
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_a_search_builds_once(name):
     cache.clear()
     before = cache.stats()
@@ -38,7 +38,7 @@ def test_a_search_builds_once(name):
     assert after["idle"] == 1
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_later_fits_trace_nothing(name):
     def fit(n, batch_size, **given):
         make(name, batch_size=batch_size).fit(X[:n], y[:n], **given).predict(X[:n])
@@ -51,7 +51,7 @@ def test_later_fits_trace_nothing(name):
     assert cache.stats()["traces"] == before
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ENGINE_EVERY)
 def test_batches_that_are_watched_trace_no_more_each_time(name):
     def fit(n):
         make(name, callbacks=[WatchesBatches()]).fit(X[:n], y[:n])
@@ -243,6 +243,6 @@ def test_further_folds_of_a_candidate_grow_no_memory():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_a_hundred_fits_in_flat_memory(name):
     _watch_fits(name, 100)

@@ -6,13 +6,13 @@ import threading
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, data, make, run, same
+from helpers import ENGINE, data, make, run, same
 from joblib import Parallel, delayed, parallel_config
 
 X, y = data()
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_threads(name):
     seeds = [0, 1, 2, 3]
     alone = [make(name, random_state=seed).fit(X, y) for seed in seeds]
@@ -43,7 +43,7 @@ class Predicts(keras.callbacks.Callback):
         self.seen.append(self.other.predict_proba(X))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_predicting_in_mid_fit_disturbs_nothing(name):
     other = make(name, random_state=7).fit(X, y)
     expected = other.predict_proba(X)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, ROUNDED, data, make, same
+from helpers import ENGINE, ROUNDED, data, make, same
 from keras import callbacks as kc
 
 X, y = data()
@@ -21,7 +21,7 @@ class Batches(kc.Callback):
         self.losses.append(logs["loss"])
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 @pytest.mark.parametrize("augment", [False, True])
 def test_batches_can_be_watched_without_a_difference(name, augment):
     watcher = Batches()
@@ -111,7 +111,7 @@ class Fails(kc.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_an_interrupted_fit_leaves_the_last_one(name):
     estimator = make(name, warm_start=True).fit(X, y)
     expected = estimator.predict_proba(X)

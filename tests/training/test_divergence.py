@@ -7,7 +7,7 @@ from numbers import Integral
 
 import numpy as np
 import pytest
-from helpers import ALL, PUBLIC, data, get, make, same
+from helpers import ENGINE, PUBLIC, data, get, make, same
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils._param_validation import Interval
 
@@ -30,7 +30,7 @@ def _message(action):
     return message
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("batch_size", [8, 40])
 def test_a_diverged_fit_raises(name, optimizer, batch_size):

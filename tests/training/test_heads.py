@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import ALL, make, same
+from helpers import ENGINE, make, same
 from scipy.sparse import csr_matrix
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, roc_auc_score
@@ -27,7 +27,7 @@ def fit(name="MLPClassifier", X=X, y=y, **params):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_answers_as_scikit_learns_own_network_does(name):
     ours = fit(name)
     theirs = MLPClassifier((4,), max_iter=2).fit(X.reshape(len(X), -1) / 255.0, y)
@@ -43,7 +43,7 @@ def test_answers_as_scikit_learns_own_network_does(name):
     np.testing.assert_allclose(ours.model_.predict(X.astype("f"), verbose=0), proba, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_is_saved_remembered_and_read_back(name, tmp_path):
     first = fit(name, memory=tmp_path / "fits")
     again = fit(name, memory=tmp_path / "fits")
@@ -55,7 +55,7 @@ def test_is_saved_remembered_and_read_back(name, tmp_path):
     np.testing.assert_array_equal(back.predict(X), first.predict(X))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_goes_on_by_epochs(name):
     whole = fit(name, epochs=3)
     part = make(name, epochs=3)
@@ -178,7 +178,7 @@ def test_the_inner_split_has_every_frequent_label_on_both_sides(n):
         )
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ENGINE)
 def test_later_fits_trace_nothing(name):
     fit(name, class_weight="balanced", X_val=X, y_val=y).predict(X)
     before = cache.stats()

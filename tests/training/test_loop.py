@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, EVERY, build, data, make, run, same
+from helpers import ENGINE, ENGINE_EVERY, build, data, make, run, same
 from scipy.special import log_softmax
 
 from kmedclf.training.schedules import EarlyStopping, Schedule
@@ -12,7 +12,7 @@ X, y = data(96)
 X_val, y_val = X[64:], y[64:]
 X, y = X[:64], y[:64]
 
-every_estimator = pytest.mark.parametrize("name", ALL)
+every_estimator = pytest.mark.parametrize("name", ENGINE)
 
 
 def _stops_after(values, **changes):
@@ -199,7 +199,7 @@ def test_the_callers_arrays_are_left_alone():
     assert all(map(np.array_equal, arrays, before))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ENGINE_EVERY)
 def test_learns(name):
     # Which half is bright: hard to miss, for a network of any kind that trains at all.
     rng = np.random.default_rng(0)
@@ -210,7 +210,7 @@ def test_learns(name):
     assert fit.history_["loss"][-1] < fit.history_["loss"][0]
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ENGINE_EVERY)
 @pytest.mark.parametrize("precision", ["mixed", "mixed_bfloat16", "mixed_float16"])
 def test_low_precision_trains(name, precision):
     low, high = (make(name, precision=one, epochs=3).fit(X, y) for one in (precision, "float32"))
@@ -226,7 +226,7 @@ def test_low_precision_trains(name, precision):
     assert (head.name, head.compute_dtype) == ("logits", "float32")
 
 
-@pytest.mark.parametrize("name", EVERY)  # dropout draws other numbers under XLA
+@pytest.mark.parametrize("name", ENGINE_EVERY)  # dropout draws other numbers under XLA
 def test_xla_computes_the_same(name):
     if any(isinstance(layer, keras.layers.Dropout) for layer in build(name).layers):
         pytest.skip("drops out")

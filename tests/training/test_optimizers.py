@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import EVERY, data, make
+from helpers import ENGINE_EVERY, data, make
 
 from kmedclf.training import cache
 
@@ -47,7 +47,7 @@ def test_bfloat16_moves_weights_as_float32_does():
         assert (one * other).sum() > 0.95 * np.linalg.norm(one) * np.linalg.norm(other)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ENGINE_EVERY)
 def test_what_is_no_kernel_of_a_matrix_moves_as_by_adam(name):
     by_muon, by_adam = (
         moved(name, optimizer, weight_decay=0.0).items() for optimizer in ("muon", "adamw")

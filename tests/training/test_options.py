@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import ALL, data, make, run, same
+from helpers import ENGINE, data, make, run, same
 from sklearn.base import clone
 
 import kmedclf
@@ -13,7 +13,7 @@ from kmedclf.training import program
 
 X, y = data()
 FLOAT = X.reshape(48, -1) / np.float32(255)
-every_estimator = pytest.mark.parametrize("name", ALL)
+every_estimator = pytest.mark.parametrize("name", ENGINE)
 
 
 def _one_step(**options):
