@@ -6,6 +6,8 @@ An annotated field declares constructor argument, type, check and default in one
 
 from __future__ import annotations
 
+import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
 import os
 from dataclasses import dataclass
 from numbers import Integral, Real

@@ -1,5 +1,7 @@
 """The networks, one file each."""
 
+import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
 from kmedclf.models.alexnet import AlexNetClassifier
 from kmedclf.models.cnn import CNNClassifier
 from kmedclf.models.convnet import ConvNetClassifier

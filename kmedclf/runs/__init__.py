@@ -24,7 +24,7 @@ import numpy as np
 from kmedclf import recipes
 from kmedclf.datasets.sources import ALL, Data, Split, is_whole
 from kmedclf.datasets.sources import read_data as read_data  # part of this module's interface
-from kmedclf.utils import files
+from kmedclf.utils import arithmetic, files
 from kmedclf.utils.files import write_json
 from kmedclf.utils.json_files import read_environment, read_json
 
@@ -384,14 +384,13 @@ def environment() -> dict[str, Any]:
     from kmedclf.persistence import versions
     from kmedclf.training.devices import gpus
 
-    cpuinfo = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
     return {
         "versions": versions(),
         "platform": platform.platform(),
-        "processor": models[0] if models else platform.processor(),
+        "processor": arithmetic.processor(),
         "cpu_count": os.cpu_count(),
         "device": list(gpus()) or "CPU",
+        "arithmetic": arithmetic.setting(),
     }
 
 

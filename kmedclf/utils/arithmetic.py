@@ -1,0 +1,177 @@
+"""How TensorFlow computes on this CPU: what it is told before it loads, and what came of it.
+
+oneDNN is TensorFlow's library of fast kernels for CPUs. On Linux, TensorFlow turns it on by itself
+only on CPUs with VNNI; `load` does so on all that have AVX2.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+"""TensorFlow's variable: "1" turns oneDNN on, "0" off. It is read while TensorFlow loads."""
+
+LIMIT = "ONEDNN_MAX_CPU_ISA"
+"""oneDNN's variable: the largest instruction set that it may use."""
+
+_SETS = {
+    "SSE41": "sse4_1",
+    "AVX": "avx",
+    "AVX2": "avx2",
+    "AVX2_VNNI": "avx_vnni",
+    "AVX512_CORE": "avx512bw",
+    "AVX512_CORE_VNNI": "avx512_vnni",
+    "AVX512_CORE_BF16": "avx512_bf16",
+    "AVX512_CORE_FP16": "avx512_fp16",
+    "AVX512_CORE_AMX": "amx_bf16",
+}
+"""oneDNN's instruction sets, each larger than those before it, and Linux' flag of each."""
+
+_reason = "TensorFlow is not loaded"
+
+
+def load() -> None:
+    """Import TensorFlow with oneDNN, where that pays; leave the user's environment as it was.
+
+    Nothing is changed if TensorFlow was imported before, or if the user has set the variable.
+    """
+    global _reason
+    if "tensorflow" in sys.modules:
+        _reason = "TensorFlow was loaded before kmedclf"
+        if ONEDNN not in os.environ and onednn_pays() and not has_onednn():
+            logging.getLogger("kmedclf").warning(
+                "Networks train slower than they could: TensorFlow was imported without oneDNN. "
+                f"Import kmedclf's classifiers before it, or set {ONEDNN}=1 for the process."
+            )
+    elif ONEDNN in os.environ:
+        _reason = f"the environment variable {ONEDNN} is {os.environ[ONEDNN]!r}"
+    elif not onednn_pays():
+        _reason = "TensorFlow's own choice for this CPU"
+    else:
+        _reason = "kmedclf's choice for CPUs with AVX2"
+        os.environ[ONEDNN] = "1"
+        try:
+            import tensorflow
+        finally:
+            os.environ.pop(ONEDNN, None)
+    import tensorflow  # noqa: F401
+
+
+def reason() -> str:
+    """Say why oneDNN is on or off."""
+    return _reason
+
+
+def onednn_pays() -> bool:
+    """Whether training was measured to be faster with oneDNN on this kind of CPU."""
+    # Measured on Linux, with AVX2 and more (`benchmarks/arithmetic.py`). On other CPUs, and where
+    # TensorFlow is built otherwise, its own choice stands.
+    return sys.platform == "linux" and "avx2" in cpu_flags()
+
+
+def has_onednn() -> bool:
+    """Whether the TensorFlow of this process computes with oneDNN."""
+    from tensorflow.python.util import _pywrap_util_port  # TensorFlow 2.21; there is no public API
+
+    return bool(_pywrap_util_port.IsMklEnabled())
+
+
+def has_bfloat16() -> bool:
+    """Whether oneDNN computes in bfloat16 without converting to float32 and back."""
+    return has_onednn() and _at_most("AVX512_CORE_BF16", instruction_set())
+
+
+def setting() -> dict[str, str | int | bool]:
+    """Return what the bits of a result depend on besides versions, data and parameters."""
+    return {"onednn": has_onednn(), "instruction_set": instruction_set(), "threads": threads()}
+
+
+def threads() -> int:
+    """Return the number of threads that share one operation of TensorFlow."""
+    import tensorflow as tf
+
+    given = tf.config.threading.get_intra_op_parallelism_threads()
+    return int(given or os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or usable_cores()
+
+
+def usable_cores() -> int:
+    """Count the cores, or hyperthreads, that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
+@functools.cache
+def instruction_set() -> str:
+    """Return the largest of oneDNN's instruction sets that it may use here."""
+    # On macOS and Windows the flags are unknown, and the architecture has to do.
+    known = [name for name, flag in _SETS.items() if flag in cpu_flags()]
+    best = known[-1] if known else platform.machine()
+    limit = limited_to()
+    return limit if limit and known and _at_most(limit, best) else best
+
+
+def limited_to() -> str | None:
+    """Return the limit that the user has set on oneDNN's instruction sets, or None."""
+    limit = os.environ.get(LIMIT, "").upper()
+    return limit if limit in _SETS else None
+
+
+def _at_most(name: str, other: str) -> bool:
+    order = list(_SETS)
+    return other in order and order.index(name) <= order.index(other)
+
+
+def processor() -> str:
+    """Return the name of the CPU."""
+    facts = _cpu_facts()
+    named = facts.get("model name") or facts.get("machdep.cpu.brand_string")
+    return named or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return Linux' names of the CPU's instruction sets; empty on other systems."""
+    return frozenset(_cpu_facts().get("flags", "").split())
+
+
+def threads_per_core() -> int | None:
+    """Return how many hyperthreads share a core; None if unknown."""
+    facts = _cpu_facts()
+    if "siblings" in facts and "cpu cores" in facts:
+        return max(1, int(facts["siblings"]) // int(facts["cpu cores"]))
+    if "hw.logicalcpu" in facts and "hw.physicalcpu" in facts:
+        return max(1, int(facts["hw.logicalcpu"]) // int(facts["hw.physicalcpu"]))
+    return None
+
+
+@functools.cache
+def _cpu_facts() -> dict[str, str]:
+    """Return what Linux says of its first CPU, or macOS of all; empty on other systems."""
+    facts = {}
+    for line in _cpu_lines():
+        name, _, value = line.partition(":")
+        facts[name.strip()] = value.strip()
+    return facts
+
+
+def _cpu_lines() -> list[str]:
+    if sys.platform == "darwin":
+        names = ["machdep.cpu.brand_string", "hw.logicalcpu", "hw.physicalcpu"]
+        done = subprocess.run(["sysctl", *names], capture_output=True, text=True, check=False)
+        return done.stdout.splitlines()
+    lines: list[str] = []
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        with cpuinfo.open() as file:
+            for line in file:
+                if not line.strip():  # the end of the first CPU; servers have hundreds
+                    break
+                lines.append(line)
+    return lines
