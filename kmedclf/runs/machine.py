@@ -115,9 +115,12 @@ def _faster(facts: dict[str, Any]) -> list[str]:
         found.append(
             f"Convolutions train faster with oneDNN: unset {arithmetic.ONEDNN}, or set it to 1."
         )
-    limit = arithmetic.limited_to()
-    if not facts["gpus"] and limit == facts["instruction_set"]:
-        found.append(f"{arithmetic.LIMIT} keeps oneDNN at {limit}: unset it.")
+    largest = arithmetic.largest_set(arithmetic.cpu_flags()) or facts["instruction_set"]
+    if not facts["gpus"] and largest != facts["instruction_set"]:
+        found.append(
+            f"{arithmetic.LIMIT} keeps oneDNN at {facts['instruction_set']}: unset it, as this CPU "
+            f"has {largest}."
+        )
     if facts["precision"] == "float32" and facts["mixed_precision"] != "float32":
         found.append(
             "Large networks train faster with precision='mixed', or recipe='fast', which computes "

@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
@@ -32,6 +33,8 @@ _SETS = {
     "AVX512_CORE_AMX": "amx_bf16",
 }
 """oneDNN's instruction sets, each larger than those before it, and Linux' flag of each."""
+
+_BFLOAT16 = ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX")
 
 _reason = "TensorFlow is not loaded"
 
@@ -84,7 +87,7 @@ def has_onednn() -> bool:
 
 def has_bfloat16() -> bool:
     """Whether oneDNN computes in bfloat16 without converting to float32 and back."""
-    return has_onednn() and _at_most("AVX512_CORE_BF16", instruction_set())
+    return has_onednn() and instruction_set() in _BFLOAT16
 
 
 def setting() -> dict[str, str | int | bool]:
@@ -108,25 +111,17 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
-@functools.cache
 def instruction_set() -> str:
     """Return the largest of oneDNN's instruction sets that it may use here."""
     # On macOS and Windows the flags are unknown, and the architecture has to do.
-    known = [name for name, flag in _SETS.items() if flag in cpu_flags()]
-    best = known[-1] if known else platform.machine()
-    limit = limited_to()
-    return limit if limit and known and _at_most(limit, best) else best
+    return largest_set(cpu_flags(), os.environ.get(LIMIT, "")) or platform.machine()
 
 
-def limited_to() -> str | None:
-    """Return the limit that the user has set on oneDNN's instruction sets, or None."""
-    limit = os.environ.get(LIMIT, "").upper()
-    return limit if limit in _SETS else None
-
-
-def _at_most(name: str, other: str) -> bool:
+def largest_set(flags: Collection[str], limit: str = "") -> str | None:
+    """Return the largest of oneDNN's sets among a CPU's, up to a limit in oneDNN's words."""
     order = list(_SETS)
-    return other in order and order.index(name) <= order.index(other)
+    allowed = order[: order.index(limit.upper()) + 1] if limit.upper() in order else order
+    return next((name for name in reversed(allowed) if _SETS[name] in flags), None)
 
 
 def processor() -> str:

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
+from cli_helpers import train_mlp, write_npz
 from helpers import PUBLIC, ROOT, run
+from PIL import Image
 
 import kmedclf
+from kmedclf.cli import app
 from kmedclf.utils import arithmetic
 
 pays = pytest.mark.skipif(not arithmetic.onednn_pays(), reason="TensorFlow's own choice stands")
@@ -58,18 +60,19 @@ def _pickle(name):
     return pickle.dumps(getattr(kmedclf, name)())
 
 
-def _first_loads(entries, **env):
+def _first_loads(entries):
     cleaned = {name: value for name, value in os.environ.items() if name != arithmetic.ONEDNN}
     done = subprocess.run(
         [sys.executable, "-c", ENTRIES, *entries],
-        env={**cleaned, **env},
+        env=cleaned,
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert done.stderr == ""
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith('["')]
+    return [json.loads(line) for line in lines]
 
 
 @pays
@@ -104,3 +107,129 @@ def _state(before="", load="from kmedclf import CNNClassifier", **env):
 @pays
 def test_onednn_is_on_and_the_environment_as_it_was():
     assert _state() == "True, None, kmedclf's choice for CPUs with AVX2"
+
+
+@pays
+def test_tensorflow_reads_the_variable_once_while_it_loads():
+    off = "os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'; import tensorflow; "
+    later = _state(before=off + "os.environ['TF_ENABLE_ONEDNN_OPTS'] = '1'")
+    assert later == "False, 1, TensorFlow was loaded before kmedclf"
+
+
+@pytest.mark.parametrize("given", ["0", "1"])
+def test_what_the_user_has_set_is_obeyed(given):
+    expected = f"the environment variable TF_ENABLE_ONEDNN_OPTS is '{given}'"
+    assert _state(TF_ENABLE_ONEDNN_OPTS=given) == f"{given == '1'}, {given}, {expected}"
+
+
+HINT = """
+import os, warnings
+warnings.simplefilter("error")
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # as TensorFlow decides on CPUs with AVX2
+import tensorflow
+os.environ.update({after!r})
+if not {after!r}: del os.environ["TF_ENABLE_ONEDNN_OPTS"]
+import contextlib, io, sys
+sys.stderr = io.StringIO()
+from kmedclf import CNNClassifier
+import kmedclf.training, kmedclf.base
+from helpers import data
+CNNClassifier(filters=4, epochs=1).fit(*data())
+print(sys.stderr.getvalue().count("imported without oneDNN"), os.environ.get({name!r}))
+"""
+
+
+@pays
+@pytest.mark.parametrize("after", [{}, {arithmetic.ONEDNN: "0"}])
+def test_a_process_that_has_tensorflow_is_left_alone_with_one_hint(after):
+    found = run(HINT.format(after=after, name=arithmetic.ONEDNN))
+    assert found.split() == (["0", "0"] if after else ["1", "None"])
+
+
+WORKERS = """
+import os
+os.environ.pop("TF_ENABLE_ONEDNN_OPTS", None)
+from helpers import data, make
+from sklearn.model_selection import cross_validate
+
+def told(estimator, X, y):
+    from kmedclf.utils import arithmetic
+
+    assert "TF_ENABLE_ONEDNN_OPTS" not in os.environ
+    return arithmetic.has_onednn() + 2 * arithmetic.reason().startswith("kmedclf's choice")
+
+found = cross_validate(
+    make("MLPClassifier", epochs=1), *data(), cv=2, n_jobs=2, scoring=told, error_score="raise"
+)
+print(*found["test_score"])
+"""
+
+
+@pays
+def test_workers_decide_as_their_parent():
+    assert run(WORKERS).split() == ["3.0", "3.0"]
+
+
+COMMANDS = {
+    "demo": ["demo"],
+    "doctor": ["doctor"],
+    "evaluate": ["evaluate", "RUN", "--data", "synthetic"],
+    "predict": ["predict", "RUN", "image.png"],
+    "report": ["report", "RUN"],
+    "reproduce": ["reproduce", "blood", "--data", "synthetic", "--out", "new", "--quick"],
+    "search": ["search", "cnn", "--data", "synthetic", "--out", "new"],
+    "train": ["train", "cnn", "--data", "synthetic", "--out", "new"],
+}
+LIGHT = {"audit", "compare", "datasets"}  # they need no TensorFlow
+
+
+@pays
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_every_command_tells_tensorflow_before(tmp_path):
+    names = {one.name or one.callback.__name__ for one in app.registered_commands}
+    assert names == set(COMMANDS) | LIGHT
+    folder, _ = train_mlp(write_npz(tmp_path), tmp_path / "run")
+    Image.new("RGB", (28, 28)).save(tmp_path / "image.png")
+    places = {"RUN": str(folder), "image.png": str(tmp_path / "image.png")}
+    places["new"] = str(tmp_path / "new")
+    entries = []
+    for line in COMMANDS.values():
+        arguments = [places.get(word, word) for word in line]
+        entries.append(f"from kmedclf.cli import app; app({arguments})")
+    found = _first_loads(entries)
+    assert [tuple(one[1:]) for one in found] == [("tensorflow", "1")] * len(entries), found
+
+
+AVX512 = "sse4_1 avx avx2 avx512bw avx512_vnni avx512_bf16"
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "expected"),
+    [
+        ("sse4_1 avx avx2", "", "AVX2"),
+        ("sse4_1 avx avx2 avx_vnni", "", "AVX2_VNNI"),
+        (AVX512, "", "AVX512_CORE_BF16"),
+        (AVX512, "AVX2", "AVX2"),
+        ("sse4_1 avx avx2", "AVX512_CORE", "AVX2"),
+        ("sse4_1 avx avx2", "DEFAULT", "AVX2"),
+        ("fp asimd", "AVX2", None),
+    ],
+)
+def test_instruction_sets(flags, limit, expected):
+    assert arithmetic.largest_set(flags.split(), limit) == expected
+
+
+KEPT = """
+from pathlib import Path
+from helpers import data, make
+make("MLPClassifier", memory={folder!r}).fit(*data())
+print(len(list(Path({folder!r}).rglob("*.kmedclf-fit"))))
+"""
+
+
+def test_fits_of_another_setting_are_not_recalled(tmp_path):
+    code = KEPT.format(folder=str(tmp_path))
+    settings = [{}, {}, {"TF_NUM_INTRAOP_THREADS": "1"}, {"ONEDNN_MAX_CPU_ISA": "SSE41"}]
+    settings.append({"TF_ENABLE_ONEDNN_OPTS": "0"})
+    counts = [int(run(code, **{"TF_ENABLE_ONEDNN_OPTS": "1", **one})) for one in settings]
+    assert counts == [1, 1, 2, 3, 4]
