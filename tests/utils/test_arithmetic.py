@@ -18,8 +18,8 @@ pays = pytest.mark.skipif(not arithmetic.onednn_pays(), reason="TensorFlow's own
 
 # Each module is imported in a child of its own, up to the moment when TensorFlow is asked for.
 ENTRIES = """
-import importlib, json, os, sys
-import joblib, matplotlib.pyplot, numpy, pandas, PIL.Image, sklearn.model_selection, typer, rich.table
+import json, os, sys
+import matplotlib.pyplot, numpy, pandas, PIL.Image, rich.table, sklearn.model_selection, typer
 
 class Stop:
     def find_spec(self, name, path, target=None):
