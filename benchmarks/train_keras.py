@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 if sys.argv[1:2] not in (["stock"], ["keras"]):  # those have TensorFlow as it is by default
-    import kmedclf.utils.tensorflow_loaded
+    import kmedclf.utils.tensorflow_loaded  # noqa: F401
 
 import keras
 import tensorflow as tf
