@@ -205,8 +205,8 @@ class Answers:
 class Turns:
     """Epochs of one training, timed a turn at a time, that waits between turns.
 
-    With the seconds of each turn come those of the CPU. Every turn begins with an epoch that is not timed, so that the timed ones find as much input
-    prepared as they leave.
+    Every turn begins with an epoch that is not timed, so that the timed ones find as much input
+    prepared as they leave. With the seconds of a turn come those of the CPU.
 
     Parameters
     ----------

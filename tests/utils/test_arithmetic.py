@@ -165,9 +165,10 @@ print(*found["test_score"])
 """
 
 
+@pytest.mark.slow
 @pays
 def test_workers_decide_as_their_parent():
-    assert run(WORKERS).split() == ["3.0", "3.0"]
+    assert run(WORKERS).split() == ["3", "3"]
 
 
 COMMANDS = {
@@ -227,6 +228,7 @@ print(len(list(Path({folder!r}).rglob("*.kmedclf-fit"))))
 """
 
 
+@pytest.mark.slow
 def test_fits_of_another_setting_are_not_recalled(tmp_path):
     code = KEPT.format(folder=str(tmp_path))
     settings = [{}, {}, {"TF_NUM_INTRAOP_THREADS": "1"}, {"ONEDNN_MAX_CPU_ISA": "SSE41"}]
