@@ -159,7 +159,7 @@ def _cpu_facts() -> dict[str, str]:
 def _cpu_lines() -> list[str]:
     if sys.platform == "darwin":
         names = ["machdep.cpu.brand_string", "hw.logicalcpu", "hw.physicalcpu"]
-        done = subprocess.run(["sysctl", *names], capture_output=True, text=True, check=False)
+        done = subprocess.run(["/usr/sbin/sysctl", *names], capture_output=True, text=True, check=False)
         return done.stdout.splitlines()
     lines: list[str] = []
     cpuinfo = Path("/proc/cpuinfo")
