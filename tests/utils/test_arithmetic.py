@@ -95,7 +95,7 @@ from kmedclf.training import devices
 from kmedclf.utils import arithmetic
 devices.gpus()
 setting = arithmetic.setting()
-print(setting["onednn"], os.environ.get("TF_ENABLE_ONEDNN_OPTS"), arithmetic.reason(), sep=", ")
+print(setting["onednn"], os.environ.get("TF_ENABLE_ONEDNN_OPTS"), arithmetic.facts()["onednn_reason"], sep=", ")
 """
 
 
@@ -156,7 +156,8 @@ def told(estimator, X, y):
     from kmedclf.utils import arithmetic
 
     assert "TF_ENABLE_ONEDNN_OPTS" not in os.environ
-    return arithmetic.has_onednn() + 2 * arithmetic.reason().startswith("kmedclf's choice")
+    facts = arithmetic.facts()
+    return facts["onednn"] + 2 * facts["onednn_reason"].startswith("kmedclf's choice")
 
 found = cross_validate(
     make("MLPClassifier", epochs=1), *data(), cv=2, n_jobs=2, scoring=told, error_score="raise"
