@@ -94,8 +94,9 @@ import os
 from kmedclf.training import devices
 from kmedclf.utils import arithmetic
 devices.gpus()
-setting = arithmetic.setting()
-print(setting["onednn"], os.environ.get("TF_ENABLE_ONEDNN_OPTS"), arithmetic.facts()["onednn_reason"], sep=", ")
+facts = arithmetic.facts()
+told = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
+print(facts["onednn"], told, facts["onednn_reason"], sep=", ")
 """
 
 
