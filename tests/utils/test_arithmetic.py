@@ -90,7 +90,7 @@ def test_whatever_loads_tensorflow_tells_it_before():
 STATE = """
 import os
 {before}
-{load}
+from kmedclf import CNNClassifier
 from kmedclf.training import devices
 from kmedclf.utils import arithmetic
 devices.gpus()
@@ -100,9 +100,9 @@ print(facts["onednn"], told, facts["onednn_reason"], sep=", ")
 """
 
 
-def _state(before="", load="from kmedclf import CNNClassifier", **env):
+def _state(**env):
     unset = f"os.environ.pop({arithmetic.ONEDNN!r}, None)" if arithmetic.ONEDNN not in env else ""
-    return run(STATE.format(before=f"{unset}\n{before}", load=load), **env).strip()
+    return run(STATE.format(before=unset), **env).strip()
 
 
 @pays
@@ -110,11 +110,26 @@ def test_onednn_is_on_and_the_environment_as_it_was():
     assert _state() == "True, None, kmedclf's choice for CPUs with AVX2"
 
 
+OFF = "os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'; import tensorflow"
+COMPUTES = """
+import os
+os.environ.pop("TF_ENABLE_ONEDNN_OPTS", None)
+{load}
+os.environ.pop("TF_ENABLE_ONEDNN_OPTS", None)
+import tensorflow as tf
+x, kernel = tf.zeros((8, 16, 16, 8)), tf.zeros((3, 3, 8, 8))
+tf.function(lambda: tf.nn.conv2d(x, kernel, 1, "SAME"))()
+"""
+
+
 @pays
-def test_tensorflow_reads_the_variable_once_while_it_loads():
-    off = "os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'; import tensorflow; "
-    later = _state(before=off + "os.environ['TF_ENABLE_ONEDNN_OPTS'] = '1'")
-    assert later == "False, 1, TensorFlow was loaded before kmedclf"
+@pytest.mark.parametrize(
+    ("load", "onednn"), [("from kmedclf import CNNClassifier", True), (OFF, False)]
+)
+def test_what_tensorflow_read_while_it_loaded_counts_in_computations(load, onednn):
+    lines = run(COMPUTES.format(load=load), ONEDNN_VERBOSE="1").splitlines()
+    assert any("onednn_verbose" in line for line in lines)
+    assert any(",convolution," in line for line in lines) == onednn, lines
 
 
 @pytest.mark.parametrize("given", ["0", "1"])
