@@ -11,9 +11,13 @@ All train with Adam, count hits and wait between the epochs of one call of ``fit
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+if sys.argv[1:2] not in (["stock"], ["keras"]):  # those have TensorFlow as it is by default
+    import kmedclf.utils.tensorflow_loaded  # noqa: F401
 
 import keras
 import tensorflow as tf

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
 import os
 from dataclasses import dataclass, field, fields, replace
 from functools import partial

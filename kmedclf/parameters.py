@@ -6,6 +6,8 @@ An annotated field declares constructor argument, type, check and default in one
 
 from __future__ import annotations
 
+import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
 import os
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -180,9 +182,9 @@ class TrainingParameters:
         Maximum size of the cache in bytes, or with K, M or G. Images that do not fit are decoded
         every time.
     memory : str, path-like, joblib.Memory or None, default=None
-        Folder to store fits in: a fit with the same parameters, data, integer ``random_state`` and
-        library versions is loaded instead of repeated, so that a search can resume after a crash.
-        Not used with ``callbacks``.
+        Folder to store fits in: a fit with the same parameters, data, integer ``random_state``,
+        library versions and arithmetic (kind of CPU, oneDNN, threads) is loaded instead of
+        repeated, so that a search can resume after a crash. Not used with ``callbacks``.
     memory_limit : int, str or None, default="10G"
         Maximum size of that folder in bytes, or with K, M or G. The least recently used fits are
         evicted first.

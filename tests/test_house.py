@@ -203,6 +203,6 @@ LIMITS = {  # beside each, where it shall go
     "modules with one importer": 10,  # 5
     "names used in one other module": 140,  # 40
     "files crossed by a warm fit": 24,  # 14
-    "files crossed by kmedclf train": 40,  # 38
-    "lines of kmedclf": 25_900,  # 18,500
+    "files crossed by kmedclf train": 42,  # 38
+    "lines of kmedclf": 26_210,  # 18,500
 }

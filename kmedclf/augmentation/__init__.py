@@ -7,6 +7,8 @@ that only move pixels keep their dtype; all others return float32.
 
 from __future__ import annotations
 
+import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any

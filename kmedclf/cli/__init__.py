@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kmedclf
-from kmedclf.cli import data, reports, search, studies, train
+from kmedclf.cli import data, doctor, reports, search, studies, train
 from kmedclf.cli.console import Commands
 
 app = typer.Typer(
@@ -15,7 +15,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # rich's help would import a parser of Markdown: 0.1 s
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -54,6 +55,7 @@ for command in (
     reports.report,
     reports.compare,
     studies.reproduce,
+    doctor.doctor,
 ):
     app.command()(command)
 

@@ -149,6 +149,8 @@ def start_tensorflow(ctx: typer.Context) -> None:
     """Import TensorFlow without its startup messages; logged errors are shown."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
     with console.status("Starting TensorFlow"), nullcontext() if ctx.obj else _without_chatter():
+        import kmedclf.utils.tensorflow_loaded
+
         import tensorflow as tf
 
         import kmedclf.models  # noqa: F401  (registers our layers)

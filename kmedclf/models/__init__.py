@@ -1,5 +1,7 @@
 """The networks, one file each; ``__init__.pyi`` lists them."""
 
+import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

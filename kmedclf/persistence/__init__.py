@@ -6,6 +6,8 @@ class must be one of kmedclf's, or one that the user has already imported.
 
 from __future__ import annotations
 
+import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
 import importlib
 import inspect
 import json

@@ -27,7 +27,7 @@ from kmedclf.persistence import fitted_state, versions
 from kmedclf.training import cache, devices, optimizers
 from kmedclf.training.loop import TrainingState, TrainingTask
 from kmedclf.training.network import Spec
-from kmedclf.utils import archives
+from kmedclf.utils import archives, arithmetic
 from kmedclf.utils.own_folder import FIT_SUFFIX, FITS, OwnFolder
 
 CONTENT = "fit.json"
@@ -45,7 +45,7 @@ def key(task: TrainingTask) -> str:
     """
     cls = task.spec.estimator
     start = task.start
-    # Source, device and versions are included: each may change the weights.
+    # Source, device, arithmetic and versions are included: each may change the weights.
     parts = (
         f"{cls.__module__}.{cls.__qualname__}",
         _source(cls),
@@ -57,6 +57,7 @@ def key(task: TrainingTask) -> str:
         None if start is None else (start.weights, start.history, start.optimizer),
         task.keep_optimizer,
         bool(devices.gpus()),
+        arithmetic.setting(),
         versions(),
     )
     return f"{joblib.hash(parts)} {task.schedule.epochs}"

@@ -9,7 +9,6 @@ machine and seconds. `RUN` matches every file of a run; other files belong to th
 from __future__ import annotations
 
 import os
-import platform
 import re
 import time
 import warnings
@@ -24,6 +23,7 @@ import numpy as np
 from kmedclf import recipes
 from kmedclf.datasets.sources import ALL, Data, Split, is_whole
 from kmedclf.datasets.sources import read_data as read_data  # part of this module's interface
+from kmedclf.runs.machine import environment as environment  # part of this module's interface
 from kmedclf.utils import files
 from kmedclf.utils.files import write_json
 from kmedclf.utils.json_files import read_environment, read_json
@@ -377,22 +377,6 @@ def _same_columns(class_names: Sequence[str], data: Data, y: np.ndarray) -> np.n
             f"{', '.join(class_names)}. Got {', '.join(data.class_names)} instead."
         )
     return y[:, [data.class_names.index(name) for name in class_names]]
-
-
-def environment() -> dict[str, Any]:
-    """Describe what a result depends on besides its data: versions, machine and device."""
-    from kmedclf.persistence import versions
-    from kmedclf.training.devices import gpus
-
-    cpuinfo = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    return {
-        "versions": versions(),
-        "platform": platform.platform(),
-        "processor": models[0] if models else platform.processor(),
-        "cpu_count": os.cpu_count(),
-        "device": list(gpus()) or "CPU",
-    }
 
 
 def _score(estimator: ImageClassifier, split: Split, class_names: Sequence[str]) -> AnyReport:

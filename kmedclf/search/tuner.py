@@ -54,6 +54,8 @@ class Oracle:
         self._asked = 0
         self._batch = self._first_batch = max_trials
         with _quiet():
+            import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
             import keras_tuner
 
             hp = keras_tuner.HyperParameters()

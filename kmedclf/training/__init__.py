@@ -1,1 +1,3 @@
 """Training of a network: from checked rows to weights."""
+
+import kmedclf.utils.tensorflow_loaded  # noqa: F401

@@ -13,6 +13,8 @@ from typing import cast
 
 import tensorflow as tf
 
+from kmedclf.utils import arithmetic
+
 MEMINFO = Path("/proc/meminfo")
 """Linux' file of free memory."""
 
@@ -75,9 +77,7 @@ def low_precision() -> str:
         )
         major = details.get("compute_capability", (0, 0))[0]
         return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
-    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+    return "mixed_bfloat16" if arithmetic.has_bfloat16() else "float32"
 
 
 def free_memory() -> int | None:

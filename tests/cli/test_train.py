@@ -19,6 +19,7 @@ import kmedclf
 from kmedclf import recipes
 from kmedclf.cli.parameters import NETWORKS
 from kmedclf.evaluation import Report
+from kmedclf.utils import arithmetic
 
 SCRIPT = shutil.which("kmedclf", path=os.path.dirname(sys.executable))
 
@@ -56,6 +57,7 @@ def test_run_says_what_was_trained_on_what(run):
     assert environment["data"]["file"] == "tiny cells.npz"
     assert environment["versions"]["kmedclf"] == kmedclf.__version__
     assert environment["cpu_count"] == os.cpu_count()
+    assert environment["arithmetic"] == arithmetic.setting()
     assert environment["seconds"] > 0
     history = read(folder / "history.json")
     assert len(history["history"]["val_accuracy"]) == 3
