@@ -5,6 +5,7 @@ from kmedclf.datasets.folders import ImageFiles, load_folder
 from kmedclf.datasets.loading import info, load
 from kmedclf.datasets.registry import DatasetInfo, names
 from kmedclf.datasets.synthetic import make_blood_cells, make_chest_findings
+from kmedclf.datasets.synthetic_scans import make_scans
 from kmedclf.datasets.tables import load_csv
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "load_folder",
     "make_blood_cells",
     "make_chest_findings",
+    "make_scans",
     "names",
 ]

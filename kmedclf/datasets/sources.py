@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from kmedclf import datasets
 from kmedclf.datasets import loading, npz, tables
 from kmedclf.datasets.folders import ImageFiles, load_folder, split_folders
 from kmedclf.datasets.synthetic import FINDINGS
+from kmedclf.datasets.synthetic_scans import SCANS
 
 SYNTHETIC = {"train": (2000, 0), "val": (400, 1), "test": (1000, 2)}
 """Number of images and seed of each split of a synthetic set."""
@@ -27,7 +29,13 @@ DRAWN: dict[str, tuple[str, Callable[..., Any], tuple[str, ...]]] = {
         datasets.info("bloodmnist").class_names,
     ),
     "synthetic-findings": ("synthetic findings", datasets.make_chest_findings, FINDINGS),
-}
+    **{
+        f"synthetic-{kind}": (f"synthetic {what}", partial(datasets.make_scans, kind),
+                              SCANS[kind].class_names)
+        for kind, what in (("bone", "X-rays of bones"), ("chest", "chest X-rays"),
+                           ("lung", "lung X-rays"), ("brain", "slices of heads"))
+    },
+}  # fmt: skip
 """Title, function and class names of each synthetic set; "synthetic-findings" is multilabel."""
 
 SIDE = 64
