@@ -53,7 +53,7 @@ PUBLIC = {
         "https://www.kaggle.com/datasets/tawsifurrahman/covid19-radiography-database",
         "the folder COVID-19_Radiography_Dataset, with the folders COVID, Lung_Opacity, Normal and "
         "Viral Pneumonia in it",
-        "synthetic-lung",
+        "synthetic-lungs",
         note="The report names no address; this set has its classes and its numbers of images.",
     ),
     "chest": PublicSet(
@@ -61,7 +61,7 @@ PUBLIC = {
         "https://www.kaggle.com/datasets/pranavraikokte/covid19-image-dataset",
         "the folder Covid19-dataset, with folders train and test of Covid, Normal and Viral "
         "Pneumonia in it, or a folder of three such folders without splits",
-        "synthetic-chest",
+        "synthetic-chests",
         note="The report names no set; this one has its three classes, but fewer images.",
     ),
     "brain": PublicSet(
@@ -69,13 +69,13 @@ PUBLIC = {
         "https://www.kaggle.com/datasets/sartajbhuvaji/brain-tumor-classification-mri",
         "the folder with Training and Testing in it, each with the folders glioma_tumor, "
         "meningioma_tumor, no_tumor and pituitary_tumor",
-        "synthetic-brain",
+        "synthetic-brains",
     ),
     "bone": PublicSet(
         "Bone fracture detection using x-rays",
         "https://www.kaggle.com/datasets/vuppalaadithyasairam/bone-fracture-detection-using-xrays",
         "the folder with train and val in it, each with the folders fractured and not fractured",
-        "synthetic-bone",
+        "synthetic-bones",
         note="Its val holds the 600 images on which the report tests.",
     ),
 }

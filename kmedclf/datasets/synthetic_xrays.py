@@ -1,4 +1,4 @@
-"""Synthetic X-rays and slices of the kinds that the studies are about."""
+"""Synthetic X-rays of bones and chests, of the kinds that the studies are about."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from kmedclf.datasets.synthetic import Floats, check_count, column, field, gener
 _BLOCK_PIXELS = 1_000_000
 _BODY, _LUNG, _DENSE = 150.0, 70.0, 175.0  # grey levels of chest X-rays
 _AIR, _SOFT, _MARROW, _CORTEX = 18.0, 62.0, 140.0, 205.0  # of bones
-_SKULL, _BRAIN, _FLUID, _TUMOUR = 215.0, 112.0, 40.0, 178.0  # of slices of a head
 
 
 class _Plane:
@@ -88,29 +87,6 @@ def _chests(
     return image + 75 * cloud * lung * column(kind == "opacity")
 
 
-def _heads(y: NDArray[np.int64], plane: _Plane, rng: np.random.Generator) -> Floats:
-    """Draw skull, brain and ventricles; a glioma (0), meningioma (1), none (2), pituitary (3)."""
-    n = plane.n
-    wide, high = (column(mean + 0.03 * normal(rng, n)) for mean in (0.68, 0.82))
-    image = _mix(np.full(plane.x.shape, np.float32(6)), plane.oval(0, 0, wide, high), _SKULL)
-    brain = plane.oval(0, 0, 0.9 * wide, 0.9 * high)
-    folds = 9 * field(rng, n, 18, plane.size)
-    image = _mix(image, brain, _BRAIN + folds)
-    for side in (-1, 1):
-        image = _mix(image, plane.oval(side * 0.12, -0.05, 0.06, 0.2), _FLUID)
-    angle, side = rng.uniform(-1.2, 1.2, n), np.where(rng.random(n) < 0.5, -1, 1)
-    size = rng.uniform(0.12, 0.24, n)
-    reach = np.stack([rng.uniform(0.25, 0.4, n), 0.9 - size, np.zeros(n), np.zeros(n)])
-    away = reach[y, np.arange(n)]
-    x0 = side * away * 0.68 * np.cos(angle)
-    y0 = np.where(y == 3, 0.34, away * 0.82 * np.sin(angle))
-    size = np.where(y == 3, 0.5 * size, size)
-    distance = column(size) - np.hypot(plane.x - column(x0), plane.y - column(y0))
-    # Only a glioma has a ragged rim
-    distance = distance + 0.09 * field(rng, n, 14, plane.size) * column(y == 0)
-    return _mix(image, plane.inside(distance) * brain * column(y != 2), _TUMOUR)
-
-
 class _Kind(NamedTuple):
     """A kind of image: class names, their weights, and the function that draws a block."""
 
@@ -120,7 +96,7 @@ class _Kind(NamedTuple):
 
 
 _LUNGS = ("covid", "opacity", "normal", "virus")
-SCANS = {
+XRAYS = {
     "bone": _Kind(("fractured", "not fractured"), (4480, 4383), _bones),
     "chest": _Kind(
         ("Covid", "Normal", "Viral Pneumonia"),
@@ -132,31 +108,25 @@ SCANS = {
         (3616, 6012, 10192, 1345),
         lambda y, plane, rng: _chests(y, plane, rng, _LUNGS),
     ),
-    "brain": _Kind(
-        ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor"),
-        (826, 822, 395, 827),
-        _heads,
-    ),
 }
-"""Kinds of `make_scans`, with the classes of the public sets that the studies are about."""
+"""Kinds of `make_xrays`, with the classes of the public sets that the studies are about."""
 
 
-def make_scans(
+def make_xrays(
     kind: str,
     n_samples: int = 1000,
     image_size: int = 64,
     random_state: int | np.random.RandomState | np.random.Generator | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw a labelled set of synthetic X-rays of bones or chests, or of slices of heads.
+    """Draw a labelled set of synthetic X-rays of bones or chests.
 
-    The pictures are **synthetic**: bars, ovals and noise in grey, not scans of any patient. They
+    The pictures are **synthetic**: bars, ovals and noise in grey, not X-rays of any patient. They
     show that a study runs; a score on them says nothing about medicine.
 
     Parameters
     ----------
-    kind : {"bone", "chest", "lung", "brain"}
-        What to draw: bones, broken or whole; chests of three or four classes; heads with one of
-        three tumours or none.
+    kind : {"bone", "chest", "lung"}
+        What to draw: bones, broken or whole; chests of three classes, or of four.
     n_samples : int, default=1000
         Number of images. Every class has its share in the public set of this kind, rounded.
     image_size : int, default=64
@@ -180,30 +150,31 @@ def make_scans(
     See Also
     --------
     make_blood_cells : Synthetic cells.
+    make_brain_slices : Synthetic slices of brains.
 
     Examples
     --------
-    >>> from kmedclf.datasets import make_scans
-    >>> X, y = make_scans("bone", 100, random_state=0)
+    >>> from kmedclf.datasets import make_xrays
+    >>> X, y = make_xrays("bone", 100, random_state=0)
     >>> X.shape, X.dtype.name, y.shape
     ((100, 64, 64), 'uint8', (100,))
     """
-    if kind not in SCANS:
+    if kind not in XRAYS:
         raise ValueError(
-            f"The 'kind' parameter of make_scans must be one of {', '.join(map(repr, SCANS))}. "
+            f"The 'kind' parameter of make_xrays must be one of {', '.join(map(repr, XRAYS))}. "
             f"Got {kind!r} instead."
         )
-    check_count("n_samples", n_samples, 1, "make_scans")
-    check_count("image_size", image_size, 8, "make_scans")
-    rng = generator(random_state, "make_scans")
-    shares = np.cumsum(SCANS[kind].weights, dtype=float)
+    check_count("n_samples", n_samples, 1, "make_xrays")
+    check_count("image_size", image_size, 8, "make_xrays")
+    rng = generator(random_state, "make_xrays")
+    shares = np.cumsum(XRAYS[kind].weights, dtype=float)
     y = np.searchsorted(shares / shares[-1], (np.arange(n_samples) + 0.5) / n_samples)
     y = rng.permutation(y.astype(np.int64))
     X = np.empty((n_samples, image_size, image_size), np.uint8)
     step = max(1, _BLOCK_PIXELS // image_size**2)
     for start in range(0, n_samples, step):
         block = y[start : start + step]
-        image = SCANS[kind].draw(block, _Plane(len(block), image_size), rng)
+        image = XRAYS[kind].draw(block, _Plane(len(block), image_size), rng)
         image = image * column(np.exp(0.06 * normal(rng, len(block))))
         image = image + 5 * normal(rng, len(block), image_size, image_size)
         X[start : start + step] = np.clip(image + 0.5, 0, 255).astype(np.uint8)
