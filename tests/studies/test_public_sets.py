@@ -119,6 +119,15 @@ def test_turned_copies_in_validation_are_counted(tmp_path):
     assert told["training, validation", "fractured"] == "20"
 
 
+def test_what_cannot_be_read_says_where_the_images_are(tmp_path):
+    (tmp_path / "archive").mkdir()
+    for source in (tmp_path / "archive", tmp_path / "none.npz"):
+        with pytest.raises((FileNotFoundError, ValueError)) as caught:
+            studies.get("bone").open(str(source), tmp_path / "out")
+        assert PUBLIC["bone"].where() in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_own_validation_split_is_kept(tmp_path):
     root = folder_of(tmp_path / "data", {"train": 8, "val": 3, "test": 4})
     data = studies.get("bone").open(str(root), tmp_path / "out", quick=True).data
