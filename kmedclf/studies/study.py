@@ -238,7 +238,7 @@ class Workspace:
             _weights.find(os.fspath(weights), prepared.published(), name)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{error} The report started from such weights; -p weights=null starts from random "
+                f"{error} The study starts from such weights; -p weights=null starts from random "
                 "ones, and the page says so."
             ) from error
 
