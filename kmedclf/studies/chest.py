@@ -216,14 +216,16 @@ def _networks(made: Mapping[str, runs.Run]) -> str:
     baseline, resnet, vit = (made[name].estimator for name in ("baseline", "resnet", "vit"))
     layers = len(baseline.filters) if isinstance(baseline.filters, tuple | list) else 1
     norm = {"all": "every one", "first": "the first", "none": "none"}
+    way = baseline.global_pooling
+    pooled = "no pooling" if way == "none" else f"{way}-pooling"
     return (
         f"baseline: {layers} convolutions of {words_of.shown(baseline.filters)} kernels of "
         f"{words_of.shown(baseline.kernel_size)} pixels, padding "
         f"{words_of.shown(baseline.padding)}, {baseline.activation} and max-pooling of "
         f"{words_of.shown(baseline.pool_size)} behind each, batch norm in "
         f"{norm[baseline.batch_norm]}; then "
-        f"{baseline.global_pooling}-pooling over the whole image, and a dense layer of one neuron "
-        f"for each class; {baseline.n_params_:,} parameters.\n\n"
+        f"{pooled} over the whole image, and a dense layer of one neuron for each class; "
+        f"{baseline.n_params_:,} parameters.\n\n"
         f"resnet: ResNet-{resnet.depth}, four stages of blocks with a shortcut around each, every "
         "stage but the first halving the image and doubling the kernels; the average over the "
         f"image; a dense layer; {resnet.n_params_:,} parameters.\n\n"
