@@ -55,6 +55,7 @@ REPORTED = {
     ),
 }  # fmt: skip
 
+ON_OTHERS = "the report tested its transformer on 180 images, the two others on 360"
 CAVEAT = (
     "The report tested its transformer on 180 images and the two others on 360: its number stands "
     "in the same table, but cannot be compared with theirs."
@@ -112,6 +113,7 @@ def approaches(lab: Workspace) -> Section:
         method=(
             f"{_networks(made)}\n\n"
             + words_of.sentences(
+                _side(lab.data),
                 words_of.shared(ests, lab.data),
                 words_of.each(lambda one: words_of.stopping(one, lab.data), ests),
                 _start(made),
@@ -120,7 +122,7 @@ def approaches(lab: Workspace) -> Section:
         choices=_choices(lab, made),
         tables=[
             Table(
-                "Test images",
+                f"Test images; {ON_OTHERS}",
                 ["Network", *HEAD, "Report: accuracy", "Report: test images"],
                 rows,
             ),
@@ -231,6 +233,12 @@ def _networks(made: Mapping[str, runs.Run]) -> str:
         f"image; a dense layer; {resnet.n_params_:,} parameters.\n\n"
         f"vit: a vision transformer of {vit.num_layers} layers, {vit.n_params_:,} parameters."
     )
+
+
+def _side(data: sources.Data) -> str:
+    height, width = data.description["image_shape"][:2]
+    other = "" if (height, width) == (224, 224) else "; the report's have 224 × 224"
+    return f"Images of {height} × {width} pixels{other}."
 
 
 def _start(made: Mapping[str, runs.Run]) -> str:
@@ -363,7 +371,8 @@ def _classes(name: str, run: runs.Run) -> Table:
         rows.append(_row(f"{kind} average", report.n, total, means, there))
     head = ["Class", "Images", "Report: images", "Precision", "Report", "Recall", "Report", "F1",
             "Report"]  # fmt: skip
-    return Table(f"Classes, {name}", head, rows)
+    n = sum(published.support)
+    return Table(f"Classes, {name}; the report's numbers are of {n} test images", head, rows)
 
 
 def _row(
