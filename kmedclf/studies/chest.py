@@ -283,6 +283,11 @@ def _choices(lab: Workspace, made: Mapping[str, runs.Run]) -> list[Choice]:
             "The report names no early stopping.", "early_stopping", "restore_best",
         ),
         lab.choice(
+            "Trained part of vit", str(made["vit"].estimator.trainable),
+            "The report speaks of fine-tuning and a new head; -p trainable=head trains that alone.",
+            "trainable",
+        ),
+        lab.choice(
             "Start of the ResNet", words_of.start(made["resnet"].estimator),
             "The report speaks of pretraining for its transformer only.", "weights",
         ),
