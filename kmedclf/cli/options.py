@@ -11,15 +11,16 @@ DataOption = Annotated[
     str,
     typer.Option(
         "--data",
-        help="MedMNIST name, .npz file, 'synthetic' or 'synthetic-findings', or a folder with a "
-        "folder of images for each class, perhaps within train, val and test.",
+        help="MedMNIST name, .npz file, 'synthetic' or another drawn set of 'kmedclf datasets', or "
+        "a folder with a folder of images for each class, perhaps within train, val and test.",
     ),
 ]
 SizeOption = Annotated[
     int | None,
     typer.Option(
         "--size",
-        help="Side of the images, for MedMNIST names and folders (default: 28, folders 64).",
+        help="Side of the images, for MedMNIST names and folders (default: 28, folders 64, and 224 "
+        "in studies).",
     ),
 ]
 GroupsOption = Annotated[
