@@ -16,6 +16,7 @@ from kmedclf import datasets
 from kmedclf.datasets import loading, npz, tables
 from kmedclf.datasets.folders import ImageFiles, load_folder, split_folders
 from kmedclf.datasets.synthetic import FINDINGS
+from kmedclf.datasets.synthetic_brains import TUMOURS
 
 SYNTHETIC = {"train": (2000, 0), "val": (400, 1), "test": (1000, 2)}
 """Number of images and seed of each split of a synthetic set."""
@@ -27,6 +28,7 @@ DRAWN: dict[str, tuple[str, Callable[..., Any], tuple[str, ...]]] = {
         datasets.info("bloodmnist").class_names,
     ),
     "synthetic-findings": ("synthetic findings", datasets.make_chest_findings, FINDINGS),
+    "synthetic-brains": ("synthetic brain slices", datasets.make_brain_slices, TUMOURS),
 }
 """Title, function and class names of each synthetic set; "synthetic-findings" is multilabel."""
 
