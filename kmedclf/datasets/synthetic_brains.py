@@ -110,7 +110,9 @@ def _draw(
     brain = oval(middle, 0, 0.9 * wide * shrunk, 0.91 * high * shrunk)
     image += (105 + 22 * folds + 30 * depth * grain - image) * brain
     for side in (-1, 1):
-        hole = oval(middle + side * 0.13, -0.05, 0.08 + 0.15 * depth, of_head(rng.uniform(0.15, 0.3, n)))
+        hole = oval(
+            middle + side * 0.13, -0.05, 0.08 + 0.15 * depth, of_head(rng.uniform(0.15, 0.3, n))
+        )
         image += (30 - image) * hole
     image += _tumour(y, n, of_head, oval, depth, folds, rng) * brain
     image = image * of_head(np.exp(0.1 * normal(rng, n))) + 4 * normal(rng, len(y), size, size)

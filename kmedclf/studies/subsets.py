@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -123,6 +123,11 @@ class Copies:
         graph = csr_array((np.ones(len(near), bool), tuple(near.T)), shape=shape)
         return connected_components(graph, directed=False)[1][self.first[: self.n_pool]]
 
+    @property
+    def grouped(self) -> np.ndarray:
+        """Mask of the images, not of the test, that have a copy among them, (n_pool,)."""
+        return np.asarray(np.bincount(self.groups)[self.groups] > 1)
+
 
 def find_copies(data: sources.Data) -> Copies:
     """Find identical and nearly identical images by `kmedclf.datasets.audit`."""
@@ -145,35 +150,41 @@ def _pool_names(data: sources.Data) -> list[str]:
     return [split for split in data.splits if split != "test"]
 
 
+class Fold(NamedTuple):
+    """A fold: its splits, and what of them is a copy of something that it trains on.
+
+    ``rows`` are the images of "val", as rows of `pool`. ``copied`` has a mask of the images of
+    "val", and one of "test".
+    """
+
+    data: sources.Data
+    rows: np.ndarray
+    copied: dict[str, np.ndarray]
+
+
 def folds(
     data: sources.Data, n_folds: int, seed: int, copies: Copies, *, grouped: bool = False
-) -> list[sources.Data]:
+) -> list[Fold]:
     """Split all but the test images into stratified folds; each is the validation set once.
 
-    With ``grouped``, copies stay together. The description counts the images of the validation
-    and of the test split that have a copy in the training split.
+    With ``grouped``, copies stay together. The description counts those of the training images.
     """
     X, y = pool(data)
-    if grouped:
-        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    else:
-        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    how = ", copies kept together" if grouped else ""
+    way = StratifiedGroupKFold if grouped else StratifiedKFold
+    groups = copies.groups if grouped else None
+    cut = way(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups)
     test = np.arange(copies.n_pool, len(copies.first))
     several = []
-    for number, (train, val) in enumerate(
-        splitter.split(np.zeros(len(y)), y, copies.groups if grouped else None), 1
-    ):
-        splits = {
-            "train": (X[train], y[train]),
-            "val": (X[val], y[val]),
-            "test": data.splits["test"],
-        }
-        twice = {
-            name: int(copies.copied(rows, train).sum()) for name, rows in (("val", val), ("test", test))
-        }
-        fold = f"{number} of {n_folds}, seed {seed}{how}"
-        several.append(resplit(data, splits, fold=fold, n_copies_of_training=twice))
+    for number, (train, val) in enumerate(cut, 1):
+        parts = {"train": (X[train], y[train]), "val": (X[val], y[val])}
+        copied = {name: copies.copied(i, train) for name, i in (("val", val), ("test", test))}
+        made = resplit(
+            data,
+            {**parts, "test": data.splits["test"]},
+            fold=f"{number} of {n_folds}, seed {seed}" + ", copies together" * grouped,
+            n_copies_of_train={name: int(mask.sum()) for name, mask in copied.items()},
+        )
+        several.append(Fold(made, val, copied))
     return several
 
 
