@@ -220,10 +220,10 @@ def images(lab: Workspace) -> Section:
             "and no patients are known: what is said of copies is the least of it."
         ),
         findings=[
-            f"{_are(int(found.test.sum()), 'test image')} near copies of images to fold, of "
-            f"{len(labels['test']):,}.",
-            f"{_are(int(found.grouped.sum()), 'image')} near copies of others to fold, of "
-            f"{found.n_pool:,}.",
+            f"Of the {count(len(labels['test']), 'test image')}, "
+            f"{_are(int(found.test.sum()))} near copies of images to fold.",
+            f"Of the {count(found.n_pool, 'image')} to fold, {_are(int(found.grouped.sum()))} near "
+            "copies of others among them.",
         ],
         tables=[Table("Images of each class", ["Split", *names, "all"], rows)],
         figures=[Figure.of("classes", "Images of each class in each split.",
@@ -239,7 +239,7 @@ def folds(lab: Workspace) -> Section:
         rows += _rows(f"fold {one.number}", one, reported)
     rows += _mean_rows(made)
     data = made[0].fold.data
-    accuracy = [one.report.accuracy for one in made]
+    accuracy = [one.report.scores["accuracy"] for one in made]
     return Section(
         title="Folds",
         method=(
@@ -256,8 +256,8 @@ def folds(lab: Workspace) -> Section:
                        "image_size"),
         ],
         findings=[
-            f"Test accuracy {spread(accuracy, 3)} over {count(len(made), 'fold')}"
-            f"{_flattered(made)}.",
+            f"Test accuracy {_spread(accuracy, _mark(made, 'test'))} over "
+            f"{count(len(made), 'fold')}{_flattered(made)}.",
             *_fit_words(made),
             *_hardest(made),
             *words_of.collapsed({str(one.number): one.run for one in made}, "fold"),
@@ -336,7 +336,8 @@ def augmentation(lab: Workspace) -> Section:
         title="Augmentation",
         method=(
             "Each set on a fold of its own, as in the report, so that sets and folds cannot be "
-            f"told apart{_twice(ests)}. {_sets(ests)} Without a set: {_trained_words(plain)} "
+            f"told apart{_twice(ests)}. {_sets(ests)} All else is alike: "
+            f"{_trained_words(next(iter(plain.values())))} "
             f"{_mark_words(list(made.values()))}"
         ),
         choices=_augmented_choices(lab, plain, made),
@@ -838,8 +839,8 @@ def _range(values: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _are(n: int, what: str) -> str:
-    return f"{count(n, what)} {'is' if n == 1 else 'are'}"
+def _are(n: int, what: str = "") -> str:
+    return f"{count(n, what) if what else f'{n:,}'} {'is' if n == 1 else 'are'}"
 
 
 def _flattered(made: Sequence[Trained]) -> str:
@@ -849,7 +850,7 @@ def _flattered(made: Sequence[Trained]) -> str:
     clean = _spread([_clean(one) for one in made])
     n = made[0].report.n
     return (
-        f"{MARK}, with {copied} of the {n:,} test images near copies of training images; "
+        f", with {copied} of the {n:,} test images near copies of training images; "
         f"{clean} without these"
     )
 
@@ -891,8 +892,9 @@ def _tests(several: Sequence[Tested]) -> list[str]:
     corrected = holm([pair.p for pair in pairs])
     holms = f", Holm's correction for {len(pairs)}" if len(pairs) > 1 else ""
     return [
-        f"{a} against {b}: test accuracy {one.report.accuracy:.3f} and "
-        f"{two.report.accuracy:.3f}{_mark([one], 'test')}, difference {_signed(pair.difference)}, "
+        f"{a} against {b}: test accuracy {_number(one.report.scores['accuracy'])}"
+        f"{_mark([one], 'test')} and {_number(two.report.scores['accuracy'])}"
+        f"{_mark([two], 'test')}, difference {_signed(pair.difference)}, "
         f"p {p_text(p)} (McNemar{holms}): they "
         f"{'differ' if p < ALPHA else 'cannot be told apart on these images'}."
         for (a, one, b, two), pair, p in zip(several, pairs, corrected, strict=True)
@@ -982,14 +984,14 @@ def _on_the_weakest(lab: Workspace, weakest: Trained, base: Trained) -> str:
     lowest = "the one" if scores.count(min(scores)) == 1 else "the first of those"
     return (
         f"On fold {weakest.number}, of the {len(scores)} trained {lowest} with the lowest test "
-        f"accuracy. {_trained_words({BASE_WORDS: base})} A row changes what it names. One training "
-        "each."
+        f"accuracy. What a row does not name is as here: {_trained_words(base)} One training each."
     )
 
 
-def _trained_words(made: Mapping[str, Trained]) -> str:
-    one = next(iter(made.values()))
-    return words_of.training(one.estimator, one.fold.data)
+def _trained_words(one: Trained) -> str:
+    """Describe a training behind a colon."""
+    words = words_of.training(one.estimator, one.fold.data)
+    return words[:1].lower() + words[1:]
 
 
 class Open(NamedTuple):
