@@ -2,7 +2,8 @@
 
 The report that is reproduced has six parts; each is an item, or several. Two items are ours:
 `copies` measures what copies of training images are worth, and `discussion` tests the report's
-statements on the networks that were trained here.
+statements on the networks that were trained here. The file is long because the figures of the
+report's tables stand in it, beside the trainings that they are of.
 """
 
 from __future__ import annotations
@@ -273,18 +274,29 @@ def copies(lab: Workspace) -> Section:
     ways = _ways(lab)
     head = ["", "Images to fold", "Copies in validation", "Validation", "Copies in test", "Test",
             "Test without copies", "the same, balanced"]  # fmt: skip
-    kept = "; ".join(ways)
+    every = [one for made in ways.values() for one in made]
+    marked = (
+        f"{MARK.strip()} stands beside scores on images with near copies among the training "
+        "images, as many as the column before it says."
+    )
+    curves = [
+        _curves(f"copies-{k}", f"Training with {words}.", {f"fold {m.number}": m for m in made})
+        for k, (words, made) in enumerate(ways.items(), 1)
+        if made[0].fold.data.description != _folds(lab)[0].data.description  # drawn already
+    ]
     return Section(
         title="Copies",
         method=(
-            f"The folds with the same training, and copies treated in {len(ways)} ways: {kept}. "
-            "Copies that are kept together are in one fold, so that nothing validates a network "
-            "that it was trained on a copy of; slices of one patient that are less alike may still "
-            f"be on both sides. {_mark_words(next(iter(ways.values())))}"
+            f"The folds with the same training, and copies treated in {len(ways)} ways: "
+            f"{'; '.join(ways)}. Copies that are kept together are in one fold, so that nothing "
+            "validates a network that it was trained on a copy of; slices of one patient that are "
+            "less alike may still be on both sides. "
+            + (marked if _mark(every, "test") or _mark(every, "val") else _mark_words(every))
         ),
         findings=[*_out_of_fold(ways), *_collapsed_ways(ways)],
         tables=[Table("What copies are worth: means and standard deviations of the folds", head,
                       [_way_row(words, made) for words, made in ways.items()])],
+        figures=curves,
     )  # fmt: skip
 
 
@@ -948,10 +960,12 @@ def _out_of_fold(ways: Mapping[str, list[Trained]]) -> list[str]:
         if not kept.any():
             continue
         a, b = _scored(one, kept), _scored(two, kept)
+        mark = MARK if copied[kept].any() else ""
         pair = pair_of("random", "together", a, b, 1000, 0)
         said.append(
-            f"{words}: {a.accuracy:.3f} right with random folds and {b.accuracy:.3f} with copies "
-            f"kept together, difference {_signed(pair.difference)}, p {p_text(pair.p)} (McNemar)."
+            f"{words}: {a.accuracy:.3f}{mark} right with random folds and {b.accuracy:.3f} with "
+            f"copies kept together, difference {_signed(pair.difference)}, "
+            f"p {p_text(pair.p)} (McNemar)."
         )
     return said
 

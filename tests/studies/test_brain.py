@@ -141,7 +141,7 @@ def text_of(section):
 
 @pytest.mark.slow
 def test_scores_on_copies_are_marked_beside_the_number(tmp_path):
-    lab, made = ran(tmp_path / "with", ["images", "folds", "stopping", "discussion"])
+    _, made = ran(tmp_path / "with", ["images", "folds", "stopping", "discussion"])
     folds = made["folds"].tables[0]
     for row in folds.rows:
         head = dict(zip(folds.head, row, strict=True))
