@@ -83,11 +83,6 @@ def _transformer(**parameters: Any) -> kmedclf.ViTClassifier:
 
 def images(lab: Workspace) -> Section:
     """Count the images of each class in each split, and show one of each class."""
-    seed = lab.data.description.get("split_seed")
-    drawn = [] if seed is None else [Choice(
-        "How splits are drawn", f"at random within each class, seed {seed}",
-        "The report draws 70, 15 and 15 %, and does not say how.",
-    )]  # fmt: skip
     return distribution(
         lab,
         COUNTED,
@@ -96,7 +91,7 @@ def images(lab: Workspace) -> Section:
             "virus. It had 1,196 and counts each of them twice, once mirrored; here every image is "
             "counted once."
         ),
-        choices=drawn,
+        choices=_drawn(lab.data),
     )
 
 
@@ -197,6 +192,22 @@ def _leaks(
     return Table("Accuracy with the leak, and without it", head, rows)
 
 
+def _drawn(data: sources.Data) -> list[Choice]:
+    """Say how splits were drawn, if any was."""
+    seed = data.description.get("split_seed")
+    if seed is None:
+        return []
+    all_of_it = "validation_drawn" not in data.description
+    which = "all of them" if all_of_it else "validation images, the test images are the set's own"
+    return [
+        Choice(
+            "How splits are drawn",
+            f"{which}; at random within each class, seed {seed}",
+            "The report draws 70, 15 and 15 %, and does not say how.",
+        )
+    ]
+
+
 # -- words -----------------------------------------------------------------------------------------
 
 
@@ -204,19 +215,19 @@ def _networks(made: Mapping[str, runs.Run]) -> str:
     """Describe the three networks by their parameters."""
     baseline, resnet, vit = (made[name].estimator for name in ("baseline", "resnet", "vit"))
     layers = len(baseline.filters) if isinstance(baseline.filters, tuple | list) else 1
-    side = vit.patch_size or "its usual number of"
+    norm = {"all": "every one", "first": "the first", "none": "none"}
     return (
         f"baseline: {layers} convolutions of {words_of.shown(baseline.filters)} kernels of "
         f"{words_of.shown(baseline.kernel_size)} pixels, padding "
-        f"{words_of.shown(baseline.padding)}, each with batch norm {baseline.batch_norm}, "
-        f"{baseline.activation} and max-pooling of {words_of.shown(baseline.pool_size)}; then "
+        f"{words_of.shown(baseline.padding)}, {baseline.activation} and max-pooling of "
+        f"{words_of.shown(baseline.pool_size)} behind each, batch norm in "
+        f"{norm[baseline.batch_norm]}; then "
         f"{baseline.global_pooling}-pooling over the whole image, and a dense layer of one neuron "
         f"for each class; {baseline.n_params_:,} parameters.\n\n"
         f"resnet: ResNet-{resnet.depth}, four stages of blocks with a shortcut around each, every "
         "stage but the first halving the image and doubling the kernels; the average over the "
         f"image; a dense layer; {resnet.n_params_:,} parameters.\n\n"
-        f"vit: a vision transformer of {vit.num_layers} layers, patches of {side} pixels, "
-        f"{vit.n_params_:,} parameters."
+        f"vit: a vision transformer of {vit.num_layers} layers, {vit.n_params_:,} parameters."
     )
 
 

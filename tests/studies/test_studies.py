@@ -216,9 +216,18 @@ def test_columns_of_numbers_are_told_from_names():
     assert studies.Table("t", ["a"], []).columns() == []
 
 
-@pytest.mark.parametrize(("size", "wide"), [((7, 3), True), ((5, 4), False)])
-def test_panels_of_two_charts_are_wide(size, wide):
-    assert studies.Figure.of("a", "b", plt.figure(figsize=size)).wide == wide
+def test_letters_of_all_figures_have_one_size():
+    small, large = (
+        studies.Figure.of("a", "b", plt.figure(figsize=one)) for one in ((4, 3), (8, 6))
+    )
+    assert large.size == (2 * small.size[0], 2 * small.size[1])
+
+
+def test_intervals_stand_below_their_numbers():
+    rows = [["0.312 [0.125, 0.562]", "0.5 ± 0.1", "b [c]", "7"]]
+    assert studies.Table("t", list("abcd"), rows).parted() == [
+        [("0.312", "[0.125, 0.562]"), ("0.5", "± 0.1"), ("b [c]", ""), ("7", "")]
+    ]
 
 
 def test_page_says_which_parameters_are_not_the_studys_own(tmp_path):

@@ -234,7 +234,7 @@ def small_multiples(
     """
     columns = min(len(histories), 6)
     blocks = -(-len(histories) // columns)
-    fig = panel(fig, (9.3 if columns > 3 else 7.0, 0.4 + 3.2 * blocks))
+    fig = panel(fig, (11.0 if columns > 3 else 7.0, 0.4 + 3.4 * blocks))
     grid = subplots(fig, 2 * blocks, columns, sharex=True)
     drawn: dict[str, list[Axes]] = {"accuracy": [], "loss": []}
     for number in range(blocks * columns):
