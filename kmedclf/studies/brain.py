@@ -221,10 +221,10 @@ def images(lab: Workspace) -> Section:
             "and no patients are known: what is said of copies is the least of it."
         ),
         findings=[
-            f"Of the {count(len(labels['test']), 'test image')}, "
-            f"{_are(int(found.test.sum()))} near copies of images to fold.",
-            f"Of the {count(found.n_pool, 'image')} to fold, {_are(int(found.grouped.sum()))} near "
-            "copies of others among them.",
+            f"Test images that are near copies of images to fold: {int(found.test.sum()):,} of "
+            f"{len(labels['test']):,}.",
+            f"Images to fold that are near copies of others to fold: "
+            f"{int(found.grouped.sum()):,} of {found.n_pool:,}.",
         ],
         tables=[Table("Images of each class", ["Split", *names, "all"], rows)],
         figures=[Figure.of("classes", "Images of each class in each split.",
@@ -552,14 +552,12 @@ def discussion(lab: Workspace) -> Section:
         ),
         findings=[
             (
-                f"Of {count(len(found), 'statement')}, here {n['the same']} hold, "
-                f"{n['the opposite']} are the opposite, and {n['not told apart']} cannot be told "
-                "from no difference."
+                f"{count(len(found), 'statement')} tested: here "
+                + ", ".join(f"{number} {verdict}" for verdict, number in n.items()) + "."
                 if found
                 else "Nothing to discuss: the items that train the pairs were not asked for."
             ),
-            *([f"{count(missing, 'other')} of the report's pairs not trained here."]
-              if found and missing else []),
+            *([f"Pairs of the report that were not trained here: {missing}."] if missing else []),
         ],
         tables=[Table("Statements of the report", ["Part", "Statement", "There", "Here, 95 % "
                 "interval", "Without copies", "p, Holm", "Here it is"], rows)] if rows else [],
@@ -647,12 +645,17 @@ def _base_names(number: int) -> tuple[str, str]:
     return f"fold-{number}-longer", f"fold-{number}"
 
 
-def _base(lab: Workspace, fold: subsets.Fold, number: int) -> Trained:
-    """Train a fold as the later parts of the report do; the same run, if that is no longer."""
+def _trains_longer(lab: Workspace) -> bool:
+    """Say whether the later parts train longer than the first; not if the user set the epochs."""
     short, longer = (
         recipes.parameters(lab.prepared(network(lab, **changes))) for changes in (SHORT, {})
     )
-    name = _base_names(number)[short == longer]
+    return short != longer
+
+
+def _base(lab: Workspace, fold: subsets.Fold, number: int) -> Trained:
+    """Train a fold as the later parts of the report do; the same run, if that is no longer."""
+    name = _base_names(number)[not _trains_longer(lab)]
     return Trained(_run(lab, name, network(lab), fold.data), fold, number)
 
 
@@ -666,7 +669,7 @@ def _compared(
     weakest = _weakest(lab)
     base = _base(lab, weakest.fold, weakest.number)
     made, rows = {BASE_WORDS: base}, []
-    if _is_longer(base, weakest):
+    if _trains_longer(lab):
         rows += _rows(f"{BASE_WORDS}, {_epochs(base)}", base)
         rows += _rows(f"as in the folds, {_epochs(weakest)}", weakest, first)
     else:
@@ -851,8 +854,8 @@ def _range(values: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _are(n: int, what: str = "") -> str:
-    return f"{count(n, what) if what else f'{n:,}'} {'is' if n == 1 else 'are'}"
+def _are(n: int, what: str) -> str:
+    return f"{count(n, what)} {'is' if n == 1 else 'are'}"
 
 
 def _flattered(made: Sequence[Trained]) -> str:
@@ -1009,35 +1012,40 @@ def _trained_words(one: Trained) -> str:
 
 
 class Open(NamedTuple):
-    """What the report leaves open of trainings with certain parameters."""
+    """What the report leaves open of trainings with certain parameters, and their names."""
 
     when: Callable[[dict[str, Any]], bool]
     what: str
     taken: str
     why: str
+    names: tuple[str, ...] = ()
 
 
 OPEN = (
     Open(lambda used: used["class_weight"] == "balanced", "Weights of classes",
-         "a class weighs n / (k × count)", "The report does not say how it computes them."),
+         "a class weighs n / (k × count)", "The report does not say how it computes them.",
+         ("class_weight",)),
     Open(lambda used: used["oversample"] == "augment", "What is augmented", "the copies alone",
-         "The report says images."),
-    Open(lambda used: "crop" in str(used["augment"]), "Crop",
-         "80 to 100 % of the area", "The report gives a scale in its third part alone."),
-    Open(lambda used: used["early_stopping"] and used["tol_mode"] == "relative", "Early stopping",
+         "The report says images.", ("oversample",)),
+    Open(lambda used: "crop" in str(used["augment"]), "Crop", "80 to 100 % of the area",
+         "The report gives a scale in its third part alone.", ("augment",)),
+    Open(lambda used: all(used.get(name) == value for name, value in STOPPING.items())
+         and used["restore_best"], "Early stopping",
          "a loss is compared with the best so far, whose weights stay",
          "The report speaks of the difference between epochs, and not of weights."),
     Open(lambda used: used["optimizer"] != "sgd", "The rest of an optimizer", "Keras' defaults",
-         "The report gives learning rates alone."),
+         "The report gives learning rates alone.", ("optimizer",)),
     Open(lambda used: used["learning_rate"] == 0.01, "Larger learning rate", "0.01",
-         "The report says that a larger one did worse, and gives no figures."),
+         "The report says that a larger one did worse, and gives no figures.",
+         ("learning_rate",)),
     Open(lambda used: used["loss"] == "focal" and used["focal_gamma"] == 3
          and used["optimizer"] != "sgd", "Focal loss", "gamma 3",
-         "It was the report's best, whatever is best here."),
+         "It was the report's best, whatever is best here.", ("loss", "focal_gamma")),
     Open(lambda used: used["l2"] > 0, "Decay",
-         "that share of a kernel is added to its gradient", "So does the decay of PyTorch."),
+         "that share of a kernel is added to its gradient", "So does the decay of PyTorch.",
+         ("l2",)),
     Open(lambda used: used["dropout"] > 0, "Dropout", "before the last layer",
-         "The report gives a probability alone."),
+         "The report gives a probability alone.", ("dropout",)),
 )  # fmt: skip
 
 
@@ -1047,19 +1055,18 @@ def _choices(lab: Workspace, weakest: Trained, made: Mapping[str, Trained]) -> l
     used = [recipes.parameters(one.estimator) for one in made.values()]
     found = [lab.choice("Fold", f"{weakest.number}, the weakest by test accuracy",
                         "The report says so of its fourth and fifth part.")]  # fmt: skip
-    if _is_longer(base, weakest):
+    if _trains_longer(lab):
         found.append(lab.choice(
             "Compared with", f"{BASE_WORDS}, {_epochs(base)}",
             "The report's row has the scores of its fold after 10 epochs but, where it gives one, "
             "about the time of 20.", "epochs",
         ))  # fmt: skip
-    found += [lab.choice(*one[1:]) for one in OPEN if any(map(one.when, used))]
+    found += [
+        lab.choice(one.what, one.taken, one.why, *one.names)
+        for one in OPEN
+        if any(map(one.when, used))
+    ]
     return found
-
-
-def _is_longer(base: Trained, weakest: Trained) -> bool:
-    """Say whether the later parts train longer than the folds; not if the user set the epochs."""
-    return recipes.parameters(base.estimator) != recipes.parameters(weakest.estimator)
 
 
 def _epochs(one: Trained) -> str:

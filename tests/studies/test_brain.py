@@ -150,7 +150,7 @@ def test_scores_on_copies_are_marked_beside_the_number(tmp_path):
             assert (" †" in head[name]) == ours
         assert "†" not in head["Accuracy without copies"]
     assert "1 of the 23 test images" in text_of(made["folds"])
-    assert "Of the 23 test images, 1 is near copies" in text_of(made["images"])
+    assert "near copies of images to fold: 1 of 23." in text_of(made["images"])
     _, plain = ran(tmp_path / "without", ["folds"], copies=False)
     assert "†" not in str(plain["folds"])
     assert "No test or validation image here is a near copy" in text_of(plain["folds"])
@@ -175,7 +175,7 @@ def test_sentences_of_a_comparison_are_those_of_its_reports(tmp_path):
     trained = [one for one in brain.CLAIMS if one.first in lab.results]
     assert [row[1] for row in table.rows] == [one.words for one in trained]
     assert len(trained) == 4
-    assert f"{len(brain.CLAIMS) - 4} others of the report's pairs" in text_of(made["discussion"])
+    assert f"not trained here: {len(brain.CLAIMS) - 4}." in text_of(made["discussion"])
 
 
 @pytest.mark.slow
