@@ -907,13 +907,15 @@ def _tests(several: Sequence[Tested]) -> list[str]:
     corrected = holm([pair.p for pair in pairs])
     holms = f", Holm's correction for {len(pairs)}" if len(pairs) > 1 else ""
     return [
-        f"{a} against {b}: test accuracy {_number(one.report.scores['accuracy'])}"
-        f"{_mark([one], 'test')} and {_number(two.report.scores['accuracy'])}"
-        f"{_mark([two], 'test')}, difference {_signed(pair.difference)}, "
-        f"p {p_text(p)} (McNemar{holms}): they "
+        f"{words_of.sentences(a)} against {b}: test accuracy {_marked(one)} and {_marked(two)}, "
+        f"difference {_signed(pair.difference)}, p {p_text(p)} (McNemar{holms}): they "
         f"{'differ' if p < ALPHA else 'cannot be told apart on these images'}."
         for (a, one, b, two), pair, p in zip(several, pairs, corrected, strict=True)
     ]
+
+
+def _marked(one: Trained) -> str:
+    return f"{_number(one.report.scores['accuracy'])}{_mark([one], 'test')}"
 
 
 def _steadiness(made: Mapping[str, Trained]) -> list[str]:
@@ -933,7 +935,8 @@ def _steadiness(made: Mapping[str, Trained]) -> list[str]:
 
 
 def _collapsed(made: Mapping[str, Trained]) -> list[str]:
-    return words_of.collapsed({words: one.run for words, one in made.items()})
+    said = words_of.collapsed({words: one.run for words, one in made.items()})
+    return [words_of.sentences(one) for one in said]
 
 
 def _collapsed_ways(ways: Mapping[str, Sequence[Trained]]) -> list[str]:

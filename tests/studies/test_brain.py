@@ -166,7 +166,7 @@ def test_sentences_of_a_comparison_are_those_of_its_reports(tmp_path):
     assert f"On fold {weakest[-1]}, of the 2 trained" in text_of(made["stopping"])
     for folder, words in (("early-stopping", "early stopping"), ("step-schedule", "step schedule")):
         pair = pair_of("a", "b", reports[folder], reports[weakest], 1000, 0)
-        said = next(one for one in made["stopping"].findings if one.startswith(f"{words} against"))
+        said = next(one for one in made["stopping"].findings if f"{words} against" in one.lower())
         assert f"test accuracy {reports[folder].accuracy:.3f}" in said
         assert float(re.search(r"difference ([+-][\d.]+)", said)[1]) == pytest.approx(
             pair.difference.value, abs=6e-4

@@ -277,7 +277,8 @@ def _share_y(several: Sequence[Axes]) -> None:
             ax.autoscale(axis="y")
     limits = [ax.get_ylim() for ax in several]
     for ax in several:
-        ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        # A little room, where the scale of a loss ends with the highest value
+        ax.set_ylim(min(low for low, _ in limits), 1.03 * max(high for _, high in limits))
 
 
 def _curve(ax: Axes, values: Sequence[float], **look: Any) -> None:
