@@ -130,6 +130,7 @@ def test_without_its_weights_it_says_what_else_can_be_done(tmp_path, monkeypatch
 def ran(tmp_path, items, copies=True, **given):
     """Run items, small and short: the workspace and the sections by name."""
     study = studies.get("brain")
+    tmp_path.mkdir(exist_ok=True)
     path = write(tmp_path / "a.npz", copies=copies)
     lab = study.open(path, tmp_path / "out", quick=True, parameters={"epochs": 1}, **given)
     return lab, {item.__name__: item(lab) for item in study.only(items).items}
