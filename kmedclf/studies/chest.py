@@ -55,6 +55,7 @@ REPORTED = {
     ),
 }  # fmt: skip
 
+ON_OTHERS = "the report tested its transformer on 180 images, the two others on 360"
 CAVEAT = (
     "The report tested its transformer on 180 images and the two others on 360: its number stands "
     "in the same table, but cannot be compared with theirs."
@@ -112,6 +113,7 @@ def approaches(lab: Workspace) -> Section:
         method=(
             f"{_networks(made)}\n\n"
             + words_of.sentences(
+                _side(lab.data),
                 words_of.shared(ests, lab.data),
                 words_of.each(lambda one: words_of.stopping(one, lab.data), ests),
                 _start(made),
@@ -120,7 +122,7 @@ def approaches(lab: Workspace) -> Section:
         choices=_choices(lab, made),
         tables=[
             Table(
-                "Test images",
+                f"Test images; {ON_OTHERS}",
                 ["Network", *HEAD, "Report: accuracy", "Report: test images"],
                 rows,
             ),
@@ -146,8 +148,8 @@ def leak(lab: Workspace) -> Section:
         title="Mirroring before the split: a leak",
         method=(
             "The report doubled its images by mirroring, and then split them at random, as far as "
-            "it says. Here networks are trained in that way, too: all images and their mirror "
-            f"images in one pool of {2 * _n_images(lab.data):,}, of which 15 % of each class "
+            f"it says. Here {', '.join(leaked)} are trained in that way, too: all images and their "
+            f"mirror images in one pool of {2 * _n_images(lab.data):,}, of which 15 % of each class "
             "validate and 15 % test. A test image whose mirror image was trained on is no unseen "
             "image."
         ),
@@ -197,12 +199,12 @@ def _drawn(data: sources.Data) -> list[Choice]:
     seed = data.description.get("split_seed")
     if seed is None:
         return []
-    all_of_it = "validation_drawn" not in data.description
-    which = "all of them" if all_of_it else "validation images, the test images are the set's own"
+    own = "the test images are the set's own; validation images "
+    which = own if "validation_drawn" in data.description else ""
     return [
         Choice(
             "How splits are drawn",
-            f"{which}; at random within each class, seed {seed}",
+            f"{which}at random within each class, seed {seed}",
             "The report draws 70, 15 and 15 %, and does not say how.",
         )
     ]
@@ -216,19 +218,27 @@ def _networks(made: Mapping[str, runs.Run]) -> str:
     baseline, resnet, vit = (made[name].estimator for name in ("baseline", "resnet", "vit"))
     layers = len(baseline.filters) if isinstance(baseline.filters, tuple | list) else 1
     norm = {"all": "every one", "first": "the first", "none": "none"}
+    way = baseline.global_pooling
+    pooled = "no pooling" if way == "none" else f"{way}-pooling"
     return (
         f"baseline: {layers} convolutions of {words_of.shown(baseline.filters)} kernels of "
         f"{words_of.shown(baseline.kernel_size)} pixels, padding "
         f"{words_of.shown(baseline.padding)}, {baseline.activation} and max-pooling of "
         f"{words_of.shown(baseline.pool_size)} behind each, batch norm in "
         f"{norm[baseline.batch_norm]}; then "
-        f"{baseline.global_pooling}-pooling over the whole image, and a dense layer of one neuron "
-        f"for each class; {baseline.n_params_:,} parameters.\n\n"
+        f"{pooled} over the whole image, and a dense layer of one neuron for each class; "
+        f"{baseline.n_params_:,} parameters.\n\n"
         f"resnet: ResNet-{resnet.depth}, four stages of blocks with a shortcut around each, every "
         "stage but the first halving the image and doubling the kernels; the average over the "
         f"image; a dense layer; {resnet.n_params_:,} parameters.\n\n"
         f"vit: a vision transformer of {vit.num_layers} layers, {vit.n_params_:,} parameters."
     )
+
+
+def _side(data: sources.Data) -> str:
+    height, width = data.description["image_shape"][:2]
+    other = "" if (height, width) == (224, 224) else "; the report's have 224 × 224"
+    return f"Images of {height} × {width} pixels{other}."
 
 
 def _start(made: Mapping[str, runs.Run]) -> str:
@@ -271,6 +281,11 @@ def _choices(lab: Workspace, made: Mapping[str, runs.Run]) -> list[Choice]:
             "Weights that are tested",
             "those of the best epoch" if kept else "those of the last epoch",
             "The report names no early stopping.", "early_stopping", "restore_best",
+        ),
+        lab.choice(
+            "Trained part of vit", str(made["vit"].estimator.trainable),
+            "The report speaks of fine-tuning and a new head; -p trainable=head trains that alone.",
+            "trainable",
         ),
         lab.choice(
             "Start of the ResNet", words_of.start(made["resnet"].estimator),
@@ -361,7 +376,8 @@ def _classes(name: str, run: runs.Run) -> Table:
         rows.append(_row(f"{kind} average", report.n, total, means, there))
     head = ["Class", "Images", "Report: images", "Precision", "Report", "Recall", "Report", "F1",
             "Report"]  # fmt: skip
-    return Table(f"Classes, {name}", head, rows)
+    n = sum(published.support)
+    return Table(f"Classes, {name}; the report's numbers are of {n} test images", head, rows)
 
 
 def _row(
@@ -388,9 +404,7 @@ def _pool(leaking: sources.Data) -> Table:
 
 
 def _figures(made: Mapping[str, runs.Run]) -> list[Figure]:
-    figures = [
-        Figure.of("baseline-network", "The baseline.", plots.network(made["baseline"].estimator))
-    ]
+    figures = []
     for name, run in made.items():
         est = run.estimator
         curves = plots.history(est.history_, best_epoch=est.best_epoch_)
@@ -402,7 +416,8 @@ def _figures(made: Mapping[str, runs.Run]) -> list[Figure]:
                 plots.confusion_matrix(run.reports["test"]),
             ),
         ]
-    return figures
+    network = plots.network(made["baseline"].estimator)
+    return [*figures, Figure.of("baseline-network", "The baseline.", network)]
 
 
 STUDY = Study(

@@ -297,14 +297,14 @@ def _read(
     seed: int,
     public: PublicSet | None,
 ) -> sources.Data:
-    """Read the data; an error says as well where the report's images are, and how they lie."""
+    """Read the data; an error says as well where the images are found, and how they lie."""
     try:
         return subsets.read(source, size, shares, seed)
     except (FileNotFoundError, ValueError) as error:
         if public is None:
             raise
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(f"{error} The report's images: {public.where()}") from error
+        raise kind(f"{error} Where the images are found: {public.where()}") from error
 
 
 def _tested(data: sources.Data, split: str) -> sources.Data:
