@@ -525,15 +525,14 @@ ALPHA = 0.05
 
 def discussion(lab: Workspace) -> Section:
     """Test what the report says of its networks, on those that were trained here."""
-    found = [(one, pair, clean) for one in CLAIMS if (found := _claim_pair(lab, one))
-             for pair, clean in [found]]  # fmt: skip
-    corrected = holm([pair.p for _, pair, _ in found])
+    found = [(claim, *made) for claim in CLAIMS if (made := _claim_pair(lab, claim)) is not None]
+    corrected = holm([pair.p for _, pair, _, _ in found])
     rows, verdicts = [], []
-    for (claim, pair, clean), p in zip(found, corrected, strict=True):
+    for (claim, pair, clean, mark), p in zip(found, corrected, strict=True):
         there = claim.there[0] - claim.there[1]
         same = pair.difference.value * there > 0  # type: ignore[operator]
         verdicts.append("not told apart" if p >= ALPHA else "the same" if same else "the opposite")
-        rows.append([claim.part, claim.words, f"{there:+.3f}", _signed(pair.difference),
+        rows.append([claim.part, claim.words, f"{there:+.3f}", _signed(pair.difference, mark),
                      _signed(Estimate(clean)), p_text(p), verdicts[-1]])  # fmt: skip
     n = {one: verdicts.count(one) for one in ("the same", "the opposite", "not told apart")}
     missing = len(CLAIMS) - len(found)
@@ -542,8 +541,7 @@ def discussion(lab: Workspace) -> Section:
         method=(
             "Statements of the report about pairs of its trainings, and the same pairs here: the "
             "difference of their test accuracies, McNemar's exact test and Holm's correction for "
-            f"all pairs of the table, at {ALPHA:g}. Without copies leaves out test images with a "
-            "near copy among the training images.\n\n"
+            f"all pairs of the table, at {ALPHA:g}. {_copies_words(found)}\n\n"
             "Three things make such differences look surer than they are. One training each: "
             "another seed alone moves an accuracy. Test images count as independent, which slices "
             "of one patient are not. And the fold of most comparisons was chosen for its low test "
@@ -564,8 +562,20 @@ def discussion(lab: Workspace) -> Section:
     )  # fmt: skip
 
 
-def _claim_pair(lab: Workspace, claim: Claim) -> tuple[Pair, float | None] | None:
-    """Compare the two trainings of a claim, on all test images and without copies, if both ran."""
+def _copies_words(found: Sequence[tuple[Any, ...]]) -> str:
+    if not any(mark for *_, mark in found):
+        return ""
+    return (
+        f"{MARK.strip()} stands beside differences on images with near copies among the training "
+        "images; without copies leaves these out."
+    )
+
+
+def _claim_pair(lab: Workspace, claim: Claim) -> tuple[Pair, float | None, str] | None:
+    """Compare the trainings of a claim, if both ran, on all test images and without copies.
+
+    The last is the mark of the first.
+    """
     several = _folds(lab)
     second = claim.second
     number = second if isinstance(second, int) and second else _known_weakest(lab)
@@ -581,7 +591,7 @@ def _claim_pair(lab: Workspace, claim: Claim) -> tuple[Pair, float | None] | Non
     pair = pair_of(claim.first, second, one, two, 1000, 0)
     kept = ~several[number - 1].copied["test"]
     clean = float(one.right[kept].mean() - two.right[kept].mean()) if kept.any() else None
-    return pair, clean
+    return pair, clean, "" if kept.all() else MARK
 
 
 def _known_weakest(lab: Workspace) -> int | None:
@@ -795,11 +805,11 @@ def _with_interval(found: Estimate, mark: str) -> str:
     return f"{number}{mark}{bracket}{interval}"
 
 
-def _signed(found: Estimate) -> str:
+def _signed(found: Estimate, mark: str = "") -> str:
     if found.value is None:
         return "–"
     ends = "" if found.low is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
-    return f"{found.value:+.3f}{ends}"
+    return f"{found.value:+.3f}{mark}{ends}"
 
 
 def _spread(found: Sequence[Estimate | None], mark: str = "") -> str:
