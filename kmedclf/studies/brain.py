@@ -103,6 +103,8 @@ AUC_REPORTED = (
     ("0.8576", "0.9518", "0.9788", "0.9899"),
 )
 """AUC of glioma, meningioma, no tumour and pituitary tumour on each fold."""
+CLASSES = "gmnp"
+"""Initials of these classes."""
 
 IMBALANCE = (
     Variant("loss weighted by class", {"class_weight": "balanced"},
@@ -337,7 +339,10 @@ def augmentation(lab: Workspace) -> Section:
         rows += _rows(other_words, other, FOLDS_REPORTED[k])
         rows += _rows(words, one, SETS_REPORTED[k])
         aucs = [f"{_number(found.auc)}{_mark([one], 'test')}" for found in one.report.per_class]
-        each += [[words, *aucs], *_reported_row(AUC_REPORTED[k], len(aucs))]
+        initials = "".join(found.name[:1] for found in one.report.per_class).casefold()
+        each.append([words, *aucs])
+        if initials == CLASSES:
+            each.append(["in the report", *AUC_REPORTED[k]])
     names = [found.name for found in one.report.per_class]
     ests = [trained.estimator for trained in made.values()]
     tests = [
@@ -720,7 +725,7 @@ def _ways(lab: Workspace) -> dict[str, list[Trained]]:
     if clean.description["copies_left_out"]:
         own = "" if kept else "-as-found"
         ways["copies as found, random folds"] = _all_folds(lab, "as found", found, own)
-    own = "-without-copies" if kept else ""
+    own = "-without-copies" if kept and clean.description["copies_left_out"] else ""
     ways["identical images left out, random folds"] = _all_folds(lab, "clean", clean, own)
     ways["identical images left out, copies kept together"] = _all_folds(
         lab, "clean", clean, "-together", grouped=True
@@ -759,12 +764,7 @@ def _rows(words: str, one: Trained, reported: Reported = NOTHING) -> list[list[s
     ]  # fmt: skip
     if reported == NOTHING:
         return [ours]
-    return [ours, *_reported_row((*reported[:5], "–", reported.val, "–", reported.time), 9)]
-
-
-def _reported_row(cells: Sequence[str], n: int) -> list[list[str]]:
-    """Return the row of the report, unless the data have other columns than it."""
-    return [["in the report", *cells]] if len(cells) == n else []
+    return [ours, ["in the report", *reported[:5], "–", reported.val, "–", reported.time]]
 
 
 def _mean_rows(made: Sequence[Trained]) -> list[list[str]]:
@@ -775,7 +775,7 @@ def _mean_rows(made: Sequence[Trained]) -> list[list[str]]:
     return [
         ["mean ± std", *means, _spread([_clean(one) for one in made]),
          val, "–", clock(seconds)],
-        *_reported_row((*MEAN_REPORTED[:5], "–", "–", "–", "–"), 9),
+        ["in the report", *MEAN_REPORTED[:5], "–", "–", "–", "–"],
     ]  # fmt: skip
 
 
