@@ -149,9 +149,9 @@ def leak(lab: Workspace) -> Section:
         method=(
             "The report doubled its images by mirroring, and then split them at random, as far as "
             f"it says. Here {', '.join(leaked)} are trained in that way, too: all images and their "
-            f"mirror images in one pool of {2 * _n_images(lab.data):,}, of which 15 % of each class "
-            "validate and 15 % test. A test image whose mirror image was trained on is no unseen "
-            "image."
+            f"mirror images in one pool of {2 * _n_images(lab.data):,}, of which 15 % of each "
+            "class validate and 15 % test. A test image whose mirror image was trained on is no "
+            "unseen image."
         ),
         findings=[
             f"{twins.sum():,} of {len(twins):,} test images have their mirror image in training.",
