@@ -16,6 +16,8 @@ def run(name: str, doc: str) -> None:
     parser.add_argument("--only", nargs="+", choices=items, metavar="ITEM",
                         help=", ".join(items))  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="small and short, to see it work")
+    parser.add_argument("--keep-copies", action="store_true",
+                        help="keep identical images, where the study removes them")  # fmt: skip
     parser.add_argument("--epochs", type=int, help="of all networks, instead of the study's")
     parser.add_argument("--image-size", type=int, help="side, for folders (default: 224)")
     parser.add_argument("--seed", type=int, default=0)
@@ -27,7 +29,7 @@ def run(name: str, doc: str) -> None:
     )
     lab = study.open(
         args.data, args.out, seed=args.seed, quick=args.quick, size=args.image_size,
-        parameters=changed,
+        parameters=changed, keep_copies=args.keep_copies,
     )  # fmt: skip
     print(f"Data: {lab.data.description['name']}, {lab.data.description['n']}")
     chosen = study.only(args.only)

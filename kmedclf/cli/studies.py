@@ -39,6 +39,10 @@ def reproduce(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="ITEM", help="An item; repeatable.")
     ] = None,
+    keep_copies: Annotated[
+        bool,
+        typer.Option("--keep-copies", help="Keep identical images, where the study removes them."),
+    ] = False,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs of all networks (default: each the study's).")
     ] = None,
@@ -64,7 +68,7 @@ def reproduce(
     chosen = studies.get(study).only(only)
     wanted = {
         "study": study, "data": data, "quick": quick, "seed": seed, "size": size,
-        "parameters": given or None,
+        "parameters": given or None, "keep_copies": keep_copies,
     }  # fmt: skip
     # Check everything that needs no TensorFlow before it is imported.
     settings = studies.settings_of(out, wanted, chosen.data, resume=resume)
@@ -73,7 +77,7 @@ def reproduce(
         settings["data"],
         out,
         verbose=int(console.is_terminal),
-        **{name: settings[name] for name in ("quick", "seed", "size", "parameters")},
+        **{name: settings[name] for name in ("quick", "seed", "size", "parameters", "keep_copies")},
     )
     studies.remember(out, settings)
     keeps(

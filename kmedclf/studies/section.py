@@ -29,8 +29,8 @@ DPI = 160
 SCALE = 92
 """CSS pixels an inch on the page: curves and a confusion matrix stand side by side."""
 
-NUMBER = re.compile(r"[\d\s.,:%±–\[\]+-]*|undefined")
-"""A number in a table, with or without interval or deviation, or a dash."""
+NUMBER = re.compile(r"[\d\s.,:%±–\[\]+†-]*|undefined")
+"""A number in a table, with or without interval, deviation or a mark, or a dash."""
 
 
 class Table(NamedTuple):
@@ -146,7 +146,7 @@ class Section:
 
 def _parted(text: str) -> tuple[str, str]:
     """Part a number from the interval or deviation behind it."""
-    found = re.fullmatch(r"([\d.,+-]+) (\[[^\]]*\]|± ?[\d.,]+)", text)
+    found = re.fullmatch(r"([\d.,+-]+(?: †)?) (\[[^\]]*\]|± ?[\d.,]+)", text)
     return (found[1], found[2]) if found else (text, "")
 
 

@@ -56,6 +56,10 @@ class Workspace:
         Facts and scores of the networks trained or read so far, by name.
     public : PublicSet, optional
         The images of the report, and where they are found.
+    as_found : sources.Data, optional
+        The data with their identical images, if they were removed from ``data``.
+    kept : dict of str to any
+        What `once` has computed.
     """
 
     data: sources.Data
@@ -66,6 +70,8 @@ class Workspace:
     parameters: dict[str, Any] = field(default_factory=dict)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     public: PublicSet | None = None
+    as_found: sources.Data | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -121,11 +127,17 @@ class Workspace:
         if data.class_names == tuple(map(str, range(len(class_names)))):
             data = replace(data, class_names=tuple(class_names))
         data = _tested(data, test)
+        as_found = data if unique else None
         data = subsets.without_copies(data) if unique else data
         data = _validated(data, validation, seed)
-        data = subsets.subsample(data) if quick else data
+        if quick:
+            data = subsets.subsample(data)
+            as_found = as_found and subsets.subsample(as_found)
         Path(out).mkdir(parents=True, exist_ok=True)
-        return cls(data, Path(out), seed, quick, verbose, parameters or {}, public=public)
+        return cls(
+            data, Path(out), seed, quick, verbose, parameters or {}, public=public,
+            as_found=as_found,
+        )  # fmt: skip
 
     def train(
         self,
@@ -263,6 +275,12 @@ class Workspace:
             why = f"{why} --quick makes it smaller."
         return Choice(what, taken, why)
 
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Compute something that several items need, and keep it under a name."""
+        if name not in self.kept:
+            self.kept[name] = compute()
+        return self.kept[name]
+
     def some(self, wanted: Sequence[Any], n: int = 2) -> Sequence[Any]:
         """Return the first ``n`` items if the study is quick, else all."""
         return wanted[:n] if self.quick else wanted
@@ -331,6 +349,7 @@ def _facts(run: runs.Run, data: sources.Data) -> dict[str, Any]:
         "estimator": type(estimator).__name__,
         "parameters": {k: v for k, v in parameters.items() if v != usual[k]},
         "n": data.description["n"],
+        "n_copies_of_train": data.description.get("n_copies_of_train", {}),
         "n_params": estimator.n_params_,
         "epochs": len(estimator.history_["loss"]),
         "best_epoch": estimator.best_epoch_,
@@ -413,16 +432,31 @@ class Study:
     test: str = "test"
     pretrained: Mapping[str, Sequence[Callable[[], ImageClassifier]]] = field(default_factory=dict)
 
-    def open(self, source: str | None, out: str | os.PathLike[str], **settings: Any) -> Workspace:
+    def open(
+        self,
+        source: str | None,
+        out: str | os.PathLike[str],
+        *,
+        keep_copies: bool = False,
+        **settings: Any,
+    ) -> Workspace:
         """Open a `Lab` with the study's data by default; ``settings`` are those of `Lab.open`.
+
+        With ``keep_copies``, identical images stay in a study that removes them.
 
         Raises
         ------
         ValueError
-            If ``source`` names synthetic images of another kind than the study's.
+            If ``source`` names synthetic images of another kind than the study's, or if a study
+            that removes nothing is told to keep copies.
         FileNotFoundError
             If an item starts from published weights that are not there and cannot be downloaded.
         """
+        if keep_copies and not self.unique:
+            raise ValueError(
+                "--keep-copies must go with a study that leaves identical images out. "
+                f"{self.name} keeps them."
+            )
         found = public_sets.source_of(self.name, source or self.data)
         settings["size"] = public_sets.side_of(
             self.name, found, settings.get("size"), quick=settings.get("quick", False)
@@ -433,7 +467,8 @@ class Study:
             public=PUBLIC.get(self.name),
             validation=self.validation,
             test=self.test,
-            **{"class_names": self.class_names, "shares": self.shares, "unique": self.unique,
+            **{"class_names": self.class_names, "shares": self.shares,
+               "unique": self.unique and not keep_copies,
                **settings},
         )  # fmt: skip
         for item in self.items:

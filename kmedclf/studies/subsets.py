@@ -1,14 +1,17 @@
-"""Subsets of a study's data: new splits, without duplicates, or a small sample."""
+"""Subsets of a study's data: new splits, without copies, or a small sample."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from kmedclf.datasets import audit, sources
 from kmedclf.datasets.folders import split_folders
@@ -54,40 +57,135 @@ def resplit(data: sources.Data, splits: dict[str, sources.Split], **facts: Any) 
 
 def without_copies(data: sources.Data) -> sources.Data:
     """Remove images that are identical to one in an earlier split, or earlier in their own."""
-    names = list(data.splits)
-    sizes = [len(data.splits[name][1]) for name in names]
-    X, y = (np.concatenate(one) for one in zip(*data.splits.values(), strict=True))
-    found = audit(X, y, splits=np.repeat(names, sizes), near=False)
+    X, y, where = _together(data)
+    found = audit(X, y, splits=where, near=False)
     # In each group of duplicates keep the first one, in the order of splits.
     rank = found.split_index
     kept = np.ones(len(y), bool)
     for group in found.identical:
         kept[sorted(group, key=lambda row: (rank[row], row))[1:]] = False
-    parts = np.split(kept, np.cumsum(sizes)[:-1])
     splits = {
-        name: (data.splits[name][0][part], data.splits[name][1][part])
-        for name, part in zip(names, parts, strict=True)
+        name: (data.splits[name][0][kept[where == name]], data.splits[name][1][kept[where == name]])
+        for name in data.splits
     }
     return resplit(data, splits, copies_left_out=int((~kept).sum()))
 
 
-def folds(data: sources.Data, n_folds: int, seed: int) -> list[sources.Data]:
-    """Split all but the test images into stratified folds; each is the validation set once."""
-    parts = [data.splits[split] for split in data.splits if split != "test"]
-    X, y = (np.concatenate(one) for one in zip(*parts, strict=True))
-    cut = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y)
-    return [
-        resplit(
+def _together(
+    data: sources.Data, names: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Concatenate splits: images (n, ...), labels (n,) and the name of each one's split (n,)."""
+    names = list(data.splits if names is None else names)
+    X, y = (np.concatenate(one) for one in zip(*(data.splits[name] for name in names), strict=True))
+    return X, y, np.repeat(names, [len(data.splits[name][1]) for name in names])
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Identical and nearly identical images among those to fold, and between these and the test.
+
+    Rows are those of `pool`, then those of the test split.
+
+    Attributes
+    ----------
+    first : ndarray of shape (n,)
+        The first image that is identical to each one; itself, if there is no other.
+    near : ndarray of shape (m, 2)
+        Pairs of nearly identical images, such as neighbouring slices of one patient.
+    n_pool : int
+        Number of images that are not in the test split.
+    """
+
+    first: np.ndarray
+    near: np.ndarray
+    n_pool: int
+
+    def copied(self, rows: np.ndarray, among: np.ndarray) -> np.ndarray:
+        """Return a mask of ``rows``, (n,), that have a copy in the rows ``among``."""
+        there = np.zeros(len(self.first), bool)
+        there[self.first[among]] = True
+        reached = there.copy()
+        for one, other in (self.near.T, self.near.T[::-1]):
+            np.logical_or.at(reached, one, there[other])
+        return reached[self.first[rows]]
+
+    @cached_property
+    def test(self) -> np.ndarray:
+        """Mask of the test images that have a copy among the others."""
+        n = len(self.first)
+        return self.copied(np.arange(self.n_pool, n), np.arange(self.n_pool))
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Number of each group of images, not of the test, that copies hold together, (n_pool,)."""
+        near = self.near[(self.near < self.n_pool).all(axis=1)]
+        shape = (self.n_pool, self.n_pool)
+        graph = csr_array((np.ones(len(near), bool), tuple(near.T)), shape=shape)
+        return connected_components(graph, directed=False)[1][self.first[: self.n_pool]]
+
+    @property
+    def grouped(self) -> np.ndarray:
+        """Mask of the images, not of the test, that have a copy among them, (n_pool,)."""
+        return np.asarray(np.bincount(self.groups)[self.groups] > 1)
+
+
+def find_copies(data: sources.Data) -> Copies:
+    """Find identical and nearly identical images by `kmedclf.datasets.audit`."""
+    names = _pool_names(data)
+    X, y, where = _together(data, [*names, "test"])
+    found = audit(X, y)
+    first = np.arange(len(y))
+    for group in found.identical:
+        first[list(group)] = min(group)
+    near = np.array([pair[:2] for pair in found.near], np.int64).reshape(-1, 2)
+    return Copies(first, first[near], int((where != "test").sum()))
+
+
+def pool(data: sources.Data) -> sources.Split:
+    """Return all but the test images, and their labels."""
+    return _together(data, _pool_names(data))[:2]
+
+
+def _pool_names(data: sources.Data) -> list[str]:
+    return [split for split in data.splits if split != "test"]
+
+
+class Fold(NamedTuple):
+    """A fold: its splits, and what of them is a copy of something that it trains on.
+
+    ``rows`` are the images of "val", as rows of `pool`. ``copied`` has a mask of the images of
+    "val", and one of "test".
+    """
+
+    data: sources.Data
+    rows: np.ndarray
+    copied: dict[str, np.ndarray]
+
+
+def folds(
+    data: sources.Data, n_folds: int, seed: int, copies: Copies, *, grouped: bool = False
+) -> list[Fold]:
+    """Split all but the test images into stratified folds; each is the validation set once.
+
+    With ``grouped``, copies stay together. The description counts those of the training images.
+    """
+    X, y = pool(data)
+    way = StratifiedGroupKFold if grouped else StratifiedKFold
+    groups = copies.groups if grouped else None
+    cut = way(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups)
+    test = np.arange(copies.n_pool, len(copies.first))
+    several = []
+    for number, (train, val) in enumerate(cut, 1):
+        parts = {"train": (X[train], y[train]), "val": (X[val], y[val])}
+        copied = {name: copies.copied(i, train) for name, i in (("val", val), ("test", test))}
+        made = resplit(
             data,
-            {
-                "train": (X[train], y[train]),
-                "val": (X[val], y[val]),
-                "test": data.splits["test"],
-            },
-            fold=f"{number} of {n_folds}, seed {seed}",
+            {**parts, "test": data.splits["test"]},
+            fold=f"{number} of {n_folds}, seed {seed}" + ", copies together" * grouped,
+            n_copies_of_train={name: int(mask.sum()) for name, mask in copied.items()},
         )
-        for number, (train, val) in enumerate(cut, 1)
-    ]
+        several.append(Fold(made, val, copied))
+    return several
 
 
 def subsample(data: sources.Data) -> sources.Data:

@@ -75,6 +75,9 @@ PANELS = {
     "folds": lambda fig: plots.folds([HISTORY, HISTORY], fig=fig),
     "history": lambda fig: plots.history(HISTORY, best_epoch=2, fig=fig),
     "mistakes": lambda fig: plots.mistakes(REPORT, X, fig=fig),
+    "small_multiples": lambda fig: plots.small_multiples(
+        [HISTORY] * 7, names=["a", "a very long title of a training", *"cdefg"], fig=fig
+    ),
     "samples": lambda fig: plots.samples(X, REPORT.true_index, class_names=WEIRD, fig=fig),
 }
 OF_MODELS = {"network"}

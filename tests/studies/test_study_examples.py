@@ -108,7 +108,7 @@ def test_copies_are_left_out_and_counted(npz):
 
 def test_folds_share_the_test_images_and_nothing_else(npz):
     data = subsets.read(str(npz), None)
-    several = subsets.folds(data, 4, 0)
+    several = [one.data for one in subsets.folds(data, 4, 0, subsets.find_copies(data))]
     held = [one.splits["val"][1] for one in several]
     assert sum(map(len, held)) == 48
     for one in several:
@@ -165,7 +165,10 @@ def test_the_leak_is_counted_by_pixels(files, npz, tmp_path):
 
 def test_unknown_items_and_parameters_are_named(npz, tmp_path):
     for arguments, sentence in [
-        (("--only", "fold"), "--only must name items of brain, folds, .* Got 'fold' instead"),
+        (
+            ("--only", "fold"),
+            "--only must name items of brain, images, folds, .* Got 'fold' instead",
+        ),
         (("-p", "dropuot=1"), "must name a parameter of some network. Got 'dropuot' instead"),
     ]:
         done = reproduce("brain", "--data", npz, "--out", tmp_path / "out", *arguments)

@@ -17,3 +17,4 @@ from .training import class_weights as class_weights
 from .training import effect as effect
 from .training import folds as folds
 from .training import history as history
+from .training import small_multiples as small_multiples

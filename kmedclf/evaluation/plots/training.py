@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,79 @@ def folds(
     handles, labels = both[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 7))
     return fig
+
+
+@styled
+def small_multiples(
+    histories: Sequence[History],
+    *,
+    names: Sequence[str],
+    fig: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Draw the curves of several trainings side by side, on common scales.
+
+    Parameters
+    ----------
+    histories : sequence of mapping
+        ``history_`` of the estimator of each training.
+    names : sequence of str
+        Titles of the trainings.
+    fig : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Figure or SubFigure
+        The panel: accuracy above loss, one column a training, six columns at most; training
+        dashed, validation, if available, solid.
+    """
+    columns = min(len(histories), 6)
+    blocks = -(-len(histories) // columns)
+    fig = panel(fig, (11.0 if columns > 3 else 7.0, 0.4 + 3.4 * blocks))
+    grid = subplots(fig, 2 * blocks, columns, sharex=True)
+    drawn: dict[str, list[Axes]] = {"accuracy": [], "loss": []}
+    for number in range(blocks * columns):
+        block, column = divmod(number, columns)
+        for row, name in enumerate(drawn):
+            ax = grid[(2 * block + row) * columns + column]
+            if number >= len(histories):
+                ax.set_axis_off()
+                continue
+            _both(ax, histories[number], name)
+            drawn[name].append(ax)
+            ax.tick_params(labelbottom=True)
+            if column:
+                ax.set_ylabel("")
+                ax.tick_params(labelleft=False)
+            if row == 0:
+                ax.set_xlabel("")
+                ax.set_title(fill(shorten(names[number], 60), 22), fontsize=9)
+    for several in drawn.values():
+        _share_y(several)
+    lines = {str(line.get_label()): line for ax in drawn["accuracy"] for line in ax.lines}
+    fig.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=2)
+    return fig
+
+
+def _both(ax: Axes, history: History, name: str) -> None:
+    """Draw training and, if available, validation."""
+    _curve(ax, history[name], label="training", color=ORANGE, linestyle="--")
+    if len(history.get(f"val_{name}", ())) == len(history[name]):
+        _curve(ax, history[f"val_{name}"], label="validation", color=BLUE)
+    _epochs(ax, name)
+
+
+def _share_y(several: Sequence[Axes]) -> None:
+    """Give axes one scale, logarithmic if any has one; a single training has its own anyway."""
+    log = any(ax.get_yscale() == "log" for ax in several)
+    for ax in several:
+        ax.set_yscale("log" if log else "linear")
+        if log:
+            ax.autoscale(axis="y")
+    limits = [ax.get_ylim() for ax in several]
+    for ax in several:
+        # A little room, where the scale of a loss ends with the highest value
+        ax.set_ylim(min(low for low, _ in limits), 1.03 * max(high for _, high in limits))
 
 
 def _curve(ax: Axes, values: Sequence[float], **look: Any) -> None:
