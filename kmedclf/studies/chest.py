@@ -376,8 +376,8 @@ def _classes(name: str, run: runs.Run) -> Table:
         rows.append(_row(f"{kind} average", report.n, total, means, there))
     head = ["Class", "Images", "Report: images", "Precision", "Report", "Recall", "Report", "F1",
             "Report"]  # fmt: skip
-    n = sum(published.support)
-    return Table(f"Classes, {name}; the report's numbers are of {n} test images", head, rows)
+    theirs = sum(published.support)
+    return Table(f"Classes, {name}; the report's numbers are of {theirs} test images", head, rows)
 
 
 def _row(
