@@ -71,6 +71,7 @@ PANELS = {
     "class_weights": lambda fig: plots.class_weights(
         LABELS["train"], np.ones(5), class_names=WEIRD, fig=fig
     ),
+    "curves": lambda fig: plots.curves({"a": HISTORY, "b $x$": HISTORY}, fig=fig),
     "folds": lambda fig: plots.folds([HISTORY, HISTORY], fig=fig),
     "history": lambda fig: plots.history(HISTORY, best_epoch=2, fig=fig),
     "mistakes": lambda fig: plots.mistakes(REPORT, X, fig=fig),
@@ -166,6 +167,16 @@ def test_confusion_matrix_shows_counts_and_shares():
     np.testing.assert_allclose(ax.images[0].get_array(), rates)
 
 
+@pytest.mark.parametrize("n", [1, 4])
+def test_each_training_has_its_own_chart(n):
+    short = {"accuracy": [0.1], "loss": [1.0]}  # without validation
+    charts = plots.curves({f"run {i}": [short, HISTORY][i % 2] for i in range(n)}).axes
+    assert [ax.get_title("left") for ax in charts if ax.axison] == [f"run {i}" for i in range(n)]
+    assert [len(ax.lines) for ax in charts[:n]] == [1, 2, 1, 2][:n]
+    legend = charts[0].figure.legends[0]
+    assert len(legend.get_texts()) == min(n, 2)
+
+
 def test_history_marks_the_best_epoch():
     figure = plots.history(HISTORY, best_epoch=2)
     labels = [text.get_text() for ax in figure.axes for text in ax.get_legend().get_texts()]
@@ -210,10 +221,11 @@ def test_one_image_and_absent_classes():
 
 def test_diagram_names_layers_shapes_and_parameters(cnn):
     texts = [text.get_text() for text in plots.network(cnn).texts]
-    assert "conv 3×3, 2" in texts
-    assert "26 × 26 × 2    54 parameters" in texts
-    assert "max-pool 2×2 · bias · relu · flatten" in texts
-    assert "338    2 parameters" in texts
+    # the order of the assignment, although bias and activation are computed behind the pooling
+    assert "conv 3×3, 2 · relu" in texts
+    assert "26 × 26 × 2    56 parameters" in texts
+    assert "max-pool 2×2 · flatten" in texts
+    assert "338" in texts
     assert "dense 8 · softmax" in texts
 
 

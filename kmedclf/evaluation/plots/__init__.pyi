@@ -13,6 +13,7 @@ from .report import reliability as reliability
 from .report import roc as roc
 from .training import class_counts as class_counts
 from .training import class_weights as class_weights
+from .training import curves as curves
 from .training import effect as effect
 from .training import folds as folds
 from .training import history as history

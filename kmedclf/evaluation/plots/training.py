@@ -207,6 +207,46 @@ def folds(
     return fig
 
 
+@styled
+def curves(
+    histories: Mapping[str, History],
+    *,
+    score: str = "loss",
+    fig: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Draw one chart for each of several trainings, three in a row.
+
+    Parameters
+    ----------
+    histories : mapping of str to mapping
+        ``history_`` of each estimator by its title.
+    score : {"loss", "accuracy"}, default="loss"
+        What to draw over the epochs. Each chart has its own scale for losses.
+    fig : Figure or SubFigure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Figure or SubFigure
+        The panel: training dashed, validation, if available, solid.
+    """
+    lines = -(-len(histories) // 3)
+    fig = panel(fig, (8.4, 2.15 * lines + 0.3))
+    grid = subplots(fig, lines, 3, sharey=score == "accuracy")
+    for ax, (title, one) in zip(grid, histories.items(), strict=False):
+        _curve(ax, one[score], color=ORANGE, linestyle="--", label="training")
+        if len(one.get(f"val_{score}", ())) == len(one[score]):
+            _curve(ax, one[f"val_{score}"], color=BLUE, label="validation")
+        _epochs(ax, score)
+        ax.set_title(shorten(title, 40), fontsize=8.5)
+    for ax in grid[len(histories) :]:
+        ax.axis("off")
+    # The first chart of all that has a validation curve, or else the first
+    most = max(grid, key=lambda ax: len(ax.lines))
+    fig.legend(*most.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return fig
+
+
 def _curve(ax: Axes, values: Sequence[float], **look: Any) -> None:
     marker = "o" if len(values) == 1 else None
     ax.plot(range(1, len(values) + 1), values, marker=marker, **look)
