@@ -11,8 +11,8 @@ DataOption = Annotated[
     str,
     typer.Option(
         "--data",
-        help="MedMNIST name, .npz file, 'synthetic' or 'synthetic-findings', or a folder with a "
-        "folder of images for each class, perhaps within train, val and test.",
+        help="MedMNIST name, .npz file, 'synthetic' or another drawn set of 'kmedclf datasets', or "
+        "a folder with a folder of images for each class, perhaps within train, val and test.",
     ),
 ]
 SizeOption = Annotated[

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from kmedclf import datasets
 from kmedclf.datasets import loading, npz, tables
 from kmedclf.datasets.folders import ImageFiles, load_folder, split_folders
 from kmedclf.datasets.synthetic import FINDINGS
+from kmedclf.datasets.synthetic_brains import TUMOURS
+from kmedclf.datasets.synthetic_xrays import XRAYS
 
 SYNTHETIC = {"train": (2000, 0), "val": (400, 1), "test": (1000, 2)}
 """Number of images and seed of each split of a synthetic set."""
@@ -27,6 +30,15 @@ DRAWN: dict[str, tuple[str, Callable[..., Any], tuple[str, ...]]] = {
         datasets.info("bloodmnist").class_names,
     ),
     "synthetic-findings": ("synthetic findings", datasets.make_chest_findings, FINDINGS),
+    "synthetic-brains": ("synthetic brain slices", datasets.make_brain_slices, TUMOURS),
+    **{
+        f"synthetic-{kind}s": (
+            f"synthetic {kind} X-rays",
+            partial(datasets.make_xrays, kind),
+            XRAYS[kind].class_names,
+        )
+        for kind in XRAYS
+    },
 }
 """Title, function and class names of each synthetic set; "synthetic-findings" is multilabel."""
 

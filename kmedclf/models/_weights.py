@@ -30,8 +30,9 @@ class Published:
     """A published file of ImageNet weights."""
 
     name: str  # file name in the cache
-    url: str
+    url: str  # "" if nobody offers the file: `how` says what makes it
     md5: str | None = None
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,22 @@ def _fetched(published: Published, owner: str) -> Path:
     target = cache_folder() / published.name
     if not target.is_file():
         mirror = os.environ.get("KMEDCLF_MIRROR")
+        if not mirror and not published.url:
+            raise FileNotFoundError(
+                f"The ImageNet weights of {owner}, {published.name}, are not in {target.parent}, "
+                f"and nobody offers them as a file without pickle; {published.how}, and put them "
+                "there under that name."
+            )
         address = f"{mirror.rstrip('/')}/{published.name}" if mirror else published.url
         check = f", check that its md5 is {published.md5}" if published.md5 else ""
+        how = published.how or f"get them from {published.url}"
         try:
             download(address, target, published.md5)
         except (OSError, ValueError) as error:
             raise FileNotFoundError(
                 f"The ImageNet weights of {owner}, {published.name}, are not in {target.parent} "
-                f"and could not be downloaded ({type(error).__name__} from {address}); get them "
-                f"from {published.url}{check}, and put them there under that name."
+                f"and could not be downloaded ({type(error).__name__} from {address}); "
+                f"{how}{check}, and put them there under that name."
             ) from error
     return target
 

@@ -9,6 +9,7 @@ import keras
 
 from kmedclf.models._blocks import Stem, keeps_pixels, padded, stem_kernel
 from kmedclf.models._pretrained import PretrainedClassifier, Rate
+from kmedclf.models._weights import Published
 from kmedclf.parameters import PositiveInt
 
 
@@ -18,7 +19,8 @@ class AlexNetClassifier(PretrainedClassifier):
     With the ImageNet stem it is torchvision's network, and has its 61,100,840 parameters for 1000
     classes. Nobody publishes its weights in a format that needs no torch; where torch is,
     ``safetensors.torch.save_file(torchvision.models.alexnet(weights="DEFAULT").state_dict(),
-    "alexnet.safetensors")`` writes a file for ``weights``.
+    "alexnet.safetensors")`` writes a file for ``weights``, and "imagenet" finds it in the folder of
+    published weights.
 
     Parameters
     ----------
@@ -87,3 +89,12 @@ class AlexNetClassifier(PretrainedClassifier):
                 name=f"classifier.{number}",
             )(x)  # fmt: skip
             yield x
+
+    def published(self) -> Published | None:
+        """Return the file that "imagenet" stands for, if there is one for these parameters."""
+        if (self.filters, self.dense_units) != (64, 4096):
+            return None
+        name = "alexnet.safetensors"
+        values = 'torchvision.models.alexnet(weights="DEFAULT").state_dict()'
+        how = f'where torch is, write them by safetensors.torch.save_file({values}, "{name}")'
+        return Published(name, "", how=how)

@@ -20,6 +20,15 @@ from kmedclf.evaluation.plots.style import quiet_about_glyphs
 from kmedclf.utils import text
 from kmedclf.utils.files import written_beside
 
+CHOSEN = "Left open by the report, chosen here"
+"""Heading of the choices of a section."""
+
+DPI = 160
+"""Pixels an inch of a rendered figure."""
+
+SCALE = 112
+"""CSS pixels an inch on the page: 9 points become 14 pixels, about the size of the tables."""
+
 NUMBER = re.compile(r"[\d\s.,:%±–\[\]+-]*|undefined")
 """A number in a table, with or without interval or deviation, or a dash."""
 
@@ -31,11 +40,27 @@ class Table(NamedTuple):
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
+    def parted(self) -> list[list[tuple[str, str]]]:
+        """Return each cell as its text and its interval or deviation, which stands below it."""
+        return [[_parted(str(cell)) for cell in row] for row in self.rows]
+
     def columns(self) -> list[str]:
         """Return "number" for each column that holds numbers only, else "name"."""
         columns = zip(*self.rows, strict=True)
         is_number = [all(NUMBER.fullmatch(str(cell)) for cell in cells) for cells in columns]
         return ["number" if one else "name" for one in is_number]
+
+
+class Choice(NamedTuple):
+    """What a report leaves open, what was taken for it, and why."""
+
+    what: str
+    taken: str
+    why: str
+
+    def __str__(self) -> str:
+        """Say all of it in one line."""
+        return f"{self.what}: {self.taken}. {self.why}"
 
 
 class Figure(NamedTuple):
@@ -46,11 +71,11 @@ class Figure(NamedTuple):
     png: bytes
 
     @property
-    def wide(self) -> bool:
-        """Whether it is more than twice as wide as high, such as two charts side by side."""
+    def size(self) -> tuple[int, int]:
+        """Width and height on the page in CSS pixels; all figures have one scale."""
         # Width and height are at fixed positions of a PNG header.
         width, height = (int.from_bytes(self.png[at : at + 4]) for at in (16, 20))
-        return width > 2 * height
+        return round(width * SCALE / DPI), round(height * SCALE / DPI)
 
     @classmethod
     def of(cls, name: str, words: str, drawn: Any) -> Figure:
@@ -58,7 +83,7 @@ class Figure(NamedTuple):
         figure = getattr(drawn, "figure", drawn)
         buffer = io.BytesIO()
         with quiet_about_glyphs():
-            figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+            figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
         # matplotlib keeps open figures in memory.
         plt.close(figure)
         return cls(name, words, buffer.getvalue())
@@ -75,15 +100,17 @@ class Section:
     method : str
         What was done and why; an empty line separates paragraphs.
     findings : sequence of str
-        Results, in sentences.
+        Results, in sentences; shown last.
     tables : sequence of Table
-        Shown after the findings.
+        Shown after the method.
     figures : sequence of Figure
         Shown after the tables.
     comparison : Comparison, optional
         Comparison of several networks.
     pages : mapping of str to str
         Link text and address, relative to the study's folder, of related pages.
+    choices : sequence of Choice
+        What the report leaves open, and what was taken; marked as such, after the method.
     """
 
     title: str
@@ -93,6 +120,7 @@ class Section:
     figures: Sequence[Figure] = ()
     comparison: Comparison | None = None
     pages: Mapping[str, str] = field(default_factory=dict)
+    choices: Sequence[Choice] = ()
 
     def save_figures(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write the figures as PNG into a folder, and return their paths."""
@@ -104,13 +132,22 @@ class Section:
 
     def __str__(self) -> str:
         """Format everything but the figures as text."""
-        parts = [self.title, "=" * len(self.title), "", self.method, "", *self.findings]
+        parts = [self.title, "=" * len(self.title), "", self.method]
+        if self.choices:
+            parts += ["", f"{CHOSEN}:", *(f"- {one}" for one in self.choices)]
         for table in self.tables:
             lines = [list(table.head), *([str(cell) for cell in row] for row in table.rows)]
             parts += ["", table.title, text.table(lines)]
         if self.comparison is not None:
             parts += ["", self.comparison.to_markdown()]
+        parts += ["", *self.findings]
         return "\n".join(parts).rstrip() + "\n"
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Part a number from the interval or deviation behind it."""
+    found = re.fullmatch(r"([\d.,+-]+) (\[[^\]]*\]|± ?[\d.,]+)", text)
+    return (found[1], found[2]) if found else (text, "")
 
 
 def clock(seconds: float) -> str:

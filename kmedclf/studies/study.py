@@ -17,8 +17,9 @@ from kmedclf.datasets import sources
 from kmedclf.datasets.audit import ORDER
 from kmedclf.pages import flat, render, without_folders
 from kmedclf.pages.report import comparison_values
-from kmedclf.studies import subsets
-from kmedclf.studies.section import Section
+from kmedclf.studies import public_sets, subsets
+from kmedclf.studies.public_sets import PUBLIC, PublicSet
+from kmedclf.studies.section import CHOSEN, Choice, Section
 from kmedclf.utils.files import check_folder, sweep, write_json, write_text, written_beside
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Workspace:
         Parameters that override the study's, for all networks that have them.
     results : dict of str to dict
         Facts and scores of the networks trained or read so far, by name.
+    public : PublicSet, optional
+        The images of the report, and where they are found.
     """
 
     data: sources.Data
@@ -62,6 +65,7 @@ class Workspace:
     verbose: int = 0
     parameters: dict[str, Any] = field(default_factory=dict)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    public: PublicSet | None = None
 
     @classmethod
     def open(
@@ -77,6 +81,9 @@ class Workspace:
         shares: Mapping[str, float] | None = None,
         unique: bool = False,
         parameters: dict[str, Any] | None = None,
+        validation: float = 0.0,
+        test: str = "test",
+        public: PublicSet | None = None,
     ) -> Workspace:
         """Read the data and create the folder.
 
@@ -97,6 +104,12 @@ class Workspace:
             `kmedclf.studies.subsets`.
         unique : bool, default=False
             Whether to remove duplicate images.
+        validation : float, default=0.0
+            Fraction of each class of "train" to draw as "val", if the data have no "val".
+        test : str, default="test"
+            Split that is "test", if the data have none of that name.
+        public : PublicSet, optional
+            See the attributes.
         """
         _check_known(parameters or {})
         data = subsets.read(source, size, shares, seed)
@@ -107,10 +120,12 @@ class Workspace:
             )
         if data.class_names == tuple(map(str, range(len(class_names)))):
             data = replace(data, class_names=tuple(class_names))
+        data = _tested(data, test)
         data = subsets.without_copies(data) if unique else data
+        data = _validated(data, validation, seed)
         data = subsets.subsample(data) if quick else data
         Path(out).mkdir(parents=True, exist_ok=True)
-        return cls(data, Path(out), seed, quick, verbose, parameters or {})
+        return cls(data, Path(out), seed, quick, verbose, parameters or {}, public=public)
 
     def train(
         self,
@@ -190,16 +205,61 @@ class Workspace:
         """Set the parameters of data and user, and shrink the network if the study is quick."""
         has = estimator.get_params()
         own = {name: value for name, value in self.parameters.items() if name in has}
-        weights = own.pop("weights", None)
-        estimator.set_params(**self.data.parameters, **own)
-        if self.quick:
-            for name, value in recipes.parameters(estimator).items():
-                if name in QUICK:
-                    estimator.set_params(**{name: _at_most(QUICK[name], value)})
         # ImageNet weights exist only for some parameters; set them after all others.
-        if weights is not None and (weights != "imagenet" or estimator.published()):
-            estimator.set_params(weights=weights)
-        return estimator
+        weights = own.pop("weights", has.get("weights"))
+        estimator.set_params(**self.data.parameters, **own)
+        if "weights" in has:
+            estimator.set_params(weights=None)
+        shrunk = self.quick and self._shrink(estimator)
+        # Published weights fit no network that was shrunk.
+        if weights == "imagenet" and (shrunk or estimator.published() is None):
+            weights = None
+        return estimator if weights is None else estimator.set_params(weights=weights)
+
+    def _shrink(self, estimator: ImageClassifier) -> bool:
+        """Bound the parameters of a quick study, and say whether the network became smaller."""
+        used = recipes.parameters(estimator)
+        bounded = {name: _at_most(QUICK[name], used[name]) for name in used if name in QUICK}
+        changed = {name for name, value in bounded.items() if _plain(value) != _plain(used[name])}
+        estimator.set_params(**bounded)
+        return bool(changed - {"epochs"})
+
+    def check_start(self, estimator: ImageClassifier) -> None:
+        """Raise an error if the weights that a network of the study starts from cannot be had."""
+        from kmedclf.models import _weights  # which imports Keras
+
+        prepared: Any = self.prepared(estimator)
+        name, weights = type(prepared).__name__, prepared.weights
+        if weights is None:
+            return
+        try:
+            _weights.find(os.fspath(weights), prepared.published(), name)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{error} The report started from such weights; -p weights=null starts from random "
+                "ones, and the page says so."
+            ) from error
+
+    def choice(self, what: str, taken: str, why: str, *names: str) -> Choice:
+        """Mark what the report leaves open: what was taken, and why.
+
+        Parameters
+        ----------
+        what : str
+            What is open.
+        taken : str
+            What ran, as `kmedclf.studies.words` says it of the estimators.
+        why : str
+            The reason, in a sentence; replaced if the user gave one of the parameters ``names``,
+            or if the study is quick and made one of them smaller.
+        *names : str
+            Parameters that hold it.
+        """
+        if any(name in self.parameters for name in names):
+            why = "Given for this run."
+        elif self.quick and any(name in QUICK for name in names):
+            why = f"{why} --quick makes it smaller."
+        return Choice(what, taken, why)
 
     def some(self, wanted: Sequence[Any], n: int = 2) -> Sequence[Any]:
         """Return the first ``n`` items if the study is quick, else all."""
@@ -208,6 +268,25 @@ class Workspace:
 
 Lab = Workspace
 """Former name of `Workspace`."""
+
+
+def _tested(data: sources.Data, split: str) -> sources.Data:
+    """Use a split as "test" if there is none."""
+    if "test" in data.splits or split not in data.splits:
+        return data
+    splits = {"test" if name == split else name: one for name, one in data.splits.items()}
+    return subsets.resplit(data, splits, tested_on=f"its {split}")
+
+
+def _validated(data: sources.Data, share: float, seed: int) -> sources.Data:
+    """Draw "val" from "train", class by class, if there is none."""
+    if not share or "val" in data.splits:
+        return data
+    X, y = data.splits["train"]
+    rows = subsets.shared_out(y, {"val": share}, seed)
+    splits = {name: (X[index], y[index]) for name, index in rows.items()}
+    rest = {name: one for name, one in data.splits.items() if name != "train"}
+    return subsets.resplit(data, {**splits, **rest}, validation_drawn=share, split_seed=seed)
 
 
 def _check_known(parameters: dict[str, Any]) -> None:
@@ -302,6 +381,13 @@ class Study:
         Fractions of each class for the splits of a folder that has no splits.
     unique : bool, default=False
         Whether to remove duplicate images.
+    validation : float, default=0.0
+        Fraction of each class of "train" that validates, if the data have no "val".
+    test : str, default="test"
+        Split that is "test", if the data have none of that name.
+    pretrained : mapping of str to sequence of callable
+        For items whose networks start from published weights, by the name of the function: makers
+        of such networks. The weights are looked for before anything is trained.
     """
 
     name: str
@@ -311,17 +397,37 @@ class Study:
     class_names: Sequence[str] = ()
     shares: Mapping[str, float] | None = None
     unique: bool = False
+    validation: float = 0.0
+    test: str = "test"
+    pretrained: Mapping[str, Sequence[Callable[[], ImageClassifier]]] = field(default_factory=dict)
 
     def open(self, source: str | None, out: str | os.PathLike[str], **settings: Any) -> Workspace:
-        """Open a `Lab` with the study's data by default; ``settings`` are those of `Lab.open`."""
-        return Workspace.open(
-            source or self.data,
-            out,
-            class_names=self.class_names,
-            shares=self.shares,
-            unique=self.unique,
-            **settings,
+        """Open a `Lab` with the study's data by default; ``settings`` are those of `Lab.open`.
+
+        Raises
+        ------
+        ValueError
+            If ``source`` names synthetic images of another kind than the study's.
+        FileNotFoundError
+            If an item starts from published weights that are not there and cannot be downloaded.
+        """
+        found = public_sets.source_of(self.name, source or self.data)
+        settings["size"] = public_sets.side_of(
+            self.name, found, settings.get("size"), quick=settings.get("quick", False)
         )
+        lab = Workspace.open(
+            found,
+            out,
+            public=PUBLIC.get(self.name),
+            validation=self.validation,
+            test=self.test,
+            **{"class_names": self.class_names, "shares": self.shares, "unique": self.unique,
+               **settings},
+        )  # fmt: skip
+        for item in self.items:
+            for make in self.pretrained.get(item.__name__, ()):
+                lab.check_start(make())
+        return lab
 
     def only(self, names: Sequence[str] | None) -> Study:
         """Select items by the names of their functions; without names, all."""
@@ -373,6 +479,9 @@ def write(lab: Workspace, title: str, sections: Sequence[Section]) -> None:
         "study.html",
         title=title,
         data=lab.data.description,
+        public=lab.public,
+        drawn=lab.public is not None and lab.data.description["source"] == lab.public.drawn,
+        chosen=CHOSEN,
         n=sorted(lab.data.description["n"].items(), key=lambda one: _place(one[0])),
         quick=lab.quick,
         parameters=lab.parameters,
@@ -407,6 +516,8 @@ def _write_results(lab: Workspace, title: str, sections: Sequence[Section]) -> N
         "parameters": lab.parameters,
         "seed": lab.seed,
         "data": lab.data.description,
+        "public": lab.public and lab.public._asdict(),
+        "choices": {s.title: [one._asdict() for one in s.choices] for s in sections},
         "findings": {section.title: list(section.findings) for section in sections},
         "tables": tables,
         "runs": lab.results,

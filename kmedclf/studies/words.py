@@ -145,8 +145,10 @@ def epochs(est: Any) -> Epochs:
 
 def start(est: Any) -> str:
     """Describe the initial weights."""
-    random = getattr(est, "weights", None) is None
-    return "random weights" if random else "weights trained elsewhere"
+    weights = getattr(est, "weights", None)
+    if weights is None:
+        return "random weights"
+    return "ImageNet weights" if weights == "imagenet" else "weights trained elsewhere"
 
 
 def as_named(words: str, wanted: Mapping[str, Any], est: Any) -> str:

@@ -59,6 +59,7 @@ CHARTS = {
         compare({"a": REPORT, "b": REPORT}, dataset="bloodmnist"), ax=ax
     ),
     "class_counts": lambda ax: plots.class_counts(LABELS, class_names=WEIRD, ax=ax),
+    "confidence": lambda ax: plots.confidence(REPORT, ax=ax),
     "confusion_matrix": lambda ax: plots.confusion_matrix(REPORT, ax=ax),
     "effect": lambda ax: plots.effect(CV, "filters", by="kernel_size", log_x=True, ax=ax),
     "per_class": lambda ax: plots.per_class(REPORT, ax=ax),

@@ -190,7 +190,7 @@ def test_a_preset_without_keras_hub_says_what_to_install(monkeypatch):
     [
         *(models.DeepResNetClassifier(depth=depth) for depth in (18, 34, 50)),
         *(models.EfficientNetClassifier(variant=variant) for variant in ("b0", "b1", "b2")),
-        models.DenseNetClassifier(), models.ViTClassifier(),
+        models.DenseNetClassifier(), models.ViTClassifier(), models.AlexNetClassifier(),
     ],
     ids=repr,
 )  # fmt: skip
@@ -201,7 +201,8 @@ def test_without_a_network_it_says_which_file_goes_where(estimator, monkeypatch,
     published = estimator.published()
     with pytest.raises(FileNotFoundError) as caught:
         estimator.set_params(weights="imagenet").fit(X, y)
-    for fact in (type(estimator).__name__, published.name, published.url, str(tmp_path / "models")):
+    source = published.url or published.how
+    for fact in (type(estimator).__name__, published.name, source, str(tmp_path / "models")):
         assert fact in str(caught.value)
     assert published.md5 is None or published.md5 in str(caught.value)
     assert os.listdir(tmp_path) == []

@@ -5,6 +5,7 @@ from .grad_cam import gradcam_map as gradcam_map
 from .images import mistakes as mistakes
 from .images import samples as samples
 from .report import accuracies as accuracies
+from .report import confidence as confidence
 from .report import confusion_matrix as confusion_matrix
 from .report import per_class as per_class
 from .report import precision_recall as precision_recall

@@ -291,6 +291,42 @@ def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@styled
+def confidence(report: Report, *, ax: Axes | None = None) -> Axes:
+    """Draw how sure right and wrong predictions are.
+
+    Parameters
+    ----------
+    report : Report
+        The report.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The chart: of the right and of the wrong predictions, the share with each probability of
+        the predicted class.
+    """
+    ax = axes(ax, (4.6, 3.0))
+    sure = report.proba.max(axis=1)
+    edges = np.linspace(1 / len(report.classes), 1, 21)
+    for words, mask, colour, dashes in (
+        ("right", report.right, BLUE, "-"),
+        ("wrong", ~report.right, VERMILION, "--"),
+    ):
+        if mask.any():
+            # The edges of a histogram are rounded; a probability of float32 may lie below them
+            shares = np.histogram(np.clip(sure[mask], edges[0], 1), edges)[0] / mask.sum()
+            label = f"{words} ({int(mask.sum()):,})"
+            ax.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.5, label=label)
+    ax.set(xlim=(edges[0], 1), xlabel="probability of the predicted class")
+    ax.set_ylabel("share of the predictions")
+    ax.set_ylim(bottom=0)
+    ax.legend(loc="best")
+    return ax
+
+
 @figure(
     "ROC",
     _of_curves("Sensitivity against false alarms"),
