@@ -306,9 +306,9 @@ def longer(lab: Workspace) -> Section:
     return Section(
         title="(d), continued: a longer training",
         method=(
-            "The validation accuracy of the deeper network moves up and down; the report concludes "
-            "that early stopping does not suit it, and that more epochs may be better. Its text "
-            "has no such run, but its code has. Network and seed are those of item (d). "
+            "The report finds the curve of the deeper network restless, and concludes that early "
+            "stopping does not suit it and that more epochs may be better. Its text has no such "
+            "run, but its code has. Network and seed are those of item (d). "
             f"{words_of.training(run.estimator, lab.data)}"
         ),
         choices=[

@@ -92,7 +92,9 @@ def distribution(
 
 def _rows(data: sources.Data, split: str, published: Sequence[int] | None) -> list[list[Any]]:
     own = counts(data, split)
-    title = " and ".join(NAMES[one] for one in split.split(" + "))
+    joined = split.split(" + ")
+    whole = len(joined) > 1 and set(joined) == set(data.splits)
+    title = "all" if whole else " and ".join(NAMES[one] for one in joined)
     told = zip(data.class_names, own, published or [None] * len(own), strict=True)
     return [
         [title, name, f"{n:,}", _share(n, sum(own)),

@@ -139,7 +139,7 @@ def _choices(lab: Workspace, made: dict[int, runs.Run]) -> list[Choice]:
         lab.choice(
             "Head", _head(est),
             "In the report a multilayer perceptron follows the layers; its size is not named.",
-            "global_pooling", "dense_units",
+            "global_pooling",
         ),
         Choice("Batch norm", "before the activation", "Its place is not named."),
         lab.choice(
