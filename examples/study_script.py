@@ -11,13 +11,13 @@ def run(name: str, doc: str) -> None:
     study = studies.get(name)
     items = [item.__name__ for item in study.items]
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--data", help="folder of images, .npz, MedMNIST name (else synthetic)")
+    parser.add_argument("--data", help="folder of images, .npz, MedMNIST name (else drawn)")
     parser.add_argument("--out", default=f"runs/{name}", help="folder; what it holds is read")
     parser.add_argument("--only", nargs="+", choices=items, metavar="ITEM",
                         help=", ".join(items))  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="small and short, to see it work")
     parser.add_argument("--epochs", type=int, help="of all networks, instead of the study's")
-    parser.add_argument("--image-size", type=int, help="side, for folders (default: 64)")
+    parser.add_argument("--image-size", type=int, help="side, for folders (default: 224)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--param", nargs="+", default=[], metavar="NAME=VALUE",
                         help="of all networks that have it")  # fmt: skip

@@ -19,7 +19,8 @@ SizeOption = Annotated[
     int | None,
     typer.Option(
         "--size",
-        help="Side of the images, for MedMNIST names and folders (default: 28, folders 64).",
+        help="Side of the images, for MedMNIST names and folders (default: 28, folders 64, and 224 "
+        "in studies).",
     ),
 ]
 GroupsOption = Annotated[

@@ -22,7 +22,11 @@ def reproduce(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
     data: Annotated[
         str | None,
-        typer.Option("--data", help="As for train (default: the study's own)."),
+        typer.Option(
+            "--data",
+            help="As for train; the page says where the report's images are. Without it: images "
+            "drawn of the study's kind, or, for blood, a download.",
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small and short, as a smoke test.")
@@ -44,7 +48,7 @@ def reproduce(
             "-p",
             "--param",
             metavar="NAME=VALUE",
-            help="Parameter of all networks that have it, as weights=imagenet; repeatable.",
+            help="Parameter of all networks that have it, as weights=null; repeatable.",
         ),
     ] = None,
 ) -> None:

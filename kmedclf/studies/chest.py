@@ -83,11 +83,6 @@ def _transformer(**parameters: Any) -> kmedclf.ViTClassifier:
 
 def images(lab: Workspace) -> Section:
     """Count the images of each class in each split, and show one of each class."""
-    seed = lab.data.description.get("split_seed")
-    drawn = [] if seed is None else [Choice(
-        "How splits are drawn", f"at random within each class, seed {seed}",
-        "The report draws 70, 15 and 15 %, and does not say how.",
-    )]  # fmt: skip
     return distribution(
         lab,
         COUNTED,
@@ -96,7 +91,7 @@ def images(lab: Workspace) -> Section:
             "virus. It had 1,196 and counts each of them twice, once mirrored; here every image is "
             "counted once."
         ),
-        choices=drawn,
+        choices=_drawn(lab.data),
     )
 
 
@@ -195,6 +190,22 @@ def _leaks(
     head = ["Network", "Mirror image in training", "Other test images", "All, with the leak",
             "Without the leak", "Report"]  # fmt: skip
     return Table("Accuracy with the leak, and without it", head, rows)
+
+
+def _drawn(data: sources.Data) -> list[Choice]:
+    """Say how splits were drawn, if any was."""
+    seed = data.description.get("split_seed")
+    if seed is None:
+        return []
+    all_of_it = "validation_drawn" not in data.description
+    which = "all of them" if all_of_it else "validation images, the test images are the set's own"
+    return [
+        Choice(
+            "How splits are drawn",
+            f"{which}; at random within each class, seed {seed}",
+            "The report draws 70, 15 and 15 %, and does not say how.",
+        )
+    ]
 
 
 # -- words -----------------------------------------------------------------------------------------

@@ -92,16 +92,14 @@ def distribution(
 
 def _rows(data: sources.Data, split: str, published: Sequence[int] | None) -> list[list[Any]]:
     own = counts(data, split)
-    joined = split.split(" + ")
-    whole = len(joined) > 1 and set(joined) == set(data.splits)
-    title = "all" if whole else " and ".join(NAMES[one] for one in joined)
-    told = zip(data.class_names, own, published or [None] * len(own), strict=True)
+    title = ", ".join(NAMES[one] for one in split.split(" + "))
+    there = [("–", "–")] * len(own)
+    if published is not None:
+        there = [(f"{n:,}", _share(n, sum(published))) for n in published]
     return [
-        [title, name, f"{n:,}", _share(n, sum(own)),
-         "–" if there is None else f"{there:,}",
-         "–" if there is None or published is None else _share(there, sum(published))]
-        for name, n, there in told
-    ]  # fmt: skip
+        [title, name, f"{n:,}", _share(n, sum(own)), *one]
+        for name, n, one in zip(data.class_names, own, there, strict=True)
+    ]
 
 
 def _share(n: int, of: int) -> str:

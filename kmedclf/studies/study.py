@@ -112,7 +112,7 @@ class Workspace:
             See the attributes.
         """
         _check_known(parameters or {})
-        data = subsets.read(source, size, shares, seed)
+        data = _read(source, size, shares, seed, public)
         if any(y.ndim > 1 for _, y in data.splits.values()):
             raise ValueError(
                 "The data of a study must have one label an image. "
@@ -268,6 +268,23 @@ class Workspace:
 
 Lab = Workspace
 """Former name of `Workspace`."""
+
+
+def _read(
+    source: str,
+    size: int | None,
+    shares: Mapping[str, float] | None,
+    seed: int,
+    public: PublicSet | None,
+) -> sources.Data:
+    """Read the data; an error says as well where the report's images are, and how they lie."""
+    try:
+        return subsets.read(source, size, shares, seed)
+    except (FileNotFoundError, ValueError) as error:
+        if public is None:
+            raise
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"{error} The report's images: {public.where()}") from error
 
 
 def _tested(data: sources.Data, split: str) -> sources.Data:

@@ -392,16 +392,12 @@ def quick(tmp_path, study, source, only, **given):
 def test_bones_best_row_is_chosen_by_what_there_was(name, files, tmp_path):
     lab, sections = quick(tmp_path, "bone", files[name], ["alexnet"], epochs=1)
     text = " ".join([sections["alexnet"].method, *sections["alexnet"].findings])
-    val = name == "val"
-    assert ("rows by validation accuracy" in text) == val
-    assert ("rows by training accuracy, as nothing validates" in text) == (not val)
-    assert ("nothing validates" in text) == (not val)
+    assert "rows by validation accuracy" in text
+    assert "nothing validates" not in text
+    assert ("validation_drawn" in lab.data.description) == (name == "noval")
     rows = {k: one for k, one in lab.results.items() if "repeat" not in k}
     run = {k: runs.read_run(tmp_path / k) for k in rows}
-    worth = {
-        k: one.reports["val"].accuracy if val else one.estimator.history_["accuracy"][-1]
-        for k, one in run.items()
-    }
+    worth = {k: one.reports["val"].accuracy for k, one in run.items()}
     best = re.search(r"(alexnet-\S+), test accuracy (\S+)", text)
     assert worth[best[1]] == max(worth.values())
     assert float(best[2]) == pytest.approx(run[best[1]].reports["test"].accuracy, abs=5e-4)
