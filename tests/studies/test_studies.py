@@ -41,7 +41,7 @@ def text_of(out):
 
 
 ITEMS = ("images", "perceptron", "kernels", "convolutions", "residual")
-"""Items of the study of blood cells that stand for all of it; the others have tests of their own."""
+"""Items of the study of blood cells that stand for all; the others have tests of their own."""
 ONLY = [word for item in ITEMS for word in ("--only", item)]
 
 
