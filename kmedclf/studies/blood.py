@@ -157,23 +157,18 @@ def perceptron(lab: Workspace, mlp: kmedclf.MLPClassifier | None = None) -> Sect
     X = lab.data.splits["train"][0]
     used = recipes.parameters(run.estimator)
     pixels = "in [0, 1]" if X.dtype.kind in "uU" else "as they are"
-    more = [
-        words
-        for name, words in (("batch_norm", "batch norm"), ("dropout", f"dropout {used['dropout']}"))
-        if used[name]
-    ]
     own = lab.results["mlp"]["parameters"].keys() <= {"random_state", "verbose", "image_size"}
     won = (
-        "These choices won the report's staged search; the item perceptron_search of this study "
-        "repeats it."
+        "These choices won the report's staged search, which the item perceptron_search of this "
+        "study repeats."
     )
     values = int(np.prod(run.estimator.image_shape_))
     return Section(
         title="(a) A multilayer perceptron",
         method=(
             f"Pixels {pixels}, flattened to {values:,} values; one hidden layer of "
-            f"{used['units']} neurons ({', '.join([used['activation'], *more])}); softmax over "
-            f"{len(run.class_names)} classes. "
+            f"{used['units']} neurons ({', '.join([used['activation'], *_additions(used)])}); "
+            f"softmax over {len(run.class_names)} classes. "
             f"{words_of.training(run.estimator, lab.data)}" + (f"\n\n{won}" if own else "")
         ),
         choices=_choices(run, lab),
@@ -210,9 +205,9 @@ def kernels(lab: Workspace, grid: dict[str, list[int]] = KERNELS) -> Section:
     return Section(
         title="(b) Number and size of kernels",
         method=(
-            f"One convolution, {used['activation']}, {used['pooling']}-pooling of "
-            f"{used['pool_size']}, softmax: every combination of kernel size and number of "
-            f"kernels, each in {folds}, stratified, of {_share(search)} of the training images. "
+            f"One convolution, {', '.join([used['activation'], *_additions(used)])}, "
+            f"{_pooled(used)}, softmax: every combination of kernel size and number of kernels, "
+            f"each in {folds}, stratified, of {_share(search)} of the training images. "
             f"{words_of.training(search.estimator, lab.data)} {_validated(search, lab)} "
             f"{_searched_anyway(lab, grid)}"
         ).strip(),
@@ -239,8 +234,8 @@ def convolutions(lab: Workspace, cnn: kmedclf.CNNClassifier | None = None) -> Se
     return Section(
         title="(c) A simple convolutional network",
         method=(
-            f"{used['filters']} kernels of {used['kernel_size']} pixels, {used['activation']}, "
-            f"{used['pooling']}-pooling of {used['pool_size']}, softmax. "
+            f"{used['filters']} kernels of {used['kernel_size']} pixels, "
+            f"{', '.join([used['activation'], *_additions(used)])}, {_pooled(used)}, softmax. "
             f"{words_of.training(run.estimator, lab.data)}"
         ),
         choices=_choices(run, lab),
@@ -255,6 +250,7 @@ def residual(lab: Workspace, resnet: kmedclf.ResNetClassifier | None = None) -> 
     """Item (d): a deeper network, and a comparison of all three."""
     run = lab.train("resnet", resnet or kmedclf.ResNetClassifier(random_state=lab.seed))
     used = recipes.applied(run.estimator)
+    dense = f"{used.dense_units} neurons ({used.activation}); " if used.dense_units else ""
     found = {
         "mlp": lab.train("mlp", kmedclf.MLPClassifier(random_state=lab.seed)),
         "cnn": lab.train("cnn", kmedclf.CNNClassifier(random_state=lab.seed)),
@@ -266,10 +262,11 @@ def residual(lab: Workspace, resnet: kmedclf.ResNetClassifier | None = None) -> 
         title="(d) A deeper network, and the comparison",
         method=(
             f"Zero padding of one pixel; {used.stem_filters} kernels of "
-            f"{used.stem_kernel_size} pixels, batch normalisation, ReLU; {used.blocks} "
+            f"{used.stem_kernel_size} pixels, batch normalisation, {used.activation}"
+            f"{', max-pooling of 3' if used.stem_pooling else ''}; {used.blocks} "
             f"residual blocks of {used.layers_per_block} convolutions of 3 × 3, each block "
             "halving the image and doubling the kernels, with a 1 × 1 convolution as shortcut; "
-            f"global average pooling; {used.dense_units} neurons (ReLU); softmax. "
+            f"global average pooling; {dense}softmax. "
             f"{words_of.training(run.estimator, lab.data)}\n\n"
             "As in the report, the parameters of this network were not searched for, as that takes "
             "long; 'kmedclf search resnet' searches them."
@@ -365,6 +362,22 @@ def _choices(run: runs.Run, lab: Workspace) -> list[Choice]:
     rate = used["learning_rate"]
     taken = f"Keras' default for {used['optimizer']}" if rate is None else f"{rate:g}"
     return [lab.choice("Learning rate", taken, "The report names none.", "learning_rate")]
+
+
+def _additions(used: Mapping[str, Any]) -> list[str]:
+    """Name what the report's networks of one layer do not have, if there is any of it."""
+    said = {
+        "batch norm": used["batch_norm"],
+        f"dropout {used['dropout']}": used["dropout"],
+        f"images normalised ({used['normalize']})": used["normalize"],
+    }
+    return [words for words, there in said.items() if there]
+
+
+def _pooled(used: Mapping[str, Any]) -> str:
+    if used["pooling"].startswith("global"):
+        return f"{used['pooling'].replace('_', ' ')} pooling"
+    return f"{used['pooling']}-pooling of {used['pool_size']}"
 
 
 def _of_run(run: runs.Run) -> list[str]:
@@ -748,7 +761,8 @@ def _staged(lab: Workspace, name: str, estimator: Any, title: str) -> Section:
             f"mean accuracy wins. {words_of.stopping(search.estimator, lab.data)} "
             f"{_validated(search, lab)} "
             f"{_searched_anyway(lab, dict.fromkeys(n for s, _ in stages for n in s.names))}\n\n"
-            "What wins here does not change the networks of the other items."
+            "What wins here does not change the networks of the other items. As in the report the "
+            "search is part of the study, unless --only names other items."
         ),
         choices=[
             lab.choice(
