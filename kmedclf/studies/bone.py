@@ -250,7 +250,8 @@ def comparison(lab: Workspace) -> Section:
         ],
         findings=[
             f"In order of test accuracy: {_order(named)}. In the report DenseNet is best, 0.835, "
-            "if the 0.847 of one ResNet-50 is left out, which it could not repeat.",
+            "if one ResNet-50's 0.847 is left out, which had AlexNet's trouble when it was trained "
+            "again.",
             *_pairs(found),
             *words_of.collapsed(named),
         ],
@@ -370,7 +371,10 @@ def _choices(lab: Workspace, key: str, ests: Sequence[Any]) -> list[Choice]:
             "Loss", words_of.each(words_of.loss, ests), "The report names none.",
             "loss", "label_smoothing", "focal_gamma", "focal_alpha",
         ),
-        Choice("Images", f"{shape[0]} × {shape[1]} pixels", "The report names no size."),
+        Choice(
+            "Images", f"{shape[0]} × {shape[1]} pixels",
+            "The report names no size" + _why_224(shape[0]),
+        ),
         lab.choice(
             "Augmentation", words_of.each(words_of.augmentation, ests).rstrip("."),
             "The report names none.", "augment",
@@ -388,6 +392,8 @@ def _choices(lab: Workspace, key: str, ests: Sequence[Any]) -> list[Choice]:
             "loads ImageNet weights into EfficientNet unless told otherwise, and has none for "
             "these networks of the two others."
         )
+        if key == "efficientnet" and lab.quick:
+            why += " Networks of a quick study are too small for published weights."
         listed.append(lab.choice("Start", words_of.each(words_of.start, ests), why, "weights"))
     if key == "vit":
         widths = [f"{est.hidden_dim} wide, {est.num_heads} heads, {est.mlp_dim} neurons"
@@ -404,6 +410,10 @@ def _choices(lab: Workspace, key: str, ests: Sequence[Any]) -> list[Choice]:
             ),
         ]  # fmt: skip
     return listed
+
+
+def _why_224(side: int) -> str:
+    return "; published weights were trained at 224." if side == 224 else "."
 
 
 def _optimizer(est: Any) -> str:

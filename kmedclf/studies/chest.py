@@ -55,6 +55,7 @@ REPORTED = {
     ),
 }  # fmt: skip
 
+ON_OTHERS = "the report tested its transformer on 180 images, the two others on 360"
 CAVEAT = (
     "The report tested its transformer on 180 images and the two others on 360: its number stands "
     "in the same table, but cannot be compared with theirs."
@@ -112,6 +113,7 @@ def approaches(lab: Workspace) -> Section:
         method=(
             f"{_networks(made)}\n\n"
             + words_of.sentences(
+                _side(lab.data),
                 words_of.shared(ests, lab.data),
                 words_of.each(lambda one: words_of.stopping(one, lab.data), ests),
                 _start(made),
@@ -120,7 +122,7 @@ def approaches(lab: Workspace) -> Section:
         choices=_choices(lab, made),
         tables=[
             Table(
-                "Test images",
+                f"Test images; {ON_OTHERS}",
                 ["Network", *HEAD, "Report: accuracy", "Report: test images"],
                 rows,
             ),
@@ -215,20 +217,28 @@ def _networks(made: Mapping[str, runs.Run]) -> str:
     """Describe the three networks by their parameters."""
     baseline, resnet, vit = (made[name].estimator for name in ("baseline", "resnet", "vit"))
     layers = len(baseline.filters) if isinstance(baseline.filters, tuple | list) else 1
-    side = vit.patch_size or "its usual number of"
+    norm = {"all": "every one", "first": "the first", "none": "none"}
+    way = baseline.global_pooling
+    pooled = "no pooling" if way == "none" else f"{way}-pooling"
     return (
         f"baseline: {layers} convolutions of {words_of.shown(baseline.filters)} kernels of "
         f"{words_of.shown(baseline.kernel_size)} pixels, padding "
-        f"{words_of.shown(baseline.padding)}, each with batch norm {baseline.batch_norm}, "
-        f"{baseline.activation} and max-pooling of {words_of.shown(baseline.pool_size)}; then "
-        f"{baseline.global_pooling}-pooling over the whole image, and a dense layer of one neuron "
-        f"for each class; {baseline.n_params_:,} parameters.\n\n"
+        f"{words_of.shown(baseline.padding)}, {baseline.activation} and max-pooling of "
+        f"{words_of.shown(baseline.pool_size)} behind each, batch norm in "
+        f"{norm[baseline.batch_norm]}; then "
+        f"{pooled} over the whole image, and a dense layer of one neuron for each class; "
+        f"{baseline.n_params_:,} parameters.\n\n"
         f"resnet: ResNet-{resnet.depth}, four stages of blocks with a shortcut around each, every "
         "stage but the first halving the image and doubling the kernels; the average over the "
         f"image; a dense layer; {resnet.n_params_:,} parameters.\n\n"
-        f"vit: a vision transformer of {vit.num_layers} layers, patches of {side} pixels, "
-        f"{vit.n_params_:,} parameters."
+        f"vit: a vision transformer of {vit.num_layers} layers, {vit.n_params_:,} parameters."
     )
+
+
+def _side(data: sources.Data) -> str:
+    height, width = data.description["image_shape"][:2]
+    other = "" if (height, width) == (224, 224) else "; the report's have 224 × 224"
+    return f"Images of {height} × {width} pixels{other}."
 
 
 def _start(made: Mapping[str, runs.Run]) -> str:
@@ -271,6 +281,11 @@ def _choices(lab: Workspace, made: Mapping[str, runs.Run]) -> list[Choice]:
             "Weights that are tested",
             "those of the best epoch" if kept else "those of the last epoch",
             "The report names no early stopping.", "early_stopping", "restore_best",
+        ),
+        lab.choice(
+            "Trained part of vit", str(made["vit"].estimator.trainable),
+            "The report speaks of fine-tuning and a new head; -p trainable=head trains that alone.",
+            "trainable",
         ),
         lab.choice(
             "Start of the ResNet", words_of.start(made["resnet"].estimator),
@@ -361,7 +376,8 @@ def _classes(name: str, run: runs.Run) -> Table:
         rows.append(_row(f"{kind} average", report.n, total, means, there))
     head = ["Class", "Images", "Report: images", "Precision", "Report", "Recall", "Report", "F1",
             "Report"]  # fmt: skip
-    return Table(f"Classes, {name}", head, rows)
+    n = sum(published.support)
+    return Table(f"Classes, {name}; the report's numbers are of {n} test images", head, rows)
 
 
 def _row(

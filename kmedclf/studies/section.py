@@ -26,8 +26,8 @@ CHOSEN = "Left open by the report, chosen here"
 DPI = 160
 """Pixels an inch of a rendered figure."""
 
-SCALE = 112
-"""CSS pixels an inch on the page: 9 points become 14 pixels, about the size of the tables."""
+SCALE = 92
+"""CSS pixels an inch on the page: curves and a confusion matrix stand side by side."""
 
 NUMBER = re.compile(r"[\d\s.,:%±–\[\]+-]*|undefined")
 """A number in a table, with or without interval or deviation, or a dash."""

@@ -236,7 +236,7 @@ class Workspace:
             _weights.find(os.fspath(weights), prepared.published(), name)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{error} The report started from such weights; -p weights=null starts from random "
+                f"{error} The study starts from such weights; -p weights=null starts from random "
                 "ones, and the page says so."
             ) from error
 
@@ -277,14 +277,14 @@ def _read(
     seed: int,
     public: PublicSet | None,
 ) -> sources.Data:
-    """Read the data; an error says as well where the report's images are, and how they lie."""
+    """Read the data; an error says as well where the images are found, and how they lie."""
     try:
         return subsets.read(source, size, shares, seed)
     except (FileNotFoundError, ValueError) as error:
         if public is None:
             raise
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(f"{error} The report's images: {public.where()}") from error
+        raise kind(f"{error} Where the images are found: {public.where()}") from error
 
 
 def _tested(data: sources.Data, split: str) -> sources.Data:

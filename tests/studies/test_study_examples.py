@@ -199,7 +199,8 @@ def test_unknown_items_and_parameters_are_named(npz, tmp_path):
 
 
 def test_weights_go_where_they_are_published(npz, tmp_path):
-    lab = studies.get("bone").open(str(npz), tmp_path, parameters={"weights": "imagenet"})
+    study = studies.get("bone").only(["images"])
+    lab = study.open(str(npz), tmp_path, parameters={"weights": "imagenet"})
     for network, weights in [
         (kmedclf.DeepResNetClassifier(depth=50), "imagenet"),
         (kmedclf.DenseNetClassifier(block_config=(6, 12, 32, 24)), None),
