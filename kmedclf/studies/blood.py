@@ -25,6 +25,7 @@ from kmedclf.evaluation.wording import count, percent
 from kmedclf.runs.searches import effects
 from kmedclf.search import SearchSpace
 from kmedclf.studies import words as words_of
+from kmedclf.studies.dataset import NAMES
 from kmedclf.studies.section import Choice, Figure, Section, Table
 from kmedclf.studies.study import Study, Workspace
 from kmedclf.training.heads import computed_class_weights
@@ -89,7 +90,7 @@ REPORTED_WINNERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """What won the report's staged searches; they are the defaults of these networks."""
 
-NAMED = {
+PARAMETERS = {
     "augment": "Augmentation", "class_weight": "Class weights", "units": "Neurons",
     "kernel_size": "Kernel size", "filters": "Kernels", "pool_size": "Pooling window",
     "pooling": "Pooling", "optimizer": "Optimizer", "activation": "Activation",
@@ -100,7 +101,7 @@ NAMED = {
 def images(lab: Workspace) -> Section:
     """Show the images: samples, counts of each class and split, and class weights."""
     X, y = lab.data.splits["train"]
-    labels = {split: one for split, (_, one) in lab.data.splits.items()}
+    labels = {NAMES.get(split, split): one for split, (_, one) in lab.data.splits.items()}
     everywhere = np.unique(np.concatenate(list(labels.values())))
     names = lab.data.names_of(everywhere.tolist())
     occurring, counts = np.unique(y, return_counts=True)
@@ -133,6 +134,8 @@ def images(lab: Workspace) -> Section:
             f"The largest class of the training images, {of_train[int(np.argmax(counts))]}, has "
             f"{counts.max() / counts.min():.1f} times as many as the smallest, "
             f"{of_train[int(np.argmin(counts))]}."
+            if counts.max() > counts.min()
+            else "All classes have the same number of training images."
         ],
         tables=[Table("Images of each class", ["Class", *labels, "Class weight"], [*rows, total])],
         figures=[
@@ -469,6 +472,11 @@ def _figures(run: runs.Run, name: str) -> list[Figure]:
             " Its order is the item's; where the numbers stay the same, bias and activation are "
             "computed behind the pooling, on fewer pixels."
         )
+    if isinstance(est, kmedclf.ResNetClassifier):
+        drawn += (
+            " A shortcut's convolution of stride 2 is computed as a pooling of single pixels of "
+            "stride 2 and a convolution, with the same numbers."
+        )
     return [
         Figure.of(f"{name}-network", drawn, plots.network(est)),
         Figure.of(
@@ -787,7 +795,7 @@ def _staged(lab: Workspace, name: str, estimator: Any, title: str) -> Section:
 
 
 def _named(names: Sequence[str]) -> str:
-    return " and ".join(NAMED[name].lower() for name in names)
+    return " and ".join(PARAMETERS[name].lower() for name in names)
 
 
 def _shown(name: str, value: Any) -> str:
@@ -813,7 +821,7 @@ def _winners(name: str, stages: Sequence[tuple[Any, dict[str, Any]]]) -> Table:
             rows.append(
                 [
                     f"{number}, {stage.name}",
-                    NAMED[parameter],
+                    PARAMETERS[parameter],
                     ", ".join(_shown(parameter, v) for v in dict.fromkeys(values)),
                     "–" if unused else _shown(parameter, won[parameter]),
                     _shown(parameter, reported),
@@ -850,7 +858,7 @@ def _candidates(stage: Any, found: dict[str, Any], folds: str, lab: Workspace) -
         [*row[:-2], *(["–" if row[-2] is None else f"{row[-2]:.4f}"] if known else []), row[-1]]
         for row in rows
     ]
-    head = [NAMED[name] for name in stage.names]
+    head = [PARAMETERS[name] for name in stage.names]
     more = ["Report, mean"] if known else []
     title = f"Stage {stage.name}: accuracy over {folds}, mean ± standard deviation (ddof 0)"
     return Table(title, [*head, "Accuracy", *more, ""], cells)
@@ -887,7 +895,7 @@ def _of_stage(name: str, stage: Any, found: dict[str, Any], lab: Workspace) -> l
 def _combination(stage: Any, params: Mapping[str, Any]) -> str:
     unused = "global" in str(params.get("pooling", ""))
     return ", ".join(
-        f"{NAMED[name].lower()} {_shown(name, params[name])}"
+        f"{PARAMETERS[name].lower()} {_shown(name, params[name])}"
         for name in stage.names
         if not (unused and name == "pool_size")
     )
