@@ -177,7 +177,7 @@ def _table(made: dict[int, runs.Run], lab: Workspace) -> Table:
         )  # fmt: skip
     head = ["#", "Change", "Test, 95 % interval", "report", "Validation", "report", "Training",
             "report", "Epochs", "min:s"]  # fmt: skip
-    return Table("Accuracy of one run each, and of the report's on its 21,165 X-rays", head, rows)
+    return Table("Accuracy of one run each, and in the report, on its 21,165 X-rays", head, rows)
 
 
 def _figures(made: dict[int, runs.Run]) -> list[Figure]:
