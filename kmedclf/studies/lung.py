@@ -271,7 +271,7 @@ def _verdicts(made: dict[int, runs.Run]) -> list[str]:
 STUDY = Study(
     name="lung",
     title="Lung X-rays: what batch norm and dropout do to four convolutions",
-    data="synthetic-lungs",
+    data="synthetic",
     items=(images, ablation),
     shares={"test": 0.1, "val": 0.2},
 )
