@@ -432,7 +432,12 @@ def _table(key: str, made: Sequence[Trained]) -> Table:
     ]  # fmt: skip
     trained = {id(one.row): one for one in made}
     rows = [_cells(row, trained.get(id(row))) for row in ARCHITECTURES[key].rows]
-    return Table(f"{ARCHITECTURES[key].title}, row by row", head, rows)
+    title = f"{ARCHITECTURES[key].title}, row by row"
+    other = next((cell for row in rows for cell in row if " for " in cell), "")
+    if other:
+        used, there = other.split(" for ")
+        title += f'; "{other}" is {used} here and {there} in the report'
+    return Table(title, head, rows)
 
 
 def _cells(row: Row, one: Trained | None) -> list[str]:

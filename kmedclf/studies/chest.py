@@ -148,10 +148,10 @@ def leak(lab: Workspace) -> Section:
         title="Mirroring before the split: a leak",
         method=(
             "The report doubled its images by mirroring, and then split them at random, as far as "
-            "it says. Here networks are trained in that way, too: all images and their mirror "
-            f"images in one pool of {2 * _n_images(lab.data):,}, of which 15 % of each class "
-            "validate and 15 % test. A test image whose mirror image was trained on is no unseen "
-            "image."
+            f"it says. Here {', '.join(leaked)} are trained in that way, too: all images and their "
+            f"mirror images in one pool of {2 * _n_images(lab.data):,}, of which 15 % of each "
+            "class validate and 15 % test. A test image whose mirror image was trained on is no "
+            "unseen image."
         ),
         findings=[
             f"{twins.sum():,} of {len(twins):,} test images have their mirror image in training.",
@@ -199,12 +199,12 @@ def _drawn(data: sources.Data) -> list[Choice]:
     seed = data.description.get("split_seed")
     if seed is None:
         return []
-    all_of_it = "validation_drawn" not in data.description
-    which = "all of them" if all_of_it else "validation images, the test images are the set's own"
+    own = "the test images are the set's own; validation images "
+    which = own if "validation_drawn" in data.description else ""
     return [
         Choice(
             "How splits are drawn",
-            f"{which}; at random within each class, seed {seed}",
+            f"{which}at random within each class, seed {seed}",
             "The report draws 70, 15 and 15 %, and does not say how.",
         )
     ]
@@ -404,9 +404,7 @@ def _pool(leaking: sources.Data) -> Table:
 
 
 def _figures(made: Mapping[str, runs.Run]) -> list[Figure]:
-    figures = [
-        Figure.of("baseline-network", "The baseline.", plots.network(made["baseline"].estimator))
-    ]
+    figures = []
     for name, run in made.items():
         est = run.estimator
         curves = plots.history(est.history_, best_epoch=est.best_epoch_)
@@ -418,7 +416,8 @@ def _figures(made: Mapping[str, runs.Run]) -> list[Figure]:
                 plots.confusion_matrix(run.reports["test"]),
             ),
         ]
-    return figures
+    network = plots.network(made["baseline"].estimator)
+    return [*figures, Figure.of("baseline-network", "The baseline.", network)]
 
 
 STUDY = Study(

@@ -208,6 +208,15 @@ def test_without_a_network_it_says_which_file_goes_where(estimator, monkeypatch,
     assert os.listdir(tmp_path) == []
 
 
+def test_weights_that_nobody_offers_are_not_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("KMEDCLF_MIRROR", raising=False)
+    alexnet = models.AlexNetClassifier(weights="imagenet")
+    with pytest.raises(FileNotFoundError, match=r"nobody offers them .*save_file\(torchvision"):
+        alexnet.fit(X, y)
+    assert models.AlexNetClassifier(filters=8).published() is None
+
+
 class PublishedNet(models.DenseNetClassifier):
     """A network whose weights are on a server."""
 

@@ -33,6 +33,7 @@ def test_every_row_of_the_report_is_shown_and_the_trained_ones_beside(several):
     made = [bone.Trained(rows[2], {**rows[2].parameters, "epochs": 2}, "a", several[0])]
     table = bone._table("alexnet", made)
     assert len(table.rows) == 23
+    assert '"2 for 15" is 2 here and 15 in the report' in table.title
     shown = table.rows[2]
     assert shown[:5] == ["32", "2 for 15", "0.005", "7", "0.677"]
     assert shown[6] == str(several[0].reports["test"].scores["accuracy"])
