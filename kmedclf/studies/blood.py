@@ -773,11 +773,10 @@ def _staged(lab: Workspace, name: str, estimator: Any, title: str) -> Section:
             "search is part of the study, unless --only names other items."
         ),
         choices=[
-            lab.choice(
+            Choice(
                 "Parameters whose stage is still to come",
-                "the network's defaults",
-                "The report does not say what its search began with; these are what won it.",
-                *REPORTED_WINNERS[name],
+                _begun_with(name, lab),
+                "The report does not say what its search began with.",
             )
         ],
         findings=[line for stage, one in stages for line in _of_stage(name, stage, one, lab)],
@@ -792,6 +791,16 @@ def _staged(lab: Workspace, name: str, estimator: Any, title: str) -> Section:
             for key, drawn in effects(search).items()
         ],
     )
+
+
+def _begun_with(name: str, lab: Workspace) -> str:
+    """Say which values parameters have before their stage."""
+    given = [one for one in REPORTED_WINNERS[name] if one in lab.parameters]
+    if given:
+        return f"the network's defaults, but {', '.join(given)} as given for this run"
+    if lab.quick:
+        return "the network's defaults, bounded by --quick"
+    return "the network's defaults, which won in the report"
 
 
 def _named(names: Sequence[str]) -> str:
