@@ -178,6 +178,14 @@ def test_each_training_has_its_own_chart(n):
     assert len(legend.get_texts()) == min(n, 2)
 
 
+@pytest.mark.parametrize(("first", "scale"), [(2.0, "linear"), (900.0, "log")])
+def test_a_chart_of_losses_far_apart_is_logarithmic(first, scale):
+    one = {"loss": [2.0, 1.0], "val_loss": [first, 1.5]}
+    ax = plots.curves({"a": one}).axes[0]
+    assert ax.get_yscale() == scale
+    assert ax.get_ylim()[1] >= first
+
+
 def test_history_marks_the_best_epoch():
     figure = plots.history(HISTORY, best_epoch=2)
     labels = [text.get_text() for ax in figure.axes for text in ax.get_legend().get_texts()]

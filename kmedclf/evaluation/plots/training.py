@@ -221,7 +221,8 @@ def curves(
     histories : mapping of str to mapping
         ``history_`` of each estimator by its title.
     score : {"loss", "accuracy"}, default="loss"
-        What to draw over the epochs. Each chart has its own scale for losses.
+        What to draw over the epochs. Each chart has its own scale for losses, logarithmic where
+        the largest is more than 30 times the smallest.
     fig : Figure or SubFigure, optional
         Where to draw; a new figure by default.
 
@@ -238,6 +239,12 @@ def curves(
         if len(one.get(f"val_{score}", ())) == len(one[score]):
             _curve(ax, one[f"val_{score}"], color=BLUE, label="validation")
         _epochs(ax, score)
+        values = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in ax.lines])
+        values = values[np.isfinite(values) & (values > 0)]
+        # A network in its first epochs may lose far more on other images than on its own
+        if score == "loss" and len(values) and values.max() > 30 * values.min():
+            ax.set_yscale("log")
+            ax.autoscale(axis="y")
         ax.set_title(shorten(title, 40), fontsize=8.5)
     for ax in grid[len(histories) :]:
         ax.axis("off")
