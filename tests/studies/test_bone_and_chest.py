@@ -43,6 +43,20 @@ def test_every_row_of_the_report_is_shown_and_the_trained_ones_beside(several):
         assert (row[5:] == ["–"] * 5) == (n != 2)
 
 
+def test_nothing_is_smaller_than_in_the_report_unless_the_study_is_quick(lab, tmp_path):
+    source = lab.data.description["source"]
+    whole = studies.get("bone").open(source, tmp_path, parameters={"weights": None})
+    assert whole.data.description["n"] == {"train": 36, "val": 9, "test": 15}
+    made = [(one.make, row) for one in bone.ARCHITECTURES.values() for row in one.rows]
+    assert len(whole.some(made)) == 23 + 14 + 9 + 6 + 6
+    for make, row in made:
+        wanted = {**make(**row.parameters).get_params(), "weights": None}
+        assert whole.prepared(make(**row.parameters)).get_params() == wanted
+        quick = lab.prepared(make(**row.parameters)).get_params()
+        assert quick["epochs"] == 3
+        assert quick["weights"] is None
+
+
 def test_the_matrix_of_several_trainings_is_the_sum_of_theirs(several):
     reports = [run.reports["test"] for run in several]
     np.testing.assert_array_equal(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -106,7 +107,7 @@ def test_script_and_command_make_the_same(name, items, npz, tmp_path, monkeypatc
     page = (out / "index.html").read_text(encoding="utf-8")
     for table in found["tables"]:
         assert all(len(row) == len(table["head"]) for row in table["rows"])
-        assert table["title"] in page
+        assert escape(table["title"]) in page
     addresses = re.findall(r"""(?:src|href)=["']?(?!data:|#)([^"'> ]+)""", page)
     assert all((out / address).is_file() for address in addresses)
     with (out / "results.csv").open(encoding="utf-8") as file:
