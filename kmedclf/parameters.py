@@ -111,14 +111,19 @@ class TrainingParameters:
     monitor : {"accuracy", "loss"}, default="accuracy"
         Validation value to monitor. For multilabel targets, accuracy is the share of right labels
         among all labels of all images.
+    stop_against : {"best", "previous"}, default="best"
+        What early stopping compares an epoch with: the best value so far, which it must exceed by
+        more than ``tol`` to be an improvement; or the epoch before, where only a value that is
+        worse by more than ``tol`` counts as an epoch without improvement.
     n_iter_no_change : int, default=20
-        Epochs without improvement after which training stops.
+        Epochs in a row without improvement after which training stops.
     min_epochs : int, default=30
         Epochs before which training does not stop; limited to ``epochs``.
     tol : float, default=0.0
-        Smallest change that counts as an improvement.
+        Smallest change that counts as an improvement; see ``stop_against``.
     tol_mode : {"absolute", "relative"}, default="absolute"
-        Whether ``tol`` is in units of the monitored value, or a fraction of its best.
+        Whether ``tol`` is in units of the monitored value, or a fraction of what it is compared
+        with.
     validation_fraction : float, default=0.1
         Share of the training rows to split off for early stopping, stratified by class, or by the
         rarest label of each image for multilabel targets. With ``groups``, whole groups are split
@@ -227,6 +232,7 @@ class TrainingParameters:
     label_smoothing: FractionOrZero | Auto = AUTO
     early_stopping: bool | Auto = AUTO
     monitor: Literal["accuracy", "loss"] = "accuracy"
+    stop_against: Literal["best", "previous"] = "best"
     n_iter_no_change: PositiveInt = 20
     min_epochs: PositiveInt = 30
     tol: NonNegativeFloat = 0.0

@@ -121,6 +121,7 @@ BAD_VALUES = {
     "pooling": "median",
     "precision": "int4",
     "random_state": -3,
+    "stop_against": "mean",
     "tol": -0.5,
     "tol_mode": "log",
     "tta": "spin",

@@ -29,7 +29,7 @@ DPI = 160
 SCALE = 92
 """CSS pixels an inch on the page: curves and a confusion matrix stand side by side."""
 
-NUMBER = re.compile(r"[\d\s.,:%±–\[\]+†-]*|undefined")
+NUMBER = re.compile(r"[\d\s.,:%±–\[\]<+†-]*|undefined")
 """A number in a table, with or without interval, deviation or a mark, or a dash."""
 
 

@@ -181,16 +181,14 @@ class Workspace:
         self.results[name] = _facts(run, data)
         return run
 
-    def search(
-        self, estimator: ImageClassifier, stages: Sequence[dict[str, Any]], **options: Any
-    ) -> Any:
+    def search(self, estimator: ImageClassifier, stages: Sequence[Any], **options: Any) -> Any:
         """Search stage by stage; finished fits are cached in the study's folder.
 
         Parameters
         ----------
         estimator : ImageClassifier
             With the parameters that are fixed.
-        stages : sequence of dict
+        stages : sequence of dict, or of lists of dicts
             As `kmedclf.search.StagedSearchCV` takes them; a quick study uses at most two values of
             each parameter.
         **options
@@ -205,7 +203,7 @@ class Workspace:
 
         estimator = self.prepared(estimator).set_params(memory=str(self.out / "memory"))
         if self.quick:
-            stages = [{name: values[:2] for name, values in stage.items()} for stage in stages]
+            stages = [_fewer(stage) for stage in stages]
             options["subset"] = None
         data = runs.readable(estimator, self.data, list(self.data.splits))
         X_val, y_val = data.splits.get("val", (None, None))
@@ -333,6 +331,13 @@ def _check_known(parameters: dict[str, Any]) -> None:
             "The 'parameters' of a study must be some network's, such as 'epochs' or 'weights'. "
             f"Got {unknown[0]!r} instead."
         )
+
+
+def _fewer(stage: Any) -> Any:
+    """Keep two values of each parameter of a stage, or of each of its alternatives."""
+    if isinstance(stage, list):
+        return [_fewer(one) for one in stage]
+    return {name: values[:2] for name, values in stage.items()}
 
 
 def _at_most(limit: float, value: Any) -> Any:

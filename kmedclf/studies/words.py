@@ -87,23 +87,38 @@ def stopping(est: Any, data: sources.Data) -> str:
     if not used["early_stopping"]:
         kept = f"Training runs for {n}, and the last one's weights stand."
         return kept if "val" in data.splits else f"{kept} {missing}, and nothing validates."
-    rise = "risen" if used["monitor"] == "accuracy" else "fallen"
-    by = ""
-    if used["tol"]:
-        relative = used["tol_mode"] == "relative"
-        by = f" by {percent(used['tol']) if relative else format(used['tol'], 'g')}"
     least = min(used["min_epochs"], used["epochs"])
-    said = (
-        f"Training runs for at most {n}, stops when the {_watched(used, True)} has not {rise}{by} "
-        f"for {count(used['n_iter_no_change'], 'epoch')}"
-        + (f", not before epoch {least}" if least > 1 else "")
-        + f", and ends with the weights of the {'best' if used['restore_best'] else 'last'} epoch."
-    )
+    kept = "best" if used["restore_best"] else "last"
+    if used["epochs"] > 1 and least == used["epochs"]:
+        which = f"epoch of best {_watched(used, True)}" if used["restore_best"] else "last epoch"
+        said = (
+            f"Training runs for {n}, never stops early, and ends with the weights of the {which}."
+        )
+    else:
+        said = (
+            f"Training runs for at most {n}, stops when the {_watched(used, True)} {_waits(used)}"
+            + (f", not before epoch {least}" if least > 1 else "")
+            + f", and ends with the weights of the {kept} epoch."
+        )
     if "val" in data.splits:
         return said
     return (
         f"{said} {missing}: {percent(used['validation_fraction'])} of what is trained on validates."
     )
+
+
+def _waits(used: Mapping[str, Any]) -> str:
+    """Describe what early stopping waits for, after the name of the value that it watches."""
+    accuracy, by = used["monitor"] == "accuracy", ""
+    if used["tol"]:
+        relative = used["tol_mode"] == "relative"
+        by = f" by {percent(used['tol']) if relative else format(used['tol'], 'g')}"
+    waited = used["n_iter_no_change"]
+    if used["stop_against"] == "best":
+        return f"has not {'risen' if accuracy else 'fallen'}{by} for {count(waited, 'epoch')}"
+    more = by.replace("by", "by more than", 1)
+    again = f" {waited} times in a row" if waited > 1 else ""
+    return f"is {'lower' if accuracy else 'higher'}{more} than in the epoch before{again}"
 
 
 def sentences(*parts: str) -> str:

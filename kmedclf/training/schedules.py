@@ -23,6 +23,7 @@ class Schedule:
     tol: float
     tol_mode: str
     restore_best: bool
+    stop_against: str = "best"
     weight_decay: float | None = None
     l2: float = 0.0
     mixup: float = 0.0
@@ -51,6 +52,7 @@ class EarlyStopping:
     """Watches a validation curve for its best epoch and the end of patience.
 
     Any margin makes an epoch the best; only an improvement by more than ``tol`` renews patience.
+    Against the previous epoch, any value renews it that is not worse by more than ``tol``.
     """
 
     schedule: Schedule
@@ -65,7 +67,11 @@ class EarlyStopping:
         value = value if self.schedule.monitor == "accuracy" else -value
         if not sound:  # a diverged network has an accuracy, but a meaningless one
             value = np.nan
-        if value > self._mark + self._margin():
+        if self.schedule.stop_against == "previous":
+            if value >= self._mark - self._margin():  # not so for NaN
+                self._mark_epoch = epoch
+            self._mark = value
+        elif value > self._mark + self._margin():
             self._mark, self._mark_epoch = value, epoch
         if value > self.best or not self.best_epoch:
             self.best, self.best_epoch = -np.inf if np.isnan(value) else value, epoch
@@ -102,7 +108,9 @@ def epoch_rate(schedule: Schedule, base: float, values: Sequence[float]) -> floa
 
 def _plateaus(schedule: Schedule, values: Sequence[float]) -> int:
     """Count how often a curve waited ``lr_patience`` epochs for an improvement."""
-    waiting = replace(schedule, n_iter_no_change=schedule.lr_patience, min_epochs=1)
+    waiting = replace(
+        schedule, n_iter_no_change=schedule.lr_patience, min_epochs=1, stop_against="best"
+    )
     watch, falls = EarlyStopping(waiting), 0
     for epoch, value in enumerate(values, 1):
         watch.update(epoch, {f"val_{schedule.monitor}": value})

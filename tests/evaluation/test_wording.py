@@ -373,6 +373,26 @@ def test_the_words_of_a_training_are_those_of_its_parameters(val, stop, best, mo
     assert "batches of 5" in text
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"tol": 0.05}, "is lower by more than 0.05 than in the epoch before,"),
+        ({"n_iter_no_change": 2}, "is lower than in the epoch before 2 times in a row,"),
+        ({"monitor": "loss", "tol": 0.1, "tol_mode": "relative"},
+         "loss is higher by more than 10 % than in the epoch before,"),
+        ({"min_epochs": 3}, "before, not before epoch 3, and"),
+        ({"min_epochs": 9}, "runs for 7 epochs, never stops early, and ends with the weights of "
+         "the epoch of best validation accuracy."),
+        ({"min_epochs": 9, "restore_best": False}, "and ends with the weights of the last epoch."),
+        ({"stop_against": "best"}, "has not risen for 1 epoch, and"),
+    ],
+)  # fmt: skip
+def test_the_words_of_early_stopping_are_those_of_its_parameters(given, said):
+    parameters = {"epochs": 7, "n_iter_no_change": 1, "min_epochs": 1, "stop_against": "previous"}
+    est = kmedclf.CNNClassifier(**{**parameters, **given})
+    assert said in words.stopping(est, data_of())
+
+
 def test_a_choice_that_was_overridden_is_named_as_what_ran():
     est = kmedclf.CNNClassifier(optimizer="adam", filters=4)
     assert words.as_named("sgd", {"optimizer": "sgd"}, est) == "sgd, but optimizer adam"
@@ -449,7 +469,7 @@ def test_every_study_says_what_it_did(study, name, given, larger_files, tmp_path
     if not validated:
         assert not re.search(r"validation (accuracy|loss)|validates one", text)
     if any(one["early_stopping"] for one in used):
-        assert "stops when" in text
+        assert "stops when" in text or "never stops early" in text
     else:
         assert "stops when" not in text
         assert "best epoch" not in text

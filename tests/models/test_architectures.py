@@ -66,8 +66,8 @@ LUNG = {
     5: ({**STACK, "batch_norm": "all", "early_stopping": True}, (3, 4, 3, 0)),
     6: ({**STACK, "batch_norm": "none", "dropout": 0.25}, (3, 0, 3, 4)),
     7: ({**STACK, "batch_norm": "none", "dropout": 0.25}, (3, 0, 3, 4)),
-    8: ({**STACK, "batch_norm": "first", "dropout": 0.25}, (3, 1, 3, 4)),
-    9: ({**STACK, "batch_norm": "all", "dropout": 0.25}, (3, 4, 3, 4)),
+    8: ({**STACK, "batch_norm": "all", "dropout": 0.25}, (3, 4, 3, 4)),
+    9: ({**STACK, "batch_norm": "all", "dropout": 0.25, "early_stopping": True}, (3, 4, 3, 4)),
 }  # fmt: skip
 
 

@@ -57,6 +57,30 @@ CASES = [pytest.param(name, FEW.get(name), id=name) for name in STUDIES] + [
 ]
 
 
+def check_lung(found):
+    """Look for the nine experiments in one table, the report's beside, and for every test."""
+    table = found["tables"][-1]
+    assert len(table["rows"]) == 9
+    for row, one in zip(table["rows"], lung.EXPERIMENTS, strict=True):
+        reported = [row[i] for i, title in enumerate(table["head"]) if title == "report"]
+        assert reported == [f"{value:.3f}" for value in one.reported]
+        scores = found["runs"][f"experiment-{row[0]}"]["scores"]
+        assert float(row[2].split()[0]) == pytest.approx(
+            scores["test"]["accuracy"]["value"], abs=6e-4
+        )
+    text = " ".join(found["findings"]["Nine experiments"])
+    for pairs in lung.PAIRS.values():
+        for a, b in pairs:
+            assert f"experiments {a} and {b} " in text
+    choices = {one["what"]: one["taken"] for one in found["choices"]["Nine experiments"]}
+    assert choices["Tolerance of early stopping"] == f"{lung.STOPPED['tol']:g}"
+    assert choices["Size of the images"] == "16 × 16 pixels"
+
+
+CHECKS = {"lung": check_lung}
+"""What holds of the results of a study alone."""
+
+
 @pytest.mark.parametrize(("name", "items"), CASES)
 def test_script_and_command_make_the_same(name, items, npz, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
@@ -78,6 +102,7 @@ def test_script_and_command_make_the_same(name, items, npz, tmp_path, monkeypatc
 
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps  # nothing trained again
     assert json.loads((out / "results.json").read_text(encoding="utf-8")) == found
+    CHECKS.get(name, lambda found: None)(found)
 
     page = (out / "index.html").read_text(encoding="utf-8")
     for table in found["tables"]:
@@ -203,3 +228,25 @@ def test_the_protocols_are_valid_and_as_many_as_said():
         network = lung.network(one.parameters, 0)
         assert network.epochs == 20
         assert network.smallest_image <= 28
+
+
+def test_pairs_of_lung_experiments_differ_by_one_change():
+    keys = {
+        "the layers": {"filters", "kernel_size", "padding", "activation", "pool_size"},
+        "batch norm": {"batch_norm"},
+        "dropout": {"dropout"},
+        "early stopping": set(lung.STOPPED),
+    }
+    for what, pairs in lung.PAIRS.items():
+        for a, b in pairs:
+            one, two = (lung.EXPERIMENTS[n - 1].parameters for n in (a, b))
+            other = {k for k in {*one, *two} if one.get(k, "none") != two.get(k, "none")}
+            assert other == keys[what], (a, b)
+
+
+def test_batch_norm_of_experiments_8_and_9_is_in_every_layer():
+    """So the report says of 8; 9 adds early stopping, against the epoch before."""
+    eight, nine = (lung.network(lung.EXPERIMENTS[n - 1].parameters, 0) for n in (8, 9))
+    assert eight.batch_norm == nine.batch_norm == "all"
+    assert (eight.early_stopping, nine.early_stopping) == (False, True)
+    assert (nine.stop_against, nine.n_iter_no_change, nine.min_epochs) == ("previous", 1, 1)

@@ -30,6 +30,9 @@ def _stops_after(values, **changes):
     return None, watch.best_epoch
 
 
+PREVIOUS = {"stop_against": "previous", "n_iter_no_change": 1}
+
+
 @pytest.mark.parametrize(
     ("values", "options", "expected"),
     [
@@ -47,6 +50,15 @@ def _stops_after(values, **changes):
         ([0.5, 0.6, np.nan, np.nan, 0.9], {}, (4, 2)),
         ([np.nan, 0.5, 0.6, 0.7], {}, (None, 4)),
         ([np.nan, np.nan, np.nan, 1.0], {}, (2, 1)),
+        ([0.5, 0.5, 0.6, 0.59, 0.9], {**PREVIOUS, "tol": 0.02}, (None, 5)),  # a small fall
+        ([0.5, 0.5, 0.6, 0.59, 0.9], PREVIOUS, (4, 3)),  # no change is no fall
+        ([0.9, 0.5, 0.6, 0.7, 0.6], PREVIOUS, (2, 1)),
+        ([0.9, 0.5, 0.6, 0.5, 0.4], {**PREVIOUS, "n_iter_no_change": 2}, (5, 1)),  # two in a row
+        ([0.9, 0.5, 0.6, 0.5, 0.4], {**PREVIOUS, "min_epochs": 3}, (4, 1)),
+        ([3.0, 2.0, 2.5, 1.0], {**PREVIOUS, "monitor": "loss"}, (3, 2)),
+        ([3.0, 2.0, 2.1, 1.0], {**PREVIOUS, "monitor": "loss", "tol": 0.1, "tol_mode": "relative"},
+         (None, 4)),
+        ([0.5, np.nan, 0.6], PREVIOUS, (2, 1)),
     ],
 )
 def test_early_stopping(values, options, expected):

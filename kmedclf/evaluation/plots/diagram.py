@@ -56,7 +56,8 @@ def network(model: Any, *, ax: Axes | None = None) -> Axes:
     -------
     Axes
         The diagram. Each box shows its layers, the shape of their output and the number of their
-        parameters.
+        parameters. A pooling that is computed before the bias and the activation, for speed and
+        with the same numbers, is drawn behind them.
     """
     boxes = _boxes(getattr(model, "model_", model))
     _place(boxes)
@@ -79,6 +80,7 @@ def _boxes(model: Any) -> list[_Box]:
     boxes: list[_Box] = []
     at: dict[str, int] = {}  # box of each operation
     sliced: set[str] = set()  # slicing operations, which have no box of their own
+    late: set[str] = set()  # biases that are computed behind a pooling
     for layer in model.operations:
         names, kind = _inputs(layer), type(layer).__name__
         parents = list(dict.fromkeys(at[name] for name in names))
@@ -90,6 +92,16 @@ def _boxes(model: Any) -> list[_Box]:
         params = layer.count_params() if hasattr(layer, "count_params") else 0
         # A layer joins the box of its input unless another branch starts between them
         follows = kind in _FOLLOWERS and len(parents) == 1 and _used_once(model, names[0])
+        if follows and (_is_late_bias(kind, boxes[parents[0]]) or late.intersection(names)):
+            # `CNNClassifier` pools first; its bias and activation belong to the convolution
+            box = boxes[boxes[parents[0]].parents[0]]
+            box.params += params
+            if kind == "Bias":
+                late.add(layer.name)
+            else:
+                box.words.append(_word(layer))
+            at[layer.name] = parents[0]
+            continue
         if follows or kind in ("Flatten", "Rescaling"):
             box = boxes[parents[0]]
             box.words.append(_word(layer))
@@ -101,6 +113,10 @@ def _boxes(model: Any) -> list[_Box]:
         words = ["sliced"] * bool(sliced.intersection(names)) + [_word(layer)]
         boxes.append(_Box(words, layer.output.shape, kind, params, parents))
     return boxes
+
+
+def _is_late_bias(kind: str, box: _Box) -> bool:
+    return kind == "Bias" and "Pool" in box.kind and len(box.parents) == 1
 
 
 def _inputs(layer: Any) -> list[str]:

@@ -299,7 +299,7 @@ def _epochs(ax: Axes, name: str) -> None:
         if len(drawn) and drawn.max() > 100 * np.median(drawn):
             ax.set_yscale("log")
         else:
-            ax.set_ylim(bottom=0)
+            ax.set_ylim(0, 1.08 * drawn.max() if len(drawn) else None)
 
 
 @styled
