@@ -121,7 +121,28 @@ def _numbers(value: Any) -> bool:
 def are_curves(value: Any) -> bool:
     """Check that a value is a history: one number per epoch by name, including the loss."""
     known = isinstance(value, dict) and all(isinstance(name, str) for name in value)
-    return known and bool(value.get("loss")) and all(map(_numbers, value.values()))
+    return known and "loss" in value and all(map(_numbers, value.values()))
+
+
+def _seen(value: Any) -> bool:
+    """Check shapes and dtypes, as text, of the data seen during fit."""
+    return (
+        isinstance(value, dict)
+        and set(value) <= {"X_shape_", "X_dtype_", "y_shape_", "y_dtype_"}
+        and all(
+            _is_dtype(one)
+            if name.endswith("dtype_")
+            else isinstance(one, tuple) and all(map(_count, one))
+            for name, one in value.items()
+        )
+    )
+
+
+def _is_dtype(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and np.dtype(value) is not None
+    except TypeError:
+        return False
 
 
 def _arrays(value: Any) -> bool:
@@ -174,6 +195,7 @@ _NETWORK: dict[str, Test] = {
     "_optimizer_state": _or_none(_arrays),
     "_scale": _positive,
     "_seed": _count,
+    "_seen": _seen,
     "_spec": lambda value: isinstance(value, Spec),
     "best_epoch_": _count,
     "classes_": _labels,
@@ -199,7 +221,7 @@ _CALIBRATED: dict[str, Test] = {
     "threshold_": _or_none(lambda value: isinstance(value, Real) and math.isfinite(value)),
     "validation_priors_": _shares,
 }
-_OPTIONAL = {"_largest", "_optimizer_state", "oof_log_loss_", "oof_proba_", *_OF_DATA}
+_OPTIONAL = {"_largest", "_optimizer_state", "_seen", "oof_log_loss_", "oof_proba_", *_OF_DATA}
 """Attributes that fit does not always set."""
 
 

@@ -258,7 +258,10 @@ class CompiledNetwork:
     # -- state ------------------------------------------------------------------------------
 
     def reset(
-        self, seed: np.random.SeedSequence, learning_rate: float | None, scalars: Mapping[str, float]
+        self,
+        seed: np.random.SeedSequence,
+        learning_rate: float | None,
+        scalars: Mapping[str, float],
     ) -> None:
         """Set weights, statistics, optimizer and seed generators to their initial values."""
         self._loaded = ()
