@@ -65,7 +65,9 @@ def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
     # These decide which variables an optimizer has: float16 adds loss scaling, momentum adds slots,
     # and frozen weights have none.
     trainable = dict(spec.architecture).get("trainable")
-    return spec.optimizer, spec.precision, trainable, "momentum" in dict(spec.options)
+    chosen = dict(spec.options)
+    own = chosen.get("optimizer_config"), chosen.get("optimizer_class")
+    return spec.optimizer, spec.precision, trainable, "momentum" in chosen, own
 
 
 def _dtype_name(values: Any) -> str:
@@ -124,7 +126,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         generated = "__init__" not in vars(cls)
         dataclass(kw_only=True, eq=False, repr=False)(cls)
         if generated:
-            cls.__init__ = routing.accepting(cls.__init__)  # type: ignore[method-assign]
+            free = cls.takes_any_parameter
+            cls.__init__ = routing.accepting(cls.__init__, free=free)  # type: ignore[method-assign]
         annotated.check_defaults(cls)
         parent = cls.__mro__[1]
         shared = TrainingParameters if parent is ImageClassifier else parent
@@ -174,6 +177,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     """Parameters that a warm start may change, as they do not affect the shapes of weights."""
     outside_graph: ClassVar[frozenset[str]] = frozenset()
     """Parameters of a subclass that do not affect its network."""
+    takes_any_parameter: ClassVar[bool] = False
+    """Whether the constructor takes parameters of other names, as those of a build function."""
     own_encoding: ClassVar[frozenset[str]] = frozenset({"feature_encoder", "target_encoder"})
     """Hooks of scikeras that a subclass must not define."""
 
@@ -191,6 +196,13 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             Features; the head flattens and classifies them.
         """
         raise NotImplementedError(f"{type(self).__name__} must define features(self, x).")
+
+    def _to_logits(self, x: Any, spec: network.Spec) -> Any:
+        """Map images (b, h, w, c) to logits (b, k): the features, and one dense layer."""
+        x = self.features(x)
+        if len(x.shape) > 2:
+            x = keras.layers.Flatten(name="flatten")(x)  # (b, f)
+        return keras.layers.Dense(spec.n_classes, dtype="float32", name="logits")(x)
 
     # -- fitting -----------------------------------------------------------------------------
 
@@ -387,9 +399,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         if not task.schedule.epochs:
             return loop.train(task)
         progress = [EpochProgress(type(self).__name__)] if self.verbose else []
-        train = partial(loop.train, callbacks=[*(self.callbacks or []), *progress])
+        own = self._callbacks()
+        train = partial(loop.train, callbacks=[*own, *progress])
         # A fit without a seed never repeats, and a stored fit would call no callbacks.
-        if self.memory is None or self.random_state is None or self.callbacks:
+        if self.memory is None or self.random_state is None or own:
             return train(task)
         return memory.recall(self.memory, self.memory_limit, task, train)
 
@@ -398,8 +411,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     def _make_schedule(self) -> Schedule:
         """Check all parameters, and collect those of the training loop."""
         given = self.get_params(deep=False)
-        routing.check_attributes(vars(self), type(self).__name__)
-        optimizers.check_name(self.optimizer, type(self).__name__)
+        others = vars(self).keys() - {one.name for one in fields(self)}
+        for name in others & routing.NOT_APPLICABLE.keys():
+            routing.check_value(name, getattr(self, name), type(self).__name__)
+        self._check_optimizer()
         validate_parameter_constraints(
             annotated.parameter_constraints(type(self)),
             given,
@@ -407,15 +422,23 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         )
         annotated.check_float32(type(self), given)
         heads.check_factors(given, type(self).__name__)
+        self._callbacks()
+        names = {field.name for field in fields(Schedule)} - {"cycle"}
+        chosen = recipes.parameters(self)
+        return Schedule(**{name: chosen[name] for name in names})
+
+    def _check_optimizer(self) -> None:
+        optimizers.check_name(self.optimizer, type(self).__name__)
+
+    def _callbacks(self) -> list[keras.callbacks.Callback]:
+        """Check the callbacks, and return those of the next training."""
         for callback in self.callbacks or ():
             if not isinstance(callback, keras.callbacks.Callback):
                 raise TypeError(
                     f"The 'callbacks' parameter of {type(self).__name__} must hold instances of "
                     f"keras.callbacks.Callback. Got {callback!r} instead."
                 )
-        names = {field.name for field in fields(Schedule)} - {"cycle"}
-        chosen = recipes.parameters(self)
-        return Schedule(**{name: chosen[name] for name in names})
+        return list(self.callbacks or ())
 
     def _state(self) -> loop.TrainingState | None:
         """Return the learnt state so far, or None before the first fit."""

@@ -62,11 +62,11 @@ def flat(parameters: Mapping[str, Any], known: Iterable[str], cls: str) -> dict[
     for name, value in parameters.items():
         prefix, _, last = name.partition("__")
         if name not in known and name in NOT_APPLICABLE:
-            _refuse_other(name, value, cls)
+            check_value(name, value, cls)
         elif not is_routed(name):
             found[name] = value
         elif prefix in ("fit", "compile") and last in NOT_APPLICABLE:
-            _refuse_other(last, value, cls)
+            check_value(last, value, cls)
         elif prefix != "predict" or last not in NO_RESULT:
             own = RENAMED.get(name, last)
             if prefix == "predict" or own not in known:
@@ -86,7 +86,7 @@ def fit_arguments(given: Mapping[str, Any], known: Iterable[str], cls: str) -> d
         if name in known:
             found[name] = value
         elif name in NOT_APPLICABLE:
-            _refuse_other(name, value, cls)
+            check_value(name, value, cls)
         elif name not in _OF_FIT:
             raise TypeError(
                 f"{cls}.fit must get its own arguments or those of scikeras: epochs, batch_size, "
@@ -111,30 +111,30 @@ def check_predict(given: Mapping[str, Any], cls: str) -> None:
             )
 
 
-def check_attributes(attributes: Mapping[str, Any], cls: str) -> None:
-    """Refuse scikeras' parameters without a use that were set as attributes."""
-    for name in NOT_APPLICABLE.keys() & attributes.keys():
-        _refuse_other(name, attributes[name], cls)
+def accepting(init: Callable[..., None], *, free: bool = False) -> Callable[..., None]:
+    """Let a generated constructor take scikeras' names, too; its signature stays the same.
 
-
-def accepting(init: Callable[..., None]) -> Callable[..., None]:
-    """Let a generated constructor take scikeras' names, too; its signature stays the same."""
+    With ``free`` it takes all others as well, which become attributes.
+    """
     known = set(inspect.signature(init).parameters)
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **given: Any) -> None:
         theirs = [n for n in given if n not in known and (is_routed(n) or n in NOT_APPLICABLE)]
         extra = {name: given.pop(name) for name in theirs}
+        own = {name: given.pop(name) for name in list(given) if free and name not in known}
         init(self, *args, **given)
+        vars(self).update(own)
         if extra:
             self.set_params(**extra)
 
     return __init__
 
 
-def _refuse_other(name: str, value: Any, cls: str) -> None:
+def check_value(name: str, value: Any, cls: str) -> None:
+    """Refuse a parameter without a use here, unless it has its only value."""
     only, reason = NOT_APPLICABLE[name]
-    accepted = name in NO_RESULT or (name == "metrics" and _is_accuracy(value))
+    accepted = name in NO_RESULT or (name == "metrics" and is_accuracy(value))
     if value is not only and value != only and not accepted:
         raise ValueError(
             f"The {name!r} parameter of scikeras must be {only!r} for {cls}: {reason}. Got "
@@ -142,7 +142,10 @@ def _refuse_other(name: str, value: Any, cls: str) -> None:
         )
 
 
-def _is_accuracy(metrics: Any) -> bool:
+def is_accuracy(metrics: Any) -> bool:
+    """Whether Keras' metrics are none, or accuracy alone."""
+    if metrics is None:
+        return True
     listed = metrics if isinstance(metrics, list | tuple) else [metrics]
     return all(one in ("acc", "accuracy") for one in listed if isinstance(one, str)) and all(
         isinstance(one, str) for one in listed

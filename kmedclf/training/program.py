@@ -140,7 +140,10 @@ def step_options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
 
 def make_loss(spec: Spec) -> Loss:
     """Return the loss of a spec: labels and logits to one loss per weight."""
-    return HEADS[spec.head].loss(dict(spec.options), spec.n_classes)
+    chosen = dict(spec.options)
+    if "loss" in chosen:
+        return chosen["loss"].of(spec.n_classes)
+    return HEADS[spec.head].loss(chosen, spec.n_classes)
 
 
 def gradient_step(
