@@ -178,7 +178,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     outside_graph: ClassVar[frozenset[str]] = frozenset()
     """Parameters of a subclass that do not affect its network."""
     takes_any_parameter: ClassVar[bool] = False
-    """Whether the constructor takes parameters of other names, as those of a build function."""
+    """Whether a user's function builds the network, of any parameters and numbers of any scale."""
     own_encoding: ClassVar[frozenset[str]] = frozenset({"feature_encoder", "target_encoder"})
     """Hooks of scikeras that a subclass must not define."""
 
@@ -574,7 +574,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     def _read_array(self, X: Any) -> tuple[Images, float | None]:
         """Check an array to fit on; return also its largest float, as `pixels.read` does."""
         X, name = self._checked_array(X, reset=True), type(self).__name__
-        flat = X.ndim == 2 and self.image_shape is None
+        flat = self.takes_any_parameter or (X.ndim == 2 and self.image_shape is None)
         return pixels.read(checks.check_images(X, self.image_shape, name), name, flat=flat)
 
     def _array_like_fitted(self, X: Any) -> Images:
@@ -585,6 +585,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         if X.shape == (1, self.n_features_in_) and X.shape[1] < np.prod(shape) and not X.any():
             X = np.zeros((1, *shape), np.float32)  # MAPIE tests this way whether it is fitted
         flat = X.ndim == 2 and self.image_shape is None and shape[1:] == (1, 1)
+        flat = flat or self.takes_any_parameter
         X = checks.check_images(X, self.image_shape, name, shape)
         checks.check_same_shape(Images(X, 1.0), shape, name)  # before a costly cast
         largest = getattr(self, "_largest", None)  # missing in models of earlier versions

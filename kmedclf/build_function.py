@@ -550,7 +550,9 @@ def _check_model(model: Any, estimator: KerasImageClassifier) -> None:
 
 def _copied(model: keras.Model) -> keras.Model:
     """Copy a model with its weights, as initial weights."""
-    copied = keras.models.clone_model(model)
+    layers = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
+    with keras.saving.CustomObjectScope(layers):
+        copied = type(model).from_config(model.get_config())
     copied.set_weights(model.get_weights())
     return copied
 
