@@ -744,6 +744,69 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         divergence.check_outputs(logits, type(self).__name__)
         return pool(logits, multilabel=HEADS[self._spec.head].multilabel)
 
+    def build_model(
+        self,
+        image_shape: tuple[int, int, int],
+        n_classes: int,
+        *,
+        multilabel: bool = False,
+        dtype: str = "uint8",
+    ) -> keras.Model:
+        """Build and compile the Keras model that `fit` would train; the estimator stays unfitted.
+
+        For code that trains a Keras model itself, such as a tuner of KerasTuner. Optimizer,
+        learning rate, weight decay, loss and precision are the estimator's. What belongs to `fit`
+        is not in the model: augmentation, ``l2``, class weights, schedules and early stopping.
+
+        Parameters
+        ----------
+        image_shape : tuple of int
+            Shape (h, w, c) of an image.
+        n_classes : int
+            Number of classes, or of labels.
+        multilabel : bool, default=False
+            Whether an image may have several labels.
+        dtype : {"uint8", "uint16", "float32"}, default="uint8"
+            Dtype of the images; the model scales integers to [0, 1].
+
+        Returns
+        -------
+        keras.Model
+            The compiled model, from images (b, h, w, c) to probabilities (b, n_classes). Its labels
+            are integers (b,), or zeros and ones (b, n_classes). Its initial weights are those of
+            ``random_state``.
+
+        Raises
+        ------
+        ValueError
+            If a parameter of the estimator is invalid.
+
+        Examples
+        --------
+        >>> from kmedclf import CNNClassifier
+        >>> CNNClassifier(filters=8).build_model((28, 28, 3), 8).output_shape
+        (None, 8)
+        """
+        network.check_surroundings(type(self).__name__)
+        integer = np.issubdtype(np.dtype(dtype), np.integer)
+        scale = 1 / np.iinfo(dtype).max if integer else 1.0
+        images = Images(np.empty((0, *image_shape), dtype), scale)
+        head = HEADS["sigmoid" if multilabel else "softmax"]
+        with annotated.plain_parameters(self):
+            schedule, chosen = self._make_schedule(), recipes.applied(self)
+            chosen.classes_ = np.arange(n_classes)
+            chosen.n_features_in_ = image_shape[0]
+            y_shape = (0, n_classes) if multilabel else (0,)
+            chosen._seen = {"X_shape_": images.array.shape, "X_dtype_": dtype,
+                            "y_shape_": y_shape, "y_dtype_": "int64"}  # fmt: skip
+            spec = chosen._network_spec(images, head)
+            seed = checks.draw_seed(self.random_state)
+        return program.compiled_model(spec, schedule.scalars, chosen._rate(schedule, spec), seed)
+
+    def _rate(self, schedule: Schedule, spec: network.Spec) -> float | None:
+        """Return the learning rate; None is the optimizer's default."""
+        return schedule.learning_rate
+
     @property
     def model_(self) -> keras.Model:
         """A new Keras model, from images to probabilities (n, k)."""

@@ -252,8 +252,11 @@ class KerasImageClassifier(ImageClassifier):
 
     def _training_task(self, *args: Any, **kwargs: Any) -> loop.TrainingTask:
         task = super()._training_task(*args, **kwargs)
-        rate = dict(task.spec.architecture)["model"].learning_rate
+        rate = self._rate(task.schedule, task.spec)
         return replace(task, schedule=replace(task.schedule, learning_rate=rate))
+
+    def _rate(self, schedule: Schedule, spec: network.Spec) -> float | None:
+        return dict(spec.architecture)["model"].learning_rate
 
     def _fit(self, schedule: Schedule, data: FitData, *args: Any, **kwargs: Any) -> Self:
         if _is_one_hot(data.y) and not self._is_binary_loss():

@@ -124,7 +124,7 @@ def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any)
     )
 
 
-def decay_kernels(model: keras.Model, weight_decay: tf.Variable) -> None:
+def decay_kernels(model: keras.Model, weight_decay: tf.Variable | float) -> None:
     """Enable weight decay for all kernels, but not for biases and scales."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     vectors = [v for v in model.trainable_variables if len(v.shape) < 2]
