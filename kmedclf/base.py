@@ -28,6 +28,7 @@ from kmedclf.inputs.checks import HELD_OUT, unwrap
 from kmedclf.inputs.file_array import FileArray, as_paths, store_of
 from kmedclf.inputs.image_files import MODES, Form
 from kmedclf.inputs.images import Images, Rows
+from kmedclf.inputs.medmnist import with_labels
 from kmedclf.parameters import TrainingParameters
 from kmedclf.persistence import memory
 from kmedclf.persistence.fitted_state import savable
@@ -59,6 +60,8 @@ class FitData:
         """Unwrap data in `kmedclf.Unsliced`."""
         for argument in fields(self):
             setattr(self, argument.name, unwrap(getattr(self, argument.name)))
+        self.X, self.y = with_labels(self.X, self.y)
+        self.X_val, self.y_val = with_labels(self.X_val, self.y_val)
 
 
 def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
@@ -209,7 +212,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -223,7 +226,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         Parameters
         ----------
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, d), or n paths
-            Images, channels last. Lists of arrays, tensors or Pillow images of one size also work.
+            Images, channels last; or a data set of the medmnist package, with its labels as y. Lists of arrays, tensors or Pillow images of one size also work.
 
             - Integers of any dtype that are all in 0 to 255 are treated as bytes: the network
               scales them to [0, 1].
@@ -234,7 +237,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             - A flat X needs ``image_shape``. Without it each row is an image of shape (d, 1, 1).
               Its values may be features of any scale: there is no warning, and integers of more
               than 16 bits beyond 255 are used unchanged.
-            - More than 4 channels need an ``image_shape`` of three numbers.
+            - More than 4 channels need an ``image_shape`` of three numbers, which also takes the
+              slices along the last axis of volumes (n, h, w, d) as channels.
             - Files are read batch by batch, with ``image_size`` and ``channels``.
 
             Later X, for validation and `predict`, may be of any dtype that can be cast to the
