@@ -1,4 +1,4 @@
-"""The base class of all estimators; the only module that imports scikeras."""
+"""The base class of all estimators."""
 
 from __future__ import annotations
 
@@ -166,8 +166,12 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     __repr__ = BaseEstimator.__repr__
 
     # Parameters of scikeras that have one value here; as annotated fields they would be parameters.
-    model = build_fn = metrics = validation_batch_size = None
-    shuffle, run_eagerly = True, False
+    model: ClassVar[Any] = None
+    build_fn: ClassVar[Any] = None
+    metrics: ClassVar[Any] = None
+    validation_batch_size: ClassVar[Any] = None
+    shuffle: ClassVar[bool] = True
+    run_eagerly: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # set by fit; an annotation here would be a parameter
         _spec: network.Spec = field(init=False)
@@ -226,7 +230,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         Parameters
         ----------
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, d), or n paths
-            Images, channels last; or a data set of the medmnist package, with its labels as y. Lists of arrays, tensors or Pillow images of one size also work.
+            Images, channels last. Lists of arrays, tensors or Pillow images of one size also work,
+            and a data set of the medmnist package, with its labels as y.
 
             - Integers of any dtype that are all in 0 to 255 are treated as bytes: the network
               scales them to [0, 1].

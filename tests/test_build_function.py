@@ -22,7 +22,7 @@ LABELS = np.stack([y == 0, y < 2], axis=1).astype(int)
 Z = X.astype(np.float32)
 
 
-# Three scripts, each written for scikeras. ----------------------------------------------------------
+# -- three scripts, each written for scikeras ------------------------------------------------------
 
 
 def cnn(meta, filters=4, dropout=0.0):
@@ -172,22 +172,22 @@ def test_one_compiled_network_for_all_rates():
     assert not np.array_equal(*rates)
 
 
-def test_other_layers_are_another_network():
+def test_other_layers_are_another_network(monkeypatch):
     """What the function reads from outside counts, too."""
-    global WIDTH
     found = []
-    for WIDTH in ("relu", "tanh", "relu"):
+    for activation in ("relu", "tanh", "relu"):
+        monkeypatch.setitem(globals(), "ACTIVATION", activation)
         found.append(net(reads_a_global).fit(X, y))
     assert same(found[0], found[2])
     assert not same(found[0], found[1])
 
 
-WIDTH = "relu"
+ACTIVATION = "relu"
 
 
 def reads_a_global(meta):
     return keras.Sequential([
-        keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(4, activation=WIDTH),
+        keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(4, activation=ACTIVATION),
         keras.layers.Dense(3, activation="softmax"),
     ])  # fmt: skip
 
@@ -221,7 +221,8 @@ def test_sample_weights_and_memory(tmp_path):
 
 
 @pytest.mark.parametrize("given", [
-    {"optimizer": "sgd", "optimizer__momentum": 0.5}, {"optimizer": lambda: keras.optimizers.RMSprop(0.1)},
+    {"optimizer": "sgd", "optimizer__momentum": 0.5},
+    {"optimizer": lambda: keras.optimizers.RMSprop(0.1)},
     {"optimizer": keras.optimizers.Adam, "optimizer__amsgrad": True},
     {"optimizer": "adamw", "optimizer__weight_decay": 0.5},
     {"loss": keras.losses.SparseCategoricalCrossentropy}, {"loss": "kl_divergence"},

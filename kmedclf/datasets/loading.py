@@ -80,7 +80,8 @@ def load(
     split : {"train", "val", "test"}, default="train"
         The split.
     size : {28, 64, 128, 224}, default=28
-        Sides of the images of a set known by name; of volumes 28 or 64. The size of a file is fixed.
+        Sides of the images of a set known by name; of volumes 28 or 64. The size of a file is
+        fixed.
     data_dir : path-like, default=None
         Folder of the downloaded files. None means the environment variable ``KMEDCLF_DATA`` or,
         if that is unset, ``~/.medmnist``, which the medmnist package uses as well. The folder is

@@ -51,8 +51,8 @@ class Outcome:
         """Sort by true class, then by predicted class, then by everything else."""
         given = proba if given is None else given
         order = np.lexsort((weight, *given.T, pred, true))
-        columns = (one[order] for one in (true, pred, proba, weight, given))
-        return cls(*columns, positive, ordinal)
+        true, pred, proba, weight = true[order], pred[order], proba[order], weight[order]
+        return cls(true, pred, proba, weight, given[order], positive, ordinal)
 
     @property
     def k(self) -> int:
@@ -105,7 +105,9 @@ def _of_grades(outcome: Outcome, weights: np.ndarray) -> Samples:
     total = weights.sum(axis=0)
     # Sums over the confusion matrix, and over the one expected of independent grades.
     found = (true - pred) ** 2 @ weights
-    expected = true**2 @ weights + pred**2 @ weights - 2 * (true @ weights) * (pred @ weights) / total
+    expected = (
+        true**2 @ weights + pred**2 @ weights - 2 * (true @ weights) * (pred @ weights) / total
+    )
     return {
         "kappa_quadratic": 1 - found / expected,
         "mean_absolute_error": np.abs(true - pred) @ weights / total,

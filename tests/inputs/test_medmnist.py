@@ -95,7 +95,8 @@ def test_kinds_of_its_objects(medmnist, tmp_path):
 def test_the_registry_says_what_the_package_says(medmnist):
     info = importlib.import_module("medmnist.info").INFO
     kinds = {"multi-class": "multiclass", "binary-class": "binary",
-             "multi-label, binary-class": "multilabel", "ordinal-regression": "ordinal"}  # fmt: skip
+             "multi-label, binary-class": "multilabel",
+             "ordinal-regression": "ordinal"}  # fmt: skip
     assert set(info) == set(datasets.names())
     assert len(THREE_D) == 6
     for name, theirs in info.items():
