@@ -138,17 +138,17 @@ class KerasImageClassifier(ImageClassifier):
     (3, 8)
     """
 
-    model: object = field(default=None, kw_only=False)
-    build_fn: object = None
+    model: object = field(default=None, kw_only=False)  # type: ignore[misc]
+    build_fn: object = None  # type: ignore[misc]
     optimizer: object = "rmsprop"  # type: ignore[assignment]
     loss: object = None  # type: ignore[assignment]
-    metrics: object = None
+    metrics: object = None  # type: ignore[misc]
     epochs: PositiveInt | Auto = 1
     batch_size: int | None = None  # type: ignore[assignment]
     learning_rate: PositiveFloat | Auto | None = "auto"
     callbacks: object = None  # type: ignore[assignment]
     early_stopping: bool | Auto = False
-    augment: object = False  # type: ignore[assignment]
+    augment: object = False
     precision: Literal["float32", "mixed", "mixed_bfloat16", "mixed_float16"] = "float32"
 
     takes_any_parameter: ClassVar[bool] = True
@@ -279,7 +279,7 @@ class KerasImageClassifier(ImageClassifier):
     def _spec_of(self, shape: tuple[int, int, int], head: Head) -> network.Spec:
         precision = network.resolve_precision(self.precision)
         built = Built.of(self, shape, head.activation, precision)
-        options = {**dict(program.step_options(self)), **built.options}  # type: ignore[arg-type]
+        options = {**dict(program.step_options(self)), **built.options}
         return network.Spec(
             estimator=type(self),
             architecture=(("model", built),),
@@ -454,7 +454,7 @@ class Built:
                 f"changes, and no averaged weights. Got {what}."
             )
         own = estimator.learning_rate
-        self.learning_rate = float(rate) if own in (None, "auto") else float(own)  # type: ignore
+        self.learning_rate = float(rate) if own in (None, "auto") else float(own)
         config.pop("name", None)
         config.pop("is_legacy_optimizer", None)
         self.optimizer = type(optimizer).__name__.lower()

@@ -187,7 +187,7 @@ ACTIVATION = "relu"
 
 def reads_a_global(meta):
     return keras.Sequential([
-        keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(4, activation=ACTIVATION),
+        keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(4, ACTIVATION),
         keras.layers.Dense(3, activation="softmax"),
     ])  # fmt: skip
 
