@@ -27,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ["datasets", "evaluation", "models", "programs", "search"],
     {
         "base": ["ImageClassifier"],
+        "build_function": ["KerasImageClassifier"],
         "calibration": ["CalibratedClassifier"],
         "ensemble": ["EnsembleClassifier"],
         "inputs.checks": ["Unsliced"],

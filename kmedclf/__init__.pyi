@@ -4,6 +4,7 @@ from . import models as models
 from . import programs as programs
 from . import search as search
 from .base import ImageClassifier as ImageClassifier
+from .build_function import KerasImageClassifier as KerasImageClassifier
 from .calibration import CalibratedClassifier as CalibratedClassifier
 from .ensemble import EnsembleClassifier as EnsembleClassifier
 from .inputs.checks import Unsliced as Unsliced

@@ -1,10 +1,12 @@
-"""The base class of all estimators; the only module that imports scikeras."""
+"""The base class of all estimators."""
 
 from __future__ import annotations
 
 import kmedclf.utils.tensorflow_loaded  # noqa: F401
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from numbers import Integral
@@ -13,20 +15,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 import keras
 import numpy as np
 import tensorflow as tf
+from scikeras.utils.transformers import ClassifierLabelEncoder
 from scikeras.wrappers import KerasClassifier
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from kmedclf import augmentation, parameters, persistence, recipes
+from kmedclf import augmentation, parameters, persistence, recipes, routing
 from kmedclf.augmentation import test_time
 from kmedclf.augmentation.test_time import pool, resolve
 from kmedclf.inputs import array_likes, checks, pixels
-from kmedclf.inputs.checks import unwrap
+from kmedclf.inputs.checks import HELD_OUT, unwrap
 from kmedclf.inputs.file_array import FileArray, as_paths, store_of
 from kmedclf.inputs.image_files import MODES, Form
 from kmedclf.inputs.images import Images, Rows
+from kmedclf.inputs.medmnist import with_labels
 from kmedclf.parameters import TrainingParameters
 from kmedclf.persistence import memory
 from kmedclf.persistence.fitted_state import savable
@@ -58,13 +62,22 @@ class FitData:
         """Unwrap data in `kmedclf.Unsliced`."""
         for argument in fields(self):
             setattr(self, argument.name, unwrap(getattr(self, argument.name)))
+        self.X, self.y = with_labels(self.X, self.y)
+        self.X_val, self.y_val = with_labels(self.X_val, self.y_val)
 
 
 def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
     # These decide which variables an optimizer has: float16 adds loss scaling, momentum adds slots,
     # and frozen weights have none.
     trainable = dict(spec.architecture).get("trainable")
-    return spec.optimizer, spec.precision, trainable, "momentum" in dict(spec.options)
+    chosen = dict(spec.options)
+    own = chosen.get("optimizer_config"), chosen.get("optimizer_class")
+    return spec.optimizer, spec.precision, trainable, "momentum" in chosen, own
+
+
+def _dtype_name(values: Any) -> str:
+    """Name the dtype that NumPy gives to what a user passed."""
+    return str(getattr(values, "dtype", None) or np.asarray(values).dtype)
 
 
 def _plain(value: Any) -> Any:
@@ -110,7 +123,16 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Generate the subclass's constructor, and add the shared parameters to its docstring."""
         super().__init_subclass__(**kwargs)
+        for name in cls.own_encoding & vars(cls).keys():
+            raise TypeError(
+                f"{cls.__name__} must not define {name!r}, which scikeras would call: the "
+                "estimator encodes X and y itself; put a transformer before it in a Pipeline."
+            )
+        generated = "__init__" not in vars(cls)
         dataclass(kw_only=True, eq=False, repr=False)(cls)
+        if generated:
+            free = cls.takes_any_parameter
+            cls.__init__ = routing.accepting(cls.__init__, free=free)  # type: ignore[method-assign]
         annotated.check_defaults(cls)
         parent = cls.__mro__[1]
         shared = TrainingParameters if parent is ImageClassifier else parent
@@ -121,12 +143,41 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     def _get_param_names(cls) -> list[str]:
         return BaseEstimator._get_param_names.__func__(cls)
 
-    set_params = BaseEstimator.set_params
-    score = ClassifierMixin.score
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, by their own names or by those of scikeras.
+
+        Parameters
+        ----------
+        **params
+            Values by name. Routed names of scikeras such as ``optimizer__learning_rate``,
+            ``fit__epochs`` or ``model__filters`` set the parameter of that meaning.
+
+        Returns
+        -------
+        self
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        names = self._get_param_names()
+        return BaseEstimator.set_params(self, **routing.flat(params, names, type(self).__name__))
+
     __repr__ = BaseEstimator.__repr__
+
+    # Parameters of scikeras that have one value here; as annotated fields they would be parameters.
+    model: ClassVar[Any] = None
+    build_fn: ClassVar[Any] = None
+    metrics: ClassVar[Any] = None
+    validation_batch_size: ClassVar[Any] = None
+    shuffle: ClassVar[bool] = True
+    run_eagerly: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # set by fit; an annotation here would be a parameter
         _spec: network.Spec = field(init=False)
+        _seen: dict[str, Any] = field(init=False)
         _seed: int = field(init=False)
 
     smallest_image: ClassVar[int] = 1
@@ -135,6 +186,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     """Parameters that a warm start may change, as they do not affect the shapes of weights."""
     outside_graph: ClassVar[frozenset[str]] = frozenset()
     """Parameters of a subclass that do not affect its network."""
+    takes_any_parameter: ClassVar[bool] = False
+    """Whether a user's function builds the network, of any parameters and numbers of any scale."""
+    own_encoding: ClassVar[frozenset[str]] = frozenset({"feature_encoder", "target_encoder"})
+    """Hooks of scikeras that a subclass must not define."""
 
     def features(self, x: Any) -> Any:
         """Map images to features; the one method that a subclass must define.
@@ -151,25 +206,34 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         """
         raise NotImplementedError(f"{type(self).__name__} must define features(self, x).")
 
+    def _to_logits(self, x: Any, spec: network.Spec) -> Any:
+        """Map images (b, h, w, c) to logits (b, k): the features, and one dense layer."""
+        x = self.features(x)
+        if len(x.shape) > 2:
+            x = keras.layers.Flatten(name="flatten")(x)  # (b, f)
+        return keras.layers.Dense(spec.n_classes, dtype="float32", name="logits")(x)
+
     # -- fitting -----------------------------------------------------------------------------
 
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
         groups: Any = None,
+        **fit_params: Any,
     ) -> Self:
         """Train the network from fresh weights, or continue from the last ones if ``warm_start``.
 
         Parameters
         ----------
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, d), or n paths
-            Images, channels last. Lists of arrays, tensors or Pillow images of one size also work.
+            Images, channels last. Lists of arrays, tensors or Pillow images of one size also work,
+            and a data set of the medmnist package, with its labels as y.
 
             - Integers of any dtype that are all in 0 to 255 are treated as bytes: the network
               scales them to [0, 1].
@@ -180,7 +244,8 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             - A flat X needs ``image_shape``. Without it each row is an image of shape (d, 1, 1).
               Its values may be features of any scale: there is no warning, and integers of more
               than 16 bits beyond 255 are used unchanged.
-            - More than 4 channels need an ``image_shape`` of three numbers.
+            - More than 4 channels need an ``image_shape`` of three numbers, which also takes the
+              slices along the last axis of volumes (n, h, w, d) as channels.
             - Files are read batch by batch, with ``image_size`` and ``channels``.
 
             Later X, for validation and `predict`, may be of any dtype that can be cast to the
@@ -201,6 +266,11 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             leaves images of every class in the training set. It comes as close to
             ``validation_fraction`` as the groups allow, to within 5 % of it, to keep the class
             shares even.
+        **fit_params
+            Arguments of Keras' ``fit``, as scikeras takes them, for this fit alone: epochs,
+            batch_size, callbacks, verbose, class_weight and validation_split replace the
+            parameters of these names; validation_data, a tuple, is X_val, y_val and
+            sample_weight_val.
 
         Returns
         -------
@@ -212,15 +282,24 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         ValueError
             If a parameter or the data are invalid, or if the training diverges and no earlier epoch
             is restored.
+        TypeError
+            If there is no such argument.
         RuntimeError
             Inside a ``tf.function`` or the scope of a distribution strategy.
         """
         data = FitData(X, y, sample_weight, X_val, y_val, sample_weight_val, groups)
-        with annotated.plain_parameters(self):
+        with self._replaced(fit_params, data), annotated.plain_parameters(self):
             start = self._state() if self.warm_start else None
             return self._fit(self._make_schedule(), data, start, keep_optimizer=self.warm_start)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+        **fit_params: Any,
+    ) -> Self:
         """Train for one more epoch.
 
         Keeps weights and history, and the optimizer of an earlier partial fit.
@@ -233,17 +312,71 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             All labels, for the first call if y lacks some.
         sample_weight : array-like of shape (n,), optional
             As in `fit`.
+        **fit_params
+            As in `fit`, but without a number of epochs.
 
         Returns
         -------
         self
             The fitted estimator.
+
+        Raises
+        ------
+        TypeError
+            If epochs are given.
         """
         data = FitData(X, y, sample_weight, classes=classes)
-        with annotated.plain_parameters(self):
+        for argument in {"epochs", "initial_epoch"} & fit_params.keys():
+            raise TypeError(
+                f"{type(self).__name__}.partial_fit must get no {argument!r}, as it trains for one "
+                f"more epoch. Got {fit_params[argument]!r}."
+            )
+        with self._replaced(fit_params, data), annotated.plain_parameters(self):
             whole = self._make_schedule()
             schedule = replace(whole, epochs=1, early_stopping=False, cycle=whole.epochs)
             return self._fit(schedule, data, self._state(), keep_optimizer=True)
+
+    def initialize(self, X: Any, y: Any) -> Self:
+        """Build the network with the initial weights of ``random_state``, and train nothing.
+
+        The estimator can then predict and be saved. `fit` begins anew; `partial_fit`, and `fit`
+        with ``warm_start``, continue from these weights.
+
+        Parameters
+        ----------
+        X, y : array-like
+            As in `fit`.
+
+        Returns
+        -------
+        self
+            The estimator.
+        """
+        with annotated.plain_parameters(self):
+            schedule = replace(self._make_schedule(), epochs=0)
+            return self._fit(schedule, FitData(X, y), None, keep_optimizer=False)
+
+    @contextmanager
+    def _replaced(self, given: dict[str, Any], data: FitData) -> Iterator[None]:
+        """Replace parameters by the arguments of one fit, as scikeras does, and restore them."""
+        name = type(self).__name__
+        held = given.pop("validation_data", None)
+        if held is not None:
+            if data.X_val is not None or not isinstance(held, tuple | list) or len(held) > 3:
+                raise ValueError(
+                    f"The 'validation_data' argument of {name}.fit must be a tuple of X_val, y_val "
+                    f"and perhaps their weights, in place of X_val. Got {type(held).__name__} "
+                    "instead."
+                )
+            for argument, value in zip(HELD_OUT, held, strict=False):
+                setattr(data, argument, unwrap(value))
+        used = routing.fit_arguments(given, self._get_param_names(), name)
+        before = {parameter: vars(self)[parameter] for parameter in used}
+        self.__dict__.update(used)
+        try:
+            yield
+        finally:
+            self.__dict__.update(before)
 
     def _fit(
         self,
@@ -274,10 +407,13 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         return ""
 
     def _train(self, task: loop.TrainingTask) -> loop.TrainingState:
+        if not task.schedule.epochs:
+            return loop.train(task)
         progress = [EpochProgress(type(self).__name__)] if self.verbose else []
-        train = partial(loop.train, callbacks=[*(self.callbacks or []), *progress])
+        own = self._callbacks()
+        train = partial(loop.train, callbacks=[*own, *progress])
         # A fit without a seed never repeats, and a stored fit would call no callbacks.
-        if self.memory is None or self.random_state is None or self.callbacks:
+        if self.memory is None or self.random_state is None or own:
             return train(task)
         return memory.recall(self.memory, self.memory_limit, task, train)
 
@@ -286,7 +422,10 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     def _make_schedule(self) -> Schedule:
         """Check all parameters, and collect those of the training loop."""
         given = self.get_params(deep=False)
-        optimizers.check_name(self.optimizer, type(self).__name__)
+        others = vars(self).keys() - {one.name for one in fields(self)}
+        for name in others & routing.NOT_APPLICABLE.keys():
+            routing.check_value(name, getattr(self, name), type(self).__name__)
+        self._check_optimizer()
         validate_parameter_constraints(
             annotated.parameter_constraints(type(self)),
             given,
@@ -294,15 +433,23 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         )
         annotated.check_float32(type(self), given)
         heads.check_factors(given, type(self).__name__)
+        self._callbacks()
+        names = {field.name for field in fields(Schedule)} - {"cycle"}
+        chosen = recipes.parameters(self)
+        return Schedule(**{name: chosen[name] for name in names})
+
+    def _check_optimizer(self) -> None:
+        optimizers.check_name(self.optimizer, type(self).__name__)
+
+    def _callbacks(self) -> list[keras.callbacks.Callback]:
+        """Check the callbacks, and return those of the next training."""
         for callback in self.callbacks or ():
             if not isinstance(callback, keras.callbacks.Callback):
                 raise TypeError(
                     f"The 'callbacks' parameter of {type(self).__name__} must hold instances of "
                     f"keras.callbacks.Callback. Got {callback!r} instead."
                 )
-        names = {field.name for field in fields(Schedule)} - {"cycle"}
-        chosen = recipes.parameters(self)
-        return Schedule(**{name: chosen[name] for name in names})
+        return list(self.callbacks or ())
 
     def _state(self) -> loop.TrainingState | None:
         """Return the learnt state so far, or None before the first fit."""
@@ -335,6 +482,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             if head.multilabel:
                 checks.warn_of_one_hot(labels, name)
             self.classes_ = head.classes(data.classes, labels[weight > 0], name)
+            self._seen |= {"y_shape_": tuple(np.shape(data.y)), "y_dtype_": _dtype_name(data.y)}
             self._seed = checks.draw_seed(self.random_state)
         chosen = recipes.applied(self)
         spec = chosen._network_spec(images, head)
@@ -349,14 +497,15 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         flat = images.shape[1] == 1 and self.augment == recipes.AUTO
         sets = () if flat else augmentation.resolve(chosen.augment, name)
         test_time.resolve(self.tta, images.shape, name)  # fail before the training
-        split = Split(self.validation_fraction, data.groups, self._seed)
+        fraction = self.validation_split or self.validation_fraction
+        split = Split(fraction, data.groups, self._seed)
         rows, held = arrange(
             (images, labels, weight),
             self._validation_rows(data),
             head=head,
             classes=self.classes_,
             class_weight=self.class_weight,
-            split=split if schedule.early_stopping else None,
+            split=split if schedule.early_stopping or self.validation_split else None,
             oversample=self._oversampling(head, bool(sets)),
             name=name,
         )
@@ -424,6 +573,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         else:
             images, largest = self._array_like_fitted(X), None
         if reset:
+            self._seen = {"X_shape_": tuple(np.shape(X)), "X_dtype_": _dtype_name(X)}
             self.image_shape_, self._scale = images.shape, images.scale
             self._largest = largest
             columns = getattr(X, "shape", ())[1:2] if paths is None else ()
@@ -435,7 +585,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     def _read_array(self, X: Any) -> tuple[Images, float | None]:
         """Check an array to fit on; return also its largest float, as `pixels.read` does."""
         X, name = self._checked_array(X, reset=True), type(self).__name__
-        flat = X.ndim == 2 and self.image_shape is None
+        flat = self.takes_any_parameter or (X.ndim == 2 and self.image_shape is None)
         return pixels.read(checks.check_images(X, self.image_shape, name), name, flat=flat)
 
     def _array_like_fitted(self, X: Any) -> Images:
@@ -446,6 +596,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         if X.shape == (1, self.n_features_in_) and X.shape[1] < np.prod(shape) and not X.any():
             X = np.zeros((1, *shape), np.float32)  # MAPIE tests this way whether it is fitted
         flat = X.ndim == 2 and self.image_shape is None and shape[1:] == (1, 1)
+        flat = flat or self.takes_any_parameter
         X = checks.check_images(X, self.image_shape, name, shape)
         checks.check_same_shape(Images(X, 1.0), shape, name)  # before a costly cast
         largest = getattr(self, "_largest", None)  # missing in models of earlier versions
@@ -524,13 +675,16 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         """
         return self._head.decision(self._logits(X)).astype(np.float32)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any, **predict_params: Any) -> np.ndarray:
         """Compute class probabilities.
 
         Parameters
         ----------
         X : array-like
             Images of the kind and shape seen during fit.
+        **predict_params
+            ``batch_size`` and ``verbose`` of Keras' ``predict``, as scikeras takes them; they
+            change no result.
 
         Returns
         -------
@@ -545,15 +699,18 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         TensorFlow settings. In another order or number, the probability of an image may differ by
         float32's rounding, about 1e-6.
         """
+        routing.check_predict(predict_params, type(self).__name__)
         return self._head.probabilities(self._logits(X)).astype(np.float32)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, **predict_params: Any) -> np.ndarray:
         """Predict labels.
 
         Parameters
         ----------
         X : array-like
             Images of the kind and shape seen during fit.
+        **predict_params
+            As in `predict_proba`.
 
         Returns
         -------
@@ -561,7 +718,27 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             Labels out of ``classes_``; for multilabel targets zeros and ones, with ones for
             probabilities above 0.5.
         """
+        routing.check_predict(predict_params, type(self).__name__)
         return self._head.predict(self._logits(X), self.classes_)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute the accuracy, or what a subclass' ``scorer(y_true, y_pred)`` computes.
+
+        Parameters
+        ----------
+        X : array-like
+            Images of the kind and shape seen during fit.
+        y : array-like of shape (n,) or (n, k)
+            True labels.
+        sample_weight : array-like of shape (n,), optional
+            Sample weights.
+
+        Returns
+        -------
+        float
+            Score.
+        """
+        return self.scorer(y, self.predict(X), sample_weight=sample_weight)
 
     @property
     def _head(self) -> Head:
@@ -578,6 +755,69 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         divergence.check_outputs(logits, type(self).__name__)
         return pool(logits, multilabel=HEADS[self._spec.head].multilabel)
 
+    def build_model(
+        self,
+        image_shape: tuple[int, int, int],
+        n_classes: int,
+        *,
+        multilabel: bool = False,
+        dtype: str = "uint8",
+    ) -> keras.Model:
+        """Build and compile the Keras model that `fit` would train; the estimator stays unfitted.
+
+        For code that trains a Keras model itself, such as a tuner of KerasTuner. Optimizer,
+        learning rate, weight decay, loss and precision are the estimator's. What belongs to `fit`
+        is not in the model: augmentation, ``l2``, class weights, schedules and early stopping.
+
+        Parameters
+        ----------
+        image_shape : tuple of int
+            Shape (h, w, c) of an image.
+        n_classes : int
+            Number of classes, or of labels.
+        multilabel : bool, default=False
+            Whether an image may have several labels.
+        dtype : {"uint8", "uint16", "float32"}, default="uint8"
+            Dtype of the images; the model scales integers to [0, 1].
+
+        Returns
+        -------
+        keras.Model
+            The compiled model, from images (b, h, w, c) to probabilities (b, n_classes). Its labels
+            are integers (b,), or zeros and ones (b, n_classes). Its initial weights are those of
+            ``random_state``.
+
+        Raises
+        ------
+        ValueError
+            If a parameter of the estimator is invalid.
+
+        Examples
+        --------
+        >>> from kmedclf import CNNClassifier
+        >>> CNNClassifier(filters=8).build_model((28, 28, 3), 8).output_shape
+        (None, 8)
+        """
+        network.check_surroundings(type(self).__name__)
+        integer = np.issubdtype(np.dtype(dtype), np.integer)
+        scale = 1 / np.iinfo(dtype).max if integer else 1.0
+        images = Images(np.empty((0, *image_shape), dtype), scale)
+        head = HEADS["sigmoid" if multilabel else "softmax"]
+        with annotated.plain_parameters(self):
+            schedule, chosen = self._make_schedule(), recipes.applied(self)
+            chosen.classes_ = np.arange(n_classes)
+            chosen.n_features_in_ = image_shape[0]
+            y_shape = (0, n_classes) if multilabel else (0,)
+            chosen._seen = {"X_shape_": images.array.shape, "X_dtype_": dtype,
+                            "y_shape_": y_shape, "y_dtype_": "int64"}  # fmt: skip
+            spec = chosen._network_spec(images, head)
+            seed = checks.draw_seed(self.random_state)
+        return program.compiled_model(spec, schedule.scalars, chosen._rate(schedule, spec), seed)
+
+    def _rate(self, schedule: Schedule, spec: network.Spec) -> float | None:
+        """Return the learning rate; None is the optimizer's default."""
+        return schedule.learning_rate
+
     @property
     def model_(self) -> keras.Model:
         """A new Keras model, from images to probabilities (n, k)."""
@@ -590,6 +830,80 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     def initialized_(self) -> bool:
         """Whether the estimator is fitted."""
         return self.__sklearn_is_fitted__()
+
+    # -- what scikeras calls metadata ----------------------------------------------------------
+
+    @property
+    def target_encoder(self) -> ClassifierLabelEncoder:
+        """A new, unfitted encoder of y in scikeras' form; the network has its own encoding."""
+        classes = getattr(self, "classes_", None)
+        return ClassifierLabelEncoder(categories="auto" if classes is None else [classes])
+
+    @property
+    def target_encoder_(self) -> ClassifierLabelEncoder:
+        """An encoder from labels to what the network learns, and from probabilities to labels."""
+        if self._head.multilabel:
+            both = np.tile([[0], [1]], len(self.classes_))
+            return ClassifierLabelEncoder().fit(both)
+        return self.target_encoder.fit(self.classes_)
+
+    @property
+    def feature_encoder_(self) -> Any:
+        """A transformer that leaves X as it is."""
+        check_is_fitted(self)
+        return self.feature_encoder.fit(np.zeros((1, self.n_features_in_)))
+
+    @property
+    def target_type_(self) -> str:
+        """Kind of y in scikit-learn's words: "binary", "multiclass", "multilabel-indicator"."""
+        if self._head.multilabel:
+            return "multilabel-indicator"
+        return "binary" if len(self.classes_) == 2 else "multiclass"
+
+    @property
+    def n_classes_(self) -> int:
+        """Number of classes, or of labels."""
+        check_is_fitted(self)
+        return len(self.classes_)
+
+    @property
+    def n_outputs_(self) -> int:
+        """Number of targets, and of the network's output tensors: 1."""
+        check_is_fitted(self)
+        return 1
+
+    n_outputs_expected_ = n_outputs_
+
+    def _of_data(self, name: str) -> Any:
+        check_is_fitted(self)
+        if name not in getattr(self, "_seen", {}):  # models of earlier versions
+            raise AttributeError(f"{type(self).__name__} was saved without {name!r}.")
+        return self._seen[name]
+
+    @property
+    def X_shape_(self) -> tuple[int, ...]:
+        """Shape of the X seen during fit; (n,) for files."""
+        return self._of_data("X_shape_")
+
+    @property
+    def X_dtype_(self) -> np.dtype:
+        """Dtype of the X seen during fit."""
+        return np.dtype(self._of_data("X_dtype_"))
+
+    @property
+    def y_shape_(self) -> tuple[int, ...]:
+        """Shape of the y seen during fit."""
+        return self._of_data("y_shape_")
+
+    @property
+    def y_ndim_(self) -> int:
+        """Number of dimensions of the y seen during fit."""
+        return len(self.y_shape_)
+
+    @property
+    def y_dtype_(self) -> np.dtype:
+        """Dtype of the y seen during fit."""
+        return np.dtype(self._of_data("y_dtype_"))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the weights read-only again, as copies and pickles are writeable."""

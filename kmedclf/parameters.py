@@ -128,6 +128,10 @@ class TrainingParameters:
         Share of the training rows to split off for early stopping, stratified by class, or by the
         rarest label of each image for multilabel targets. With ``groups``, whole groups are split
         off.
+    validation_split : float, default=0.0
+        Share of the training rows to validate on in every epoch, without stopping early; split off
+        like ``validation_fraction``, which it replaces, and not the last rows as in Keras. 0 is
+        none.
     restore_best : bool, default=True
         Whether early stopping restores the weights of the best epoch, or keeps the last ones.
     class_weight : {"balanced", "inverse"}, dict or None, default=None
@@ -238,6 +242,7 @@ class TrainingParameters:
     tol: NonNegativeFloat = 0.0
     tol_mode: Literal["absolute", "relative"] = "absolute"
     validation_fraction: Fraction = 0.1
+    validation_split: FractionOrZero = 0.0
     restore_best: bool = True
     class_weight: Literal["balanced", "inverse"] | dict | None = None
     oversample: Literal["duplicate", "augment"] | None = None

@@ -127,6 +127,7 @@ BAD_VALUES = {
     "tta": "spin",
     "units": 0.5,
     "validation_fraction": 1.0,
+    "validation_split": 1.0,
     "warm_start": "yes",
 }
 LISTED = {

@@ -27,7 +27,8 @@ TOGETHER = [
      "image_size": (8, 8), "resize": "stretch", "on_error": "raise", "warm_start": False},
     {"optimizer": "sgd", "momentum": 0.5, "nesterov": True, "accumulate_steps": 2, "loss": "focal",
      "focal_alpha": 0.4, "focal_gamma": 1.7, "lr_schedule": "one_cycle", "lr_warmup": 0.4,
-     "lr_patience": 3, "oversample": "duplicate", "augment": True, "class_weight": "balanced",
+     "lr_patience": 3, "validation_split": 0.25, "oversample": "duplicate",
+     "augment": True, "class_weight": "balanced",
      "warm_start": True, "memory_limit": 10**9, "cache_limit": 10**9, "max_pixels": 10**6},
 ]  # fmt: skip
 KINDS = {

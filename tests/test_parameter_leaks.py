@@ -110,6 +110,7 @@ VALUES = {
     "tta": ["flips"],
     "units": [5],
     "validation_fraction": [0.4],
+    "validation_split": [0.4],
     "variant": ["b1"],
     "verbose": [1],
     "warm_start": [True],

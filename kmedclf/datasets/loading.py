@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kmedclf.datasets import npz
 from kmedclf.datasets.registry import DatasetInfo, Task, find
+from kmedclf.inputs.medmnist import is_medmnist, of_medmnist
 from kmedclf.utils.download import download, md5_of, reason_of
 
 ZENODO = "https://zenodo.org/records/10519652/files"
@@ -58,7 +59,7 @@ def fetch(info: DatasetInfo, size: int, folder: Path, offline: bool, mirror: str
 
 
 def load(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: Any,
     split: str = "train",
     *,
     size: int = 28,
@@ -71,14 +72,16 @@ def load(
 
     Parameters
     ----------
-    name_or_path : str or path-like
-        A name out of `kmedclf.datasets.names`, or the path of an ``.npz`` file with the arrays
+    name_or_path : str, path-like or data set of the medmnist package
+        A split that the medmnist package has opened, whose other parameters here are ignored; a
+        name out of `kmedclf.datasets.names`; or the path of an ``.npz`` file with the arrays
         ``train_images``, ``train_labels``, and the same for "val" and "test". Up to two splits may
         be missing.
     split : {"train", "val", "test"}, default="train"
         The split.
     size : {28, 64, 128, 224}, default=28
-        Height and width of the images of a set known by name. The size of a file is fixed.
+        Sides of the images of a set known by name; of volumes 28 or 64. The size of a file is
+        fixed.
     data_dir : path-like, default=None
         Folder of the downloaded files. None means the environment variable ``KMEDCLF_DATA`` or,
         if that is unset, ``~/.medmnist``, which the medmnist package uses as well. The folder is
@@ -94,8 +97,8 @@ def load(
 
     Returns
     -------
-    X : ndarray of shape (n_samples, h, w) or (n_samples, h, w, 3)
-        The images as stored: uint8 in MedMNIST.
+    X : ndarray of shape (n_samples, h, w) or (n_samples, h, w, 3), or (n_samples, d, h, w)
+        The images, or volumes, as stored: uint8 in MedMNIST.
     y : ndarray of shape (n_samples,) or (n_samples, n_labels), dtype int64
         The labels; a row of zeros and ones per image in a multilabel set such as chestmnist.
 
@@ -127,6 +130,8 @@ def load(
     >>> X.shape, X.dtype.name, y.shape  # doctest: +SKIP
     ((3421, 28, 28, 3), 'uint8', (3421,))
     """
+    if is_medmnist(name_or_path):
+        return of_medmnist(name_or_path)
     if split not in npz.SPLITS:
         raise ValueError(
             "The 'split' parameter of load must be 'train', 'val' or 'test'. "
@@ -159,12 +164,12 @@ def load(
         ) from error
 
 
-def info(name_or_path: str | os.PathLike[str]) -> DatasetInfo:
+def info(name_or_path: Any) -> DatasetInfo:
     """Describe a data set without loading its images.
 
     Parameters
     ----------
-    name_or_path : str or path-like
+    name_or_path : str, path-like or data set of the medmnist package
         A name out of `kmedclf.datasets.names`, whose facts are known without its file, or the
         path of an ``.npz`` file. The names of a file's classes come from an array
         ``class_names`` if it holds one; else they are its labels as text.
@@ -188,6 +193,8 @@ def info(name_or_path: str | os.PathLike[str]) -> DatasetInfo:
     >>> blood.class_names[7], blood.n_samples["test"], blood.licence
     ('platelet', 3421, 'CC BY 4.0')
     """
+    if is_medmnist(name_or_path):
+        return find(name_or_path.flag)
     if not _is_path(name_or_path):
         return find(os.fspath(name_or_path))
     path = Path(name_or_path).expanduser()
@@ -196,12 +203,14 @@ def info(name_or_path: str | os.PathLike[str]) -> DatasetInfo:
     labels = [_labels(path, split) for split in splits]
     task, class_names = _classes(path, labels, "class_names" in headers)
     images = headers[f"{splits[0]}_images"].shape
+    volumes = len(images) == 4 and images[3] > 4
     return DatasetInfo(
+        volumes=volumes,
         name=path.stem,
         title=path.stem,
         task=task,
         class_names=class_names,
-        n_channels=images[3] if len(images) == 4 else 1,
+        n_channels=images[3] if len(images) == 4 and not volumes else 1,
         n_samples={split: len(y) for split, y in zip(splits, labels, strict=True)},
     )
 
@@ -274,6 +283,7 @@ def _check_known(path: Path, entry: DatasetInfo, size: int) -> None:
     headers = npz.read_headers(path)
     for split in npz.check_splits(path, headers):
         colour = (3,) if entry.n_channels == 3 else ()
+        colour = (size,) if entry.volumes else colour
         shape = headers[f"{split}_images"].shape
         if shape != (entry.n_samples.get(split), size, size, *colour):
             raise ValueError(f"{path} holds '{split}_images' of shape {shape}.")

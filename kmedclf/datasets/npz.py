@@ -165,11 +165,11 @@ def _check_pair(path: Path, split: str, headers: dict[str, Header]) -> None:
     """Check the shapes, lengths and dtypes of one split."""
     images, labels = headers[f"{split}_images"], headers[f"{split}_labels"]
     where = f"in {path}"
-    grey_or_colour = len(images.shape) == 3 or (len(images.shape) == 4 and images.shape[3] <= 4)
-    if not grey_or_colour or images.dtype.kind not in "uifb":
+    # (n, h, w, c) of up to 4 channels, or volumes (n, d, h, w)
+    if len(images.shape) not in (3, 4) or images.dtype.kind not in "uifb":
         raise ValueError(
-            f"'{split}_images' {where} must be numbers of shape (n, h, w) or (n, h, w, 3). "
-            f"Got {images.dtype} of shape {images.shape} instead."
+            f"'{split}_images' {where} must be numbers of shape (n, h, w), (n, h, w, 3) or, "
+            f"of volumes, (n, d, h, w). Got {images.dtype} of shape {images.shape} instead."
         )
     if len(labels.shape) not in (1, 2) or labels.dtype.kind not in "uib":
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Registry of the 2-D MedMNIST sets: the facts that are known without a download."""
+"""Registry of the MedMNIST sets, in 2-D and 3-D: the facts that are known without a download."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ class DatasetInfo:
         Terms of use; empty if unknown.
     md5 : mapping of int to str
         Checksum of the file of each image size; empty for a file of the user's.
+    volumes : bool
+        Whether an item is a volume (size, size, size) instead of an image. Networks take its slices
+        along the last axis as channels, with ``image_shape`` set to all three sides.
     url : mapping of int to str
         Address of the file of each image size, on any host; empty for MedMNIST's Zenodo record.
     """
@@ -49,6 +52,7 @@ class DatasetInfo:
     licence: str = ""
     md5: Mapping[int, str] = field(default_factory=dict, hash=False)
     url: Mapping[int, str] = field(default_factory=dict, hash=False)
+    volumes: bool = False
 
     @property
     def n_classes(self) -> int:
@@ -222,6 +226,59 @@ _ENTRIES = (
             28: "9ab87b696fb54e2a387ebe992d6ed5f1", 64: "53a6d115339d874c25e309a994ff46d3",
             128: "ded0c5fa01a95dc4978b956f613e9b8e", 224: "b354719e553fbbb2513d5533f52a4cb1",
         },
+    ),
+    DatasetInfo(
+        name="organmnist3d", title="OrganMNIST3D", task="multiclass",
+        description="abdominal CT around one organ each",
+        class_names=(
+            "liver", "kidney-right", "kidney-left", "femur-right", "femur-left", "bladder",
+            "heart", "lung-right", "lung-left", "spleen", "pancreas",
+        ),
+        n_channels=1, n_samples={"train": 971, "val": 161, "test": 610},
+        licence="CC BY 4.0", volumes=True,
+        md5={28: "a0c5a1ff56af4f155c46d46fbb45a2fe", 64: "58a2205adf14a9d0a189cb06dc78bf10"},
+    ),
+    DatasetInfo(
+        name="nodulemnist3d", title="NoduleMNIST3D", task="binary",
+        description="lung nodules in thoracic CT",
+        class_names=("benign", "malignant"),
+        n_channels=1, n_samples={"train": 1158, "val": 165, "test": 310},
+        licence="CC BY 4.0", volumes=True,
+        md5={28: "8755a7e9e05a4d9ce80a24c3e7a256f3", 64: "c47c5b7d457bf6332200d2ea6d64ecd8"},
+    ),
+    DatasetInfo(
+        name="adrenalmnist3d", title="AdrenalMNIST3D", task="binary",
+        description="shapes of adrenal glands, as masks",
+        class_names=("normal", "hyperplasia"),
+        n_channels=1, n_samples={"train": 1188, "val": 98, "test": 298},
+        licence="CC BY 4.0", volumes=True,
+        md5={28: "bbd3c5a5576322bc4cdfea780653b1ce", 64: "17721accfe9fb005146a47d33bc54b2f"},
+    ),
+    DatasetInfo(
+        name="fracturemnist3d", title="FractureMNIST3D", task="multiclass",
+        description="rib fractures in CT",
+        class_names=(
+            "buckle rib fracture", "nondisplaced rib fracture", "displaced rib fracture",
+        ),
+        n_channels=1, n_samples={"train": 1027, "val": 103, "test": 240},
+        licence="CC BY 4.0", volumes=True,
+        md5={28: "6aa7b0143a6b42da40027a9dda61302f", 64: "f01d7e6316aedf4210da0da5b7437b42"},
+    ),
+    DatasetInfo(
+        name="vesselmnist3d", title="VesselMNIST3D", task="binary",
+        description="segments of brain vessels, as masks",
+        class_names=("vessel", "aneurysm"),
+        n_channels=1, n_samples={"train": 1335, "val": 191, "test": 382},
+        licence="CC BY 4.0", volumes=True,
+        md5={28: "b41fd4f7e7e2feedddb201585ecafa1b", 64: "6bb274a8846e1097066dcd64e2c4520f"},
+    ),
+    DatasetInfo(
+        name="synapsemnist3d", title="SynapseMNIST3D", task="binary",
+        description="synapses of a rat's brain under the electron microscope",
+        class_names=("inhibitory synapse", "excitatory synapse"),
+        n_channels=1, n_samples={"train": 1230, "val": 177, "test": 352},
+        licence="CC BY 4.0", volumes=True,
+        md5={28: "1235b78a3cd6280881dd7850a78eadb6", 64: "43bd14ebf3af9d3dd072446fedc14d5e"},
     ),
 )
 # fmt: on

@@ -63,6 +63,7 @@ class Data:
     description: dict[str, Any]  # written to environment.json
     parameters: dict[str, Any] = field(default_factory=dict)  # of an estimator that reads them
     skipped: dict[str, list[str]] = field(default_factory=dict)  # unreadable files, by split
+    ordinal: bool = False  # whether the classes are grades, in order
 
     def names_of(self, labels: Sequence[Any]) -> list[str]:
         """Return the names of labels; labels that are class names already stay as they are."""
@@ -99,7 +100,7 @@ def read_data(
         "image_shape": list(splits[wanted[0]][0].shape[1:]),
         "n": {split: len(y) for split, (_, y) in splits.items()},
     }
-    return Data(splits, info.class_names, description)
+    return Data(splits, info.class_names, description, ordinal=info.task == "ordinal")
 
 
 def cached(name: str, size: int) -> Path:

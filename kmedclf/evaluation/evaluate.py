@@ -42,6 +42,7 @@ from kmedclf.evaluation.scores import (
     resample,
 )
 from kmedclf.inputs.label_kinds import check_not_exclusive, check_y, has_columns, is_multilabel
+from kmedclf.inputs.medmnist import with_labels
 
 
 def check_proba(proba: Any) -> np.ndarray:
@@ -319,13 +320,14 @@ def _notes(classes: Sequence[LabelScores], found: Samples, weighted: bool) -> li
 def evaluate(
     est: Any,
     X: Any,
-    y: Any,
+    y: Any = None,
     *,
     class_names: Sequence[str] | Mapping[Any, str] | None = None,
     sample_weight: Any = None,
     exclude: Any = None,
     pos_label: Any = None,
     threshold: float | Sequence[float] | None = None,
+    ordinal: bool = False,
     n_bootstrap: int = 1000,
     confidence: float = 0.95,
     random_state: int | None = 0,
@@ -336,8 +338,8 @@ def evaluate(
     ----------
     est : estimator
         A fitted classifier with ``predict_proba`` and ``classes_``; also a pipeline or a search.
-    X : array-like of shape (n, ...)
-        Images.
+    X : array-like of shape (n, ...), or a data set of the medmnist package
+        Images; such a data set has its labels in it.
     y : array-like of shape (n,) or (n, k)
         True labels, all among the estimator's classes; not every class needs to occur. In a
         multilabel task, zeros and ones.
@@ -354,6 +356,9 @@ def evaluate(
     threshold : float or sequence of k float, optional
         Predict ``pos_label`` if its probability is at least this; see `choose_threshold`. In a
         multilabel task, the threshold of all labels, or one per label; see `choose_thresholds`.
+    ordinal : bool, default=False
+        Whether the classes are grades, in the order of ``est.classes_``, as in RetinaMNIST; adds
+        kappa with quadratic weights and the mean absolute error in grades.
     n_bootstrap : int, default=1000
         Number of bootstrap resamples; 0 gives no intervals.
     confidence : float, default=0.95
@@ -386,6 +391,7 @@ def evaluate(
     100
     """
     note: tuple[str, ...] = ()
+    X, y = with_labels(X, y)
     if exclude is not None:
         check_consistent_length(X, y, sample_weight)
         kept = _kept(exclude, y)
@@ -411,13 +417,14 @@ def evaluate(
     }
     report: AnyReport
     if multilabel:
-        _refuse_of_several(pos_label=pos_label)
+        _refuse_of_several(pos_label=pos_label, ordinal=ordinal or None)
         report = evaluate_labels(y, proba, **options)
     else:
         # Other classifiers, such as SVC, may predict another class than the most probable one
         own = threshold is not None or _predicts_largest(est)
         pred = None if own else est.predict(X)
         options |= {"classes": est.classes_, "y_pred": pred, "pos_label": pos_label}
+        options["ordinal"] = ordinal
         report = evaluate_predictions(y, proba, **options)
     return replace(report, notes=(*note, *report.notes))
 
@@ -432,6 +439,7 @@ def evaluate_predictions(
     sample_weight: Any = None,
     pos_label: Any = None,
     threshold: float | Sequence[float] | None = None,
+    ordinal: bool = False,
     n_bootstrap: int = 1000,
     confidence: float = 0.95,
     random_state: int | None = 0,
@@ -448,7 +456,7 @@ def evaluate_predictions(
         Labels of the columns; 0, ..., k - 1 by default.
     y_pred : array-like of shape (n,), optional
         Predicted labels; those of the largest probability by default.
-    class_names, sample_weight, pos_label, threshold, n_bootstrap, confidence, random_state
+    class_names, sample_weight, pos_label, threshold, ordinal, n_bootstrap, confidence, random_state
         As in `evaluate`.
 
     Returns
@@ -479,7 +487,7 @@ def evaluate_predictions(
     """
     if has_columns(y_true):
         _refuse_exclusive(y_true, proba, classes)
-        _refuse_of_several(pos_label=pos_label, y_pred=y_pred)
+        _refuse_of_several(pos_label=pos_label, y_pred=y_pred, ordinal=ordinal or None)
         return evaluate_labels(
             y_true,
             proba,
@@ -507,7 +515,7 @@ def evaluate_predictions(
         pred = np.where(given[:, positive] >= threshold, positive, 1 - positive)
     weight = check_weight(sample_weight, len(true))
 
-    outcome = Outcome.of(true, pred, proba, weight, positive, given)
+    outcome = Outcome.of(true, pred, proba, weight, positive, given, ordinal=ordinal)
     samples = resample(outcome, n_bootstrap, random_state)
     intervals = Intervals(samples, confidence)
     confusion = confusion_matrix(true, pred, labels=np.arange(len(labels)))

@@ -197,6 +197,8 @@ SCORES = {
     "precision_micro": "Precision, micro",
     "recall_micro": "Recall, micro",
     "subset_accuracy": "All labels right",
+    "kappa_quadratic": "Kappa, quadratic weights",
+    "mean_absolute_error": "Mean absolute error, in classes",
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
     "ppv": "Positive predictive value",

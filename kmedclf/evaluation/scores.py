@@ -34,6 +34,7 @@ class Outcome:
     # and average precision rank
     given: np.ndarray
     positive: int | None = None  # position of the positive class
+    ordinal: bool = False  # whether the classes are grades, in order
 
     @classmethod
     def of(
@@ -44,11 +45,14 @@ class Outcome:
         weight: np.ndarray,
         positive: int | None = None,
         given: np.ndarray | None = None,
+        *,
+        ordinal: bool = False,
     ) -> Outcome:
         """Sort by true class, then by predicted class, then by everything else."""
         given = proba if given is None else given
         order = np.lexsort((weight, *given.T, pred, true))
-        return cls(true[order], pred[order], proba[order], weight[order], given[order], positive)
+        true, pred, proba, weight = true[order], pred[order], proba[order], weight[order]
+        return cls(true, pred, proba, weight, given[order], positive, ordinal)
 
     @property
     def k(self) -> int:
@@ -87,7 +91,27 @@ class Outcome:
             scores["auc_macro"] = mean_of_defined(scores["auc"])
             if self.positive is not None:
                 scores |= _binary(self, weights, scores)
+            if self.ordinal:
+                scores |= _of_grades(self, weights)
         return scores
+
+
+def _of_grades(outcome: Outcome, weights: np.ndarray) -> Samples:
+    """Score grades by their distance: kappa with quadratic weights, and mean absolute error.
+
+    J. Cohen, "Weighted kappa", Psychological Bulletin 70, 1968.
+    """
+    true, pred = outcome.true.astype(np.float64), outcome.pred.astype(np.float64)
+    total = weights.sum(axis=0)
+    # Sums over the confusion matrix, and over the one expected of independent grades.
+    found = (true - pred) ** 2 @ weights
+    expected = (
+        true**2 @ weights + pred**2 @ weights - 2 * (true @ weights) * (pred @ weights) / total
+    )
+    return {
+        "kappa_quadratic": 1 - found / expected,
+        "mean_absolute_error": np.abs(true - pred) @ weights / total,
+    }
 
 
 def bin_index(confidence: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy.sparse import issparse
 
+from kmedclf.inputs.medmnist import is_medmnist, of_medmnist
+
 _MODES = {"1": "L", "CMYK": "RGB", "HSV": "RGB", "LAB": "RGB", "La": "LA", "PA": "RGBA",
           "RGBX": "RGB", "RGBa": "RGBA", "YCbCr": "RGB"}  # fmt: skip
 """Conversions of Pillow modes whose numbers are not plain grey or RGB values."""
@@ -21,6 +23,8 @@ def images(X: Any, name: str) -> Any:
 
     Raises ValueError if X is no batch of images of one size, TypeError if it has no rows.
     """
+    if is_medmnist(X):
+        X, _ = of_medmnist(X)
     if isinstance(X, str | os.PathLike | Image.Image):
         what = "picture" if isinstance(X, Image.Image) else "path"
         raise ValueError(

@@ -107,8 +107,8 @@ def _check_channels(shape: tuple[int, ...], image_shape: Any, name: str) -> None
     if width > MAX_CHANNELS:
         raise ValueError(
             f"X of {name} must hold images of at most {MAX_CHANNELS} channels. Got images of shape "
-            f"{shape}; cut volumes into slices, or set image_shape={shape} if these are "
-            f"{width} channels."
+            f"{shape}; cut volumes into slices, or set image_shape={shape} to take these {width} "
+            "slices as channels."
         )
 
 

@@ -196,6 +196,7 @@ class PretrainedClassifier(ImageClassifier):
             self._found()
         done = len(task.start.history["loss"]) if task.start else 0
         left = 0 if self.trainable == "head" else max(0, self.head_epochs - done)
+        left = left if task.schedule.epochs else 0
         start = task.start
         if left:
             epochs = min(left, task.schedule.epochs)

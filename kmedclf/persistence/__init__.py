@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import warnings
 from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
@@ -26,16 +27,20 @@ from kmedclf.persistence import fitted_state
 from kmedclf.persistence.safe_layers import decode_layer
 from kmedclf.training import network
 from kmedclf.training.divergence import check_weights
+from kmedclf.training.heads import HEADS
 from kmedclf.training.network import Spec
 from kmedclf.training.program import frozen
 from kmedclf.utils import annotated, archives
 
 FORMAT = 1
 CONTENT = "estimator.json"
+_SMALL = ("classes_", "n_features_in_", "_seen")
+"""What a build function is told about the data."""
+
 DEPTH = 60
 """Maximum nesting depth of values; an ensemble of ensembles has about a dozen."""
 
-HOMES = ("kmedclf.models", "kmedclf.ensemble", "kmedclf.calibration")
+HOMES = ("kmedclf.models", "kmedclf.build_function", "kmedclf.ensemble", "kmedclf.calibration")
 """Modules of the package's estimators, imported before the class of a file is looked up."""
 
 
@@ -69,7 +74,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     archives.write(path, CONTENT, content, arrays)
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], *, model: Any = None) -> Any:
     """Load an estimator that `save` wrote.
 
     The file may come from an untrusted source: nothing in it is executed, it can set only
@@ -80,6 +85,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     ----------
     path : str or path-like
         The file.
+    model : callable or keras.Model, optional
+        The build function of a `kmedclf.KerasImageClassifier`, also of one in an ensemble. It is
+        called with the parameters in the file: numbers, text, lists and dicts.
 
     Returns
     -------
@@ -94,8 +102,13 @@ def load(path: str | os.PathLike[str]) -> Any:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not a regular file, or not a complete file of kmedclf. If the estimator's class
-        has not been imported, the error is also an ImportError.
+        If it is not a regular file, or not a complete file of kmedclf, or needs a ``model``. If
+        the estimator's class has not been imported, the error is also an ImportError.
+
+    Warns
+    -----
+    RuntimeWarning
+        If ``model`` builds other layers than those that were saved.
     """
     with archives.reading(path, CONTENT, "kmedclf model file") as archive:
         content = archive.content
@@ -107,7 +120,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             )
         if set(content) != {"format", "versions", "class", "state"}:
             raise ValueError("it has other parts than a model")
-        estimator = _Decoder(archive, path).estimator(content, 0)
+        estimator = _Decoder(archive, path, model).estimator(content, 0)
         archive.check_all_read()
     return estimator
 
@@ -213,10 +226,13 @@ def _splitters() -> dict[str, type]:
 
 
 class _Decoder:
-    """Builds estimators from an open archive; ``path`` is for messages."""
+    """Builds estimators from an open archive; ``path`` is for messages.
 
-    def __init__(self, archive: archives.Archive, path: Any) -> None:
-        self._archive, self._path = archive, path
+    ``model`` is the user's build function, for the estimators that need one.
+    """
+
+    def __init__(self, archive: archives.Archive, path: Any, model: Any = None) -> None:
+        self._archive, self._path, self._model = archive, path, model
 
     def estimator(self, content: Any, depth: int) -> Any:
         """Build an estimator with its constructor, then set and check its fitted attributes."""
@@ -227,8 +243,9 @@ class _Decoder:
             raise ValueError("the state of an estimator in it has no names")
         parameters, learnt = fitted_state.check_names(cls, list(state))
         # Check shapes first: the file must not make us allocate more than its network needs.
-        if "_spec" in learnt:
-            self._check_shapes(cls, state)
+        free = getattr(cls, "takes_any_parameter", False)
+        if "_spec" in learnt and not free:
+            self._check_shapes(cls, state, self.value(state["_spec"], cls, 0))
         local = fitted_state.local_parameters(cls)
         values = {
             name: fitted_state.portable(cls, name, self.value(state[name], cls, depth + 1))
@@ -238,17 +255,48 @@ class _Decoder:
         estimator = cls(
             **{name: one for name, one in values.items() if one is not None or name not in local}
         )
+        if free:
+            self._give_model(estimator, state, depth)
+            learnt = [name for name in learnt if name not in ("_spec", *_SMALL)]
         for name in learnt:
             setattr(estimator, name, self.value(state[name], cls, depth + 1))
         fitted_state.check(estimator)
         # As after fit, weights are read-only.
-        if "_spec" in learnt:
+        if hasattr(estimator, "_spec"):
             frozen(estimator.weights_)
         return estimator
 
-    def _check_shapes(self, cls: type[Any], state: dict[str, Any]) -> None:
+    def _give_model(self, estimator: Any, state: dict[str, Any], depth: int) -> None:
+        """Give the user's build function to an estimator, and call it for the network."""
+        name = type(estimator).__name__
+        if self._model is None:
+            raise archives.Refused(
+                f"{self._path} holds a {name}, whose build function no file can hold; give it, as "
+                "in load(path, model=build)."
+            )
+        estimator.model = self._model
+        for small in _SMALL:
+            setattr(estimator, small, self.value(state.get(small), type(estimator), depth + 1))
+            if not fitted_state.kinds(type(estimator))[small](getattr(estimator, small)):
+                raise ValueError(f"the {small} of {name} must be of the kind that fit gives it")
+        saved = self.value(state.get("_spec"), type(estimator), 0)
+        if not isinstance(saved, Spec):
+            raise ValueError(f"the {name} in it has no network")
+        fitted_state.check_spec(saved, type(estimator))
+        estimator._spec = estimator._spec_of(saved.image_shape, HEADS[saved.head])
+        self._check_shapes(type(estimator), state, estimator._spec)
+        if saved.architecture[0][1] != estimator._spec.architecture[0][1].digest:
+            warnings.warn(
+                f"{self._path} holds the weights of a {name} with other layers than its 'model' "
+                "builds now, or than this version of Keras describes in the same words; the shapes "
+                "of the weights agree.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def _check_shapes(self, cls: type[Any], state: dict[str, Any], spec: Any) -> None:
         """Compare the weights' shapes with the network's before any weight is read."""
-        spec, listed = self.value(state["_spec"], cls, 0), state.get("weights_")
+        listed = state.get("weights_")
         if not isinstance(spec, Spec) or not isinstance(listed, list):
             raise ValueError(f"the {cls.__name__} in it has no network or no weights")
         fitted_state.check_spec(spec, cls)

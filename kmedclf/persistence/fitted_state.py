@@ -25,7 +25,7 @@ from kmedclf.training.heads import HEADS
 from kmedclf.training.network import Spec
 from kmedclf.utils import annotated
 
-LOCAL = {"cache", "callbacks", "max_pixels", "memory"}
+LOCAL = {"build_fn", "cache", "callbacks", "max_pixels", "memory", "model"}
 """Parameters that are not saved: files, folders, code, and limits on files."""
 
 ELSEWHERE = "elsewhere", "elsewhere.kmedclf"
@@ -58,6 +58,8 @@ def portable(cls: type, name: str, value: Any) -> Any:
     """Replace paths by a placeholder or None, so that a saved parameter names no path."""
     if name not in local_parameters(cls):
         return value
+    if name == "model":  # a build function stays with its user; its network can be recognized
+        return value if isinstance(value, str) else getattr(value, "digest", None)
     if not isinstance(value, str | os.PathLike) or name != "weights":
         return None
     # These name no path.
@@ -73,7 +75,11 @@ def portable_spec(spec: Spec) -> dict[str, Any]:
     architecture = tuple(
         (name, portable(spec.estimator, name, value)) for name, value in spec.architecture
     )
-    return {**plain, "estimator": None, "architecture": architecture}
+    plain |= {"estimator": None, "architecture": architecture}
+    if spec.estimator.takes_any_parameter:  # of the user's optimizer, which may be any object
+        shared = {field.name for field in fields(parameters.TrainingParameters)} - {"loss"}
+        plain["options"] = tuple(one for one in spec.options if one[0] in shared)
+    return plain
 
 
 # -- kinds of values -----------------------------------------------------------------------------
@@ -121,7 +127,28 @@ def _numbers(value: Any) -> bool:
 def are_curves(value: Any) -> bool:
     """Check that a value is a history: one number per epoch by name, including the loss."""
     known = isinstance(value, dict) and all(isinstance(name, str) for name in value)
-    return known and bool(value.get("loss")) and all(map(_numbers, value.values()))
+    return known and "loss" in value and all(map(_numbers, value.values()))
+
+
+def _seen(value: Any) -> bool:
+    """Check shapes and dtypes, as text, of the data seen during fit."""
+    return (
+        isinstance(value, dict)
+        and set(value) <= {"X_shape_", "X_dtype_", "y_shape_", "y_dtype_"}
+        and all(
+            _is_dtype(one)
+            if name.endswith("dtype_")
+            else isinstance(one, tuple) and all(map(_count, one))
+            for name, one in value.items()
+        )
+    )
+
+
+def _is_dtype(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and np.dtype(value) is not None
+    except TypeError:
+        return False
 
 
 def _arrays(value: Any) -> bool:
@@ -174,6 +201,7 @@ _NETWORK: dict[str, Test] = {
     "_optimizer_state": _or_none(_arrays),
     "_scale": _positive,
     "_seed": _count,
+    "_seen": _seen,
     "_spec": lambda value: isinstance(value, Spec),
     "best_epoch_": _count,
     "classes_": _labels,
@@ -199,7 +227,7 @@ _CALIBRATED: dict[str, Test] = {
     "threshold_": _or_none(lambda value: isinstance(value, Real) and math.isfinite(value)),
     "validation_priors_": _shares,
 }
-_OPTIONAL = {"_largest", "_optimizer_state", "oof_log_loss_", "oof_proba_", *_OF_DATA}
+_OPTIONAL = {"_largest", "_optimizer_state", "_seen", "oof_log_loss_", "oof_proba_", *_OF_DATA}
 """Attributes that fit does not always set."""
 
 
@@ -231,14 +259,20 @@ def check_names(cls: type, names: Any) -> tuple[list[str], list[str]]:
     """
     parameters, learnt = set(inspect.signature(cls).parameters), []
     for name in names:
-        if name not in parameters:
+        if name not in parameters and not _is_free(cls, name):
             own = re.fullmatch(r"[a-z]\w*[a-z0-9]_", name) and not cls.__module__.startswith(
                 "kmedclf."
             )
             if name not in kinds(cls) and (not own or hasattr(cls, name)):
                 raise ValueError(f"{cls.__name__} has no {name!r:.60}")
             learnt.append(name)
-    return [name for name in names if name in parameters], learnt
+    return [name for name in names if name not in learnt], learnt
+
+
+def _is_free(cls: type, name: str) -> bool:
+    """Whether a name is a parameter of a build function, or routed by scikeras."""
+    plain = bool(re.fullmatch(r"[A-Za-z]\w{0,98}[A-Za-z0-9]|[A-Za-z]", name))
+    return plain and getattr(cls, "takes_any_parameter", False)
 
 
 def check(estimator: Any) -> None:
@@ -264,7 +298,8 @@ def check(estimator: Any) -> None:
 def _check_network(estimator: Any, learnt: list[str]) -> None:
     cls = type(estimator)
     for name, value in estimator.get_params(deep=False).items():
-        _check_parameter(cls, name, value, annotated.parameter_constraints(cls)[name])
+        if not _is_free(cls, name) or name in annotated.parameter_constraints(cls):
+            _check_parameter(cls, name, value, annotated.parameter_constraints(cls)[name])
     if not learnt:
         return
     spec, weights = estimator._spec, estimator.weights_
@@ -273,7 +308,7 @@ def _check_network(estimator: Any, learnt: list[str]) -> None:
     agree = (
         estimator.image_shape_ == spec.image_shape
         and len(estimator.classes_) == spec.n_classes
-        and estimator._scale == spec.scale
+        and (estimator._scale == spec.scale or cls.takes_any_parameter)
         and estimator.best_epoch_ <= len(estimator.history_["loss"])
     )
     size = sum(weight.size for weight in weights)
@@ -288,6 +323,8 @@ def check_spec(spec: Spec, cls: type) -> None:
     options = dict(spec.options)
     shared = {field.name for field in fields(parameters.TrainingParameters)}
     own = set(known) - shared - cls.outside_graph  # type: ignore[attr-defined]
+    if cls.takes_any_parameter:  # type: ignore[attr-defined]
+        options = {name: value for name, value in options.items() if name in shared - {"loss"}}
     if set(given) - own or not set(options) <= shared or len(given) != len(spec.architecture):
         raise ValueError(f"the network must have parameters of {cls.__name__} only")
     for name, value in (*given.items(), *options.items()):

@@ -95,7 +95,7 @@ def _score_all(run: Run, data: Data, folder: Path) -> tuple[str, BaseException] 
     failures: list[tuple[str, BaseException]] = []
     for split in _scored(data):
         try:
-            run.reports[split] = _score(run.estimator, data.splits[split], run.class_names)
+            run.reports[split] = _score(run.estimator, data, data.splits[split], run.class_names)
             _write_report(folder, split, run.reports[split], data)
         except Exception as error:
             run.reports.pop(split, None)
@@ -167,7 +167,7 @@ def fit(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) -> R
     """Fit an estimator on "train", with "val" as validation set, and score both other splits."""
     run, data = _fitted(estimator, data, calibrate=calibrate)
     for split in _scored(data):
-        run.reports[split] = _score(run.estimator, data.splits[split], run.class_names)
+        run.reports[split] = _score(run.estimator, data, data.splits[split], run.class_names)
     return run
 
 
@@ -342,8 +342,10 @@ def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> AnyRepor
         # Labels may be missing from the data set.
         with suppress(TypeError, IndexError):
             class_names = data.names_of(estimator.classes_.tolist())
-        return _score(estimator, (X, _same_labels(estimator, class_names, data, y)), class_names)
-    report = _score(estimator, (X, _same_labels(estimator, class_names, data, y)), class_names)
+        y = _same_labels(estimator, class_names, data, y)
+        return _score(estimator, data, (X, y), class_names)
+    y = _same_labels(estimator, class_names, data, y)
+    report = _score(estimator, data, (X, y), class_names)
     _write_report(Path(folder), split, report, data)
     _complete_scores(Path(folder), split, report, data)
     return report
@@ -379,12 +381,14 @@ def _same_columns(class_names: Sequence[str], data: Data, y: np.ndarray) -> np.n
     return y[:, [data.class_names.index(name) for name in class_names]]
 
 
-def _score(estimator: ImageClassifier, split: Split, class_names: Sequence[str]) -> AnyReport:
+def _score(
+    estimator: ImageClassifier, data: Data, split: Split, class_names: Sequence[str]
+) -> AnyReport:
     from kmedclf import calibration, evaluation
 
     calibrated = isinstance(estimator, calibration.CalibratedClassifier)
     evaluate = calibration.evaluate_calibrated if calibrated else evaluation.evaluate
-    return evaluate(estimator, *split, class_names=class_names)
+    return evaluate(estimator, *split, class_names=class_names, ordinal=data.ordinal)
 
 
 def _write_report(folder: Path, split: str, report: AnyReport, data: Data) -> None:

@@ -68,7 +68,10 @@ def train(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback] = ()
                 program.load_optimizer(task.start.optimizer)
             history = {name: list(values) for name, values in task.start.history.items()}
         base = float(program.model.optimizer.learning_rate)
-        state = _Run(program, feed, task, base).epochs(history, callbacks)
+        if schedule.epochs:
+            state = _Run(program, feed, task, base).epochs(history, callbacks)
+        else:  # the initial weights are asked for
+            state = TrainingState(program.weights(), {"loss": [], "accuracy": []}, 0)
         state.n_params = program.n_params
         state.optimizer = program.optimizer_state() if task.keep_optimizer else None
     devices.give_memory_back()

@@ -63,18 +63,29 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
     # variables that are initialized in any other way.
     with outside_scopes(), python_random_kept(), settings(spec.precision):
         random.seed(0)  # makes the seeds that Keras draws known, unlike those set in a network
-        with keras.StatelessScope():
+        with keras.StatelessScope() as scope:
             model = _model(spec, activated=activated)
             drawn = _default_seeds(1_000 + 20 * len(model.variables))
             initializers = [
                 # A network may set a variable's initial value itself, such as one from a file.
                 (
                     variable,
-                    getattr(variable, "start", _without_drawn_seed(variable._initializer, drawn)),
+                    getattr(variable, "start", None)
+                    or _set_value(variable, scope)
+                    or _without_drawn_seed(variable._initializer, drawn),
                 )
                 for variable in model.variables
             ]
     return model, initializers
+
+
+def _set_value(variable: Any, scope: keras.StatelessScope) -> Callable[..., Any] | None:
+    """Return an initializer of the value that was assigned while the network was built."""
+    value = None if _is_generator(variable) else scope.get_current_value(variable)
+    if value is None:
+        return None
+    array = keras.ops.convert_to_numpy(value)
+    return lambda shape, dtype: array
 
 
 def activated(spec: Spec, model: keras.Model, **compiled: Any) -> keras.Model:
@@ -94,10 +105,7 @@ def _model(spec: Spec, *, activated: bool) -> keras.Model:
     hook = recipes.applied(spec.estimator(**dict(spec.architecture)))
     image = keras.Input(spec.image_shape, dtype="float32", name="image")  # (b, h, w, c)
     x = keras.layers.Rescaling(spec.scale, dtype="float32", name="scale")(image)
-    x = hook.features(x)
-    if len(x.shape) > 2:
-        x = keras.layers.Flatten(name="flatten")(x)  # (b, f)
-    x = keras.layers.Dense(spec.n_classes, dtype="float32", name="logits")(x)  # (b, k)
+    x = hook._to_logits(x, spec)  # (b, k)
     if activated:
         x = _probabilities(spec)(x)
     return keras.Model(image, x, name=spec.estimator.__name__.lower())
@@ -142,15 +150,15 @@ class _Declared(list[Any]):
 
 
 @contextmanager
-def without_values(variables: int, elements: int) -> Iterator[None]:
+def without_values(variables: int, elements: int) -> Iterator[keras.StatelessScope]:
     """Have Keras create variables without values; raise ValueError beyond the limits."""
     # Keras registers uninitialized variables in this list, and offers no other hook.
     name = "uninitialized_variables"
     before = global_state.get_global_attribute(name, [])
     global_state.set_global_attribute(name, _Declared(variables, elements))
     try:
-        with keras.StatelessScope(initialize_variables=False):
-            yield
+        with keras.StatelessScope(initialize_variables=False) as scope:
+            yield scope
     finally:
         global_state.set_global_attribute(name, before)
 

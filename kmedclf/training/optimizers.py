@@ -88,7 +88,10 @@ def make(spec: Spec) -> keras.optimizers.Optimizer:
     }
     if "clipnorm" in chosen:
         config["global_clipnorm"] = chosen["clipnorm"]
-    if spec.optimizer == "muon":
+    config |= dict(chosen.get("optimizer_config", ()))  # of a user's optimizer
+    if "optimizer_class" in chosen:
+        optimizer = chosen["optimizer_class"](**config)
+    elif spec.optimizer == "muon":
         low = spec.precision == "mixed_bfloat16"
         optimizer = Muon(**config, iterate_in="bfloat16" if low else "float32")
     else:
@@ -97,7 +100,7 @@ def make(spec: Spec) -> keras.optimizers.Optimizer:
     # Keras' sum over replicas would register a gradient that keeps the graph for ever, and with it
     # all weights; there is only one replica.
     optimizer._all_reduce_sum_gradients = list
-    if isinstance(optimizer, keras.optimizers.Adam):  # and AdamW
+    if type(optimizer) in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad:
         optimizer.update_step = partial(_adam_step, optimizer)
     return optimizer
 
@@ -121,7 +124,7 @@ def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any)
     )
 
 
-def decay_kernels(model: keras.Model, weight_decay: tf.Variable) -> None:
+def decay_kernels(model: keras.Model, weight_decay: tf.Variable | float) -> None:
     """Enable weight decay for all kernels, but not for biases and scales."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     vectors = [v for v in model.trainable_variables if len(v.shape) < 2]

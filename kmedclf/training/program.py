@@ -140,7 +140,38 @@ def step_options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
 
 def make_loss(spec: Spec) -> Loss:
     """Return the loss of a spec: labels and logits to one loss per weight."""
-    return HEADS[spec.head].loss(dict(spec.options), spec.n_classes)
+    chosen = dict(spec.options)
+    if "loss" in chosen:
+        return chosen["loss"].of(spec.n_classes)
+    return HEADS[spec.head].loss(chosen, spec.n_classes)
+
+
+def compiled_model(
+    spec: Spec, scalars: Mapping[str, float], learning_rate: float | None, seed: int
+) -> keras.Model:
+    """Build a model that others train: of probabilities, compiled, with a seed's weights."""
+    model, initializers = network.build(spec, activated=True)
+    network.initialize(initializers, np.random.SeedSequence([seed, 0]))
+    head, plain = HEADS[spec.head], make_loss(spec)
+
+    def loss(y: Any, shares: Any) -> Any:
+        """Compute the estimator's loss from probabilities."""
+        shares = tf.clip_by_value(tf.cast(shares, tf.float32), 1e-7, 1 - 1e-7)
+        if head.multilabel:
+            logits = tf.math.log(shares) - tf.math.log1p(-shares)
+            return tf.reduce_mean(plain(tf.cast(y, tf.float32), logits), axis=-1)
+        return plain(tf.cast(tf.reshape(y, [-1]), tf.int32), tf.math.log(shares))
+
+    given = head.compiled()
+    if {"loss", "label_smoothing", "focal_gamma"} & dict(spec.options).keys():
+        given["loss"] = loss
+    with network.settings(spec.precision):
+        model.compile(optimizer=optimizers.make(spec), **given)
+    if learning_rate is not None:
+        model.optimizer.learning_rate = learning_rate
+    if "weight_decay" in dict(spec.options):
+        optimizers.decay_kernels(model, scalars["weight_decay"])
+    return model
 
 
 def gradient_step(

@@ -128,7 +128,7 @@ IMAGES, LABELS = np.zeros((4, 8, 8), np.uint8), np.zeros(4, np.int64)
         ({"val_labels": LABELS}, "no 'val_images'"),
         ({"train_images": IMAGES, "train_labels": LABELS[:3]}, "Got 4 images and 3 labels"),
         ({"train_images": IMAGES[0], "train_labels": LABELS}, r"Got uint8 of shape \(8, 8\)"),
-        ({"train_images": np.zeros((4, 8, 8, 8)), "train_labels": LABELS}, r"\(4, 8, 8, 8\)"),
+        ({"train_images": np.zeros((4, 2, 2, 2, 5)), "train_labels": LABELS}, r"\(4, 2, 2, 2, 5\)"),
         ({"train_images": IMAGES.astype(str), "train_labels": LABELS}, "must be numbers"),
         ({"train_images": IMAGES, "train_labels": LABELS + 0.5}, "must be integers"),
         ({"train_images": IMAGES, "train_labels": LABELS.astype(object)}, "must be integers"),

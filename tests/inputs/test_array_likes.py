@@ -4,6 +4,7 @@ import io
 import types
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,12 +13,20 @@ from helpers import PUBLIC, SLOW, data, make
 from PIL import Image
 
 import kmedclf
-from kmedclf import CalibratedClassifier, EnsembleClassifier
+from kmedclf import CalibratedClassifier, EnsembleClassifier, KerasImageClassifier
 from kmedclf.datasets.sources import read_data
 
 X, y = data(24)
 FLAT = X.reshape(24, -1)
 WORDS = np.array(["blast", "basophil", "platelet"])[y]
+
+
+def dense(meta):
+    """Build a small network, as for scikeras."""
+    return keras.Sequential([
+        keras.Input(meta["X_shape_"][1:]), keras.layers.Flatten(),
+        keras.layers.Dense(meta["n_classes_"], activation="softmax"),
+    ])  # fmt: skip
 
 
 def estimators():
@@ -32,6 +41,9 @@ def estimators():
                 "EnsembleClassifier": lambda: EnsembleClassifier([("m", make("MLPClassifier"))]),
                 "CalibratedClassifier": lambda: CalibratedClassifier(
                     make("MLPClassifier").fit(X, y)
+                ),
+                "KerasImageClassifier": lambda: KerasImageClassifier(
+                    dense, loss="sparse_categorical_crossentropy", random_state=0
                 ),
                 "ImageClassifier": None,
                 "PretrainedClassifier": None,
