@@ -86,6 +86,14 @@ class PretrainedClassifier(ImageClassifier):
         """Return the file that "imagenet" stands for, if there is one for these parameters."""
         return None
 
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation of the pixels that the weights were trained on."""
+        return self.mean, self.std
+
+    def torch_names(self, layer: str) -> tuple[str, ...]:
+        """Return the names of a layer in PyTorch's files; none if they are its own."""
+        return ()
+
     def features(self, x: Any) -> Any:
         """Map images (b, h, w, c) to features (b, d)."""
         self._check_size(x)
@@ -124,15 +132,21 @@ class PretrainedClassifier(ImageClassifier):
                     f"that are neither grey nor coloured. Got images of {channels} channels."
                 )
             return x
-        scale = [1 / std for std in self.std]
-        offset = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+        both = list(zip(*self.normalization(), strict=True))
+        scale, offset = [1 / std for _, std in both], [-mean / std for mean, std in both]
         return keras.layers.Rescaling(scale, offset, dtype="float32", name="normalize")(x)
 
     def _start(self, layers: list[keras.Layer]) -> None:
         """Register pretrained values, which `network.initialize` assigns to the backbone."""
         own = [weight for layer in layers for weight in layer.weights]
         variables = tuple(
-            Variable(one.path, tuple(one.shape), getattr(one, "grid", None)) for one in own
+            Variable(
+                one.path,
+                tuple(one.shape),
+                getattr(one, "grid", None),
+                self.torch_names(one.path.rpartition("/")[0]),
+            )
+            for one in own
         )
         for variable in own:
             variable.start = partial(self._value, variables, variable.path)
