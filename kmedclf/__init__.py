@@ -25,6 +25,7 @@ _HOME = {
     "EfficientNetClassifier": "kmedclf.models.efficientnet",
     "EnsembleClassifier": "kmedclf.ensemble",
     "ImageClassifier": "kmedclf.base",
+    "ImageFeatures": "kmedclf.features",
     "MLPClassifier": "kmedclf.models.mlp",
     "ResNetClassifier": "kmedclf.models.resnet",
     "Unsliced": "kmedclf.inputs.checks",
@@ -43,6 +44,7 @@ __all__ = [
     "EfficientNetClassifier",
     "EnsembleClassifier",
     "ImageClassifier",
+    "ImageFeatures",
     "MLPClassifier",
     "ResNetClassifier",
     "Unsliced",
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
     from kmedclf.calibration import CalibratedClassifier
     from kmedclf.ensemble import EnsembleClassifier
+    from kmedclf.features import ImageFeatures
     from kmedclf.inputs.checks import Unsliced
     from kmedclf.models import (
         AlexNetClassifier,

@@ -1,0 +1,130 @@
+"""Pretrained features and fine-tuning on few images: accuracy over folds, CPU seconds, speed.
+
+    python -m benchmarks.transfer --data scans/ --weights efficientnet_lite0.safetensors
+
+--data is a folder of images with a folder for each class, --weights a file for
+``EfficientNetClassifier(variant="lite0")``. Every way is scored on the same stratified folds:
+"linear" is a logistic regression on `ImageFeatures`, standardised, in a pipeline that computes the
+features of each fold anew; "transfer" is the classifier with that recipe. CPU seconds are those of a
+fold: reading files, fit and predict. Speed is of images in memory, medians of --repeats calls
+after one that is not timed. --quick needs neither data nor weights. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks._common import arguments, headline, machine, noise, say, spread, write
+from kmedclf import EfficientNetClassifier, ImageFeatures
+from kmedclf.datasets import load_folder, make_blood_cells
+
+SIDES = (128, 224)
+
+
+def ways(weights: Path, seed: int, small: dict[str, Any]) -> dict[str, Any]:
+    """Name the ways to classify, with their estimators."""
+    network = EfficientNetClassifier(variant="lite0", **small)
+    features = ImageFeatures(network, weights=weights, image_size=32 if small else None)
+    linear = make_pipeline(features, StandardScaler(), LogisticRegression(max_iter=1000))
+    tuned = EfficientNetClassifier(
+        variant="lite0", weights=weights, recipe="transfer", random_state=seed, **small
+    )
+    return {"linear": linear, "transfer": tuned}
+
+
+def measure(model: Any, X: Any, y: np.ndarray, train: Any, test: Any) -> dict[str, float]:
+    """Fit and score on one fold."""
+    began, cpu = time.perf_counter(), time.process_time()
+    right = model.fit(X[train], y[train]).predict(X[test]) == y[test]
+    seconds = time.perf_counter() - began
+    return {
+        "accuracy": float(np.mean(right)),
+        "seconds": seconds,
+        "cpu_seconds": time.process_time() - cpu,
+    }
+
+
+def speed(weights: Path, side: int, args: Any, small: dict[str, Any]) -> list[float]:
+    """Return images per second of `ImageFeatures.transform`, once a call."""
+    X, _ = noise(args.images, side)
+    network = EfficientNetClassifier(variant="lite0", **small)
+    features = ImageFeatures(network, weights=weights, image_size=side).fit(X)
+    features.transform(X[:64])
+    found = []
+    for _ in range(args.repeats):
+        began = time.perf_counter()
+        features.transform(X)
+        found.append(args.images / (time.perf_counter() - began))
+    return found
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Write the accuracy of every way: mean ± standard deviation (n - 1) over folds."""
+    lines = ["| way | accuracy | CPU seconds a fold | folds |", "|---|---|---|---|"]
+    for way in dict.fromkeys(one["way"] for one in results):
+        rows = [one for one in results if one["way"] == way]
+        accuracy = [one["accuracy"] for one in rows]
+        sd = f" ± {np.std(accuracy, ddof=1):.3f}" if len(rows) > 1 else ""
+        cpu = spread([one["cpu_seconds"] for one in rows], 1)
+        lines.append(f"| {way} | {np.mean(accuracy):.3f}{sd} | {cpu} | {len(rows)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = arguments(__doc__)
+    parser.add_argument("--data", help="folder of images with a folder for each class")
+    parser.add_argument("--weights", type=Path, help="file of weights for Lite0")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ways", nargs="*", default=["linear", "transfer"])
+    parser.add_argument("--images", type=int, default=256, help="to measure speed with")
+    args = parser.parse_args()
+    small: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if args.quick:
+            small = {"width": 0.1, "depth": 0.1}
+            X, y = make_blood_cells(60, 16, random_state=0)
+            args.folds, args.images, args.repeats = 2, 16, 1
+            args.weights = Path(folder) / "lite0.kmedclf"
+            made = EfficientNetClassifier(variant="lite0", **small, epochs=1, early_stopping=False)
+            made.fit(X, y).save(args.weights)
+        elif not (args.data and args.weights):
+            parser.error("--data and --weights must be given, or --quick")
+        else:
+            scans = load_folder(args.data)
+            X, y = np.array(scans.paths), np.array(scans.y)
+        run(args, X, y, small)
+
+
+def run(args: Any, X: Any, y: np.ndarray, small: dict[str, Any]) -> None:
+    """Measure, write and print everything."""
+    facts, results = machine(), []
+    folds = StratifiedKFold(args.folds, shuffle=True, random_state=args.seed)
+    for number, (train, test) in enumerate(folds.split(X, y)):
+        for way in args.ways:
+            model = ways(args.weights, args.seed, small)[way]
+            found = {"way": way, "fold": number, **measure(model, X, y, train, test)}
+            results.append(found)
+            say(f"{way} {number}: {found['accuracy']:.3f} in {found['cpu_seconds']:.1f} CPU s")
+            write(args.out, {"machine": facts, "n": len(y), "results": results})
+    speeds = {side: speed(args.weights, side, args, small) for side in SIDES}
+    whole = {"machine": facts, "n": len(y), "results": results, "images_a_second": speeds}
+    write(args.out, whole)
+    print(f"{len(y):,} images; {headline(facts)}\n\n{table(results)}\n")
+    print(f"| pixels | features, images a second, n = {args.repeats} |  |  |\n|---|---|---|---|")
+    for side, found in speeds.items():
+        print(f"| {side} | {spread(found)} |  |  |")
+
+
+if __name__ == "__main__":
+    main()
