@@ -296,6 +296,11 @@ class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
                 )
         names = {field.name for field in fields(Schedule)} - {"cycle"}
         chosen = recipes.parameters(self)
+        if chosen["recipe"] == "transfer" and chosen.get("weights") is None:
+            raise ValueError(
+                f"The 'recipe' parameter of {type(self).__name__} must not be 'transfer' without "
+                "'weights', as it keeps much of what they have learnt. Got no weights."
+            )
         return Schedule(**{name: chosen[name] for name in names})
 
     def _state(self) -> loop.TrainingState | None:

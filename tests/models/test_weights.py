@@ -153,10 +153,12 @@ def test_lite0_takes_the_names_of_both_ports(port, tmp_path):
     for name, value in ours.items():
         layer, _, kind = name.rpartition(".")
         tensors[f"{names(layer)[port]}.{kind}"] = value
-    known = {"_conv_stem.weight", "_blocks.0._depthwise_conv.weight", "_blocks.1._expand_conv.weight",
-             "_blocks.0._bn1.running_mean", "_blocks.1._bn0.bias", "_bn1.weight"}  # fmt: skip
+    # fmt: off
+    known = {"_conv_stem.weight", "_blocks.0._depthwise_conv.weight", "_bn1.weight",
+             "_blocks.0._bn1.running_mean", "_blocks.1._expand_conv.weight", "_blocks.1._bn0.bias"}
     timm = {"conv_stem.weight", "blocks.0.0.conv_dw.weight", "blocks.0.0.conv_pw.weight",
-            "blocks.1.0.conv_pwl.weight", "blocks.0.0.bn1.bias", "blocks.1.0.bn3.bias", "bn2.bias"}  # fmt: skip
+            "blocks.1.0.conv_pwl.weight", "blocks.0.0.bn1.bias", "blocks.1.0.bn3.bias", "bn2.bias"}
+    # fmt: on
     assert (known, timm)[port] <= set(tensors)
     save_file(tensors, tmp_path / "lite0.safetensors")
     found = build("EfficientNetClassifier", **parameters, weights=tmp_path / "lite0.safetensors")
@@ -232,7 +234,7 @@ def test_a_preset_without_keras_hub_says_what_to_install(monkeypatch):
     "estimator",
     [
         *(models.DeepResNetClassifier(depth=depth) for depth in (18, 34, 50)),
-        *(models.EfficientNetClassifier(variant=variant) for variant in ("b0", "b1", "b2", "lite0")),
+        *(models.EfficientNetClassifier(variant=one) for one in ("b0", "b1", "b2", "lite0")),
         models.DenseNetClassifier(), models.ViTClassifier(),
     ],
     ids=repr,
