@@ -10,9 +10,10 @@ References
 ----------
 L. Smith, N. Topin, "Super-convergence: very fast training of neural networks using large learning
 rates", 2018. J. Howard, S. Ruder, "Universal language model fine-tuning for text classification",
-ACL 2018 (slower layers below the head, the head first). I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
-C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016 (label
-smoothing). Whitened patches: `kmedclf.models._layers`. Muon: `kmedclf.training.optimizers`.
+ACL 2018 (the head first, slower layers below it). I. Loshchilov, F. Hutter, "Decoupled weight decay
+regularization", ICLR 2019. C. Szegedy et al., "Rethinking the Inception architecture for computer
+vision", CVPR 2016 (label smoothing). Whitened patches: `kmedclf.models._layers`. Muon:
+`kmedclf.training.optimizers`.
 """
 
 from __future__ import annotations

@@ -182,5 +182,5 @@ LIMITS = {  # beside each, where it shall go
     "names used in one other module": 301,  # 40
     "files crossed by a warm fit": 24,  # 14
     "files crossed by kmedclf train": 40,  # 38
-    "lines of kmedclf": 25_900,  # 18,500
+    "lines of kmedclf": 26_700,  # 18,500
 }

@@ -139,9 +139,11 @@ def _torch_names(depth: float) -> dict[str, tuple[str, str]]:
             # A block that does not expand has no first convolution, and timm counts from 1.
             missing = int(expansion == 1)
             pointwise = "pw" if missing else "pwl"
-            parts = [("expand_conv", "_expand_conv", "conv_pw", "expand_bn"),
-                     ("dwconv", "_depthwise_conv", "conv_dw", "bn"),
-                     ("project_conv", "_project_conv", f"conv_{pointwise}", "project_bn")]  # fmt: skip
+            parts = [
+                ("expand_conv", "_expand_conv", "conv_pw", "expand_bn"),
+                ("dwconv", "_depthwise_conv", "conv_dw", "bn"),
+                ("project_conv", "_project_conv", f"conv_{pointwise}", "project_bn"),
+            ]
             for place, (conv, theirs, timms, norm) in enumerate(parts):
                 if place >= missing:
                     norms = f"{original}._bn{place}", f"{timm}.bn{place + 1 - missing}"
