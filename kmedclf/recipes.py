@@ -102,11 +102,10 @@ All inherit from ``reference``, which follows a published study on BloodMNIST.
 """
 
 
-def chosen(estimator: ImageClassifier) -> str:
-    """Return the recipe that an estimator's ``recipe`` stands for."""
-    if estimator.recipe != AUTO:
-        return estimator.recipe
-    weights = getattr(estimator, "weights", None)
+def chosen(recipe: str, weights: Any) -> str:
+    """Return what a ``recipe`` stands for, "auto" or a name, with the weights to start from."""
+    if recipe != AUTO:
+        return recipe
     # A model of one's own goes on with images like those it was trained on.
     own = weights is None or os.fspath(weights).endswith(".kmedclf")
     return "reference" if own else "transfer"
@@ -115,7 +114,7 @@ def chosen(estimator: ImageClassifier) -> str:
 def parameters(estimator: ImageClassifier) -> dict[str, Any]:
     """Return all parameters of an estimator, with the recipe's values in place of "auto"."""
     values = estimator.get_params(deep=False)
-    recipe = chosen(estimator)
+    recipe = chosen(estimator.recipe, values.get("weights"))
     given = {**_given(type(estimator), recipe), "recipe": recipe}
     return {
         name: given[name] if name in given and _is_auto(value) else value
