@@ -8,7 +8,7 @@
 the features of each fold anew; "transfer" is the classifier with that recipe. CPU seconds are
 those of a fold: reading files, fit and predict. Speed is of images in memory, in seconds and CPU
 seconds, medians of --repeats calls after one that is not timed. --quick needs neither data nor
-weights. Prints Markdown.
+weights. --torch-python adds PyTorch, in alternation. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -24,11 +24,22 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks._common import arguments, headline, machine, noise, say, spread, write
+from benchmarks._common import (
+    Contestant,
+    arguments,
+    headline,
+    machine,
+    noise,
+    ratio,
+    say,
+    spread,
+    write,
+)
 from kmedclf import EfficientNetClassifier, ImageFeatures
 from kmedclf.datasets import load_folder, make_blood_cells
 
 SIDES = (128, 224)
+BATCH = 32  # of PyTorch; this package's depends on the side
 
 
 def ways(weights: Path, seed: int, small: dict[str, Any]) -> dict[str, Any]:
@@ -54,18 +65,27 @@ def measure(model: Any, X: Any, y: np.ndarray, train: Any, test: Any) -> dict[st
     }
 
 
-def speed(weights: Path, side: int, args: Any, small: dict[str, Any]) -> dict[str, list[float]]:
-    """Return images per second, and per CPU second, of calls of `ImageFeatures.transform`."""
+def speed(
+    weights: Path, side: int, args: Any, small: dict[str, Any], torch: Contestant | None
+) -> dict[str, Any]:
+    """Return images per second and per CPU second of computing features, in alternation."""
     X, _ = noise(args.images, side)
     network = EfficientNetClassifier(variant="lite0", **small)
     features = ImageFeatures(network, weights=weights, image_size=side).fit(X)
-    features.transform(X[:64])
-    found: dict[str, list[float]] = {"second": [], "cpu_second": []}
+    first = features.transform(X[:64])[0, :8]
+    request = {"do": "features", "images": args.images, "side": side, "batch": BATCH}
+    found: dict[str, Any] = {"ours": [], "torch": []}
+    if torch:
+        theirs = torch.ask(request).get("first", first)
+        np.testing.assert_allclose(theirs, first, atol=1e-3)  # the same network
     for _ in range(args.repeats):
         began, cpu = time.perf_counter(), time.process_time()
         features.transform(X)
-        found["second"].append(args.images / (time.perf_counter() - began))
-        found["cpu_second"].append(args.images / (time.process_time() - cpu))
+        ours = time.perf_counter() - began, time.process_time() - cpu
+        found["ours"].append([args.images / one for one in ours])
+        if torch and (answer := torch.ask(request)):
+            times = answer["seconds"], answer["cpu_seconds"]
+            found["torch"].append([args.images / one for one in times])
     return found
 
 
@@ -89,6 +109,8 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="*", default=["linear", "transfer"])
+    parser.add_argument("--sides", type=int, nargs="*", default=SIDES)
+    parser.add_argument("--torch-python", metavar="PATH", help="a Python with torch, safetensors")
     parser.add_argument("--images", type=int, default=256, help="to measure speed with")
     args = parser.parse_args()
     small: dict[str, Any] = {}
@@ -119,15 +141,30 @@ def run(args: Any, X: Any, y: np.ndarray, small: dict[str, Any]) -> None:
             results.append(found)
             say(f"{way} {number}: {found['accuracy']:.3f} in {found['cpu_seconds']:.1f} CPU s")
             write(args.out, {"machine": facts, "n": len(y), "results": results})
-    speeds = {side: speed(args.weights, side, args, small) for side in SIDES}
+    torch = _torch(args) if args.torch_python else None
+    speeds = {side: speed(args.weights, side, args, small, torch) for side in args.sides}
+    if torch:
+        torch.close()
     whole = {"machine": facts, "n": len(y), "results": results, "images_a_second": speeds}
     write(args.out, whole)
     print(f"{len(y):,} images; {headline(facts)}\n\n{table(results)}\n")
-    print(f"Features, n = {args.repeats} calls:\n")
-    print("| pixels | images a second | images a CPU second | images |\n|---|---|---|---|")
-    for side, found in speeds.items():
-        print(f"| {side} | {spread(found['second'])} | {spread(found['cpu_second'])} | "
-              f"{args.images} |")  # fmt: skip
+    print(f"Features of {args.images} synthetic images, n = {args.repeats} calls:\n")
+    print("| pixels, way | images a second | images a CPU second | times PyTorch, by CPU |")
+    print("|---|---|---|---|")
+    for side, ways_ in speeds.items():
+        for way, rows in ((way, rows) for way, rows in ways_.items() if rows):
+            wall, cpu = zip(*rows, strict=True)
+            theirs = [one[1] for one in ways_["torch"]]
+            times = f"{ratio(cpu, theirs):.2f}" if theirs and way == "ours" else ""
+            print(f"| {side}, {way} | {spread(wall)} | {spread(cpu)} | {times} |")
+
+
+def _torch(args: Any) -> Contestant:
+    """Start PyTorch and give it the weights."""
+    torch = Contestant("torch", [args.torch_python, "-m", "benchmarks.features_torch"])
+    torch.ask()
+    torch.ask({"do": "load", "weights": str(args.weights.absolute())})
+    return torch
 
 
 if __name__ == "__main__":
