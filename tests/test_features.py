@@ -362,6 +362,14 @@ def test_a_file_that_cannot_be_read_is_named(features, scans, tmp_path):
         features.transform([*scans[:3], broken])
 
 
+def test_two_images_a_class_are_enough_and_one_class_is_too_few(features):
+    few = np.concatenate([np.flatnonzero(y == label)[:2] for label in range(3)])
+    model = make_pipeline(features, LogisticRegression()).fit(X[few], y[few])
+    assert set(model.predict(X)) <= {0, 1, 2}
+    with pytest.raises(ValueError, match=r"at least 2 classes"):
+        model.fit(X[:5], np.zeros(5, int))
+
+
 def test_a_failed_fit_keeps_the_earlier_one(features):
     expected = features.fit_transform(X)
     with pytest.raises(ValueError, match=r"'layer'"):

@@ -164,6 +164,16 @@ def test_layers_below_the_head_take_smaller_steps(source, optimizer):
     np.testing.assert_array_equal(moved[0][-1], moved[1][-1])  # the bias of the head
 
 
+def test_transfer_of_two_images_a_class(source):
+    _, path = source
+    few = np.concatenate([np.flatnonzero(y == label)[:2] for label in range(3)])
+    net = make(NAME, weights=path, recipe="transfer", head_epochs=1).fit(X[few], y[few])
+    assert len(net.history_["loss"]) == 2
+    assert set(net.predict(X)) <= {0, 1, 2}
+    with pytest.raises(ValueError, match=r"must hold at least 2 classes"):
+        net.fit(X[:5], np.zeros(5, int))
+
+
 def _trained(steps):
     return [step for step in steps if step.any()]
 
