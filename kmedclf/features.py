@@ -38,6 +38,7 @@ from kmedclf.training.batches import inference_batch_size
 from kmedclf.training.program import CompiledNetwork, frozen
 from kmedclf.utils import annotated
 from kmedclf.utils.own_folder import FEATURES
+from kmedclf.utils.random_state import python_random_kept
 from kmedclf.utils.text import suggest
 
 SIDE = 224
@@ -126,7 +127,8 @@ class ApplicationNetwork(PretrainedClassifier):
         made = getattr(keras.applications, self.application, None)
         # Their weights have a layer that only the one with "imagenet" scales as it was trained.
         if not callable(made) or self.application.startswith("EfficientNetB"):
-            names = sorted(name for name in dir(keras.applications) if name[:1].isupper())
+            names = [name for name in dir(keras.applications) if name[:1].isupper()]
+            names = [name for name in names if not name.startswith("EfficientNetB")]
             raise ValueError(
                 "The 'network' parameter of ImageFeatures must be an estimator of kmedclf, such as "
                 "EfficientNetClassifier(), or the name of another network of keras.applications. "
@@ -160,7 +162,8 @@ class ApplicationNetwork(PretrainedClassifier):
 def _imagenet(made: Any) -> list[np.ndarray]:
     """Read ImageNet's weights from Keras' cache, or let Keras download them."""
     try:
-        model = made(include_top=False, weights="imagenet")
+        with python_random_kept(), network.settings():
+            model = made(include_top=False, weights="imagenet")
     except Exception as error:  # Keras raises Exception itself where there is no network
         raise FileNotFoundError(
             f"The ImageNet weights of {made.__name__} are not in ~/.keras/models and could not be "
