@@ -144,7 +144,7 @@ def test_arrays_maps_files_and_rows_give_the_same(features, scans, tmp_path):
 
 def test_files_are_read_at_224_pixels_unless_said_otherwise(weights, scans):
     few = scans[:3]
-    assert ImageFeatures(bare(), weights=weights).fit(few).image_shape_ == (224, 224, 3)
+    assert ImageFeatures(bare(stem="small"), weights=weights).fit(few).image_shape_ == (224, 224, 3)
     assert ImageFeatures(weights=weights).fit(few).image_shape_ == (8, 8, 3)
     large = ImageFeatures(bare(), weights=weights, image_size=(20, 30), channels=1).fit(few)
     assert large.image_shape_ == (20, 30, 1)
