@@ -30,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "build_function": ["KerasImageClassifier"],
         "calibration": ["CalibratedClassifier"],
         "ensemble": ["EnsembleClassifier"],
+        "features": ["ImageFeatures"],
         "inputs.checks": ["Unsliced"],
         "models": NETWORKS,
         "persistence": ["load"],

@@ -7,6 +7,7 @@ from .base import ImageClassifier as ImageClassifier
 from .build_function import KerasImageClassifier as KerasImageClassifier
 from .calibration import CalibratedClassifier as CalibratedClassifier
 from .ensemble import EnsembleClassifier as EnsembleClassifier
+from .features import ImageFeatures as ImageFeatures
 from .inputs.checks import Unsliced as Unsliced
 from .models import *  # noqa: F403
 from .persistence import load as load

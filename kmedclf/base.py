@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import keras
@@ -20,15 +19,14 @@ from scikeras.wrappers import KerasClassifier
 from sklearn.base import BaseEstimator
 from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 from sklearn.utils._param_validation import validate_parameter_constraints
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from kmedclf import augmentation, parameters, persistence, recipes, routing
 from kmedclf.augmentation import test_time
 from kmedclf.augmentation.test_time import pool, resolve
-from kmedclf.inputs import array_likes, checks, pixels
+from kmedclf.inputs import checks
 from kmedclf.inputs.checks import HELD_OUT, unwrap
-from kmedclf.inputs.file_array import FileArray, as_paths, store_of
-from kmedclf.inputs.image_files import MODES, Form
+from kmedclf.inputs.image_input import ImageInput
 from kmedclf.inputs.images import Images, Rows
 from kmedclf.inputs.medmnist import with_labels
 from kmedclf.parameters import TrainingParameters
@@ -41,8 +39,6 @@ from kmedclf.training.program import frozen
 from kmedclf.training.rows import Labelled, Oversample, Split, arrange, number_groups
 from kmedclf.training.schedules import Schedule
 from kmedclf.utils import annotated
-
-_FILES = {1 / np.iinfo(dtype).max: dtype for dtype in (np.uint8, np.uint16)}
 
 
 @dataclass
@@ -69,10 +65,10 @@ class FitData:
 def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
     # These decide which variables an optimizer has: float16 adds loss scaling, momentum adds slots,
     # and frozen weights have none.
-    trainable = dict(spec.architecture).get("trainable")
+    frozen = (dict(spec.architecture).get(one) for one in ("trainable", "frozen_batch_norm"))
     chosen = dict(spec.options)
     own = chosen.get("optimizer_config"), chosen.get("optimizer_class")
-    return spec.optimizer, spec.precision, trainable, "momentum" in chosen, own
+    return spec.optimizer, spec.precision, *frozen, "momentum" in chosen, own
 
 
 def _dtype_name(values: Any) -> str:
@@ -90,7 +86,7 @@ def _plain(value: Any) -> Any:
 @savable("network")
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 @dataclass(kw_only=True, eq=False, repr=False)
-class ImageClassifier(TrainingParameters, KerasClassifier):
+class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
     """Base class of all image classifiers: a Keras network with the interface of scikit-learn.
 
     A subclass declares its architecture's parameters as annotated fields with defaults, and maps
@@ -187,7 +183,7 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
     outside_graph: ClassVar[frozenset[str]] = frozenset()
     """Parameters of a subclass that do not affect its network."""
     takes_any_parameter: ClassVar[bool] = False
-    """Whether a user's function builds the network, of any parameters and numbers of any scale."""
+    """Whether a user's function builds the network, of any parameters."""
     own_encoding: ClassVar[frozenset[str]] = frozenset({"feature_encoder", "target_encoder"})
     """Hooks of scikeras that a subclass must not define."""
 
@@ -436,6 +432,11 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         self._callbacks()
         names = {field.name for field in fields(Schedule)} - {"cycle"}
         chosen = recipes.parameters(self)
+        if chosen["recipe"] == "transfer" and chosen.get("weights") is None:
+            raise ValueError(
+                f"The 'recipe' parameter of {type(self).__name__} must not be 'transfer' without "
+                "'weights', as it keeps much of what they have learnt. Got no weights."
+            )
         return Schedule(**{name: chosen[name] for name in names})
 
     def _check_optimizer(self) -> None:
@@ -541,13 +542,38 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
         heads.check_total_weights(checked[1], f"'sample_weight_val' of {name}.fit")
         return images, *checked
 
-    def _network_spec(self, images: Images, head: Head) -> network.Spec:
+    def feature_network(
+        self, scale: float | None
+    ) -> tuple[type[Any], dict[str, Any], str, list[np.ndarray] | None]:
+        """Describe the network below its head, for `kmedclf.ImageFeatures`.
+
+        ``scale`` is the scale of the pixels to come, which must be that of fit. Returns the class,
+        its parameters, the hash of the initial weights if they come from a file, and the learnt
+        weights if there are any.
+        """
+        if not self.initialized_:
+            self._make_schedule()  # checks all parameters
+            chosen = recipes.applied(self)
+            return type(self), dict(chosen._architecture()), chosen._start_identity(), None
+        if scale not in (None, self._scale):
+            raise ValueError(
+                f"X must be images like those that the given {type(self).__name__} was fitted on, "
+                f"whose pixels were multiplied by {self._scale:.3g}. Got images of the factor "
+                f"{scale:.3g}; give the same dtype and range."
+            )
+        architecture = dict(self._spec.architecture)
+        return type(self), architecture, self._spec.start, self.weights_[:-2]
+
+    def _architecture(self) -> tuple[tuple[str, Any], ...]:
         shared = {field.name for field in fields(parameters.TrainingParameters)}
         outside = shared | type(self).outside_graph
         own = [one.name for one in fields(self) if one.name not in outside]
+        return tuple((name, _plain(getattr(self, name))) for name in own)
+
+    def _network_spec(self, images: Images, head: Head) -> network.Spec:
         return network.Spec(
             estimator=type(self),
-            architecture=tuple((name, _plain(getattr(self, name))) for name in own),
+            architecture=self._architecture(),
             image_shape=images.shape,
             scale=images.scale,
             n_classes=len(self.classes_),
@@ -559,104 +585,9 @@ class ImageClassifier(TrainingParameters, KerasClassifier):
             head=head.activation,
         )
 
-    # -- X -----------------------------------------------------------------------------------
-
-    def _check_X(self, X: Any, *, reset: bool) -> Images:
-        """Check X; with ``reset`` store its kind, otherwise compare with the one stored."""
-        name = type(self).__name__
-        X = array_likes.images(X, name)
-        paths = as_paths(X, name)
-        if paths is not None:
-            images, largest = self._check_files(paths, fitted=not reset), None
-        elif reset:
-            images, largest = self._read_array(X)
-        else:
-            images, largest = self._array_like_fitted(X), None
-        if reset:
-            self._seen = {"X_shape_": tuple(np.shape(X)), "X_dtype_": _dtype_name(X)}
-            self.image_shape_, self._scale = images.shape, images.scale
-            self._largest = largest
-            columns = getattr(X, "shape", ())[1:2] if paths is None else ()
-            self.n_features_in_ = int(columns[0] if columns else np.prod(images.shape))
-            self.skipped_ = images.skipped
-        checks.check_same_shape(images, self.image_shape_, name)
-        return images
-
-    def _read_array(self, X: Any) -> tuple[Images, float | None]:
-        """Check an array to fit on; return also its largest float, as `pixels.read` does."""
-        X, name = self._checked_array(X, reset=True), type(self).__name__
-        flat = self.takes_any_parameter or (X.ndim == 2 and self.image_shape is None)
-        return pixels.read(checks.check_images(X, self.image_shape, name), name, flat=flat)
-
-    def _array_like_fitted(self, X: Any) -> Images:
-        """Check that an array is like the one the estimator was fitted on."""
-        name, shape = type(self).__name__, self.image_shape_
-        checks.check_batch(tuple(getattr(X, "shape", ())), shape, name)
-        X = self._checked_array(X, reset=False)
-        if X.shape == (1, self.n_features_in_) and X.shape[1] < np.prod(shape) and not X.any():
-            X = np.zeros((1, *shape), np.float32)  # MAPIE tests this way whether it is fitted
-        flat = X.ndim == 2 and self.image_shape is None and shape[1:] == (1, 1)
-        flat = flat or self.takes_any_parameter
-        X = checks.check_images(X, self.image_shape, name, shape)
-        checks.check_same_shape(Images(X, 1.0), shape, name)  # before a costly cast
-        largest = getattr(self, "_largest", None)  # missing in models of earlier versions
-        return pixels.like(X, self._scale, largest, name, flat=flat)
-
-    def _checked_array(self, X: Any, *, reset: bool) -> np.ndarray:
-        """Let scikit-learn check an array-like, and convert it to an array of numbers."""
-        given: dict[str, Any] = {"dtype": None, "ensure_all_finite": False}
-        rows = reset or self.n_features_in_ == np.prod(self.image_shape_)
-        if getattr(X, "ndim", 2) < 3 and rows:  # stores or compares the names and number of columns
-            X = validate_data(self, X, reset=reset, **given)
-        else:
-            X = check_array(X, allow_nd=True, estimator=type(self).__name__, **given)
-        return array_likes.numbers(X, type(self).__name__)
-
-    def _check_files(self, paths: list[str], *, fitted: bool) -> Images:
-        """Make images of files; a fitted estimator reads them as it did in fit."""
-        name, dtype = type(self).__name__, None
-        if fitted:
-            height, width, channels = shape = self.image_shape_
-            dtype = _FILES.get(self._scale)
-            if channels not in MODES or width == 1:
-                raise ValueError(
-                    f"A model of images of shape {shape} cannot be used on image files."
-                )
-            if dtype is None:
-                raise ValueError(
-                    f"{name} was fitted on arrays of numbers that are neither uint8 nor uint16, "
-                    "and cannot be used on image files."
-                )
-        else:
-            height, width = self._file_size(name)
-            channels = self.channels
-        form = Form(height, width, channels, self.resize, self.max_pixels)
-        try:
-            store = store_of(self.cache, self.cache_limit)
-        except ValueError:
-            raise ValueError(
-                f"The 'cache_limit' parameter of {name} must be a number of bytes, or one with K, "
-                f"M or G, as in '4G'. Got {self.cache_limit!r} instead."
-            ) from None
-        files = FileArray(paths, form, dtype, store, skip=self.on_error == "skip")
-        return Images(files, 1 / np.iinfo(files.dtype).max)
-
-    def _file_size(self, name: str) -> tuple[int, int]:
-        if self.image_shape is not None:
-            raise ValueError(
-                f"The 'image_shape' parameter of {name} must be None for files, which take "
-                f"'image_size' and 'channels'. Got {self.image_shape} instead."
-            )
-        given: Any = self.image_size
-        sides = (given, given) if isinstance(given, Integral) else tuple(given)
-        if len(sides) != 2 or not all(
-            isinstance(side, Integral) and int(side) > 1 for side in sides
-        ):
-            raise ValueError(
-                f"The 'image_size' parameter of {name} must be (h, w) or one side of a square, "
-                f"whole numbers of at least 2. Got {given!r} instead."
-            )
-        return int(sides[0]), int(sides[1])
+    @property
+    def _file_size(self) -> Any:
+        return recipes.parameters(self)["image_size"]
 
     # -- predicting -------------------------------------------------------------------------------
 

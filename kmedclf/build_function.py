@@ -152,6 +152,7 @@ class KerasImageClassifier(ImageClassifier):
     precision: Literal["float32", "mixed", "mixed_bfloat16", "mixed_float16"] = "float32"
 
     takes_any_parameter: ClassVar[bool] = True
+    any_scale: ClassVar[bool] = True
     outside_graph: ClassVar[frozenset[str]] = frozenset({"build_fn", "metrics"})
 
     # -- parameters --------------------------------------------------------------------------

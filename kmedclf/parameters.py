@@ -47,11 +47,14 @@ class TrainingParameters:
 
     Parameters
     ----------
-    recipe : {"reference", "fast", "best"}, default="reference"
+    recipe : {"auto", "reference", "fast", "best", "transfer"}, default="auto"
         Values of the parameters that are "auto". "reference" trains like a published study,
         "fast" reaches a good accuracy in the least time, "best" the highest accuracy. The last
         two may change the network as well, and rotate and mirror images: set ``augment`` for
-        X-rays. `kmedclf.recipes.RECIPES` lists all values; any value but "auto" overrides them.
+        X-rays. "transfer" trains a network that has ``weights``: the last layer first, then all
+        others at a smaller rate. "auto" is "transfer" with ``weights`` from elsewhere, otherwise
+        "reference". `kmedclf.recipes.RECIPES` lists all values; any value but "auto" overrides
+        them.
     epochs : int or "auto", default="auto"
         Maximum number of epochs; 200 in the reference.
     batch_size : int or "auto", default="auto"
@@ -171,8 +174,9 @@ class TrainingParameters:
         Whether XLA compiles training steps; "auto" uses it where measurements showed a gain.
     image_shape : tuple of int or None, default=None
         Shape (h, w) or (h, w, c) of one image if X is flat, (n, d).
-    image_size : int or tuple of int, default=(64, 64)
-        Size (h, w) to which image files are resized, or the side of a square. Ignored for arrays.
+    image_size : int, tuple of int or "auto", default="auto"
+        Size (h, w) to which image files are resized, or the side of a square; 64 in the reference,
+        224 in "transfer". Ignored for arrays.
     channels : {1, 3}, default=3
         Number of channels to read image files with: grey or RGB.
     resize : {"stretch", "pad", "crop"}, default="stretch"
@@ -214,7 +218,7 @@ class TrainingParameters:
         1 shows a progress bar.
     """
 
-    recipe: Literal["reference", "fast", "best"] = "reference"
+    recipe: Literal["auto", "reference", "fast", "best", "transfer"] = AUTO
     epochs: PositiveInt | Auto = AUTO
     batch_size: PositiveInt | Auto = AUTO
     optimizer: Optimizer | Auto = AUTO
@@ -262,7 +266,7 @@ class TrainingParameters:
     precision: Precision | Auto = AUTO
     jit_compile: Literal["auto"] | bool = "auto"
     image_shape: tuple[int, ...] | list[int] | None = None
-    image_size: PositiveInt | tuple[int, ...] | list[int] = (64, 64)
+    image_size: PositiveInt | tuple[int, ...] | list[int] | Auto = AUTO
     channels: Literal[1, 3] = 3
     resize: Literal["stretch", "pad", "crop"] = "stretch"
     on_error: Literal["raise", "skip"] = "raise"

@@ -2,20 +2,24 @@
 
 A parameter set to ``"auto"`` takes the recipe's value; any other value overrides the recipe.
 ``fast`` and ``best`` rotate and mirror images, and shift them unless the network is an MLP. That
-suits cells and slices, but not most X-rays: set ``augment`` for those.
+suits cells and slices, but not most X-rays: set ``augment`` for those. ``transfer`` is for networks
+that start from weights trained on other images, and stands for "auto" where they do.
 ``benchmarks/accuracy.py`` measures the recipes.
 
 References
 ----------
 L. Smith, N. Topin, "Super-convergence: very fast training of neural networks using large learning
-rates", 2018. I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
-C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016 (label
-smoothing). Whitened patches: `kmedclf.models._layers`. Muon: `kmedclf.training.optimizers`.
+rates", 2018. J. Howard, S. Ruder, "Universal language model fine-tuning for text classification",
+ACL 2018 (the head first, slower layers below it). I. Loshchilov, F. Hutter, "Decoupled weight decay
+regularization", ICLR 2019. C. Szegedy et al., "Rethinking the Inception architecture for computer
+vision", CVPR 2016 (label smoothing). Whitened patches: `kmedclf.models._layers`. Muon:
+`kmedclf.training.optimizers`.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -55,6 +59,12 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "early_stopping": True,
             "augment": True,
             "precision": "float32",
+            "image_size": (64, 64),
+        },
+        "PretrainedClassifier": {
+            "head_epochs": 0,
+            "backbone_rate": 1.0,
+            "frozen_batch_norm": False,
         },
         "MLPClassifier": {**_PLAIN, "units": 128, "batch_size": 16, "optimizer": "sgd"},
         "CNNClassifier": {**_PLAIN, "batch_size": 16},
@@ -71,17 +81,41 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         "CNNClassifier": {**_CNN, "epochs": 60},
         "ResNetClassifier": {**_RESNET, "epochs": 60},
     },
+    "transfer": {
+        "ImageClassifier": {
+            **_ONE_CYCLE,
+            "epochs": 12,
+            "batch_size": 16,
+            "augment": ("mirror", "shift"),
+            "image_size": 224,
+        },
+        "PretrainedClassifier": {
+            "head_epochs": 4,
+            "backbone_rate": 0.1,
+            "frozen_batch_norm": True,
+        },
+    },
 }
 """Parameters by recipe and class, inherited by subclasses.
 
-``fast`` and ``best`` inherit from ``reference``, which follows a published study on BloodMNIST.
+All inherit from ``reference``, which follows a published study on BloodMNIST.
 """
+
+
+def chosen(recipe: str, weights: Any) -> str:
+    """Return what a ``recipe`` stands for, "auto" or a name, with the weights to start from."""
+    if recipe != AUTO:
+        return recipe
+    # A model of one's own goes on with images like those it was trained on.
+    own = weights is None or os.fspath(weights).endswith(".kmedclf")
+    return "reference" if own else "transfer"
 
 
 def parameters(estimator: ImageClassifier) -> dict[str, Any]:
     """Return all parameters of an estimator, with the recipe's values in place of "auto"."""
     values = estimator.get_params(deep=False)
-    given = _given(type(estimator), estimator.recipe)
+    recipe = chosen(estimator.recipe, values.get("weights"))
+    given = {**_given(type(estimator), recipe), "recipe": recipe}
     return {
         name: given[name] if name in given and _is_auto(value) else value
         for name, value in values.items()

@@ -93,6 +93,14 @@ def build(name, shape=(8, 8, 3), **params):
     return model
 
 
+def shared(name):
+    """Find a file of real data beside the checkout, or skip the test: the project has none."""
+    for folder in ROOT.parents:
+        if (folder / "shared" / "data" / name).exists():
+            return folder / "shared" / "data" / name
+    return pytest.skip(f"no shared/data/{name} beside the checkout")
+
+
 @functools.cache
 def _data(n, size, classes):
     X, y = make_blood_cells(n, size, random_state=0)

@@ -24,7 +24,18 @@ def run(script, *options):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
-    ["accuracy", "arithmetic", "fused", "growth", "imports", "ops", "overhead", "predict", "train"],
+    [
+        "accuracy",
+        "arithmetic",
+        "fused",
+        "growth",
+        "imports",
+        "ops",
+        "overhead",
+        "predict",
+        "train",
+        "transfer",
+    ],
 )
 def test_quick_forms_print_a_table_and_write_json(script, tmp_path):
     out = tmp_path / "figures.json"

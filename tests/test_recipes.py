@@ -12,11 +12,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 import kmedclf
-from kmedclf import CNNClassifier, ImageClassifier, MLPClassifier, recipes
+from kmedclf import CNNClassifier, EfficientNetClassifier, ImageClassifier, MLPClassifier, recipes
 from kmedclf.datasets import make_blood_cells
 from kmedclf.utils.annotated import parameter_constraints
 
 NAMES = list(recipes.RECIPES)
+SCRATCH = [name for name in NAMES if name != "transfer"]
 
 
 def left_to_recipes(parameters):
@@ -36,12 +37,12 @@ def test_a_recipe_gives_every_parameter_a_value_that_it_may_have(name, recipe):
 def test_a_recipe_names_only_parameters_and_classes_that_there_are():
     for recipe in recipes.RECIPES.values():
         for name, values in recipe.items():
-            cls = getattr(kmedclf, name)
+            cls = getattr(kmedclf, name, EfficientNetClassifier)
             known = CNNClassifier().get_params() if cls is ImageClassifier else cls().get_params()
             assert set(values) <= set(known)
 
 
-@pytest.mark.parametrize("recipe", NAMES)
+@pytest.mark.parametrize("recipe", SCRATCH)
 @pytest.mark.parametrize("name", ["MLPClassifier", "CNNClassifier"])
 def test_a_fit_equals_that_with_the_recipe_spelt_out(name, recipe):
     X, y = data()
@@ -79,7 +80,7 @@ def test_a_subclass_has_the_recipes_of_its_parent_and_its_own_values_win():
     assert found["optimizer"] == recipes.parameters(CNNClassifier(recipe="best"))["optimizer"]
 
 
-@pytest.mark.parametrize("recipe", NAMES)
+@pytest.mark.parametrize("recipe", SCRATCH)
 def test_flat_vectors_are_not_augmented(recipe):
     X, y = data()
     flat = X.reshape(len(X), -1)
@@ -88,7 +89,7 @@ def test_flat_vectors_are_not_augmented(recipe):
     assert same(one.weights_, other.weights_)
 
 
-@pytest.mark.parametrize("recipe", NAMES)
+@pytest.mark.parametrize("recipe", SCRATCH)
 @pytest.mark.parametrize("name", ["MLPClassifier", "CNNClassifier", "ResNetClassifier"])
 def test_networks_of_recipes_have_at_most_2_5_million_parameters(name, recipe):
     X, y = make_blood_cells(16, random_state=0)
@@ -98,11 +99,32 @@ def test_networks_of_recipes_have_at_most_2_5_million_parameters(name, recipe):
 
 def test_recipes_can_be_searched_and_saved(tmp_path):
     X, y = data()
-    search = GridSearchCV(make("MLPClassifier"), {"recipe": NAMES}, cv=2).fit(X, y)
+    search = GridSearchCV(make("MLPClassifier"), {"recipe": SCRATCH}, cv=2).fit(X, y)
     search.best_estimator_.save(tmp_path / "model.kmedclf")
     again = kmedclf.load(tmp_path / "model.kmedclf")
     assert again.get_params() == search.best_estimator_.get_params()
     np.testing.assert_array_equal(again.predict_proba(X), search.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("weights", "chosen"),
+    [(None, "reference"), ("own.kmedclf", "reference"), ("imagenet", "transfer"),
+     ("elsewhere", "transfer"), ("elsewhere.kmedclf", "reference")],
+)  # fmt: skip
+def test_networks_that_start_from_weights_of_others_are_transferred(weights, chosen):
+    found = recipes.parameters(EfficientNetClassifier(weights=weights))
+    assert found["recipe"] == chosen
+    assert found["frozen_batch_norm"] == (chosen == "transfer")
+    assert found["image_size"] == (224 if chosen == "transfer" else (64, 64))
+    named = EfficientNetClassifier(weights=weights, recipe="fast", image_size=99)
+    assert recipes.parameters(named)["recipe"] == "fast"
+    assert recipes.parameters(named)["image_size"] == 99
+
+
+@pytest.mark.parametrize("name", ["MLPClassifier", "EfficientNetClassifier"])
+def test_there_is_nothing_to_transfer_without_weights(name):
+    with pytest.raises(ValueError, match=f"'recipe' parameter of {name} must not be 'transfer' wi"):
+        make(name, recipe="transfer").fit(*data())
 
 
 def test_an_unknown_recipe_is_refused():

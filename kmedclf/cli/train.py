@@ -97,6 +97,8 @@ def train(
     # Fail before reading data and importing TensorFlow.
     runs.check_free(out, force)
     keeps(ctx, f"The earlier run in {out} is as it was." if out.is_dir() and force else NOTHING)
+    if Path(data).expanduser().is_dir():
+        size = size or _side_of_weights(given)
     content = sources.read_data(data, size, groups=groups)
     start_tensorflow(ctx)
     from kmedclf.evaluation.wording import epochs_of  # imports scikit-learn
@@ -226,6 +228,16 @@ def _write_csv(rows: list[list[str]], out: Path | None) -> None:
     with written_beside(out) as beside, beside.open("w", **options) as file:
         csv.writer(file).writerows(rows)
     console.print(f"{len(rows) - 1} predictions written to {out}", markup=False, soft_wrap=True)
+
+
+def _side_of_weights(given: dict[str, Any]) -> int | None:
+    """Return the side of images that weights from elsewhere expect, if there are any."""
+    from kmedclf import recipes
+
+    if recipes.chosen(given.get("recipe", recipes.AUTO), given.get("weights")) != "transfer":
+        return None
+    side: int = recipes.RECIPES["transfer"]["ImageClassifier"]["image_size"]
+    return side
 
 
 def _show(reports: dict[str, AnyReport], title: str) -> None:

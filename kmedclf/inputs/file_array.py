@@ -94,9 +94,13 @@ class DiskStore(Store):
     It neither counts nor removes files that it has not written.
     """
 
+    name = IMAGES
+    mark = MARK
+    kind = "u"  # of the arrays' dtype
+
     def __init__(self, folder: Path) -> None:
         self.limit = 0
-        self._folder = OwnFolder(folder, IMAGES, MARK)
+        self._folder = OwnFolder(folder, self.name, self.mark)
         self._lock = threading.Lock()
         self._mine: set[str] = set()
         files = [f for f in self._folder.files("??/*.npy") if _NAME.fullmatch(f[1].name)]
@@ -112,7 +116,7 @@ class DiskStore(Store):
             if not stat.S_ISREG(path.lstat().st_mode):  # opening a pipe would block
                 return None
             with path.open("rb") as file:
-                return _read(file)
+                return self._read(file)
         except (OSError, ValueError):  # missing or damaged: decode the image again
             return None
 
@@ -134,25 +138,25 @@ class DiskStore(Store):
             return
         with written_beside(path, through=False) as beside, beside.open("wb") as file:
             np.save(file, image, allow_pickle=False)
-            file.write(MARK)
+            file.write(self.mark)
 
     def _path(self, key: bytes) -> Path:
         name = key.hex()
         return self._folder.path / name[:2] / f"{name}.npy"
 
-
-def _read(file: Any) -> np.ndarray:
-    """Read a file of `DiskStore.put`; raise ValueError if it is truncated or foreign."""
-    size = os.fstat(file.fileno()).st_size
-    shape, fortran, dtype, offset = npy_header(file)
-    pixels = math.prod(shape) * dtype.itemsize
-    if fortran or dtype.kind != "u" or not pixels or offset + pixels + len(MARK) != size:
-        raise ValueError("no image")
-    array = np.empty(shape, dtype)
-    file.readinto(array.reshape(-1).view(np.uint8).data)
-    if file.read() != MARK:
-        raise ValueError("no image of this store")
-    return array
+    def _read(self, file: Any) -> np.ndarray:
+        """Read a file of `put`; raise ValueError if it is truncated or foreign."""
+        size = os.fstat(file.fileno()).st_size
+        shape, fortran, dtype, offset = npy_header(file)
+        values = math.prod(shape) * dtype.itemsize
+        whole = offset + values + len(self.mark) == size
+        if fortran or dtype.kind != self.kind or not values or not whole:
+            raise ValueError("another array than is kept here")
+        array = np.empty(shape, dtype)
+        file.readinto(array.reshape(-1).view(np.uint8).data)
+        if file.read() != self.mark:
+            raise ValueError("no file of this store")
+        return array
 
 
 no_store = Store()

@@ -13,11 +13,13 @@ import keras
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
+from kmedclf import recipes
 from kmedclf.base import ImageClassifier
 from kmedclf.models import _weights
 from kmedclf.models._weights import Published, Variable
-from kmedclf.parameters import PositiveInt
+from kmedclf.parameters import PositiveFloat, PositiveInt
 from kmedclf.persistence.fitted_state import ELSEWHERE
+from kmedclf.recipes import AUTO, Auto
 from kmedclf.training import loop
 
 NonNegativeInt: TypeAlias = Annotated[int, Interval(Integral, 0, None, closed="left")]
@@ -44,22 +46,31 @@ class PretrainedClassifier(ImageClassifier):
     trainable : {"all", "head"} or int, default="all"
         Layers to train: all, only the last layer, or the last layer and this many blocks before
         it. Frozen layers run in inference mode, including batch normalisation and dropout.
-    head_epochs : int, default=0
+    head_epochs : int or "auto", default="auto"
         Number of first epochs that train only the last layer; the other epochs train the rest as
-        well, with a new optimizer. Early stopping starts after them.
+        well, with a new optimizer. Early stopping starts after them. 0 in the reference.
+    backbone_rate : float or "auto", default="auto"
+        Factor of the learning rate for all layers but the last. 1 in the reference.
+    frozen_batch_norm : bool or "auto", default="auto"
+        Whether batch normalisation keeps what it has learnt elsewhere, statistics, scales and
+        offsets, although other layers are trained. False in the reference.
     dropout : float, default=0.0
         Fraction of features dropped before the last layer in training.
     """
 
     weights: str | os.PathLike | None = None
     trainable: Literal["all", "head"] | PositiveInt = "all"
-    head_epochs: NonNegativeInt = 0
+    head_epochs: NonNegativeInt | Auto = AUTO
+    backbone_rate: PositiveFloat | Auto = AUTO
+    frozen_batch_norm: bool | Auto = AUTO
     dropout: Rate = 0.0
 
     takes_presets: ClassVar[bool] = False  # False where keras-hub pads images differently
     mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)  # ImageNet's pixels
     std: ClassVar[tuple[float, ...]] = (0.229, 0.224, 0.225)
-    changes_no_shape: ClassVar[frozenset[str]] = frozenset({"weights", "trainable", "dropout"})
+    changes_no_shape: ClassVar[frozenset[str]] = frozenset(
+        {"weights", "trainable", "dropout", "backbone_rate", "frozen_batch_norm"}
+    )
     outside_graph: ClassVar[frozenset[str]] = frozenset({"head_epochs"})
 
     @property
@@ -86,6 +97,14 @@ class PretrainedClassifier(ImageClassifier):
         """Return the file that "imagenet" stands for, if there is one for these parameters."""
         return None
 
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation of the pixels that the weights were trained on."""
+        return self.mean, self.std
+
+    def torch_names(self, layer: str) -> tuple[str, ...]:
+        """Return the names of a layer in PyTorch's files; none if they are its own."""
+        return ()
+
     def features(self, x: Any) -> Any:
         """Map images (b, h, w, c) to features (b, d)."""
         self._check_size(x)
@@ -97,6 +116,10 @@ class PretrainedClassifier(ImageClassifier):
         layers = [one for one in keras.Model(images, x).layers if id(one) not in before]
         if self.weights is not None:
             self._start(layers)
+        if self.frozen_batch_norm is True:
+            for layer in layers:
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.trainable = False
         if self.trainable != "all":
             self._freeze(layers, keras.Model(images, self._last_frozen(outputs)).layers)
         if len(x.shape) == 4:
@@ -124,15 +147,21 @@ class PretrainedClassifier(ImageClassifier):
                     f"that are neither grey nor coloured. Got images of {channels} channels."
                 )
             return x
-        scale = [1 / std for std in self.std]
-        offset = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+        both = list(zip(*self.normalization(), strict=True))
+        scale, offset = [1 / std for _, std in both], [-mean / std for mean, std in both]
         return keras.layers.Rescaling(scale, offset, dtype="float32", name="normalize")(x)
 
     def _start(self, layers: list[keras.Layer]) -> None:
         """Register pretrained values, which `network.initialize` assigns to the backbone."""
         own = [weight for layer in layers for weight in layer.weights]
         variables = tuple(
-            Variable(one.path, tuple(one.shape), getattr(one, "grid", None)) for one in own
+            Variable(
+                one.path,
+                tuple(one.shape),
+                getattr(one, "grid", None),
+                self.torch_names(one.path.rpartition("/")[0]),
+            )
+            for one in own
         )
         for variable in own:
             variable.start = partial(self._value, variables, variable.path)
@@ -195,7 +224,8 @@ class PretrainedClassifier(ImageClassifier):
             # Raises an error that says what to do.
             self._found()
         done = len(task.start.history["loss"]) if task.start else 0
-        left = 0 if self.trainable == "head" else max(0, self.head_epochs - done)
+        first = recipes.parameters(self)["head_epochs"]
+        left = 0 if self.trainable == "head" else max(0, first - done)
         left = left if task.schedule.epochs else 0
         start = task.start
         if left:
@@ -212,7 +242,7 @@ class PretrainedClassifier(ImageClassifier):
                 return start
             schedule = replace(task.schedule, epochs=task.schedule.epochs - epochs)
             task = replace(task, schedule=schedule)
-        if start is not None and self.head_epochs and done <= self.head_epochs:
+        if start is not None and first and done <= first:
             # The optimizer state of the head does not fit all variables.
             start = replace(start, optimizer=None)
         return super()._train(replace(task, start=start))

@@ -42,6 +42,7 @@ class Variable:
     path: str
     shape: tuple[int, ...]
     grid: tuple[int, int] | None = None
+    torch_names: tuple[str, ...] = ()  # its layer's in PyTorch's files, if not its own
 
 
 def cache_folder() -> Path:
@@ -213,6 +214,9 @@ class _Tensors:
     def __init__(self, file: Any) -> None:
         self._file, self._names = file, set(file.keys())
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
             raise _Other(f"which lacks {name}")
@@ -252,7 +256,9 @@ def _torch_value(tensors: _Tensors, variable: Variable) -> np.ndarray:
     elif part == "attention_output":
         value = tensors[f"{block}.proj.{names[kind]}"]
     else:
-        value = tensors[f"{layer}.{names[kind]}"]
+        known = variable.torch_names or (layer,)
+        found = [name for name in known if f"{name}.{names[kind]}" in tensors]
+        value = tensors[f"{(found or known)[0]}.{names[kind]}"]
     if value.ndim == 4:
         return value.transpose(2, 3, 1, 0)  # (out, in, h, w) to (h, w, in, out)
     value = value.T

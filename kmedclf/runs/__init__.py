@@ -230,7 +230,7 @@ def unreadable(model: Any, paths: Sequence[str]) -> dict[int, Exception]:
     if hasattr(model, "image_shape_"):
         height, width, channels = model.image_shape_
     else:
-        height, width = np.broadcast_to(model.image_size, 2).tolist()
+        height, width = np.broadcast_to(recipes.parameters(model)["image_size"], 2).tolist()
         channels = model.channels
     form = Form(height, width, channels, getattr(model, "resize", "stretch"))
     return dict(sorted(FileArray(paths, form, np.uint8, skip=True).broken.items()))

@@ -51,6 +51,10 @@ class Spec:
         shape = tuple(one for one in self.architecture if one[0] not in free)
         return self.estimator, shape, self.image_shape, self.scale, self.n_classes, self.head
 
+    def outputs(self, estimator: Any, x: Any) -> Any:
+        """Map images (b, h, w, c) to what the network returns: logits (b, k), float32."""
+        return estimator._to_logits(x, self)
+
 
 def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tuple[Any, Any]]]:
     """Build the Keras model of a spec, without initial values, and initializers for `initialize`.
@@ -105,7 +109,7 @@ def _model(spec: Spec, *, activated: bool) -> keras.Model:
     hook = recipes.applied(spec.estimator(**dict(spec.architecture)))
     image = keras.Input(spec.image_shape, dtype="float32", name="image")  # (b, h, w, c)
     x = keras.layers.Rescaling(spec.scale, dtype="float32", name="scale")(image)
-    x = hook._to_logits(x, spec)  # (b, k)
+    x = spec.outputs(hook, x)
     if activated:
         x = _probabilities(spec)(x)
     return keras.Model(image, x, name=spec.estimator.__name__.lower())

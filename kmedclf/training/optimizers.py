@@ -102,7 +102,20 @@ def make(spec: Spec) -> keras.optimizers.Optimizer:
     optimizer._all_reduce_sum_gradients = list
     if type(optimizer) in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad:
         optimizer.update_step = partial(_adam_step, optimizer)
+    rate = dict(spec.architecture).get("backbone_rate", 1.0)
+    if rate != 1:
+        optimizer.update_step = partial(_slower_step, optimizer, optimizer.update_step, rate)
     return optimizer
+
+
+def _slower_step(
+    optimizer: Any, step: Any, rate: float, gradient: Any, variable: Any, learning_rate: Any
+) -> None:
+    """Update a variable at a share of the learning rate, unless it is the last layer's."""
+    number = optimizer._get_variable_index(variable)
+    if not optimizer._trainable_variables[number].path.startswith("logits/"):
+        learning_rate = learning_rate * tf.cast(rate, learning_rate.dtype)
+    step(gradient, variable, learning_rate)
 
 
 def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:

@@ -391,8 +391,10 @@ class CompiledNetwork:
             loss, hits = graph(chunks.n_rows, batch_size, rates, *chunks.arguments(epoch))
         return float(loss) / chunks.n_rows, float(hits) / chunks.n_rows
 
-    def logits(self, rows: Rows, tta: tuple[str, ...] = ()) -> np.ndarray:
-        """Compute float32 logits of shape (m, k).
+    def logits(
+        self, rows: Rows, tta: tuple[str, ...] = (), batch_size: int | None = None
+    ) -> np.ndarray:
+        """Compute float32 logits of shape (m, k), or whatever else the spec's network returns.
 
         With test-time augmentation, return those of all views, of shape (m, views, k).
         """
@@ -401,7 +403,8 @@ class CompiledNetwork:
         index = rows.columns[0]
         given = (*signature(images, index), _INDEX, _INDEX)
         graph = self._graph(self._all_logits, (images.dtype, *static), given, static)
-        size = max(1, inference_batch_size(self.spec.image_shape) // test_time.count(tta))
+        batch_size = batch_size or inference_batch_size(self.spec.image_shape)
+        size = max(1, batch_size // test_time.count(tta))
         with network.alone():
             return graph(images, index, number, size).numpy()
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from kmedclf.utils import files
 
 TAG = "CACHEDIR.TAG"
-IMAGES, FITS = "kmedclf-images-v1", "kmedclf-fits-v1"
-"""Names of the folders of decoded images and of remembered fits."""
+IMAGES, FITS, FEATURES = "kmedclf-images-v1", "kmedclf-fits-v1", "kmedclf-features-v1"
+"""Names of the folders of decoded images, of remembered fits and of remembered features."""
 FIT_SUFFIX = ".kmedclf-fit"
 _SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n"  # lets backups skip the cache
 

@@ -43,6 +43,7 @@ def _count(variables):
         (models.EfficientNetClassifier(variant="b0"), 5_288_548),
         (models.EfficientNetClassifier(variant="b1"), 7_794_184),
         (models.EfficientNetClassifier(variant="b2"), 9_109_994),
+        (models.EfficientNetClassifier(variant="lite0"), 4_652_008),
         (models.ViTClassifier(), 86_567_656),
     ],
     ids=repr,

@@ -1,5 +1,6 @@
 """Networks that start from given weights: which are trained, which are kept, what is refused."""
 
+import keras
 import numpy as np
 import pytest
 from helpers import build, data, make, same
@@ -127,6 +128,54 @@ def test_the_head_goes_first(source):
     assert same(parts, both)
     stopped = make(NAME, weights=path, head_epochs=2, epochs=4, early_stopping=True)
     assert stopped.fit(X, y, X_val=X, y_val=y).best_epoch_ in (3, 4)
+
+
+def _norms(estimator):
+    """Its weights of batch normalisation, and all others but those of the last layer."""
+    layers = estimator.model_.layers[:-2]
+    kinds = [isinstance(one, keras.layers.BatchNormalization) for one in layers]
+    parts = [[w for one, norm in zip(layers, kinds, strict=True) if norm == which
+              for w in one.get_weights()] for which in (True, False)]  # fmt: skip
+    return parts
+
+
+def test_frozen_batch_norm_keeps_what_it_has_learnt(source):
+    estimator, path = source
+    kept = make(NAME, weights=path, frozen_batch_norm=True).fit(X, y)
+    trained = make(NAME, weights=path).fit(X, y)
+    (norms, others), (before, earlier), (free, _) = map(_norms, (kept, estimator, trained))
+    assert same(norms, before)
+    assert not same(others, earlier)
+    assert not same(free, before)
+    assert kept.n_params_ < trained.n_params_
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+def test_layers_below_the_head_take_smaller_steps(source, optimizer):
+    estimator, path = source
+    moved = []
+    for rate in (1.0, 0.25):
+        one = {"weights": path, "optimizer": optimizer, "weight_decay": 0.0, "epochs": 1,
+               "batch_size": 48, "augment": False, "learning_rate": 1e-3}  # fmt: skip
+        fit = make(NAME, **one, backbone_rate=rate, frozen_batch_norm=True).fit(X, y)
+        moved.append([a - b for a, b in zip(fit.weights_, estimator.weights_, strict=True)])
+    for whole, part in zip(_trained(moved[0][:-2]), _trained(moved[1][:-2]), strict=True):
+        np.testing.assert_allclose(part, whole / 4, rtol=2e-2, atol=1e-6)
+    np.testing.assert_array_equal(moved[0][-1], moved[1][-1])  # the bias of the head
+
+
+def test_transfer_of_two_images_a_class(source):
+    _, path = source
+    few = np.concatenate([np.flatnonzero(y == label)[:2] for label in range(3)])
+    net = make(NAME, weights=path, recipe="transfer", head_epochs=1).fit(X[few], y[few])
+    assert len(net.history_["loss"]) == 2
+    assert set(net.predict(X)) <= {0, 1, 2}
+    with pytest.raises(ValueError, match=r"must hold at least 2 classes"):
+        net.fit(X[:5], np.zeros(5, int))
+
+
+def _trained(steps):
+    return [step for step in steps if step.any()]
 
 
 def test_unfreezing_goes_on_with_the_same_weights(source):

@@ -9,8 +9,8 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from helpers import build, data, get, make, same
-from safetensors.numpy import save_file
+from helpers import build, data, get, make, same, shared
+from safetensors.numpy import load_file, save_file
 
 from kmedclf import models
 from kmedclf.models import _weights
@@ -122,6 +122,51 @@ def test_weights_of_torchvision(tmp_path):
         np.testing.assert_array_equal(getattr(norm, kind), tensors[f"layer2.0.bn1.{tensor}"])
 
 
+LITE0 = {  # what the original implementation computes: classes, and their logits
+    "black": ((111, 644, 530, 854, 650), (3.3446, 2.9949, 2.6680, 2.3044, 2.0842)),
+    "ramp": ((644, 418, 769, 767, 111), (5.9911, 4.9678, 4.3820, 4.1985, 4.0581)),
+    "board": ((905, 807, 858, 789, 402), (8.0318, 5.4316, 5.3469, 4.3131, 3.8413)),
+}
+
+
+def test_lite0_with_its_published_weights_is_the_original():
+    path = shared("efficientnet_lite0_imagenet.safetensors")
+    side = np.arange(224)
+    diagonal = np.add.outer(side, side)[..., None]
+    images = np.stack([0 * diagonal * [1, 1, 1], diagonal * [1, 2, 3] % 256,
+                       diagonal // 16 % 2 * [255, 128, 64]]).astype(np.uint8)  # fmt: skip
+    model = build("EfficientNetClassifier", (224, 224, 3), variant="lite0", width=1.0, depth=1.0,
+                  weights=str(path))  # fmt: skip
+    head = load_file(path)
+    logits = _features(model, images / np.float32(255)) @ head["_fc.weight"].T + head["_fc.bias"]
+    for row, (classes, expected) in zip(logits, LITE0.values(), strict=True):
+        assert tuple(np.argsort(-row)[:5]) == classes
+        np.testing.assert_allclose(row[list(classes)], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("port", [0, 1], ids=["original", "timm"])
+def test_lite0_takes_the_names_of_both_ports(port, tmp_path):
+    parameters = {"variant": "lite0", "depth": 0.5}
+    ours = _torch_names(build("EfficientNetClassifier", **parameters))
+    names = get("EfficientNetClassifier")(**parameters).torch_names
+    tensors = {}
+    for name, value in ours.items():
+        layer, _, kind = name.rpartition(".")
+        tensors[f"{names(layer)[port]}.{kind}"] = value
+    # fmt: off
+    known = {"_conv_stem.weight", "_blocks.0._depthwise_conv.weight", "_bn1.weight",
+             "_blocks.0._bn1.running_mean", "_blocks.1._expand_conv.weight", "_blocks.1._bn0.bias"}
+    timm = {"conv_stem.weight", "blocks.0.0.conv_dw.weight", "blocks.0.0.conv_pw.weight",
+            "blocks.1.0.conv_pwl.weight", "blocks.0.0.bn1.bias", "blocks.1.0.bn3.bias", "bn2.bias"}
+    # fmt: on
+    assert (known, timm)[port] <= set(tensors)
+    save_file(tensors, tmp_path / "lite0.safetensors")
+    found = build("EfficientNetClassifier", **parameters, weights=tmp_path / "lite0.safetensors")
+    for layer in found.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            np.testing.assert_array_equal(layer.gamma, ours[f"{layer.name}.weight"])
+
+
 def _attention(x, tensors, block, heads):
     """timm's attention in NumPy: one matrix for queries, keys and values, tokens in rows."""
     qkv = x @ tensors[f"{block}.attn.qkv.weight"].T + tensors[f"{block}.attn.qkv.bias"]
@@ -189,7 +234,7 @@ def test_a_preset_without_keras_hub_says_what_to_install(monkeypatch):
     "estimator",
     [
         *(models.DeepResNetClassifier(depth=depth) for depth in (18, 34, 50)),
-        *(models.EfficientNetClassifier(variant=variant) for variant in ("b0", "b1", "b2")),
+        *(models.EfficientNetClassifier(variant=one) for one in ("b0", "b1", "b2", "lite0")),
         models.DenseNetClassifier(), models.ViTClassifier(), models.AlexNetClassifier(),
     ],
     ids=repr,

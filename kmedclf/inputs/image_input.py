@@ -1,0 +1,142 @@
+"""What estimators of images do with X: they check it in fit, and later X against that of fit."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from sklearn.utils.validation import check_array, validate_data
+
+from kmedclf.inputs import array_likes, checks, pixels
+from kmedclf.inputs.file_array import FileArray, as_paths, store_of
+from kmedclf.inputs.image_files import MODES, Form
+from kmedclf.inputs.images import Images
+
+_FILES = {1 / np.iinfo(dtype).max: dtype for dtype in (np.uint8, np.uint16)}
+
+
+class ImageInput:
+    """Base of estimators whose X are images: arrays, memory maps, or paths of files.
+
+    A subclass has the parameters that are declared here.
+    """
+
+    any_scale: ClassVar[bool] = False
+    """Whether numbers of any scale are used as they are, without a warning."""
+
+    if TYPE_CHECKING:  # parameters of a subclass, and attributes that `_check_X` sets
+        image_shape: Any
+        channels: Any
+        resize: Any
+        on_error: Any
+        max_pixels: Any
+        cache: Any
+        cache_limit: Any
+        image_shape_: tuple[int, int, int]
+        n_features_in_: int
+        _seen: dict[str, Any]
+
+    @property
+    def _file_size(self) -> Any:
+        """Size (h, w), or one side, at which ``fit`` reads files."""
+        raise NotImplementedError
+
+    def _check_X(self, X: Any, *, reset: bool) -> Images:
+        """Check X; with ``reset`` store its kind, otherwise compare with the one stored."""
+        name = type(self).__name__
+        X = array_likes.images(X, name)
+        paths = as_paths(X, name)
+        if paths is not None:
+            images, largest = self._check_files(paths, fitted=not reset), None
+        elif reset:
+            images, largest = self._read_array(X)
+        else:
+            images, largest = self._array_like_fitted(X), None
+        if reset:
+            dtype = str(getattr(X, "dtype", None) or np.asarray(X).dtype)
+            self._seen = {"X_shape_": tuple(np.shape(X)), "X_dtype_": dtype}
+            self.image_shape_, self._scale = images.shape, images.scale
+            self._largest = largest
+            columns = getattr(X, "shape", ())[1:2] if paths is None else ()
+            self.n_features_in_ = int(columns[0] if columns else np.prod(images.shape))
+            self.skipped_ = images.skipped
+        checks.check_same_shape(images, self.image_shape_, name)
+        return images
+
+    def _read_array(self, X: Any) -> tuple[Images, float | None]:
+        """Check an array to fit on; return also its largest float, as `pixels.read` does."""
+        X, name = self._checked_array(X, reset=True), type(self).__name__
+        flat = self.any_scale or (X.ndim == 2 and self.image_shape is None)
+        return pixels.read(checks.check_images(X, self.image_shape, name), name, flat=flat)
+
+    def _array_like_fitted(self, X: Any) -> Images:
+        """Check that an array is like the one the estimator was fitted on."""
+        name, shape = type(self).__name__, self.image_shape_
+        checks.check_batch(tuple(getattr(X, "shape", ())), shape, name)
+        X = self._checked_array(X, reset=False)
+        if X.shape == (1, self.n_features_in_) and X.shape[1] < np.prod(shape) and not X.any():
+            X = np.zeros((1, *shape), np.float32)  # MAPIE tests this way whether it is fitted
+        flat = X.ndim == 2 and self.image_shape is None and shape[1:] == (1, 1)
+        flat = flat or self.any_scale
+        X = checks.check_images(X, self.image_shape, name, shape)
+        checks.check_same_shape(Images(X, 1.0), shape, name)  # before a costly cast
+        largest = getattr(self, "_largest", None)  # missing in models of earlier versions
+        return pixels.like(X, self._scale, largest, name, flat=flat)
+
+    def _checked_array(self, X: Any, *, reset: bool) -> np.ndarray:
+        """Let scikit-learn check an array-like, and convert it to an array of numbers."""
+        given: dict[str, Any] = {"dtype": None, "ensure_all_finite": False}
+        rows = reset or self.n_features_in_ == np.prod(self.image_shape_)
+        if getattr(X, "ndim", 2) < 3 and rows:  # stores or compares the names and number of columns
+            X = validate_data(self, X, reset=reset, **given)
+        else:
+            X = check_array(X, allow_nd=True, estimator=type(self).__name__, **given)
+        return array_likes.numbers(X, type(self).__name__)
+
+    def _check_files(self, paths: list[str], *, fitted: bool) -> Images:
+        """Make images of files; a fitted estimator reads them as it did in fit."""
+        name, dtype = type(self).__name__, None
+        if fitted:
+            height, width, channels = shape = self.image_shape_
+            dtype = _FILES.get(self._scale)
+            if channels not in MODES or width == 1:
+                raise ValueError(
+                    f"A model of images of shape {shape} cannot be used on image files."
+                )
+            if dtype is None:
+                raise ValueError(
+                    f"{name} was fitted on arrays of numbers that are neither uint8 nor uint16, "
+                    "and cannot be used on image files."
+                )
+        else:
+            if self.image_shape is not None:
+                raise ValueError(
+                    f"The 'image_shape' parameter of {name} must be None for files, which take "
+                    f"'image_size' and 'channels'. Got {self.image_shape} instead."
+                )
+            height, width = self._sides(name)
+            channels = self.channels
+        form = Form(height, width, channels, self.resize, self.max_pixels)
+        try:
+            store = store_of(self.cache, self.cache_limit)
+        except ValueError:
+            raise ValueError(
+                f"The 'cache_limit' parameter of {name} must be a number of bytes, or one with K, "
+                f"M or G, as in '4G'. Got {self.cache_limit!r} instead."
+            ) from None
+        files = FileArray(paths, form, dtype, store, skip=self.on_error == "skip")
+        return Images(files, 1 / np.iinfo(files.dtype).max)
+
+    def _sides(self, name: str) -> tuple[int, int]:
+        """Check the size for files, and return (h, w)."""
+        given = self._file_size
+        sides = (given, given) if isinstance(given, Integral) else tuple(given)
+        if len(sides) != 2 or not all(
+            isinstance(side, Integral) and int(side) > 1 for side in sides
+        ):
+            raise ValueError(
+                f"The 'image_size' parameter of {name} must be (h, w) or one side of a square, "
+                f"whole numbers of at least 2. Got {given!r} instead."
+            )
+        return int(sides[0]), int(sides[1])
