@@ -56,8 +56,11 @@ PREVIOUS = {"stop_against": "previous", "n_iter_no_change": 1}
         ([0.9, 0.5, 0.6, 0.5, 0.4], {**PREVIOUS, "n_iter_no_change": 2}, (5, 1)),  # two in a row
         ([0.9, 0.5, 0.6, 0.5, 0.4], {**PREVIOUS, "min_epochs": 3}, (4, 1)),
         ([3.0, 2.0, 2.5, 1.0], {**PREVIOUS, "monitor": "loss"}, (3, 2)),
-        ([3.0, 2.0, 2.1, 1.0], {**PREVIOUS, "monitor": "loss", "tol": 0.1, "tol_mode": "relative"},
-         (None, 4)),
+        (
+            [3.0, 2.0, 2.1, 1.0],
+            {**PREVIOUS, "monitor": "loss", "tol": 0.1, "tol_mode": "relative"},
+            (None, 4),
+        ),
         ([0.5, np.nan, 0.6], PREVIOUS, (2, 1)),
     ],
 )
