@@ -4,7 +4,7 @@ import functools
 
 import keras
 import pytest
-from helpers import DEEP, NAMES, data, get, make, same
+from helpers import NAMES, SLOW, data, get, make, same
 
 from kmedclf.training import cache
 
@@ -173,7 +173,7 @@ def _changes():
         for parameter in get(name)._get_param_names():
             if parameter in shared and name not in (NAMES[-1], "DeepResNetClassifier"):
                 continue
-            marks = [pytest.mark.slow] if name in DEEP else []
+            marks = [pytest.mark.slow] if name in SLOW else []
             listed = VALUES_OF.get((name, parameter)) or VALUES.get(parameter, ["no value listed"])
             for value in listed:
                 yield pytest.param(name, parameter, value, marks=marks)

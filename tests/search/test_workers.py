@@ -33,6 +33,7 @@ def test_workers_do_not_change_the_result(as_many_threads):
             np.testing.assert_array_equal(one[name], other[name])
 
 
+@pytest.mark.slow
 def test_workers_with_fewer_threads_differ_by_rounding():
     alone, together = (
         StagedSearchCV(mlp(), [{"units": [4, 8]}], n_jobs=n_jobs).fit(X, Y) for n_jobs in (1, 2)
@@ -54,7 +55,9 @@ def test_all_folds_of_a_candidate_go_to_one_worker_which_builds_it_once():
     assert len(np.unique(found)) == 2
 
 
-@pytest.mark.parametrize("tuner", ["bayesian", "hyperband"])
+@pytest.mark.parametrize(
+    "tuner", ["hyperband", pytest.param("bayesian", marks=pytest.mark.slow)]
+)
 def test_workers_do_not_change_the_trials(tuner, as_many_threads):
     space = {"batch_size": Range(8, 40, "int"), "learning_rate": Range(1e-3, 0.1, scale="log")}
     most = None if tuner == "hyperband" else 5

@@ -121,6 +121,7 @@ print(json.dumps([message, np.isnan(scores).tolist()]))
 """
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_into_memory_fails_in_time_and_a_search_goes_on(tmp_path):
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9000 kB\nMemAvailable: 900 kB\nSwapFree: 100 kB\n")
@@ -147,6 +148,7 @@ print(json.dumps(sizes))
 """
 
 
+@pytest.mark.slow
 def test_forgotten_programs_leave_nothing_behind():
     sizes = json.loads(run(FORGOTTEN, **SYSTEM).splitlines()[-1])
     assert max(sizes) - min(sizes) < 40
@@ -237,6 +239,7 @@ print(json.dumps(grown))
 """
 
 
+@pytest.mark.slow
 def test_further_folds_of_a_candidate_grow_no_memory():
     grown = np.reshape(json.loads(run(FOLDS).splitlines()[-1]), (4, 3))
     assert grown[1:, 1:].mean() < 0.5  # the first network's also start TensorFlow's threads

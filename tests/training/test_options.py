@@ -261,6 +261,7 @@ def test_spaces_hold_options(tmp_path):
         SearchSpace.load(path)
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_says_what_to_lower():
     code = """
 import keras
