@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from kmedclf import augmentation, parameters, persistence, recipes, routing
 from kmedclf.augmentation import test_time
 from kmedclf.augmentation.test_time import pool, resolve
-from kmedclf.inputs import checks
+from kmedclf.inputs import array_likes, checks
 from kmedclf.inputs.checks import HELD_OUT, unwrap
 from kmedclf.inputs.image_input import ImageInput
 from kmedclf.inputs.images import Images, Rows
@@ -69,11 +69,6 @@ def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
     chosen = dict(spec.options)
     own = chosen.get("optimizer_config"), chosen.get("optimizer_class")
     return spec.optimizer, spec.precision, *frozen, "momentum" in chosen, own
-
-
-def _dtype_name(values: Any) -> str:
-    """Name the dtype that NumPy gives to what a user passed."""
-    return str(getattr(values, "dtype", None) or np.asarray(values).dtype)
 
 
 def _plain(value: Any) -> Any:
@@ -483,7 +478,7 @@ class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
             if head.multilabel:
                 checks.warn_of_one_hot(labels, name)
             self.classes_ = head.classes(data.classes, labels[weight > 0], name)
-            self._seen |= {"y_shape_": tuple(np.shape(data.y)), "y_dtype_": _dtype_name(data.y)}
+            self._seen |= array_likes.form(data.y, "y")
             self._seed = checks.draw_seed(self.random_state)
         chosen = recipes.applied(self)
         spec = chosen._network_spec(images, head)
@@ -498,8 +493,8 @@ class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
         flat = images.shape[1] == 1 and self.augment == recipes.AUTO
         sets = () if flat else augmentation.resolve(chosen.augment, name)
         test_time.resolve(self.tta, images.shape, name)  # fail before the training
-        fraction = self.validation_split or self.validation_fraction
-        split = Split(fraction, data.groups, self._seed)
+        named = "validation_split" if self.validation_split else "validation_fraction"
+        split = Split(getattr(self, named), data.groups, self._seed, named)
         rows, held = arrange(
             (images, labels, weight),
             self._validation_rows(data),

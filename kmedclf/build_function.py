@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
 import inspect
 import json
 import threading

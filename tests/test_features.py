@@ -385,7 +385,7 @@ def test_a_failed_fit_keeps_the_earlier_one(features):
 # -- networks and weights of others ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50"])
+@pytest.mark.parametrize("name", ["MobileNetV2", pytest.param("ResNet50", marks=pytest.mark.slow)])
 def test_keras_applications_with_a_file(name, tmp_path):
     theirs = getattr(keras.applications, name)(include_top=False, weights=None, pooling="avg")
     theirs.save(tmp_path / "theirs.keras")

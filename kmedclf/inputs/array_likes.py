@@ -60,6 +60,12 @@ def array(value: Any) -> Any:
     return value.numpy()
 
 
+def form(values: Any, name: str) -> dict[str, Any]:
+    """Return shape and dtype of what a user passed, by scikeras' names: "X_shape_", "X_dtype_"."""
+    found = values if hasattr(values, "shape") and hasattr(values, "dtype") else np.asarray(values)
+    return {f"{name}_shape_": tuple(found.shape), f"{name}_dtype_": str(found.dtype)}
+
+
 def numbers(X: np.ndarray, name: str) -> np.ndarray:
     """Convert objects to numbers; refuse text and dates."""
     if X.dtype == object:

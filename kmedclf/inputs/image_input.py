@@ -54,8 +54,7 @@ class ImageInput:
         else:
             images, largest = self._array_like_fitted(X), None
         if reset:
-            dtype = str(getattr(X, "dtype", None) or np.asarray(X).dtype)
-            self._seen = {"X_shape_": tuple(np.shape(X)), "X_dtype_": dtype}
+            self._seen = array_likes.form(X, "X")
             self.image_shape_, self._scale = images.shape, images.scale
             self._largest = largest
             columns = getattr(X, "shape", ())[1:2] if paths is None else ()

@@ -59,6 +59,7 @@ class Split:
     fraction: float
     groups: Any  # (n,) groups of all images, which stay on one side of the split
     seed: int
+    parameter: str = "validation_fraction"  # of which the fraction is the value
 
     def __call__(
         self, rows: Rows, head: Head, name: str, classes: np.ndarray | None = None
@@ -96,9 +97,7 @@ class Split:
         return number_groups(self.groups)[0]
 
     def _what(self, rows: Rows, name: str) -> str:
-        return (
-            f"{name} cannot split off 'validation_fraction'={self.fraction} of {len(rows)} images"
-        )
+        return f"{name} cannot split off {self.parameter!r}={self.fraction} of {len(rows)} images"
 
     def _failed(self, rows: Rows, name: str, classes: Any, error: ValueError) -> str:
         if not isinstance(error, group_split.NoSplitError):
@@ -126,7 +125,7 @@ class Split:
         if self.groups is not None and not self.fraction / 2 <= share <= 2 * self.fraction:
             warnings.warn(
                 f"{name} holds out {share:.0%} of the images for early stopping, as the groups "
-                f"allow no share nearer to 'validation_fraction'={self.fraction}.",
+                f"allow no share nearer to {self.parameter!r}={self.fraction}.",
                 UserWarning,
                 stacklevel=2,
             )

@@ -208,7 +208,8 @@ def test_every_registered_score_is_of_one_kind_of_report():
     """The property above compares all scores of a report; together they are all there are."""
     two = evaluate_predictions([0, 1], [[0.9, 0.1], [0.2, 0.8]], pos_label=1, n_bootstrap=0)
     labels = evaluate_predictions([[0, 1]], [[0.9, 0.1]], n_bootstrap=0)
-    assert {*two.scores, *labels.scores} == set(SCORES)
+    grades = evaluate_predictions([0, 1], [[0.9, 0.1], [0.2, 0.8]], ordinal=True, n_bootstrap=0)
+    assert {*two.scores, *labels.scores, *grades.scores} == set(SCORES)
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["classes", "labels"])

@@ -55,9 +55,7 @@ def test_all_folds_of_a_candidate_go_to_one_worker_which_builds_it_once():
     assert len(np.unique(found)) == 2
 
 
-@pytest.mark.parametrize(
-    "tuner", ["hyperband", pytest.param("bayesian", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("tuner", ["hyperband", pytest.param("bayesian", marks=pytest.mark.slow)])
 def test_workers_do_not_change_the_trials(tuner, as_many_threads):
     space = {"batch_size": Range(8, 40, "int"), "learning_rate": Range(1e-3, 0.1, scale="log")}
     most = None if tuner == "hyperband" else 5

@@ -196,7 +196,7 @@ def test_every_study_is_whole(name):
     assert study.name == name
     assert study.items
     assert study.title
-    assert study.data in [*datasets.names(), "synthetic"]
+    assert study.data in [*datasets.names(), *sources.DRAWN]
 
 
 def test_a_quick_study_has_few_images_of_every_class(tmp_path):

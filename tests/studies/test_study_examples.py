@@ -52,9 +52,11 @@ def test_every_study_has_its_script():
         assert len(scripts[0].read_text(encoding="utf-8").splitlines()) <= 120
 
 
-CASES = [pytest.param(name, FEW.get(name), id=name) for name in STUDIES] + [
-    pytest.param(name, None, id=f"{name}, whole", marks=pytest.mark.slow) for name in FEW
-]
+SLOW = {"brain", "chest"}
+CASES = [
+    pytest.param(name, FEW.get(name), id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+    for name in STUDIES
+] + [pytest.param(name, None, id=f"{name}, whole", marks=pytest.mark.slow) for name in FEW]
 
 
 def check_lung(found):
