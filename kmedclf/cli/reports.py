@@ -111,7 +111,7 @@ def _names(folders: list[Path]) -> list[str]:
 def _show(comparison: Comparison) -> None:
     """Print the comparison in tables of 80 columns; the page has more."""
     from kmedclf.evaluation.compare import amount, p_text
-    from kmedclf.evaluation.report import SCORES
+    from kmedclf.evaluation.scores import SCORES
     from kmedclf.evaluation.wording import count, interval_words
 
     shown = [n for n in ("accuracy", "auc_macro") if n in comparison.models[0].scores]

@@ -242,7 +242,7 @@ def _side_of_weights(given: dict[str, Any]) -> int | None:
 
 def _show(reports: dict[str, AnyReport], title: str) -> None:
     """Print the scores, one column per split."""
-    from kmedclf.evaluation.report import SCORES
+    from kmedclf.evaluation.scores import SCORES
     from kmedclf.evaluation.wording import interval_words
 
     if not reports:

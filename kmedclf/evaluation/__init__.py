@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from kmedclf.evaluation.compare import Comparison, compare, write_comparison_page
 from kmedclf.evaluation.evaluate import evaluate, evaluate_predictions
-from kmedclf.evaluation.report import Estimate, MultilabelReport, Report, Summary, mean_std
+from kmedclf.evaluation.report import MultilabelReport, Report, Summary, mean_std
+from kmedclf.evaluation.scores import Estimate
 from kmedclf.evaluation.thresholds import Threshold, choose_threshold, choose_thresholds
 
 if TYPE_CHECKING:

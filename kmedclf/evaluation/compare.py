@@ -12,8 +12,8 @@ import numpy as np
 from scipy.stats import binomtest, permutation_test
 
 from kmedclf.evaluation.published import Published, published
-from kmedclf.evaluation.report import SCORES, Estimate, MultilabelReport, Report
-from kmedclf.evaluation.scores import WEIGHTED, draws
+from kmedclf.evaluation.report import MultilabelReport, Report
+from kmedclf.evaluation.scores import SCORES, WEIGHTED, Estimate, draws
 from kmedclf.evaluation.wording import brackets, count, percent
 
 N_FLIPS = 10_000

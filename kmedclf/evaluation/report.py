@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from kmedclf.evaluation.scores import SCORES, Bin, Certainty, ClassScores, Estimate, LabelScores
 from kmedclf.evaluation.wording import count, interval_words
 from kmedclf.utils.files import write_text
 from kmedclf.utils.json_files import read_json
@@ -180,91 +181,6 @@ def _of_size(report: Any) -> list[str]:
 
 
 FORMAT = 1
-
-SCORES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "auc_macro": "AUC, macro",
-    "average_precision_macro": "Average precision, macro",
-    "f1_macro": "F1, macro",
-    "precision_macro": "Precision, macro",
-    "recall_macro": "Recall, macro",
-    "specificity_macro": "Specificity, macro",
-    "f1_weighted": "F1, weighted",
-    "precision_weighted": "Precision, weighted",
-    "recall_weighted": "Recall, weighted",
-    "f1_micro": "F1, micro",
-    "precision_micro": "Precision, micro",
-    "recall_micro": "Recall, micro",
-    "subset_accuracy": "All labels right",
-    "kappa_quadratic": "Kappa, quadratic weights",
-    "mean_absolute_error": "Mean absolute error, in classes",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "ppv": "Positive predictive value",
-    "npv": "Negative predictive value",
-    "average_precision": "Average precision",
-    "log_loss": "Log loss",
-    "brier": "Brier score",
-    "ece": "Expected calibration error",
-}
-"""Headline scores in the order of print: name in code and printed name."""
-
-
-class Estimate(NamedTuple):
-    """A score and its confidence interval; None means undefined, which is not 0."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-    def __str__(self) -> str:
-        """Write the number with three decimals and its interval in brackets."""
-        if self.value is None:
-            return "undefined"
-        if self.low is None or self.high is None:
-            return f"{self.value:.3f}"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-class ClassScores(NamedTuple):
-    """Scores of one class against all others.
-
-    ``support`` counts the images of the class, ``predicted`` the images predicted as it. ``recall``
-    is also known as the accuracy of the class.
-    """
-
-    name: str
-    support: int
-    predicted: int
-    recall: Estimate
-    specificity: Estimate
-    precision: Estimate
-    f1: Estimate
-    auc: Estimate
-
-
-class Bin(NamedTuple):
-    """One bin of the reliability diagram; both means are None if the bin is empty."""
-
-    low: float
-    high: float
-    images: int
-    confidence: float | None
-    accuracy: float | None
-
-
-class Certainty(NamedTuple):
-    """Distribution of the confidence of the right, or of the wrong, predictions.
-
-    Confidence is the probability of the predicted class.
-    """
-
-    images: int
-    mean: float | None
-    quartile_1: float | None
-    median: float | None
-    quartile_3: float | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -470,24 +386,6 @@ AnyReport: TypeAlias = Any
 """A Report or a MultilabelReport, depending on the shape of y, which types cannot express."""
 
 
-class LabelScores(NamedTuple):
-    """Scores of one label.
-
-    ``support`` counts the images with the label, ``predicted`` the images it is predicted for.
-    ``recall`` is the sensitivity of the label.
-    """
-
-    name: str
-    support: int
-    predicted: int
-    recall: Estimate
-    specificity: Estimate
-    precision: Estimate
-    f1: Estimate
-    auc: Estimate
-    average_precision: Estimate
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class MultilabelReport(JsonSerializable):
     """All scores, counts and predictions on one set of images in a multilabel task of k labels.
@@ -503,7 +401,7 @@ class MultilabelReport(JsonSerializable):
     thresholds : tuple of float
         Least probability at which each label is predicted.
     scores : dict of str to Estimate
-        Headline scores by the names in `kmedclf.evaluation.report.SCORES`, each with its bootstrap
+        Headline scores by the names in `kmedclf.evaluation.scores.SCORES`, each with its bootstrap
         interval. "accuracy" is the share of right entries of y, "subset_accuracy" the share of
         images whose labels are all right. "macro" scores are means over labels, "micro" scores
         count the labels of all images together.

@@ -4,14 +4,116 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kmedclf.evaluation.report import SCORES, Bin, Certainty, ClassScores, Estimate, LabelScores
+SCORES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "auc_macro": "AUC, macro",
+    "average_precision_macro": "Average precision, macro",
+    "f1_macro": "F1, macro",
+    "precision_macro": "Precision, macro",
+    "recall_macro": "Recall, macro",
+    "specificity_macro": "Specificity, macro",
+    "f1_weighted": "F1, weighted",
+    "precision_weighted": "Precision, weighted",
+    "recall_weighted": "Recall, weighted",
+    "f1_micro": "F1, micro",
+    "precision_micro": "Precision, micro",
+    "recall_micro": "Recall, micro",
+    "subset_accuracy": "All labels right",
+    "kappa_quadratic": "Kappa, quadratic weights",
+    "mean_absolute_error": "Mean absolute error, in classes",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "Positive predictive value",
+    "npv": "Negative predictive value",
+    "average_precision": "Average precision",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+}
+"""Headline scores in the order of print: name in code and printed name."""
+
+
+class Estimate(NamedTuple):
+    """A score and its confidence interval; None means undefined, which is not 0."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        """Write the number with three decimals and its interval in brackets."""
+        if self.value is None:
+            return "undefined"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class ClassScores(NamedTuple):
+    """Scores of one class against all others.
+
+    ``support`` counts the images of the class, ``predicted`` the images predicted as it. ``recall``
+    is also known as the accuracy of the class.
+    """
+
+    name: str
+    support: int
+    predicted: int
+    recall: Estimate
+    specificity: Estimate
+    precision: Estimate
+    f1: Estimate
+    auc: Estimate
+
+
+class Bin(NamedTuple):
+    """One bin of the reliability diagram; both means are None if the bin is empty."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class Certainty(NamedTuple):
+    """Distribution of the confidence of the right, or of the wrong, predictions.
+
+    Confidence is the probability of the predicted class.
+    """
+
+    images: int
+    mean: float | None
+    quartile_1: float | None
+    median: float | None
+    quartile_3: float | None
+
+
+class LabelScores(NamedTuple):
+    """Scores of one label.
+
+    ``support`` counts the images with the label, ``predicted`` the images it is predicted for.
+    ``recall`` is the sensitivity of the label.
+    """
+
+    name: str
+    support: int
+    predicted: int
+    recall: Estimate
+    specificity: Estimate
+    precision: Estimate
+    f1: Estimate
+    auc: Estimate
+    average_precision: Estimate
+
 
 Samples = dict[str, np.ndarray]
-"""Scores by name: those of `report.SCORES`, and those of each class or label."""
+"""Scores by name: those of `SCORES`, and those of each class or label."""
 
 BINS = 15
 """Equal-width bins of the expected calibration error."""

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kmedclf.evaluation.plots.style import quiet_about_glyphs, styled
-from kmedclf.evaluation.report import Estimate
+from kmedclf.evaluation.scores import Estimate
 from kmedclf.evaluation.wording import brackets, count
 from kmedclf.utils.files import write_text
 

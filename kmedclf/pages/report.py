@@ -16,7 +16,8 @@ from kmedclf.evaluation.plots import grad_cam, training
 from kmedclf.evaluation.plots.images import thumbnail
 from kmedclf.evaluation.plots.report import PAGE, accuracies
 from kmedclf.evaluation.plots.style import height
-from kmedclf.evaluation.report import SCORES, MultilabelReport, Report
+from kmedclf.evaluation.report import MultilabelReport, Report
+from kmedclf.evaluation.scores import SCORES
 from kmedclf.evaluation.wording import epochs_of
 from kmedclf.pages import SHADES, SIDE, alone, file_names, flat, png, render, without_folders
 

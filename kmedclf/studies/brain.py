@@ -20,7 +20,7 @@ from kmedclf.base import ImageClassifier
 from kmedclf.datasets import sources
 from kmedclf.evaluation import Report, evaluate_predictions, plots
 from kmedclf.evaluation.compare import Pair, holm, p_text, pair_of
-from kmedclf.evaluation.report import Estimate
+from kmedclf.evaluation.scores import Estimate
 from kmedclf.evaluation.wording import count
 from kmedclf.studies import subsets
 from kmedclf.studies import words as words_of

@@ -8,7 +8,7 @@ from simulated import simulated
 from sklearn import metrics as sk
 
 from kmedclf.evaluation import Report, choose_threshold, evaluate, evaluate_predictions, mean_std
-from kmedclf.evaluation.report import SCORES
+from kmedclf.evaluation.scores import SCORES
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], ["a", "b", "ż"], [True, False], [1.5, 2.5]])

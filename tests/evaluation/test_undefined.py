@@ -9,8 +9,7 @@ import pytest
 from sklearn import metrics as sk
 
 from kmedclf.evaluation import MultilabelReport, Report, evaluate_predictions
-from kmedclf.evaluation.report import SCORES
-from kmedclf.evaluation.scores import MultilabelOutcome, Outcome, draws
+from kmedclf.evaluation.scores import SCORES, MultilabelOutcome, Outcome, draws
 
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
 CASES = 60
