@@ -8,6 +8,7 @@ import inspect
 import json
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -652,25 +653,36 @@ def _state_of_keras(name: str) -> Iterator[None]:
         global_state.set_global_attribute(name, before)
 
 
+_PLAIN = BaseOptimizer.__init__
+_building: Counter[int] = Counter()  # threads that run a build function, and how deep
+_patching = threading.Lock()
+
+
+def _init_with_values(self: Any, *args: Any, **kwargs: Any) -> None:
+    """Make an optimizer, of a build function outside of its stateless scope."""
+    if _building[threading.get_ident()]:
+        with _state_of_keras("stateless_scope"):
+            _PLAIN(self, *args, **kwargs)
+    else:  # another thread's
+        _PLAIN(self, *args, **kwargs)
+
+
 @contextmanager
 def _optimizers_with_values() -> Iterator[None]:
     """Let a build function make optimizers where variables get no values."""
-    # Inside a stateless scope Keras refuses the counter of steps, which has no initializer. Other
-    # threads may make optimizers meanwhile: theirs are made as ever.
-    plain, thread = BaseOptimizer.__init__, threading.get_ident()
-
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        if threading.get_ident() != thread:
-            plain(self, *args, **kwargs)
-            return
-        with _state_of_keras("stateless_scope"):
-            plain(self, *args, **kwargs)
-
-    BaseOptimizer.__init__ = init
+    # Inside a stateless scope Keras refuses the counter of steps, which has no initializer. Several
+    # threads may build at once: the last one puts Keras' own way back.
+    thread = threading.get_ident()
+    with _patching:
+        _building[thread] += 1
+        BaseOptimizer.__init__ = _init_with_values
     try:
         yield
     finally:
-        BaseOptimizer.__init__ = plain
+        with _patching:
+            _building[thread] -= 1
+            if not +_building:
+                BaseOptimizer.__init__ = _PLAIN
 
 
 def _numbers(value: Any) -> Any:

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from kmedclf import KerasImageClassifier, load, programs
+from kmedclf import KerasImageClassifier, build_function, load, programs
 from kmedclf.evaluation import evaluate
 
 X, y = data(48)
@@ -330,3 +330,15 @@ def test_loading_needs_the_function(tmp_path):
 
     with pytest.warns(RuntimeWarning, match="other layers than its 'model' builds"):
         load(tmp_path / "other.kmedclf", model=other)
+
+
+def test_builds_that_overlap_leave_keras_as_it_was():
+    """As threads do: the first to begin may be the first to end."""
+    plain = keras.optimizers.Optimizer.__init__
+    first, second = (build_function._optimizers_with_values() for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert keras.optimizers.Optimizer.__init__ is not plain
+    second.__exit__(None, None, None)
+    assert keras.optimizers.Optimizer.__init__ is plain
