@@ -33,14 +33,6 @@ def pytest_configure(config):
     sys.path.append(os.environ["PYTHONPATH"].split(os.pathsep)[0])
 
 
-@pytest.fixture(scope="session", autouse=True)
-def many_networks():
-    """Keep more compiled networks than users need: tests go from one to the next all the time."""
-    from kmedclf.training import cache
-
-    cache.MAX_PROGRAMS = 64
-
-
 @pytest.fixture
 def float32_tolerance(monkeypatch):
     """Compare float32 as scikit-learn's other checks do.

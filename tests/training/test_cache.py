@@ -14,13 +14,6 @@ from sklearn.model_selection import GridSearchCV
 from kmedclf.training import batches, cache, program
 
 X, y = data()
-FOR_USERS = cache.MAX_PROGRAMS  # before conftest.py raises it
-
-
-@pytest.fixture(autouse=True)
-def as_many_networks_as_for_users(monkeypatch):
-    monkeypatch.setattr(cache, "MAX_PROGRAMS", FOR_USERS)
-    cache.clear()
 
 
 class WatchesBatches(keras.callbacks.Callback):
