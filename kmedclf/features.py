@@ -19,7 +19,6 @@ import joblib
 import keras
 import numpy as np
 import tensorflow as tf
-from joblib.disk import memstr_to_bytes
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -28,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 from kmedclf import persistence
 from kmedclf.augmentation import test_time
 from kmedclf.base import ImageClassifier
-from kmedclf.inputs.file_array import DiskStore, Store, digests, no_store
+from kmedclf.inputs.file_array import DiskStore, Store, digests, n_bytes, no_store
 from kmedclf.inputs.image_input import ImageInput
 from kmedclf.inputs.images import Images, Rows
 from kmedclf.models import _weights
@@ -493,7 +492,7 @@ class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixi
             return no_store
         store, limit = _store_in(Path(location).expanduser().absolute()), self.memory_limit
         try:
-            store.limit = memstr_to_bytes(limit) if isinstance(limit, str) else int(limit)
+            store.limit = n_bytes(limit)
         except ValueError:
             raise ValueError(
                 f"The 'memory_limit' parameter of {type(self).__name__} must be a number of bytes, "

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
+
+
+def labels_by_share(weights: Sequence[float], n: int) -> NDArray[np.int64]:
+    """Return ordered labels (n,), as many of each class as its share of the weights, rounded."""
+    ends = np.cumsum(weights, dtype=float)
+    return np.searchsorted(ends / ends[-1], (np.arange(n) + 0.5) / n).astype(np.int64)
 
 
 def check_count(name: str, value: int, least: int, caller: str) -> None:
@@ -174,9 +181,7 @@ def make_blood_cells(
     check_count("n_samples", n_samples, 1, "make_blood_cells")
     check_count("image_size", image_size, 8, "make_blood_cells")
     rng = generator(random_state, "make_blood_cells")
-    shares = np.cumsum([look.weight for look in _LOOKS.values()], dtype=float)
-    y = np.searchsorted(shares / shares[-1], (np.arange(n_samples) + 0.5) / n_samples)
-    y = rng.permutation(y.astype(np.int64))
+    y = rng.permutation(labels_by_share([look.weight for look in _LOOKS.values()], n_samples))
     X = np.empty((n_samples, image_size, image_size, 3), np.uint8)
     step = max(1, _BLOCK_PIXELS // image_size**2)
     for start in range(0, n_samples, step):

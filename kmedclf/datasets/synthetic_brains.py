@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmedclf.datasets.synthetic import Floats, check_count, column, field, generator, normal
+from kmedclf.datasets.synthetic import (
+    Floats,
+    check_count,
+    column,
+    field,
+    generator,
+    labels_by_share,
+    normal,
+)
 
 TUMOURS = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 """Names of the labels, as the public set of brain slices has them."""
@@ -63,8 +71,7 @@ def make_brain_slices(
     check_count("n_samples", n_samples, 1, "make_brain_slices")
     check_count("image_size", image_size, 8, "make_brain_slices")
     rng = generator(random_state, "make_brain_slices")
-    ends = np.cumsum(_SHARES, dtype=float)
-    y = np.searchsorted(ends / ends[-1], (np.arange(n_samples) + 0.5) / n_samples)
+    y = labels_by_share(_SHARES, n_samples)
     # Slices of one head are next to each other until all are shuffled, and of one class
     head, place = _heads(y, rng)
     X = np.empty((n_samples, image_size, image_size), np.uint8)
@@ -72,7 +79,7 @@ def make_brain_slices(
         rows = slice(start, start + 256)
         X[rows] = _draw(y[rows], head[rows], place[rows], image_size, rng)
     order = rng.permutation(n_samples)
-    return X[order], y[order].astype(np.int64)
+    return X[order], y[order]
 
 
 def _heads(y: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kmedclf.datasets.synthetic import Floats, check_count, column, field, generator, normal
+from kmedclf.datasets.synthetic import (
+    Floats,
+    check_count,
+    column,
+    field,
+    generator,
+    labels_by_share,
+    normal,
+)
 
 _BLOCK_PIXELS = 1_000_000
 _BODY, _LUNG, _DENSE = 150.0, 70.0, 175.0  # grey levels of chest X-rays
@@ -167,9 +175,7 @@ def make_xrays(
     check_count("n_samples", n_samples, 1, "make_xrays")
     check_count("image_size", image_size, 8, "make_xrays")
     rng = generator(random_state, "make_xrays")
-    shares = np.cumsum(XRAYS[kind].weights, dtype=float)
-    y = np.searchsorted(shares / shares[-1], (np.arange(n_samples) + 0.5) / n_samples)
-    y = rng.permutation(y.astype(np.int64))
+    y = rng.permutation(labels_by_share(XRAYS[kind].weights, n_samples))
     X = np.empty((n_samples, image_size, image_size), np.uint8)
     step = max(1, _BLOCK_PIXELS // image_size**2)
     for start in range(0, n_samples, step):

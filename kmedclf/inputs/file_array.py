@@ -169,8 +169,13 @@ def store_of(cache: Any, limit: int | str) -> Store:
     if cache is None:
         return no_store
     store = _memory if cache == "memory" else _on_disk(Path(cache).expanduser().absolute())
-    store.limit = memstr_to_bytes(limit) if isinstance(limit, str) else int(limit)
+    store.limit = n_bytes(limit)
     return store
+
+
+def n_bytes(limit: int | str) -> int:
+    """Convert a number of bytes, or one with K, M or G; raise ValueError for other text."""
+    return memstr_to_bytes(limit) if isinstance(limit, str) else int(limit)
 
 
 BLOCK = 256

@@ -20,8 +20,8 @@ from typing import Any
 
 import joblib
 import numpy as np
-from joblib.disk import memstr_to_bytes
 
+from kmedclf.inputs.file_array import n_bytes
 from kmedclf.inputs.images import Rows
 from kmedclf.persistence import fitted_state, versions
 from kmedclf.training import cache, devices, optimizers
@@ -92,7 +92,7 @@ def recall(
         state = train(task) if start is None else _go_on(task, start, train)
         store.keep(name, state, task.spec.estimator.__name__)
         if limit is not None:
-            store.reduce(memstr_to_bytes(limit) if isinstance(limit, str) else int(limit))
+            store.reduce(n_bytes(limit))
     return state
 
 

@@ -59,7 +59,7 @@ class Split:
     fraction: float
     groups: Any  # (n,) groups of all images, which stay on one side of the split
     seed: int
-    parameter: str = "validation_fraction"  # of which the fraction is the value
+    parameter: str = "validation_fraction"  # that set the fraction
 
     def __call__(
         self, rows: Rows, head: Head, name: str, classes: np.ndarray | None = None
