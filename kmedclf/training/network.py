@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import threading
@@ -15,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from tensorflow.python.eager import context  # TensorFlow 2.21; there is no public API
 
 from kmedclf import recipes
 from kmedclf.training import devices
@@ -281,7 +283,7 @@ def traced(make: Callable[[], Any], precision: str = "float32") -> Any:
     # also for later fits; under ``tf.init_scope`` it would have no gradients.
 
     def run() -> Any:
-        with settings(precision):
+        with settings(precision), _plain_graphs():
             return make()
 
     with ThreadPoolExecutor(1) as pool:  # waits, even if the caller is interrupted
@@ -306,6 +308,29 @@ def check_surroundings(name: str) -> None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Leave the caller's tapes and scopes: a gradient tape would record all steps of a graph."""
-    with tf.init_scope(), tf.device(None):
+    """Run graphs apart from the caller's tapes and scopes: a tape would record all their steps."""
+    with tf.init_scope(), tf.device(None), _plain_graphs():
         yield
+
+
+@contextmanager
+def _plain_graphs() -> Iterator[None]:
+    """Leave graphs as they were traced, where TensorFlow's optimizer of graphs does not pay."""
+    if devices.graph_optimizer_pays():
+        yield
+        return
+    eager = context.context()
+    before = eager.function_call_options  # of this thread
+    eager.function_call_options = _plain(before.executor_type, before.config_proto_serialized)
+    try:
+        yield
+    finally:
+        eager.function_call_options = before
+
+
+@functools.cache
+def _plain(executor_type: str | None, config: bytes) -> Any:
+    """Return TensorFlow's options of a call with its optimizer of graphs switched off."""
+    proto = tf.compat.v1.ConfigProto.FromString(config)
+    proto.graph_options.rewrite_options.disable_meta_optimizer = True
+    return context.FunctionCallOptions(executor_type, proto)
