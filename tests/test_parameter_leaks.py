@@ -30,7 +30,6 @@ VALUES = {
     "activation": ["tanh"],
     "accumulate_steps": [3],
     "augment": [
-        False,
         "dihedral",
         "intensity",
         ["mirror", "shift"],
@@ -158,6 +157,7 @@ BESIDE = {
     "lr_patience": FALLING,
     "lr_step": {"lr_schedule": "step", "epochs": 4},
     "lr_warmup": {"lr_schedule": "one_cycle"},
+    "oversample": {"augment": True},
     "momentum": {"optimizer": "sgd"},
     "nesterov": {"optimizer": "sgd", "momentum": 0.9},
 }
@@ -166,21 +166,24 @@ BESIDE = {
 def _changes():
     """Every parameter of every estimator; the shared ones once, and once more on a deep network.
 
-    What keeps fits apart is the spec, which all networks have in common.
+    What keeps fits apart is the spec, which all networks have in common. The first value of each
+    shared one is tried by default, the others among the slow tests.
     """
     shared = set.intersection(*(set(get(name)._get_param_names()) for name in NAMES))
     for name in NAMES:
         for parameter in get(name)._get_param_names():
             if parameter in shared and name not in (NAMES[-1], "DeepResNetClassifier"):
                 continue
-            marks = [pytest.mark.slow] if name in SLOW else []
             listed = VALUES_OF.get((name, parameter)) or VALUES.get(parameter, ["no value listed"])
-            for value in listed:
+            for number, value in enumerate(listed):
+                slow = name in SLOW or (parameter in shared and number > 0)
+                marks = [pytest.mark.slow] if slow else []
                 yield pytest.param(name, parameter, value, marks=marks)
 
 
 def _fit(name, **params):
-    return make(name, **{"optimizer": "adam", "jit_compile": False, **params}).fit(X, y)
+    plain = {"optimizer": "adam", "jit_compile": False, "augment": False}  # the fastest to trace
+    return make(name, **{**plain, **params}).fit(X, y)
 
 
 @functools.cache

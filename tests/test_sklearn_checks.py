@@ -13,7 +13,10 @@ EXPECTED = {
 }
 
 SMALL = {
+    "blocks": 1,
+    "dense_units": 8,
     "filters": 8,
+    "layers_per_block": 1,
     "stem_filters": 8,
     "units": 32,
 }
