@@ -4,7 +4,7 @@
 
 Prints CPU seconds of a fit that builds and traces its network (48 images of 8 pixels, two epochs),
 and images a CPU second in training and in predict afterwards (28 pixels), as medians of alternating
-runs in one process. What ``kmedclf.training.devices.graph_optimizer_pays`` says follows from it.
+runs in one process. What ``kmedclf.training.network.graph_optimizer_pays`` says follows from it.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def seconds(work: Callable[[], Any]) -> float:
 def measure(name: str, repeats: int, n: int) -> dict[str, dict[str, list[float]]]:
     """Alternate between graphs with and without the optimizer."""
     from kmedclf import models
-    from kmedclf.training import cache, devices
+    from kmedclf.training import cache, network
 
     settings = {"early_stopping": False, "augment": False, "random_state": 0}
     make = getattr(models, name)
     tiny, images = noise(48, 8), noise(n)
-    pays = devices.graph_optimizer_pays
+    pays = network.graph_optimizer_pays
     found: dict[str, dict[str, list[float]]] = {"with": {}, "without": {}}
     try:
         make(epochs=1, **settings).fit(*tiny)  # what TensorFlow does once per process
         for _ in range(repeats):
             for kind, figures in found.items():
-                devices.graph_optimizer_pays = lambda kind=kind: kind == "with"
+                network.graph_optimizer_pays = lambda kind=kind: kind == "with"
                 cache.clear()
                 first = seconds(lambda: make(epochs=2, **settings).fit(*tiny))
                 model = make(epochs=2, **settings).fit(*images)
@@ -50,7 +50,7 @@ def measure(name: str, repeats: int, n: int) -> dict[str, dict[str, list[float]]
                 for figure, value in (("first", first), ("train", train), ("predict", predict)):
                     figures.setdefault(figure, []).append(value)
     finally:
-        devices.graph_optimizer_pays = pays
+        network.graph_optimizer_pays = pays
     return found
 
 

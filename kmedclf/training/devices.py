@@ -117,10 +117,3 @@ def xla_pays() -> bool:
     # On GPUs, XLA fuses operations between convolutions. On CPUs it slows convolutions down, and
     # does not help dense networks with a fused optimizer (``benchmarks/xla.py``).
     return bool(gpus())
-
-
-def graph_optimizer_pays() -> bool:
-    """Whether networks run faster once TensorFlow's optimizer of graphs, Grappler, has run."""
-    # On GPUs it chooses the layout of images. On CPUs it takes a third of a small network's first
-    # fit, and no network is faster afterwards (``benchmarks/graphs.py``).
-    return bool(gpus())

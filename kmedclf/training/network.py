@@ -316,7 +316,7 @@ def alone() -> Iterator[None]:
 @contextmanager
 def _plain_graphs() -> Iterator[None]:
     """Leave graphs as they were traced, where TensorFlow's optimizer of graphs does not pay."""
-    if devices.graph_optimizer_pays():
+    if graph_optimizer_pays():
         yield
         return
     eager = context.context()
@@ -326,6 +326,13 @@ def _plain_graphs() -> Iterator[None]:
         yield
     finally:
         eager.function_call_options = before
+
+
+def graph_optimizer_pays() -> bool:
+    """Whether networks run faster once TensorFlow's optimizer of graphs, Grappler, has run."""
+    # On GPUs it chooses the layout of images. On CPUs it takes a third of a small network's first
+    # fit, and no network is faster afterwards (``benchmarks/graphs.py``).
+    return bool(devices.gpus())
 
 
 @functools.cache
