@@ -37,7 +37,7 @@ from kmedclf.persistence import fitted_state
 from kmedclf.training import cache, devices, divergence, network
 from kmedclf.training.batches import inference_batch_size
 from kmedclf.training.program import CompiledNetwork, frozen
-from kmedclf.utils import annotated
+from kmedclf.utils import annotated, arithmetic, user_code
 from kmedclf.utils.own_folder import FEATURES
 from kmedclf.utils.random_state import python_random_kept
 from kmedclf.utils.text import suggest
@@ -510,7 +510,9 @@ class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixi
             self.weights_,
             views,
             str(images.dtype or images.array.dtype),
+            user_code.described(spec.estimator, spec.architecture),
             bool(devices.gpus()),
+            arithmetic.setting(),
             persistence.versions(),
         )
         return joblib.hash(parts).encode()

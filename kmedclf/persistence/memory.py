@@ -27,7 +27,7 @@ from kmedclf.persistence import fitted_state, versions
 from kmedclf.training import cache, devices, optimizers
 from kmedclf.training.loop import TrainingState, TrainingTask
 from kmedclf.training.network import Spec
-from kmedclf.utils import archives, arithmetic
+from kmedclf.utils import archives, arithmetic, user_code
 from kmedclf.utils.own_folder import FIT_SUFFIX, FITS, OwnFolder
 
 CONTENT = "fit.json"
@@ -45,10 +45,11 @@ def key(task: TrainingTask) -> str:
     """
     cls = task.spec.estimator
     start = task.start
-    # Source, device, arithmetic and versions are included: each may change the weights.
+    # Code, device, arithmetic and versions are included: each may change the weights.
     parts = (
         f"{cls.__module__}.{cls.__qualname__}",
         _source(cls),
+        user_code.described(cls, task.spec.architecture, task.spec.options, task.augment),
         [getattr(task.spec, field.name) for field in fields(Spec) if field.name != "estimator"],
         astuple(replace(task.schedule, epochs=0)),
         *_content(task.rows, task.validation_rows),
