@@ -1,0 +1,225 @@
+"""Networks whose features are fixed, and whose last layer is a logistic regression.
+
+They are estimators like all others: saved without pickle, and compiled once. What makes them cheap
+is that features of an image are computed once, for all folds and all penalties.
+"""
+
+from __future__ import annotations
+
+import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
+import warnings
+from dataclasses import fields, replace
+from typing import Any, Literal, NamedTuple, Self
+
+import keras
+import numpy as np
+import scipy.linalg
+from scipy.special import log_expit, log_softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from kmedclf.base import ImageClassifier
+from kmedclf.features import FeatureSpec
+from kmedclf.inputs.images import Rows
+from kmedclf.models.efficientnet import EfficientNetClassifier
+from kmedclf.parameters import PositiveFloat, PositiveInt
+from kmedclf.training import cache, loop
+from kmedclf.training.heads import HEADS
+from kmedclf.training.network import Spec
+from kmedclf.training.program import frozen
+
+UNSEEN = -30.0
+"""Logit of a class that no training row has, below that of every other class."""
+
+
+class Head(NamedTuple):
+    """A linear layer: ``features @ kernel + bias`` are logits."""
+
+    kernel: np.ndarray  # (d, k)
+    bias: np.ndarray  # (k,)
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Compute logits (n, k), as the last layer of a network does."""
+        return features @ self.kernel.astype(np.float32) + self.bias.astype(np.float32)
+
+
+class HeadProblem:
+    """Logistic regressions on the same rows of features (n, d), standardised once."""
+
+    def __init__(
+        self, features: np.ndarray, y: np.ndarray, weight: np.ndarray, n_classes: int
+    ) -> None:
+        """Take codes (n,) or zeros and ones (n, k) as ``y``, and sample weights (n,)."""
+        self._y, self._weight, self._n_classes = y, weight, n_classes
+        self._mean = np.average(features, axis=0, weights=weight)
+        rows = features - self._mean
+        variance = np.average(rows**2, axis=0, weights=weight)
+        self._scale = np.sqrt(np.where(variance > 1e-12, variance, 1.0))
+        rows /= self._scale
+        self._axes = None
+        # An L2 penalty does not see rotations: with fewer rows than columns, most columns are zero.
+        if rows.shape[0] < rows.shape[1]:
+            self._axes = scipy.linalg.svd(rows, full_matrices=False, check_finite=False)[2]
+            rows = rows @ self._axes.T
+        self._rows = rows
+
+    def solve(self, C: float) -> Head:
+        """Fit for one inverse strength of the penalty."""
+        if self._y.ndim == 1:
+            weights, bias = self._multiclass(C)
+        else:
+            columns = [self._binary(self._y[:, k] > 0, C) for k in range(self._n_classes)]
+            weights = np.stack([weight for weight, _ in columns])
+            bias = np.array([offset for _, offset in columns])
+        if self._axes is not None:
+            weights = weights @ self._axes
+        kernel = weights.T / self._scale[:, None]
+        return Head(kernel, bias - self._mean @ kernel)
+
+    def _multiclass(self, C: float) -> tuple[np.ndarray, np.ndarray]:
+        found = np.unique(self._y)
+        weights = np.zeros((self._n_classes, self._rows.shape[1]))
+        bias = np.full(self._n_classes, UNSEEN)
+        if len(found) == 1:
+            bias[found] = 0.0
+        elif len(found) == 2:
+            weight, offset = self._binary(self._y == found[1], C)
+            # A softmax of these two logits is the sigmoid of their difference.
+            weights[found], bias[found] = (
+                np.outer([-0.5, 0.5], weight), np.array([-0.5, 0.5]) * offset,
+            )  # fmt: skip
+        else:
+            model = self._fitted(self._y, C)
+            weights[found], bias[found] = model.coef_, model.intercept_
+        return weights, bias
+
+    def _binary(self, positive: np.ndarray, C: float) -> tuple[np.ndarray, float]:
+        if positive.all() or not positive.any():
+            return np.zeros(self._rows.shape[1]), UNSEEN * (-1 if positive.any() else 1) / 4
+        model = self._fitted(positive, C)
+        return model.coef_[0], float(model.intercept_[0])
+
+    def _fitted(self, y: np.ndarray, C: float) -> LogisticRegression:
+        with warnings.catch_warnings():
+            # A few more steps would change the fourth digit of a probability.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = LogisticRegression(C=C, tol=1e-3, max_iter=200)
+            return model.fit(self._rows, y, sample_weight=self._weight)
+
+
+class LinearNetwork(ImageClassifier):
+    """Base of networks whose last layer alone is fitted, by logistic regression.
+
+    Parameters
+    ----------
+    C : float, default=0.01
+        Inverse strength of the penalty on the last layer, for standardised features.
+    """
+
+    C: PositiveFloat = 0.01
+
+    def set_head(self, head: Head, features: np.ndarray, y: np.ndarray) -> Self:
+        """Finish an initialised network with its last layer; ``y`` is encoded."""
+        state = self._finished(self.weights_, head, features, y)
+        self.weights_, self.history_ = frozen(state.weights), state.history
+        self.best_epoch_ = 1
+        return self
+
+    def _train(self, task: loop.TrainingTask) -> loop.TrainingState:
+        if not task.schedule.epochs:
+            return super()._train(task)
+        state = super()._train(replace(task, schedule=replace(task.schedule, epochs=0)))
+        features, y = _embedded(task.spec, task.rows, state.weights), task.rows.y
+        weight = task.rows.weight if task.rows.weight.ndim == 1 else task.rows.weight.mean(axis=1)
+        head = HeadProblem(features, y, weight, task.spec.n_classes).solve(self.C)
+        return replace(self._finished(state.weights, head, features, y), n_params=state.n_params)
+
+    def _finished(
+        self, weights: list[np.ndarray], head: Head, features: np.ndarray, y: np.ndarray
+    ) -> loop.TrainingState:
+        logits = head.logits(features).astype(np.float64)
+        if y.ndim == 1:
+            loss = -log_softmax(logits, axis=1)[np.arange(len(y)), y]
+        else:
+            loss = -log_expit(np.where(y > 0, logits, -logits))
+        kind = HEADS["softmax" if y.ndim == 1 else "sigmoid"]
+        history = {"loss": [float(loss.mean())], "accuracy": [kind.accuracy(y, logits)]}
+        whole = [*weights[:-2], head.kernel.astype(np.float32), head.bias.astype(np.float32)]
+        return loop.TrainingState(whole, history, best_epoch=1)
+
+
+def _embedded(spec: Spec, rows: Rows, weights: list[np.ndarray]) -> np.ndarray:
+    """Compute the features (n, d) of a network below its last layer."""
+    given = {field.name: getattr(spec, field.name) for field in fields(Spec)}
+    below = FeatureSpec(**{**given, "n_classes": 1, "options": (), "head": "softmax"})
+    with cache.borrow(below) as program:
+        program.load(weights[:-2])
+        return program.logits(rows)
+
+
+class PixelClassifier(LinearNetwork):
+    """Logistic regression on small pixels: the answer that is there in seconds.
+
+    Parameters
+    ----------
+    side : int, default=16
+        Height and width to which larger images are shrunk.
+    """
+
+    side: PositiveInt = 16
+
+    def features(self, x: Any) -> Any:
+        """Map images (b, h, w, c) to pixels (b, d)."""
+        if x.shape[2] > 1 and max(x.shape[1:3]) > self.side:
+            shape = [min(side, self.side) for side in x.shape[1:3]]
+            x = keras.layers.Resizing(*shape, antialias=True, dtype="float32")(x)
+        return keras.layers.Flatten()(x)
+
+
+class ResizedEfficientNet(EfficientNetClassifier):
+    """EfficientNet that gets images at the size its weights like best.
+
+    Parameters
+    ----------
+    side : int, default=224
+        Height and width to which images are resized inside the network.
+    """
+
+    side: PositiveInt = 224
+
+    def features(self, x: Any) -> Any:
+        """Map images (b, h, w, c) to features (b, d)."""
+        return super().features(_resized(x, self.side))
+
+
+class EfficientNetProbe(LinearNetwork, EfficientNetClassifier):
+    """Logistic regression on the features of a pretrained EfficientNet.
+
+    Parameters
+    ----------
+    side : int, default=224
+        Height and width to which images are resized inside the network.
+    views : {"one", "mirror"}, default="one"
+        Whether features are the mean of those of an image and its mirror image.
+    """
+
+    side: PositiveInt = 224
+    views: Literal["one", "mirror"] = "one"
+
+    def features(self, x: Any) -> Any:
+        """Map images (b, h, w, c) to features (b, d), the mean over views."""
+        x = _resized(x, self.side)
+        if self.views == "one":
+            return super().features(x)
+        both = keras.ops.concatenate([x, keras.ops.flip(x, axis=2)], axis=0)
+        features = super().features(both)  # (2 b, d)
+        return keras.ops.mean(keras.ops.reshape(features, (2, -1, features.shape[-1])), axis=0)
+
+
+def _resized(x: Any, side: int) -> Any:
+    """Resize images (b, h, w, c) to a square, in the graph."""
+    if x.shape[1:3] == (side, side):
+        return x
+    shrinks = max(x.shape[1:3]) > side
+    return keras.layers.Resizing(side, side, antialias=shrinks, dtype="float32")(x)
