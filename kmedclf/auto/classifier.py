@@ -87,7 +87,7 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted; 0 to k - 1 for multilabel y.
-    model_ : estimator
+    classifier_ : estimator
         What predicts: an `EnsembleClassifier`, calibrated unless y is multilabel.
     leaderboard_ : list of dict
         One row a candidate, best first: "name", "status", "log_loss", "accuracy",
@@ -100,6 +100,9 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         Nested probabilities of the images in ``oof_rows_``.
     oof_rows_ : ndarray of shape (r,)
         Positions in X of the images that were scored: all, or a part of very many.
+    oof_parts_ : ndarray of shape (r,)
+        Number of the fold in which each of them was tested; of very many images, which are split
+        once, one of five parts, drawn at random.
     notes_ : list of str
         What was found in the data, and what was left out for it.
     seconds_ : float
@@ -250,8 +253,8 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         images = looker._check_X(X, reset=True)
         labels, weight = checks.check_y(y, sample_weight, images, name)
         X, labels, groups = indexable(X, labels, groups)
-        if not weight.all():
-            rows = np.flatnonzero(weight)
+        rows = np.flatnonzero(weight)
+        if len(rows) < len(weight):
             X, weight, labels = _safe_indexing(X, rows), weight[rows], labels[rows]
             groups = None if groups is None else _safe_indexing(groups, rows)
         classes = class_labels(labels, name)
@@ -260,7 +263,7 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         numbers = grouped(_pictures(X, shape), groups, limit, name, self._say)
         material = Material(
             X, labels, None if sample_weight is None else weight, numbers, paths is not None,
-            shape, checks.draw_seed(self.random_state), classes,
+            shape, checks.draw_seed(self.random_state), classes, rows,
         )  # fmt: skip
         self._describe(material)
         return material
@@ -339,17 +342,18 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         ]
         pairs = [(name, model) for name, model, _ in members]
         ensemble = EnsembleClassifier.from_fitted(pairs, weights=[own for *_, own in members])
-        self.model_: Any = ensemble
+        self.classifier_: Any = ensemble
         optimistic = np.tensordot(mixture.shares, selector.probas, 1)
         if material.true.ndim == 1:
             calibrated = CalibratedClassifier(
                 ensemble, sensitivity=self.sensitivity, pos_label=self.pos_label
             )
-            self.model_ = calibrated.fit_proba(optimistic, material.y[rows], weight[rows])
+            self.classifier_ = calibrated.fit_proba(optimistic, material.y[rows], weight[rows])
             optimistic = calibrated.correct(optimistic)
         self.classes_ = material.classes
         self._several = material.true.ndim == 2
-        self.oof_proba_, self.oof_rows_ = nested.astype(np.float32), rows
+        self.oof_proba_, self.oof_rows_ = nested.astype(np.float32), material.place[rows]
+        self.oof_parts_ = material.parts
         for name in ("n_features_in_", "feature_names_in_", "image_shape_", "skipped_"):
             if hasattr(ensemble, name):
                 setattr(self, name, getattr(ensemble, name))
@@ -402,17 +406,31 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
             multilabel.
         """
         check_is_fitted(self)
-        return self.model_.predict_proba(X)
+        return self.classifier_.predict_proba(X)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict labels (n,), or zeros and ones (n, k)."""
         check_is_fitted(self)
-        return self.model_.predict(X)
+        return self.classifier_.predict(X)
 
     def decide(self, proba: np.ndarray) -> np.ndarray:
         """Convert probabilities (n, k) to positions of the predicted classes (n,)."""
-        decide = getattr(self.model_, "decide", lambda rows: rows.argmax(axis=1))
+        decide = getattr(self.classifier_, "decide", lambda rows: rows.argmax(axis=1))
         return decide(proba)
+
+    def verdict(self) -> str:
+        """Say in a few sentences how good the classifier is, and how far that can be trusted."""
+        check_is_fitted(self)
+        nested, optimistic = self.leaderboard_[:2]
+        used = [row["name"] for row in self.leaderboard_[2:] if row["weight"]]
+        words = (
+            f"Accuracy {nested['accuracy']:.3f} ({nested['accuracy_low']:.3f} to "
+            f"{nested['accuracy_high']:.3f}) on {len(self.oof_rows_):,} images of the training, "
+            "each predicted by models and weights that were chosen without it; "
+            f"{optimistic['accuracy']:.3f} with those chosen on all of them, which is optimistic."
+        )
+        mixed = f"The model is {used[0]} alone" if len(used) == 1 else f"It mixes {', '.join(used)}"
+        return f"{words} {mixed}."
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a single file, without pickle; `kmedclf.load` reads it.
@@ -429,12 +447,12 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
     def n_params_(self) -> int:
         """Number of trainable weights of all members."""
         check_is_fitted(self)
-        ensemble = getattr(self.model_, "estimator", self.model_)
+        ensemble = getattr(self.classifier_, "estimator", self.classifier_)
         return sum(member.n_params_ for member in ensemble.estimators_)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Tell scikit-learn whether there is a model."""
-        return hasattr(self, "model_")
+        return hasattr(self, "classifier_")
 
     def __sklearn_tags__(self) -> Tags:
         """Tell scikit-learn that X may be images, and y multilabel."""
@@ -484,6 +502,21 @@ def _scored(proba: np.ndarray | None, material: Material) -> dict[str, Any]:
             value = getattr(one, part, None)
             found[name + suffix] = None if value is None else float(value)
     return found
+
+
+def leaderboard_lines(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Format the rows of a leaderboard as pairs of a name and a text."""
+    lines = []
+    for row in rows:
+        scores = [
+            f"{name.replace('_', ' ')} {row[name]:.3f} ({row[f'{name}_low']:.3f} to "
+            f"{row[f'{name}_high']:.3f})"
+            for name in SCORES
+            if row.get(name) is not None and row.get(f"{name}_low") is not None
+        ]
+        words = [*scores, f"weight {row['weight']:.2f}", f"{row['seconds']:.1f} s", row["status"]]
+        lines.append((row["name"], "; ".join(words)))
+    return lines
 
 
 def _pictures(X: Any, shape: tuple[int, int, int] | None) -> Any:

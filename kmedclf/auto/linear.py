@@ -24,6 +24,7 @@ from kmedclf.features import FeatureSpec
 from kmedclf.inputs.images import Rows
 from kmedclf.models.efficientnet import EfficientNetClassifier
 from kmedclf.parameters import PositiveFloat, PositiveInt
+from kmedclf.recipes import Auto
 from kmedclf.training import cache, loop
 from kmedclf.training.heads import HEADS
 from kmedclf.training.network import Spec
@@ -118,6 +119,7 @@ class LinearNetwork(ImageClassifier):
     """
 
     C: PositiveFloat = 0.01
+    early_stopping: bool | Auto = False
 
     def set_head(self, head: Head, features: np.ndarray, y: np.ndarray) -> Self:
         """Finish an initialised network with its last layer; ``y`` is encoded."""

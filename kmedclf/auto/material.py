@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -50,7 +50,7 @@ class Material:
     shape: tuple[int, int, int] | None  # of an image; None for files
     seed: int
     classes: np.ndarray
-    notes: list[str] = field(default_factory=list)
+    place: np.ndarray  # (n,) positions in the user's X, which may hold images without weight
 
     @cached_property
     def head(self) -> Head:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 DEFAULT = Path(__file__).parent / "portfolio.yaml"
-FIELDS = {"name", "estimator", "parameters", "needs", "seconds"}
+FIELDS = {"name", "estimator", "parameters", "needs", "seconds", "measured"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Entry:
     parameters: dict[str, Any]
     needs: tuple[str, ...] = ()  # of "weights" and "images"
     seconds: float = 0.0  # to build and compile, as measured
+    # By data set: log loss and accuracy out of fold, and seconds; read by people only.
+    measured: Mapping[str, Any] = MappingProxyType({})
 
 
 @functools.cache
@@ -54,4 +58,5 @@ def _entry(given: Any, path: Any) -> Entry:
         dict(given.get("parameters") or {}),
         tuple(given.get("needs") or ()),
         float(given.get("seconds") or 0.0),
+        dict(given.get("measured") or {}),
     )

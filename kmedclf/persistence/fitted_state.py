@@ -249,9 +249,10 @@ _AUTO: dict[str, Test] = {
     "_several": _flag,
     "classes_": _labels,
     "leaderboard_": _rows,
-    "model_": lambda value: value is not None,
+    "classifier_": lambda value: value is not None,
     "notes_": _texts,
     "oof_proba_": _matrix,
+    "oof_parts_": _positions,
     "oof_rows_": _positions,
     "seconds_": _positive,
 }
@@ -394,8 +395,8 @@ def _check_others(estimator: Any) -> None:
     name, classes = type(estimator).__name__, estimator.classes_
     members = getattr(estimator, "estimators_", None)
     if kinds(type(estimator)) is _AUTO:
-        members = [estimator.model_]
-        agree = len(estimator.oof_proba_) == len(estimator.oof_rows_)
+        members = [estimator.classifier_]
+        agree = len(estimator.oof_proba_) == len(estimator.oof_rows_) == len(estimator.oof_parts_)
     elif members is None:
         members = [estimator.estimator]
         agree = estimator.validation_priors_.shape == classes.shape
