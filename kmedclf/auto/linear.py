@@ -46,12 +46,18 @@ class Head(NamedTuple):
 
 
 class HeadProblem:
-    """Logistic regressions on the same rows of features (n, d), standardised once."""
+    """Logistic regressions on the same rows of features (n, v, d), standardised once.
+
+    Each of the v views of an image is a row of its own, of a share of the image's weight.
+    """
 
     def __init__(
         self, features: np.ndarray, y: np.ndarray, weight: np.ndarray, n_classes: int
     ) -> None:
         """Take codes (n,) or zeros and ones (n, k) as ``y``, and sample weights (n,)."""
+        n_views = features.shape[1]
+        features = features.reshape(-1, features.shape[2])
+        y, weight = np.repeat(y, n_views, axis=0), np.repeat(weight / n_views, n_views)
         self._y, self._weight, self._n_classes = y, weight, n_classes
         self._mean = np.average(features, axis=0, weights=weight)
         rows = features - self._mean
@@ -121,6 +127,8 @@ class LinearNetwork(ImageClassifier):
     C: PositiveFloat = 0.01
     early_stopping: bool | Auto = False
 
+    n_views = 1  # of an image, features apart if ``apart`` is a parameter and set
+
     def set_head(self, head: Head, features: np.ndarray, y: np.ndarray) -> Self:
         """Finish an initialised network with its last layer; ``y`` is encoded."""
         state = self._finished(self.weights_, head, features, y)
@@ -134,7 +142,9 @@ class LinearNetwork(ImageClassifier):
         state = super()._train(replace(task, schedule=replace(task.schedule, epochs=0)))
         features, y = _embedded(task.spec, task.rows, state.weights), task.rows.y
         weight = task.rows.weight if task.rows.weight.ndim == 1 else task.rows.weight.mean(axis=1)
+        features = features.reshape(len(y), self.n_views, -1)  # (n, v, d)
         head = HeadProblem(features, y, weight, task.spec.n_classes).solve(self.C)
+        features = features.mean(axis=1)
         return replace(self._finished(state.weights, head, features, y), n_params=state.n_params)
 
     def _finished(
@@ -152,8 +162,11 @@ class LinearNetwork(ImageClassifier):
 
 
 def _embedded(spec: Spec, rows: Rows, weights: list[np.ndarray]) -> np.ndarray:
-    """Compute the features (n, d) of a network below its last layer."""
+    """Compute the features (n, v d) of a network below its last layer, those of views apart."""
     given = {field.name: getattr(spec, field.name) for field in fields(Spec)}
+    architecture = dict(spec.architecture)
+    if "apart" in architecture:
+        given["architecture"] = tuple((architecture | {"apart": True}).items())
     below = FeatureSpec(**{**given, "n_classes": 1, "options": (), "head": "softmax"})
     with cache.borrow(below) as program:
         program.load(weights[:-2])
@@ -195,6 +208,17 @@ class ResizedEfficientNet(EfficientNetClassifier):
         return super().features(_resized(x, self.side))
 
 
+View = tuple[bool, float, float]
+"""Whether mirrored, degrees turned, and how much enlarged."""
+
+VIEWS: dict[str, tuple[View, ...]] = {
+    "one": ((False, 0, 1),),
+    "mirror": ((False, 0, 1), (True, 0, 1)),
+    "turns": ((False, 0, 1), (True, 0, 1), (False, 10, 1), (False, -10, 1), (False, 0, 1.15)),
+}
+"""Views of an image: rows of their own to fit the last layer on; features are their mean."""
+
+
 class EfficientNetProbe(LinearNetwork, EfficientNetClassifier):
     """Logistic regression on the features of a pretrained EfficientNet.
 
@@ -202,21 +226,60 @@ class EfficientNetProbe(LinearNetwork, EfficientNetClassifier):
     ----------
     side : int, default=224
         Height and width to which images are resized inside the network.
-    views : {"one", "mirror"}, default="one"
-        Whether features are the mean of those of an image and its mirror image.
+    views : {"one", "mirror", "turns"}, default="turns"
+        Views of an image, as in `VIEWS`, over which features are averaged.
+    layers : {"last", "inner"}, default="inner"
+        Features of the last layer alone, or also those halfway, which are closer to pixels.
+    apart : bool, default=False
+        Whether features of the views stand side by side instead; for the fit of the last layer.
     """
 
     side: PositiveInt = 224
-    views: Literal["one", "mirror"] = "one"
+    views: Literal["one", "mirror", "turns"] = "turns"
+    layers: Literal["last", "inner"] = "inner"
+    apart: bool = False
 
     def features(self, x: Any) -> Any:
         """Map images (b, h, w, c) to features (b, d), the mean over views."""
-        x = _resized(x, self.side)
-        if self.views == "one":
-            return super().features(x)
-        both = keras.ops.concatenate([x, keras.ops.flip(x, axis=2)], axis=0)
-        features = super().features(both)  # (2 b, d)
-        return keras.ops.mean(keras.ops.reshape(features, (2, -1, features.shape[-1])), axis=0)
+        views = [_seen(_resized(x, self.side), *view) for view in VIEWS[self.views]]
+        stacked = keras.ops.concatenate(views, axis=0) if len(views) > 1 else views[0]
+        features = super().features(stacked)  # (v b, d)
+        if self.layers == "inner":
+            inside = keras.Model(keras.utils.get_source_inputs(x), features)
+            inner = inside.get_layer(INNER).output
+            features = keras.ops.concatenate([features, keras.ops.mean(inner, axis=(1, 2))], axis=1)
+        d = features.shape[-1]
+        features = keras.ops.reshape(features, (len(views), -1, d))
+        if not self.apart:
+            return keras.ops.mean(features, axis=0)
+        return keras.ops.reshape(keras.ops.transpose(features, (1, 0, 2)), (-1, len(views) * d))
+
+    @property
+    def n_views(self) -> int:
+        """Number of views."""
+        return len(VIEWS[self.views])
+
+
+INNER = "block5c_project_bn"
+"""The layer halfway, after the last block of its resolution."""
+
+
+def _seen(x: Any, mirrored: bool, degrees: float, zoom: float) -> Any:
+    """Mirror, turn and enlarge images (b, h, w, c) about their centre."""
+    if (mirrored, degrees, zoom) == (False, 0, 1):
+        return x
+    if (degrees, zoom) == (0, 1):
+        return keras.ops.flip(x, axis=2)
+    angle, (height, width) = np.deg2rad(degrees), x.shape[1:3]
+    sign = -1 if mirrored else 1
+    turn = np.array([[np.cos(angle) * sign, -np.sin(angle) * sign],
+                     [np.sin(angle), np.cos(angle)]]) / zoom  # fmt: skip
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    offset = centre - turn @ centre
+    row = [*turn[0], offset[0], *turn[1], offset[1], 0, 0]
+    return keras.ops.image.affine_transform(
+        x, np.array(row, np.float32), fill_mode="reflect", data_format="channels_last"
+    )
 
 
 def _resized(x: Any, side: int) -> Any:

