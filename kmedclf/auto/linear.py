@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import kmedclf.utils.tensorflow_loaded  # noqa: F401
 
+import re
 import warnings
 from dataclasses import fields, replace
 from typing import Any, Literal, NamedTuple, Self
@@ -22,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from kmedclf.base import ImageClassifier
 from kmedclf.features import FeatureSpec
 from kmedclf.inputs.images import Rows
-from kmedclf.models.efficientnet import EfficientNetClassifier
+from kmedclf.models.efficientnet import STAGES, VARIANTS, EfficientNetClassifier, channels
 from kmedclf.parameters import PositiveFloat, PositiveInt
 from kmedclf.recipes import Auto
 from kmedclf.training import cache, loop
@@ -39,6 +40,12 @@ class Head(NamedTuple):
 
     kernel: np.ndarray  # (d, k)
     bias: np.ndarray  # (k,)
+
+    def widened(self, columns: slice, d: int) -> Head:
+        """Return the same for d columns of features, of which all but some have no weight."""
+        kernel = np.zeros((d, self.kernel.shape[1]))
+        kernel[columns] = self.kernel
+        return Head(kernel, self.bias)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Compute logits (n, k), as the last layer of a network does."""
@@ -128,6 +135,10 @@ class LinearNetwork(ImageClassifier):
     early_stopping: bool | Auto = False
 
     n_views = 1  # of an image, features apart if ``apart`` is a parameter and set
+
+    def columns(self) -> list[slice]:
+        """Return the columns of features (n, d) that may be all that is needed."""
+        return [slice(None)]
 
     def set_head(self, head: Head, features: np.ndarray, y: np.ndarray) -> Self:
         """Finish an initialised network with its last layer; ``y`` is encoded."""
@@ -229,7 +240,7 @@ class EfficientNetProbe(LinearNetwork, EfficientNetClassifier):
     views : {"one", "mirror", "turns"}, default="turns"
         Views of an image, as in `VIEWS`, over which features are averaged.
     layers : {"last", "inner"}, default="inner"
-        Features of the last layer alone, or also those halfway, which are closer to pixels.
+        Features of the last layer alone, or behind those halfway, which are closer to pixels.
     apart : bool, default=False
         Whether features of the views stand side by side instead; for the fit of the last layer.
     """
@@ -246,8 +257,8 @@ class EfficientNetProbe(LinearNetwork, EfficientNetClassifier):
         features = super().features(stacked)  # (v b, d)
         if self.layers == "inner":
             inside = keras.Model(keras.utils.get_source_inputs(x), features)
-            inner = inside.get_layer(INNER).output
-            features = keras.ops.concatenate([features, keras.ops.mean(inner, axis=(1, 2))], axis=1)
+            halfway = [keras.ops.mean(_end(inside, one), axis=(1, 2)) for one in HALFWAY]
+            features = keras.ops.concatenate([*halfway, features], axis=1)
         d = features.shape[-1]
         features = keras.ops.reshape(features, (len(views), -1, d))
         if not self.apart:
@@ -259,9 +270,23 @@ class EfficientNetProbe(LinearNetwork, EfficientNetClassifier):
         """Number of views."""
         return len(VIEWS[self.views])
 
+    def columns(self) -> list[slice]:
+        """Return the columns of features (n, d) that may be all that is needed."""
+        if self.layers == "last":
+            return [slice(None)]
+        width = VARIANTS[self.variant][0] * self.width
+        return [slice(sum(channels(width * STAGES[one - 1][2]) for one in HALFWAY)), slice(None)]
 
-INNER = "block5c_project_bn"
-"""The layer halfway, after the last block of its resolution."""
+
+HALFWAY = (4, 5)
+"""Stages of EfficientNet whose ends are halfway: an image of 224 pixels is one of 14 there."""
+
+
+def _end(model: keras.Model, stage: int) -> Any:
+    """Return the last output of a stage."""
+    names = [layer.name for layer in model.layers]
+    ends = [name for name in names if re.fullmatch(rf"block{stage}[a-z]_project_bn", name)]
+    return model.get_layer(ends[-1]).output
 
 
 def _seen(x: Any, mirrored: bool, degrees: float, zoom: float) -> Any:

@@ -23,7 +23,7 @@ from kmedclf.features import ImageFeatures
 from kmedclf.training.callbacks import Deadline, OutOfTime
 from kmedclf.training.heads import HEADS
 
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """Inverse strengths of the penalty that a linear candidate chooses from."""
 MOST_ROWS = 10_000
 """Images on which a logistic regression is fitted, at most."""
@@ -107,7 +107,7 @@ class Trial(ABC):
 class LinearTrial(Trial):
     """Fixed features, computed once, and a logistic regression in each fold."""
 
-    _problems: dict[int, HeadProblem] = field(default_factory=dict)
+    _problems: dict[tuple[int, str], HeadProblem] = field(default_factory=dict)
 
     def run(self, *, sure: bool = False) -> None:
         """Score all folds; the member is fitted on all rows."""
@@ -123,7 +123,8 @@ class LinearTrial(Trial):
         features = features.reshape(len(rows), network.n_views, -1)  # (n, v, d)
         place = np.full(material.n, -1)
         place[rows] = np.arange(len(rows))
-        probas = np.stack([self._out_of_fold(features, place, C) for C in PENALTIES])
+        options = [(columns, C) for columns in network.columns() for C in PENALTIES]
+        probas = np.stack([self._out_of_fold(features, place, *one) for one in options])
         true, weight = material.true[material.scored], self._weight[material.scored]
         likelihood = likelihoods(probas, true).reshape(len(probas), len(true), -1)
 
@@ -132,13 +133,15 @@ class LinearTrial(Trial):
 
         everywhere = np.ones(len(true), bool)
         self.oof = cross_fitted(best, lambda one, part: probas[one, part], material.parts)
-        C = PENALTIES[best(everywhere)]
-        y = material.true[rows]
-        head = HeadProblem(features, y, self._weight[rows], self._k).solve(C)
+        columns, C = options[best(everywhere)]
+        y, d = material.true[rows], features.shape[2]
+        head = HeadProblem(features[..., columns], y, self._weight[rows], self._k).solve(C)
         network = clone(self.estimator).set_params(C=C).initialize(material.X, material.y)
-        self.members = [(self.name, network.set_head(head, features.mean(axis=1), y), 1.0)]
+        network.set_head(head.widened(columns, d), features.mean(axis=1), y)
+        self.members = [(self.name, network, 1.0)]
         first = material.splits[0][1]
         self.first_loss = self.loss(self.oof[np.searchsorted(material.scored, first)], first)
+        self._problems.clear()
 
     @property
     def _k(self) -> int:
@@ -173,20 +176,25 @@ class LinearTrial(Trial):
             self._needs(pace * len(rows), f"the features of {len(rows):,} images")
         return made.transform(X if len(rows) == n else _safe_indexing(X, rows))
 
-    def _out_of_fold(self, features: np.ndarray, place: np.ndarray, C: float) -> np.ndarray:
-        """Compute the probabilities (r, k) of the scored rows for one penalty."""
+    def _out_of_fold(
+        self, features: np.ndarray, place: np.ndarray, columns: slice, C: float
+    ) -> np.ndarray:
+        """Compute the probabilities (r, k) of the scored rows for one choice."""
         material = self.material
-        head = HEADS["sigmoid" if material.true.ndim == 2 else "softmax"]
+        kind = HEADS["sigmoid" if material.true.ndim == 2 else "softmax"]
         proba = np.empty((material.n, self._k), np.float32)
         for number, (train, test) in enumerate(material.splits):
-            if number not in self._problems:
+            problem = self._problems.get((number, str(columns)))
+            if problem is None:
                 train = train[place[train] >= 0]
-                self._problems[number] = HeadProblem(
-                    features[place[train]], material.true[train], self._weight[train], self._k
+                problem = self._problems[number, str(columns)] = HeadProblem(
+                    features[place[train]][..., columns],
+                    material.true[train],
+                    self._weight[train],
+                    self._k,
                 )
-            fitted = self._problems[number].solve(C)
-            logits = fitted.logits(features[place[test]].mean(axis=1))
-            proba[test] = head.probabilities(logits.astype(np.float64))
+            logits = problem.solve(C).logits(features[place[test]][..., columns].mean(axis=1))
+            proba[test] = kind.probabilities(logits.astype(np.float64))
         return proba[material.scored]
 
 

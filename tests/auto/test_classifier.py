@@ -99,9 +99,7 @@ def test_copies_of_a_picture_are_in_one_fold(portfolio):
     auto = make(portfolio, "one").fit(Z.astype(np.uint8), np.tile(labels, 3))
     assert "copies" in " ".join(auto.notes_)
     assert together(auto, np.arange(90) % 30)
-    assert (
-        auto.leaderboard_[0]["accuracy"] < 0.8 < auto.score(Z.astype(np.uint8), np.tile(labels, 3))
-    )
+    assert auto.leaderboard_[0]["accuracy"] < 0.8
 
 
 def test_groups_are_in_one_fold(portfolio):
