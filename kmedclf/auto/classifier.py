@@ -247,7 +247,11 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         name = type(self).__name__
         paths = as_paths(array_likes.images(X, name), name)
         looker = PixelClassifier(
-            image_shape=self.image_shape, channels=self.channels, resize=self.resize, image_size=16
+            image_shape=self.image_shape,
+            channels=self.channels,
+            resize=self.resize,
+            image_size=16,
+            cache="memory",
         )
         X = X if paths is None else np.asarray(paths)
         images = looker._check_X(X, reset=True)

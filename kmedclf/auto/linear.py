@@ -35,6 +35,10 @@ UNSEEN = -30.0
 """Logit of a class that no training row has, below that of every other class."""
 
 
+MOST_ROWS = 10_000
+"""Images, every view counted, on which a logistic regression is fitted, at most."""
+
+
 class Head(NamedTuple):
     """A linear layer: ``features @ kernel + bias`` are logits."""
 
@@ -62,9 +66,9 @@ class HeadProblem:
         self, features: np.ndarray, y: np.ndarray, weight: np.ndarray, n_classes: int
     ) -> None:
         """Take codes (n,) or zeros and ones (n, k) as ``y``, and sample weights (n,)."""
-        n_views = features.shape[1]
-        features = features.reshape(-1, features.shape[2])
-        y, weight = np.repeat(y, n_views, axis=0), np.repeat(weight / n_views, n_views)
+        view, row = _spread(*features.shape[:2])
+        features, y = features[row, view], y[row]
+        weight = weight[row] * (len(weight) / len(row))  # so that C means the same
         self._y, self._weight, self._n_classes = y, weight, n_classes
         self._mean = np.average(features, axis=0, weights=weight)
         rows = features - self._mean
@@ -120,6 +124,15 @@ class HeadProblem:
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = LogisticRegression(C=C, tol=1e-3, max_iter=200)
             return model.fit(self._rows, y, sample_weight=self._weight)
+
+
+def _spread(n: int, views: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return views and rows to fit on: all, or as many images as possible in as many views."""
+    if n * views <= MOST_ROWS:
+        return np.tile(np.arange(views), n), np.repeat(np.arange(n), views)
+    drawn = np.random.default_rng(n)
+    row = np.concatenate([drawn.permutation(n) for _ in range(views)])[:MOST_ROWS]
+    return np.repeat(np.arange(views), n)[:MOST_ROWS], row
 
 
 class LinearNetwork(ImageClassifier):

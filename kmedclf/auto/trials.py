@@ -13,7 +13,7 @@ from sklearn.utils import _safe_indexing
 
 from kmedclf import models, recipes
 from kmedclf.auto import linear
-from kmedclf.auto.linear import HeadProblem
+from kmedclf.auto.linear import MOST_ROWS, HeadProblem
 from kmedclf.auto.material import Material
 from kmedclf.auto.portfolio import Entry
 from kmedclf.auto.selection import cross_fitted, flat
@@ -23,11 +23,9 @@ from kmedclf.features import ImageFeatures
 from kmedclf.training.callbacks import Deadline, OutOfTime
 from kmedclf.training.heads import HEADS
 
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
-"""Inverse strengths of the penalty that a linear candidate chooses from."""
-MOST_ROWS = 10_000
-"""Images on which a logistic regression is fitted, at most."""
-FEW = 32
+PENALTIES = (0.1, 0.01, 1.0, 0.001)
+"""Inverse strengths of the penalty that a linear candidate chooses from, as they are tried."""
+FEW = 16
 """Images whose features are computed to learn how long all will take."""
 FRACTIONS = (1.0, 0.5, 0.25)
 """Shares of a recipe's epochs that a network is trained for, the largest that time allows."""
@@ -123,8 +121,7 @@ class LinearTrial(Trial):
         features = features.reshape(len(rows), network.n_views, -1)  # (n, v, d)
         place = np.full(material.n, -1)
         place[rows] = np.arange(len(rows))
-        options = [(columns, C) for columns in network.columns() for C in PENALTIES]
-        probas = np.stack([self._out_of_fold(features, place, *one) for one in options])
+        options, probas = self._tried(network.columns(), features, place)
         true, weight = material.true[material.scored], self._weight[material.scored]
         likelihood = likelihoods(probas, true).reshape(len(probas), len(true), -1)
 
@@ -142,6 +139,21 @@ class LinearTrial(Trial):
         first = material.splits[0][1]
         self.first_loss = self.loss(self.oof[np.searchsorted(material.scored, first)], first)
         self._problems.clear()
+
+    def _tried(
+        self, columns: list[slice], features: np.ndarray, place: np.ndarray
+    ) -> tuple[list[tuple[slice, float]], np.ndarray]:
+        """Score choices of columns and penalty, as many as there is time for: (m, r, k)."""
+        options = [(one, C) for C in PENALTIES for one in columns]
+        probas: list[np.ndarray] = []
+        longest = 0.0
+        for one in options:
+            if probas and 2 * longest > self.clock.left:
+                break
+            began = time.perf_counter()
+            probas.append(self._out_of_fold(features, place, *one))
+            longest = max(longest, time.perf_counter() - began)
+        return options[: len(probas)], np.stack(probas)
 
     @property
     def _k(self) -> int:
@@ -168,13 +180,17 @@ class LinearTrial(Trial):
             image_shape=network.image_shape, **cached,
         )  # fmt: skip
         made.fit(X)
-        if not sure and len(rows) > 2 * FEW:
-            made.transform(_safe_indexing(X, rows[:FEW]))  # builds the graph
+        parts = [rows]
+        if not sure and len(rows) > 4 * FEW:
+            parts = np.split(rows, [FEW, 2 * FEW])
+        found = []
+        for number, part in enumerate(parts):
             began = time.perf_counter()
-            made.transform(_safe_indexing(X, rows[FEW : 2 * FEW]))
-            pace = (time.perf_counter() - began) / FEW
-            self._needs(pace * len(rows), f"the features of {len(rows):,} images")
-        return made.transform(X if len(rows) == n else _safe_indexing(X, rows))
+            found.append(made.transform(X if len(part) == n else _safe_indexing(X, part)))
+            if number == 1:  # the first part has built the graph
+                pace = (time.perf_counter() - began) / FEW
+                self._needs(pace * len(parts[2]), f"the features of {len(rows):,} images")
+        return np.concatenate(found)
 
     def _out_of_fold(
         self, features: np.ndarray, place: np.ndarray, columns: slice, C: float
