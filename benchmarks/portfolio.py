@@ -72,7 +72,13 @@ def measured(given: dict[str, Any], one: _sets.Set, args: Any) -> dict[str, Any]
     right = float(np.mean(trial.oof.argmax(axis=1) == material.true[rows]))  # type: ignore
     loss = float(log_losses(chosen[None], None)[0])
     say(f"{one.name}, {given['name']}: {loss:.3f}, {right:.3f} in {seconds:.1f} s")
-    return {"likelihood": chosen, "log_loss": loss, "accuracy": right, "seconds": seconds}
+    return {
+        "likelihood": chosen,
+        "log_loss": loss,
+        "accuracy": right,
+        "seconds": seconds,
+        "compile": getattr(trial, "compile_seconds", 0.0),
+    }
 
 
 def ordered(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
@@ -133,7 +139,11 @@ def main() -> None:
     }
     write(args.out, {"machine": facts, "order": names, "measured": numbers})
     if args.portfolio:
-        _write(args.portfolio, names, candidates, numbers, facts, sets)
+        compiled = {
+            name: round(max([one["compile"] for one in rows.values()], default=0.0), 1)
+            for name, rows in found.items()
+        }
+        _write(args.portfolio, names, candidates, numbers, compiled, facts, sets)
     print(f"{headline(facts)}\n\n| candidate | {' | '.join(one.name for one in sets)} |")
     print(f"|---|{'---|' * len(sets)}")
     for name in names:
@@ -151,11 +161,19 @@ def _few(one: _sets.Set, args: Any) -> _sets.Set:
 
 
 def _write(
-    path: Path, names: list[str], candidates: list[Any], numbers: Any, facts: Any, sets: Any
+    path: Path,
+    names: list[str],
+    candidates: list[Any],
+    numbers: Any,
+    compiled: dict[str, float],
+    facts: Any,
+    sets: Any,
 ) -> None:
     given = {one["name"]: one for one in candidates}
     content = {
-        "candidates": [{**given[name], "measured": numbers[name]} for name in names],
+        "candidates": [
+            {**given[name], "seconds": compiled[name], "measured": numbers[name]} for name in names
+        ],
     }
     sizes = ", ".join(f"{one.name} ({len(one.y)} images)" for one in sets)
     head = (

@@ -11,7 +11,7 @@ import kmedclf.utils.tensorflow_loaded  # noqa: F401
 import re
 import warnings
 from dataclasses import fields, replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import keras
 import numpy as np
@@ -147,6 +147,7 @@ class LinearNetwork(ImageClassifier):
     C: PositiveFloat = 0.01
     early_stopping: bool | Auto = False
 
+    outside_graph: ClassVar[frozenset[str]] = frozenset({"C"})
     n_views = 1  # of an image, features apart if ``apart`` is a parameter and set
 
     def columns(self) -> list[slice]:
@@ -156,8 +157,13 @@ class LinearNetwork(ImageClassifier):
     def set_head(self, head: Head, features: np.ndarray, y: np.ndarray) -> Self:
         """Finish an initialised network with its last layer; ``y`` is encoded."""
         state = self._finished(self.weights_, head, features, y)
+        before = sum(weight.size for weight in self.weights_[-2:])
+        self.n_params_ += sum(weight.size for weight in state.weights[-2:]) - before
         self.weights_, self.history_ = frozen(state.weights), state.history
         self.best_epoch_ = 1
+        if "apart" in self.get_params():  # the same network, but for what becomes of the views
+            self.set_params(apart=False)
+            self._spec = _apart(self._spec, apart=False)
         return self
 
     def _train(self, task: loop.TrainingTask) -> loop.TrainingState:
@@ -187,14 +193,20 @@ class LinearNetwork(ImageClassifier):
 
 def _embedded(spec: Spec, rows: Rows, weights: list[np.ndarray]) -> np.ndarray:
     """Compute the features (n, v d) of a network below its last layer, those of views apart."""
+    spec = _apart(spec, apart=True)
     given = {field.name: getattr(spec, field.name) for field in fields(Spec)}
-    architecture = dict(spec.architecture)
-    if "apart" in architecture:
-        given["architecture"] = tuple((architecture | {"apart": True}).items())
     below = FeatureSpec(**{**given, "n_classes": 1, "options": (), "head": "softmax"})
     with cache.borrow(below) as program:
         program.load(weights[:-2])
         return program.logits(rows)
+
+
+def _apart(spec: Spec, *, apart: bool) -> Spec:
+    """Set the parameter of that name, if the network has it."""
+    architecture = dict(spec.architecture)
+    if "apart" not in architecture:
+        return spec
+    return replace(spec, architecture=tuple((architecture | {"apart": apart}).items()))
 
 
 class PixelClassifier(LinearNetwork):
@@ -262,6 +274,8 @@ class EfficientNetProbe(LinearNetwork, EfficientNetClassifier):
     views: Literal["one", "mirror", "turns"] = "turns"
     layers: Literal["last", "inner"] = "inner"
     apart: bool = False
+
+    outside_graph: ClassVar[frozenset[str]] = frozenset({"C", "head_epochs"})
 
     def features(self, x: Any) -> Any:
         """Map images (b, h, w, c) to features (b, d), the mean over views."""

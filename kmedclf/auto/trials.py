@@ -133,8 +133,7 @@ class LinearTrial(Trial):
         columns, C = options[best(everywhere)]
         y, d = material.true[rows], features.shape[2]
         head = HeadProblem(features[..., columns], y, self._weight[rows], self._k).solve(C)
-        network = clone(self.estimator).set_params(C=C).initialize(material.X, material.y)
-        network.set_head(head.widened(columns, d), features.mean(axis=1), y)
+        network.set_params(C=C).set_head(head.widened(columns, d), features.mean(axis=1), y)
         self.members = [(self.name, network, 1.0)]
         first = material.splits[0][1]
         self.first_loss = self.loss(self.oof[np.searchsorted(material.scored, first)], first)
@@ -218,6 +217,7 @@ class NetworkTrial(Trial):
     """A network trained in each fold; the models of all folds are members."""
 
     epochs: int = 0
+    compile_seconds: float = 0.0
     _proba: np.ndarray
 
     def run(self, *, sure: bool = False) -> None:
@@ -279,7 +279,9 @@ class NetworkTrial(Trial):
         short = clone(self.estimator).set_params(epochs=2, callbacks=[watch])
         if "fittedepochs" in short.get_params():
             short.set_params(fittedepochs=0)  # epochs that train all layers take longer
+        began = time.perf_counter()
         short.fit(_safe_indexing(self.material.X, few), self.material.y[few])
+        self.compile_seconds = time.perf_counter() - began - watch.epoch_seconds
         return watch.epoch_seconds / len(few)
 
 
