@@ -137,14 +137,13 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         "variant": [StrOptions({"b0", "b1", "b2", "lite0"})],
         "portfolio": [str, os.PathLike, None],
         "sensitivity": [Interval(Real, 0, 1, closed="right"), None],
-        "pos_label": "no_validation",
         "image_shape": [tuple, list, None],
         "channels": [Options(int, {1, 3})],
         "resize": [StrOptions({"stretch", "pad", "crop"})],
         "memory": [str, os.PathLike, joblib.Memory, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
-    }  # type: ignore[dict-item]
+    }
 
     def __init__(
         self,
@@ -215,16 +214,17 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, clock: Clock) -> None:
         self.notes_: list[str] = []
         material = self._material(X, y, sample_weight, groups)
-        given = {
+        shared = {
             "random_state": material.seed, "image_shape": self.image_shape,
             "channels": self.channels, "resize": self.resize, "variant": self.variant,
             "weights": self.weights,
         }  # fmt: skip
         if self.weights is not None:  # a file that is not there is found out at once
-            EfficientNetProbe(variant=self.variant, weights=self.weights).feature_network(None)
+            given: dict[str, Any] = {"variant": self.variant, "weights": self.weights}
+            EfficientNetProbe(**given).feature_network(None)
         entries = portfolio.read(self.portfolio or portfolio.DEFAULT)
         chosen = [one for one in entries if self._suits(one, material)]
-        trials = [make(one, material, clock, given, self.memory) for one in chosen]
+        trials = [make(one, material, clock, shared, self.memory) for one in chosen]
         self._say(f"To try, in this order: {', '.join(one.name for one in trials)}.")
         try:
             for trial in _in_order(trials):
@@ -246,12 +246,9 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         """Check the data, and arrange what belongs together."""
         name = type(self).__name__
         paths = as_paths(array_likes.images(X, name), name)
+        given: dict[str, Any] = {"channels": self.channels, "resize": self.resize}
         looker = PixelClassifier(
-            image_shape=self.image_shape,
-            channels=self.channels,
-            resize=self.resize,
-            image_size=16,
-            cache="memory",
+            **given, image_shape=self.image_shape, image_size=16, cache="memory"
         )
         X = X if paths is None else np.asarray(paths)
         images = looker._check_X(X, reset=True)
@@ -331,11 +328,10 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
     def _keep(self, trials: Sequence[Trial], material: Material, clock: Clock) -> None:
         """Mix the candidates that are whole, calibrate, and score."""
         done = [trial for trial in trials if trial.whole]
+        probas: list[Any] = [trial.oof for trial in done]
         rows = material.scored
         weight = np.ones(material.n) if material.weight is None else material.weight
-        selector = Selector(
-            np.stack([one.oof for one in done]), material.true[rows], weight[rows], material.parts
-        )
+        selector = Selector(np.stack(probas), material.true[rows], weight[rows], material.parts)
         mixture = selector.choose()
         nested = selector.nested()
         members = [

@@ -19,6 +19,7 @@ import scipy.linalg
 from scipy.special import log_expit, log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from kmedclf.base import ImageClassifier
 from kmedclf.features import FeatureSpec
@@ -56,6 +57,11 @@ class Head(NamedTuple):
         return features @ self.kernel.astype(np.float32) + self.bias.astype(np.float32)
 
 
+def one_thread() -> threadpool_limits:
+    """Compute small matrices in one thread: several wait for each other, longest on busy machines."""
+    return threadpool_limits(1, "blas")
+
+
 class HeadProblem:
     """Logistic regressions on the same rows of features (n, v, d), standardised once.
 
@@ -78,8 +84,9 @@ class HeadProblem:
         self._axes = None
         # An L2 penalty does not see rotations: with fewer rows than columns, most columns are zero.
         if rows.shape[0] < rows.shape[1]:
-            self._axes = scipy.linalg.svd(rows, full_matrices=False, check_finite=False)[2]
-            rows = rows @ self._axes.T
+            with one_thread():
+                self._axes = scipy.linalg.svd(rows, full_matrices=False, check_finite=False)[2]
+                rows = rows @ self._axes.T
         self._rows = rows
 
     def solve(self, C: float) -> Head:
@@ -119,7 +126,7 @@ class HeadProblem:
         return model.coef_[0], float(model.intercept_[0])
 
     def _fitted(self, y: np.ndarray, C: float) -> LogisticRegression:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), one_thread():
             # A few more steps would change the fourth digit of a probability.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = LogisticRegression(C=C, tol=1e-3, max_iter=200)
@@ -148,7 +155,11 @@ class LinearNetwork(ImageClassifier):
     early_stopping: bool | Auto = False
 
     outside_graph: ClassVar[frozenset[str]] = frozenset({"C"})
-    n_views = 1  # of an image, features apart if ``apart`` is a parameter and set
+
+    @property
+    def n_views(self) -> int:
+        """Number of views of an image, whose features stand side by side where ``apart`` is set."""
+        return 1
 
     def columns(self) -> list[slice]:
         """Return the columns of features (n, d) that may be all that is needed."""

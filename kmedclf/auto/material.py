@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -157,7 +157,7 @@ def _copies(X: Any, n: int, seconds: float, say: Callable[[str], None]) -> np.nd
         return none  # vectors are no pictures
     few = np.linspace(0, n - 1, min(n, 20)).astype(int)
     began = time.perf_counter()
-    summarize(_chosen(X, few))
+    summarize([X[int(row)] for row in few])
     needed = (time.perf_counter() - began) / len(few) * n
     if needed > seconds:
         say(
@@ -182,7 +182,3 @@ def _copies(X: Any, n: int, seconds: float, say: Callable[[str], None]) -> np.nd
             "each picture with its copies is in one fold."
         )
     return np.concatenate([pairs, near])
-
-
-def _chosen(X: Any, rows: Sequence[int]) -> Any:
-    return [X[int(row)] for row in rows]

@@ -173,7 +173,7 @@ class LinearTrial(Trial):
 
     def _features(self, network: Any, rows: np.ndarray, *, sure: bool) -> np.ndarray:
         X, n = self.material.X, self.material.n
-        cached = {"cache": "memory"} if self.material.is_files else {}
+        cached: dict[str, Any] = {"cache": "memory"} if self.material.is_files else {}
         made = ImageFeatures(
             network, memory=self.memory, channels=network.channels, resize=network.resize,
             image_shape=network.image_shape, **cached,
@@ -248,6 +248,7 @@ class NetworkTrial(Trial):
         params = {} if material.weight is None else {"sample_weight": material.weight}
         model, proba = fit_member(estimator, material.X, material.y, material.groups, params, split)
         model.set_params(callbacks=None, memory=None)
+        assert proba is not None
         self._proba[split[1]] = aligned(model, proba, material.classes)
         name = f"{self.name}, fold {number}" if len(material.splits) > 1 else self.name
         self.members.append((name, model, 1 / len(material.splits)))
