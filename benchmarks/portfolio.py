@@ -1,8 +1,8 @@
 """Learn the portfolio of `AutoClassifier`: what to try in which order.
 
 Every candidate is scored out of fold on every set. The fastest comes first; after it, whichever
-lowers the log loss of the greedy mixture most for the CPU seconds it takes, on average over the sets.
-The file is written anew after every candidate.
+lowers the log loss of the greedy mixture most for the CPU seconds it takes, on average over the
+sets. The file is written anew after every candidate.
 """
 
 from __future__ import annotations

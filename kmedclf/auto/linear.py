@@ -58,7 +58,7 @@ class Head(NamedTuple):
 
 
 def one_thread() -> threadpool_limits:
-    """Compute small matrices in one thread: several wait for each other, longest on busy machines."""
+    """Compute small matrices in one thread: several wait for each other on busy machines."""
     return threadpool_limits(1, "blas")
 
 
