@@ -97,6 +97,8 @@ class Trial(ABC):
 
     def _needs(self, seconds: float, what: str) -> None:
         """Raise `OutOfTime` if that many seconds are not left."""
+        if self.clock.left <= 0:
+            raise OutOfTime("the time was over")
         if seconds > self.clock.left:
             raise OutOfTime(f"{what} would take {seconds:,.0f} s")
 

@@ -57,7 +57,12 @@ def auto(
     from kmedclf.runs.page import write_run_page
 
     estimator = AutoClassifier(
-        60 * minutes, weights=weights, variant=variant, memory=memory, random_state=seed, verbose=1
+        60 * minutes,
+        weights=weights,
+        variant=variant,
+        memory=str(memory),
+        random_state=seed,
+        verbose=1,
     )
     run = runs.train(estimator, content, out, force=force)
     keeps(ctx, f"The run is in {out}.")
