@@ -213,15 +213,15 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, clock: Clock) -> None:
         self.notes_: list[str] = []
+        if self.weights is not None:  # a file that is not there is found out at once
+            given: dict[str, Any] = {"variant": self.variant, "weights": self.weights}
+            EfficientNetProbe(**given).feature_network(None)
         material = self._material(X, y, sample_weight, groups)
         shared = {
             "random_state": material.seed, "image_shape": self.image_shape,
             "channels": self.channels, "resize": self.resize, "variant": self.variant,
             "weights": self.weights,
         }  # fmt: skip
-        if self.weights is not None:  # a file that is not there is found out at once
-            given: dict[str, Any] = {"variant": self.variant, "weights": self.weights}
-            EfficientNetProbe(**given).feature_network(None)
         entries = portfolio.read(self.portfolio or portfolio.DEFAULT)
         chosen = [one for one in entries if self._suits(one, material)]
         trials = [make(one, material, clock, shared, self.memory) for one in chosen]
