@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     ["datasets", "evaluation", "models", "programs", "search"],
     {
+        "auto": ["AutoClassifier"],
         "base": ["ImageClassifier"],
         "build_function": ["KerasImageClassifier"],
         "calibration": ["CalibratedClassifier"],

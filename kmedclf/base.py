@@ -404,7 +404,8 @@ class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
         own = self._callbacks()
         train = partial(loop.train, callbacks=[*own, *progress])
         # A fit without a seed never repeats, and a stored fit would call no callbacks.
-        if self.memory is None or self.random_state is None or own:
+        called = any(not getattr(one, "only_watches", False) for one in own)
+        if self.memory is None or self.random_state is None or called:
             return train(task)
         return memory.recall(self.memory, self.memory_limit, task, train)
 

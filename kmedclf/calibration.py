@@ -6,7 +6,7 @@ All three are chosen on a validation set, for a fitted classifier that stays unc
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -132,23 +132,49 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
                 f"The 'estimator' parameter of {type(self).__name__} must be a multiclass "
                 f"classifier. Got a multilabel {type(self.estimator).__name__} instead."
             )
+        return self._fit(lambda: self.estimator.predict_proba(X_val), y_val, sample_weight)
+
+    def fit_proba(self, proba: np.ndarray, y_val: Any, sample_weight: Any = None) -> Self:
+        """Choose temperature and threshold from given probabilities, such as out-of-fold ones.
+
+        Parameters
+        ----------
+        proba : ndarray of shape (n, n_classes)
+            Probabilities of images that their models were not trained on, in the order of the
+            estimator's ``classes_``.
+        y_val : array-like of shape (n,)
+            Labels of these images.
+        sample_weight : array-like of shape (n,), optional
+            Weights of the images.
+
+        Returns
+        -------
+        self
+            Calibrated.
+        """
+        check_is_fitted(self.estimator)
+        return self._fit(lambda: proba, y_val, sample_weight)
+
+    def _fit(self, proba: Callable[[], np.ndarray], y_val: Any, sample_weight: Any) -> Self:
         check_y(y_val, self.estimator, multilabel=False, what=f"y_val of {type(self).__name__}.fit")
         before = vars(self).copy()
         try:
             y_val = labels(y_val, f"y_val of {type(self).__name__}.fit")
             with annotated.plain_parameters(self):
-                self._choose(X_val, column_or_1d(y_val), sample_weight)
+                self._choose(proba, column_or_1d(y_val), sample_weight)
         except BaseException:
             # Keep the calibration of an earlier fit.
             self.__dict__ = before
             raise
         return self
 
-    def _choose(self, X_val: Any, y: np.ndarray, sample_weight: Any) -> None:
+    def _choose(
+        self, predicted: Callable[[], np.ndarray], y: np.ndarray, sample_weight: Any
+    ) -> None:
         self.classes_ = np.asarray(self.estimator.classes_)
         true = encode(y, self.classes_, type(self).__name__)
         weight = _check_sample_weight(sample_weight, y)
-        proba = self.estimator.predict_proba(X_val)
+        proba = predicted()
         self.n_val_ = len(y)
         self.temperature_ = fit_temperature(proba, true, weight)
         self.validation_priors_ = np.bincount(true, weight, len(self.classes_)) / weight.sum()

@@ -27,11 +27,13 @@ def run(script, *options):
     [
         "accuracy",
         "arithmetic",
+        "auto",
         "fused",
         "growth",
         "imports",
         "ops",
         "overhead",
+        "portfolio",
         "predict",
         "train",
         "transfer",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kmedclf
-from kmedclf.cli import data, doctor, reports, search, studies, train
+from kmedclf.cli import auto, data, doctor, reports, search, studies, train
 from kmedclf.cli.console import Commands
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ for command in (
     train.train,
     train.evaluate,
     train.predict,
+    auto.auto,
     data.datasets,
     data.audit,
     search.search,

@@ -108,7 +108,7 @@ def train(
         given.pop("image_size", None)
     estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **given})
     run = runs.train(estimator, content, out, force=force, calibrate=calibrate)
-    _show(run.reports, f"{cls_name} on {content.description['name']}")
+    show(run.reports, f"{cls_name} on {content.description['name']}")
     if calibrate:
         console.print(next(iter(run.reports.values())).notes[-1], markup=False)
     used = recipes.parameters(estimator)
@@ -135,7 +135,7 @@ def evaluate(
     content = sources.read_data(data, size, split, runs.groups_of(folder, data, split))
     start_tensorflow(ctx)
     report = runs.evaluate(folder, content, split)
-    _show({split: report}, f"{folder} on {content.description['name']}")
+    show({split: report}, f"{folder} on {content.description['name']}")
 
 
 def predict(
@@ -240,7 +240,7 @@ def _side_of_weights(given: dict[str, Any]) -> int | None:
     return side
 
 
-def _show(reports: dict[str, AnyReport], title: str) -> None:
+def show(reports: dict[str, AnyReport], title: str) -> None:
     """Print the scores, one column per split."""
     from kmedclf.evaluation.scores import SCORES
     from kmedclf.evaluation.wording import interval_words

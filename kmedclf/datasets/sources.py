@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +64,21 @@ class Data:
     parameters: dict[str, Any] = field(default_factory=dict)  # of an estimator that reads them
     skipped: dict[str, list[str]] = field(default_factory=dict)  # unreadable files, by split
     ordinal: bool = False  # whether the classes are grades, in order
+    groups: dict[str, np.ndarray] = field(default_factory=dict)  # of each image, by split
+
+    def joined(self) -> Data:
+        """Return the same data with "val" as a part of "train"."""
+        if not {"train", "val"} <= set(self.splits):
+            return self
+        (X, y), (X_val, y_val) = self.splits["train"], self.splits["val"]
+        both = np.concatenate([X, X_val]), np.concatenate([y, y_val])
+        rest = {name: one for name, one in self.splits.items() if name != "val"}
+        n = {name: len(one[1]) for name, one in {**rest, "train": both}.items()}
+        groups = {name: one for name, one in self.groups.items() if name != "val"}
+        if groups:
+            groups["train"] = np.concatenate([self.groups["train"], self.groups["val"]])
+        description = {**self.description, "n": n}
+        return replace(self, splits={**rest, "train": both}, description=description, groups=groups)
 
     def names_of(self, labels: Sequence[Any]) -> list[str]:
         """Return the names of labels; labels that are class names already stay as they are."""
@@ -148,7 +163,9 @@ def _read_folder(root: Path, size: int, only: str | None, groups: str | None) ->
     if groups is not None:
         table = groups.endswith(".csv")
         description["groups"] = str(Path(groups).absolute()) if table else groups
-    return Data(splits, names, description, {"image_size": size})
+    known = {split: found[split].groups for split in wanted}
+    kept = {split: one for split, one in known.items() if one is not None}
+    return Data(splits, names, description, {"image_size": size}, groups=kept)
 
 
 def draw_splits(files: ImageFiles, root: Path) -> dict[str, np.ndarray]:
@@ -185,7 +202,8 @@ def draw_splits(files: ImageFiles, root: Path) -> dict[str, np.ndarray]:
 
 
 def _take(files: ImageFiles, rows: np.ndarray) -> ImageFiles:
-    return files._replace(paths=files.paths[rows], y=files.y[rows])
+    groups = None if files.groups is None else files.groups[rows]
+    return files._replace(paths=files.paths[rows], y=files.y[rows], groups=groups)
 
 
 def _drawn(source: str, size: int, only: str | None) -> Data:

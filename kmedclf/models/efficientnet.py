@@ -83,7 +83,7 @@ class EfficientNetClassifier(PretrainedClassifier):
         small, lite = keeps_pixels(x, self.stem), self.variant in LITE
         width, depth, _ = VARIANTS[self.variant]
         width, depth = width * self.width, depth * self.depth
-        x = _conv(x, _channels(32 * width), "stem_conv", 3, 1 if small else 2)
+        x = _conv(x, channels(32 * width), "stem_conv", 3, 1 if small else 2)
         x = _activated(batch_norm(x, "stem_bn", 1e-3), lite=lite)
         yield x
         total = sum(ceil(depth * repeats) for _, repeats, *_ in STAGES)
@@ -93,11 +93,11 @@ class EfficientNetClassifier(PretrainedClassifier):
                 step = 1 if repeat or (small and stage == 2) else strides
                 name = f"block{stage}{chr(97 + repeat)}"
                 rate = STOCHASTIC_DEPTH * block / total
-                shape = _channels(filters * width), size, expansion, step
+                shape = channels(filters * width), size, expansion, step
                 x = _block(x, *shape, rate, name, lite=lite)
                 block += 1
                 if block == total:
-                    x = _conv(x, _channels(1280 * width), "top_conv")
+                    x = _conv(x, channels(1280 * width), "top_conv")
                     x = _activated(batch_norm(x, "top_bn", 1e-3), lite=lite)
                 yield x
 
@@ -207,7 +207,7 @@ def _fan_out() -> keras.Initializer:
     return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
 
 
-def _channels(wanted: float) -> int:
+def channels(wanted: float) -> int:
     """Round to a multiple of 8, not down by more than a tenth."""
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * wanted else rounded

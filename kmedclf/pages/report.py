@@ -42,6 +42,7 @@ def write_page(
     title: str = "Report",
     note: str = "",
     image_shape: Sequence[int] | None = None,
+    lists: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (),
 ) -> None:
     """Write a report as one HTML file.
 
@@ -72,6 +73,8 @@ def write_page(
         Text below the heading, about the images.
     image_shape : sequence of int, optional
         Shape of flat images.
+    lists : sequence of (str, sequence of (str, str)), default=()
+        More to list, before the parameters: a heading, and pairs of a name and a text.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def write_page(
             f"The 'X' parameter of write_page must hold the {report.n} images of the report. "
             f"Got {len(X)} instead."
         )
-    lists = [("Parameters", _shown(parameters)), ("Environment", _shown(environment))]
+    lists = [*lists, ("Parameters", _shown(parameters)), ("Environment", _shown(environment))]
     if isinstance(report, MultilabelReport):
         curves = training_values(history, best_epoch, parameters)
         shown = label_values(report, X, model, curves)

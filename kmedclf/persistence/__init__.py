@@ -40,7 +40,8 @@ _SMALL = ("classes_", "n_features_in_", "_seen")
 DEPTH = 60
 """Maximum nesting depth of values; an ensemble of ensembles has about a dozen."""
 
-HOMES = ("kmedclf.models", "kmedclf.build_function", "kmedclf.ensemble", "kmedclf.calibration")
+HOMES = ("kmedclf.models", "kmedclf.build_function", "kmedclf.ensemble", "kmedclf.calibration",
+         "kmedclf.auto")  # fmt: skip
 """Modules of the package's estimators, imported before the class of a file is looked up."""
 
 

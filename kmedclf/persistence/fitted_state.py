@@ -44,7 +44,9 @@ _local: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
 
 
 def local_parameters(cls: type) -> set[str]:
-    """Find the parameters of a network that name files or hold code, by their types."""
+    """Find the parameters that name files or hold code; those of a network by their types."""
+    if kinds(cls) is _AUTO:
+        return {"memory", "portfolio", "weights"}
     if kinds(cls) is not _NETWORK:
         return set()
     if cls not in _local:
@@ -170,6 +172,21 @@ def _shares(value: Any) -> bool:
     return array and bool(np.isfinite(value).all()) and value.min(initial=0) >= 0
 
 
+def _rows(value: Any) -> bool:
+    """Check a table: a list of dicts of text and numbers."""
+    return isinstance(value, list) and all(
+        isinstance(row, dict)
+        and all(isinstance(name, str) for name in row)
+        and all(one is None or isinstance(one, str | Real) for one in row.values())
+        for row in value
+    )
+
+
+def _positions(value: Any) -> bool:
+    array = isinstance(value, np.ndarray) and value.dtype.kind == "i" and value.ndim == 1
+    return array and bool((value >= 0).all())
+
+
 def _scores(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(name, str) and isinstance(one, Real) for name, one in value.items()
@@ -227,6 +244,18 @@ _CALIBRATED: dict[str, Test] = {
     "threshold_": _or_none(lambda value: isinstance(value, Real) and math.isfinite(value)),
     "validation_priors_": _shares,
 }
+_AUTO: dict[str, Test] = {
+    **_OF_DATA,
+    "_several": _flag,
+    "classes_": _labels,
+    "leaderboard_": _rows,
+    "classifier_": lambda value: value is not None,
+    "notes_": _texts,
+    "oof_proba_": _matrix,
+    "oof_parts_": _positions,
+    "oof_rows_": _positions,
+    "seconds_": _positive,
+}
 _OPTIONAL = {"_largest", "_optimizer_state", "_seen", "oof_log_loss_", "oof_proba_", *_OF_DATA}
 """Attributes that fit does not always set."""
 
@@ -236,11 +265,14 @@ def kinds(cls: type) -> dict[str, Test]:
     return next((kind for root, kind in _roots.items() if issubclass(cls, root)), _ENSEMBLE)
 
 
-def savable(kind: Literal["network", "ensemble", "calibrated"]) -> Callable[[type[T]], type[T]]:
+def savable(
+    kind: Literal["network", "ensemble", "calibrated", "auto"],
+) -> Callable[[type[T]], type[T]]:
     """Register a class, with its subclasses, as savable; ``kind`` selects its fitted attributes."""
+    known = {"network": _NETWORK, "ensemble": _ENSEMBLE, "calibrated": _CALIBRATED, "auto": _AUTO}
 
     def register(cls: type[T]) -> type[T]:
-        _roots[cls] = {"network": _NETWORK, "ensemble": _ENSEMBLE, "calibrated": _CALIBRATED}[kind]
+        _roots[cls] = known[kind]
         return cls
 
     return register
@@ -362,7 +394,10 @@ def _check_parameter(cls: type, name: str, value: Any, constraints: list[Any]) -
 def _check_others(estimator: Any) -> None:
     name, classes = type(estimator).__name__, estimator.classes_
     members = getattr(estimator, "estimators_", None)
-    if members is None:
+    if kinds(type(estimator)) is _AUTO:
+        members = [estimator.classifier_]
+        agree = len(estimator.oof_proba_) == len(estimator.oof_rows_) == len(estimator.oof_parts_)
+    elif members is None:
         members = [estimator.estimator]
         agree = estimator.validation_priors_.shape == classes.shape
     else:

@@ -57,11 +57,17 @@ class Run:
     @property
     def images_per_second(self) -> float:
         """Training images per second of total training time, validation included."""
-        return self.n_train * len(self.estimator.history_["loss"]) / self.seconds
+        return self.n_train * len(_curves(self.estimator).get("loss", ())) / self.seconds
+
+
+def _curves(estimator: Any) -> dict[str, list[float]]:
+    """Return the learning curves of a network; what is made of several has none."""
+    curves: dict[str, list[float]] = getattr(estimator, "history_", {})
+    return curves
 
 
 def train(
-    estimator: ImageClassifier,
+    estimator: Any,
     data: Data,
     out: str | os.PathLike[str],
     *,
@@ -140,18 +146,21 @@ def _scored(data: Data) -> list[str]:
     return [split for split in ("test", "val") if split in data.splits]
 
 
-def _described(
-    estimator: ImageClassifier, run: Run, data: Data, calibrate: bool
-) -> dict[str, dict[str, Any]]:
+def _described(estimator: Any, run: Run, data: Data, calibrate: bool) -> dict[str, dict[str, Any]]:
     """Return the contents of the JSON files that describe a training, by file name."""
+    given = estimator.get_params(deep=False)
     parameters = {
         "estimator": type(estimator).__name__,
-        "parameters": estimator.get_params(deep=False),
-        "used": recipes.parameters(estimator),
+        "parameters": given,
+        "used": recipes.parameters(estimator) if "recipe" in given else given,
     }
+    history = {"best_epoch": getattr(estimator, "best_epoch_", 0), "history": _curves(estimator)}
+    for name in ("leaderboard", "notes"):  # of an AutoClassifier
+        if hasattr(estimator, f"{name}_"):
+            history[name] = getattr(estimator, f"{name}_")
     return {
         "parameters": parameters,
-        "history": {"best_epoch": estimator.best_epoch_, "history": estimator.history_},
+        "history": history,
         "environment": {
             "data": {**data.description, "class_names": run.class_names},
             "n_params": estimator.n_params_,
@@ -163,7 +172,7 @@ def _described(
     }
 
 
-def fit(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) -> Run:
+def fit(estimator: Any, data: Data, *, calibrate: bool = False) -> Run:
     """Fit an estimator on "train", with "val" as validation set, and score both other splits."""
     run, data = _fitted(estimator, data, calibrate=calibrate)
     for split in _scored(data):
@@ -171,7 +180,7 @@ def fit(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) -> R
     return run
 
 
-def _fitted(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) -> tuple[Run, Data]:
+def _fitted(estimator: Any, data: Data, *, calibrate: bool = False) -> tuple[Run, Data]:
     """Fit an estimator; return the run without reports, and the data that can be scored."""
     from kmedclf.calibration import CalibratedClassifier
 
@@ -184,7 +193,10 @@ def _fitted(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) 
             "on."
         )
     start = time.perf_counter()
-    estimator.fit(*data.splits["train"], X_val=X_val, y_val=y_val)
+    more = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
+    if "train" in data.groups:
+        more["groups"] = data.groups["train"]
+    estimator.fit(*data.splits["train"], **more)
     seconds = round(time.perf_counter() - start, 3)  # as in the file
     # Only after fit: a fitted estimator knows the size of images.
     data = readable(estimator, data, _scored(data))

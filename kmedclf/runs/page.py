@@ -127,8 +127,19 @@ def write_run_page(
         environment=environment,
         title=f"{parameters['estimator']} on {scored['name']}, {split} split",
         note=note,
+        lists=_tried(history),
     )
     return target
+
+
+def _tried(history: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """List what an AutoClassifier found in the data, and what became of its candidates."""
+    from kmedclf.auto import leaderboard_lines
+
+    return [
+        ("What was tried", leaderboard_lines(history.get("leaderboard", []))),
+        ("What was seen", [(str(n), one) for n, one in enumerate(history.get("notes", []), 1)]),
+    ]
 
 
 def _write_model_page(

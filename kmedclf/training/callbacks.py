@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pickle import Pickler
@@ -50,6 +51,36 @@ class EpochProgress(keras.callbacks.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class OutOfTime(RuntimeError):
+    """A training would not be finished in time."""
+
+
+class Deadline(keras.callbacks.Callback):
+    """Raises `OutOfTime` as soon as a training cannot end before ``at``, of `time.perf_counter`.
+
+    ``epoch_seconds`` are those of the last epoch. A training that ends is as it is without it.
+    """
+
+    only_watches = True  # so that a finished training may be remembered
+
+    def __init__(self, at: float) -> None:
+        super().__init__()
+        self.at, self.epoch_seconds = at, 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Note the time."""
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Compare what the other epochs will take with what is left."""
+        now = time.perf_counter()
+        self.epoch_seconds = now - self._began
+        missing = (self.params["epochs"] - epoch - 1) * self.epoch_seconds
+        # The first epoch compiles. Later ones vary: half of the time to come may be saved.
+        if now > self.at or (epoch > 1 and now + missing / 2 > self.at):
+            raise OutOfTime(f"{now + missing - self.at:.1f} s are missing")
 
 
 Callbacks: TypeAlias = Sequence[keras.callbacks.Callback]

@@ -1,0 +1,185 @@
+"""Learn the portfolio of `AutoClassifier`: what to try in which order.
+
+Every candidate is scored out of fold on every set. The fastest comes first; after it, whichever
+lowers the log loss of the greedy mixture most for the CPU seconds it takes, on average over the
+sets. The file is written anew after every candidate.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from benchmarks import _sets
+from benchmarks._common import arguments, headline, machine, say, write
+from kmedclf.auto.material import Material, grouped
+from kmedclf.auto.portfolio import DEFAULT, Entry
+from kmedclf.auto.trials import Clock, make
+from kmedclf.ensemble import greedy_weights, likelihoods, log_losses
+from kmedclf.training.callbacks import OutOfTime
+
+PROBE = {"estimator": "EfficientNetProbe", "needs": ["weights", "images"]}
+PHOTO = {"augment": ["mirror", "shift"]}
+CANDIDATES: list[dict[str, Any]] = [
+    {"name": "pixels", "estimator": "PixelClassifier"},
+    {"name": "probe 128", **PROBE, "parameters": {"side": 128, "views": "mirror"}},
+    {"name": "probe 224", **PROBE, "parameters": {"side": 224, "views": "mirror"}},
+    {"name": "probe 320", **PROBE, "parameters": {"side": 320, "views": "mirror"}},
+    {"name": "mlp fast", "estimator": "MLPClassifier", "parameters": {"recipe": "fast"}},
+    *(
+        {"name": f"{short} {recipe}", "estimator": cls, "needs": ["images"],
+         "parameters": {"recipe": recipe}}
+        for short, cls in (("cnn", "CNNClassifier"), ("resnet", "ResNetClassifier"))
+        for recipe in ("fast", "best")
+    ),
+    *(
+        {"name": f"{short} upright", "estimator": cls, "needs": ["images"],
+         "parameters": {"recipe": "fast", **PHOTO}}
+        for short, cls in (("cnn", "CNNClassifier"), ("resnet", "ResNetClassifier"))
+    ),
+    {"name": "tuned 128", "estimator": "ResizedEfficientNet", "needs": ["weights", "images"],
+     "parameters": {"side": 128, "recipe": "transfer", "precision": "float32"}},
+]  # fmt: skip
+"""All candidates; the file holds those that some set gains by."""
+
+
+def measured(given: dict[str, Any], one: _sets.Set, args: Any) -> dict[str, Any] | None:
+    """Score a candidate on a set; None if it does not get done in time."""
+    group = grouped(one.X, None, np.inf, "portfolio", lambda words: None)
+    files = one.X.dtype.kind in "US"
+    shape = None if files else (*one.X.shape[1:], 1)[:3]
+    material = Material(
+        one.X, one.y, None, group, files, shape, args.seed, np.unique(one.y), np.arange(len(one.y))
+    )
+    clock = Clock(60 * args.minutes)
+    shared = {"random_state": args.seed, "variant": "lite0", "weights": args.weights}
+    entry = Entry(given["name"], given["estimator"], given.get("parameters", {}))
+    trial = make(entry, material, clock, shared, None)
+    began = time.process_time()
+    try:
+        trial.run()
+        if not trial.whole:
+            trial.run()
+    except (OutOfTime, ValueError) as error:
+        say(f"{one.name}, {given['name']}: {error}")
+        return None
+    seconds = time.process_time() - began
+    rows = material.scored
+    chosen = likelihoods([trial.oof], material.true[rows])[0]  # type: ignore[list-item]
+    right = float(np.mean(trial.oof.argmax(axis=1) == material.true[rows]))  # type: ignore
+    loss = float(log_losses(chosen[None], None)[0])
+    say(f"{one.name}, {given['name']}: {loss:.3f}, {right:.3f} in {seconds:.1f} CPU s")
+    return {
+        "likelihood": chosen,
+        "log_loss": loss,
+        "accuracy": right,
+        "seconds": seconds,
+        "compile": getattr(trial, "compile_seconds", 0.0),
+    }
+
+
+def ordered(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    """Order candidates greedily: the gain in log loss of a second, on average over sets."""
+
+    def loss(names: list[str], one: str) -> float:
+        rows = [found[name][one]["likelihood"] for name in names if one in found[name]]
+        shares = greedy_weights(np.stack(rows))
+        return float(log_losses((shares @ np.stack(rows))[None], None)[0])
+
+    def seconds(name: str) -> float:
+        return float(np.mean([one["seconds"] for one in found[name].values()]))
+
+    sets = sorted({one for rows in found.values() for one in rows})
+    chosen = [min((n for n in found if len(found[n]) == len(sets)), key=seconds)]
+    while True:
+        rest = [name for name in found if name not in chosen and found[name]]
+        gains = {
+            name: float(np.mean([loss(chosen, one) - loss([*chosen, name], one) for one in sets]))
+            for name in rest
+        }
+        useful = [name for name in rest if gains[name] > 1e-3]
+        if not useful:
+            return chosen
+        chosen.append(max(useful, key=lambda name: gains[name] / seconds(name)))
+
+
+def main() -> None:
+    """Measure, order, and write the portfolio."""
+    parser = arguments(__doc__)
+    parser.add_argument("--data", nargs="*", default=list(_sets.DRAWN), help="sets to measure on")
+    parser.add_argument("--most", type=int, default=600, help="images of a set, at most")
+    parser.add_argument("--minutes", type=float, default=10, help="time of a candidate, at most")
+    parser.add_argument("--weights", help="file of weights for EfficientNet-Lite0")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--portfolio", type=Path, help=f"file to write, such as {DEFAULT.name}")
+    args = parser.parse_args()
+    candidates = [
+        one for one in CANDIDATES if args.weights or "weights" not in one.get("needs", ())
+    ]
+    if args.quick:
+        args.data, args.most = ["synthetic cells"], 60
+        candidates = [one for one in candidates if one["name"] in ("pixels", "mlp fast")]
+    facts, sets = machine(), [_few(one, args) for one in _sets.read(args.data)]
+    found: dict[str, dict[str, dict[str, Any]]] = {one["name"]: {} for one in candidates}
+    for given in candidates:
+        for one in sets:
+            row = measured(given, one, args)
+            if row is not None:
+                found[given["name"]][one.name] = row
+        names, numbers = ordered(found), _plain(found)
+        write(args.out, {"machine": facts, "order": names, "measured": numbers})
+        if args.portfolio:
+            _write(args.portfolio, names, candidates, numbers, facts, sets)
+    print(f"{headline(facts)}\n\n| candidate | {' | '.join(one.name for one in sets)} |")
+    print(f"|---|{'---|' * len(sets)}")
+    for name in names:
+        cells = [
+            "{log_loss:.3f}, {accuracy:.3f}, {seconds:.0f} s".format(**numbers[name][one.name])
+            if one.name in numbers[name] else "–" for one in sets
+        ]  # fmt: skip
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def _few(one: _sets.Set, args: Any) -> _sets.Set:
+    """Draw at most ``args.most`` training images of a set."""
+    drawn = np.random.default_rng(args.seed).permutation(len(one.y))[: args.most]
+    return one._replace(X=one.X[np.sort(drawn)], y=one.y[np.sort(drawn)])
+
+
+def _plain(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Round what was measured, and leave the arrays out."""
+    kept = ("log_loss", "accuracy", "seconds", "compile")
+    return {
+        name: {one: {key: round(float(row[key]), 3) for key in kept} for one, row in rows.items()}
+        for name, rows in found.items()
+    }
+
+
+def _write(
+    path: Path, names: list[str], candidates: list[Any], numbers: Any, facts: Any, sets: Any
+) -> None:
+    given = {one["name"]: one for one in candidates}
+    listed = []
+    for name in names:
+        rows = numbers[name]
+        measured = {
+            one: {key: row[key] for key in ("log_loss", "accuracy", "seconds")}
+            for one, row in rows.items()
+        }
+        seconds = max((row["compile"] for row in rows.values()), default=0.0)
+        listed.append({**given[name], "seconds": round(seconds, 1), "measured": measured})
+    content = {"candidates": listed}
+    sizes = ", ".join(f"{one.name} ({len(one.y)} images)" for one in sets)
+    head = (
+        "# Written by benchmarks/portfolio.py: candidates in the order in which they are tried.\n"
+        f"# Measured, out of fold, on {sizes}.\n# {headline(facts)}\n"
+    )
+    path.write_text(head + yaml.safe_dump(content, sort_keys=False, default_flow_style=None))
+
+
+if __name__ == "__main__":
+    main()

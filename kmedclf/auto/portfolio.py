@@ -1,0 +1,58 @@
+"""The portfolio: what is tried, in which order, as data learnt from measurements."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEFAULT = Path(__file__).parent / "portfolio.yaml"
+FIELDS = {"name", "estimator", "parameters", "needs", "seconds", "measured"}
+"""What an entry may hold; "measured" is what its place rests on, and not read."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way to train a classifier."""
+
+    name: str
+    estimator: str  # class, from `kmedclf.auto.linear` or `kmedclf.models`
+    parameters: dict[str, Any]
+    needs: tuple[str, ...] = ()  # of "weights" and "images"
+    seconds: float = 0.0  # to build and compile, as measured
+
+
+@functools.cache
+def read(path: str | os.PathLike[str] = DEFAULT) -> tuple[Entry, ...]:
+    """Read a portfolio; entries stand in the order in which they are tried.
+
+    Raises ValueError if it does not have the form of the one in the package.
+    """
+    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    listed = content.get("candidates") if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not listed:
+        raise ValueError(f"{path} must be a portfolio with a list of 'candidates'. Got none.")
+    entries = tuple(_entry(one, path) for one in listed)
+    if len({one.name for one in entries}) < len(entries):
+        raise ValueError(f"{path} must name every candidate once. Got a name twice.")
+    return entries
+
+
+def _entry(given: Any, path: Any) -> Entry:
+    names = set(given) if isinstance(given, dict) else set()
+    if not {"name", "estimator"} <= names <= FIELDS:
+        raise ValueError(
+            f"{path} must give every candidate a name, an estimator and no more than "
+            f"{', '.join(sorted(FIELDS))}. Got {given!r:.80} instead."
+        )
+    return Entry(
+        str(given["name"]),
+        str(given["estimator"]),
+        dict(given.get("parameters") or {}),
+        tuple(given.get("needs") or ()),
+        float(given.get("seconds") or 0.0),
+    )
