@@ -1,4 +1,7 @@
-"""Views, an ensemble of folds, and calibration: what each of them does to the same test images.
+"""Views, an ensemble of folds, and calibration: what each of them does to the same test images
+============================================================================================
+
+::
 
     python examples/ensemble_calibrated.py --quick            # synthetic cells, a few epochs
     python examples/ensemble_calibrated.py --data bloodmnist  # real ones, trained to the end
