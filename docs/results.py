@@ -22,4 +22,6 @@ def tables(title: str) -> list[str]:
 
 def rows(table: str) -> list[list[str]]:
     """Return the cells of a table, row by row, without its head."""
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()][
+        2:
+    ]

@@ -8,8 +8,8 @@
 
 A convolutional network is trained once, then in five folds, beside a plain one. The folds choose
 how much each of both counts, by images that their models have not seen. Validation images choose
-the temperature; test images are only scored. The ensemble is written to one file, for `kmedclf
-predict`, `evaluate` and `report`.
+the temperature; test images are only scored. The ensemble is written to one file, for
+``kmedclf predict``, ``evaluate`` and ``report``.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """How many kernels, and how large
 ===============================
 
-A grid search over the kernels of a small convolutional network, and its effect as a chart. The cells
-are synthetic.
+A grid search over the kernels of a small convolutional network, and its effect as a chart. The
+cells are synthetic.
 """
 
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
