@@ -58,6 +58,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/plot_",  # cheap enough to execute; the others are shown
     "ignore_pattern": r"(assignment|study_script)\.py",
     "show_memory": False,
+    "write_computation_times": False,
     "show_signature": False,
     "download_all_examples": False,
 }
@@ -68,6 +69,8 @@ templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["kmedclf.css"]
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
+html_favicon = "_static/favicon.svg"
 html_copy_source = False
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
