@@ -1,4 +1,7 @@
-"""Bone fractures: AlexNet, ResNet-50, DenseNet, EfficientNet and a transformer, row by row.
+"""Bone fractures: AlexNet, ResNet-50, DenseNet, EfficientNet and a transformer, row by row
+========================================================================================
+
+::
 
     python examples/bone_architectures.py --quick        # drawn bones: minutes
     python examples/bone_architectures.py --data bones/ --only densenet

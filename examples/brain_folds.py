@@ -1,4 +1,7 @@
-"""Brain MRI: the spread over folds, then one choice of training after the other.
+"""Brain MRI: the spread over folds, then one choice of training after the other
+=============================================================================
+
+::
 
     python examples/brain_folds.py --quick               # synthetic slices
     python examples/brain_folds.py --data brains/        # the public set, with Training and Testing

@@ -1,4 +1,7 @@
-r"""Chest X-rays: two convolutions, a ResNet-18 and a vision transformer, and a leak.
+r"""Chest X-rays: two convolutions, a ResNet-18 and a vision transformer, and a leak
+=================================================================================
+
+::
 
     python examples/chest_three_approaches.py --quick    # drawn X-rays: minutes
     python examples/chest_three_approaches.py --data xrays/

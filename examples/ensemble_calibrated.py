@@ -1,12 +1,15 @@
-"""Views, an ensemble of folds, and calibration: what each of them does to the same test images.
+"""Views, an ensemble of folds, and calibration: what each of them does to the same test images
+============================================================================================
+
+::
 
     python examples/ensemble_calibrated.py --quick            # synthetic cells, a few epochs
     python examples/ensemble_calibrated.py --data bloodmnist  # real ones, trained to the end
 
 A convolutional network is trained once, then in five folds, beside a plain one. The folds choose
 how much each of both counts, by images that their models have not seen. Validation images choose
-the temperature; test images are only scored. The ensemble is written to one file, for `kmedclf
-predict`, `evaluate` and `report`.
+the temperature; test images are only scored. The ensemble is written to one file, for
+``kmedclf predict``, ``evaluate`` and ``report``.
 """
 
 import argparse

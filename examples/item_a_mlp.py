@@ -1,4 +1,5 @@
-"""Item (a): a multilayer perceptron with one hidden layer, its test accuracy and mistakes.
+"""Item (a): a multilayer perceptron with one hidden layer, its test accuracy and mistakes
+=======================================================================================
 
 One hidden layer on the flattened pixels. Neurons, activation, optimizer and size of the batches won
 a staged search on BloodMNIST; `kmedclf reproduce blood --only perceptron_search` repeats it.

@@ -1,4 +1,5 @@
-"""Item (b): how validation accuracy moves with the number of kernels and their size.
+"""Item (b): how validation accuracy moves with the number of kernels and their size
+=================================================================================
 
 One convolution, ReLU, max-pooling of 2, softmax. Every combination of size and number is trained in
 three stratified folds and scored on the fold left out; the mean is its score, and the standard

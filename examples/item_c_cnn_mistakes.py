@@ -1,4 +1,5 @@
-"""Item (c): the best simple CNN, and five test images that it gets wrong.
+"""Item (c): the best simple CNN, and five test images that it gets wrong
+======================================================================
 
 The winner of a staged search on BloodMNIST, trained on the full training split as in item (a). Of
 its mistakes the five are shown that it was surest of: they say more than five at random.

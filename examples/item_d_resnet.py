@@ -1,4 +1,5 @@
-"""Item (d): a deeper network, and all three compared.
+"""Item (d): a deeper network, and all three compared
+==================================================
 
 A small residual network: a stem of 64 kernels, two blocks that each halve the image and double the
 kernels, global average pooling, a dense layer. Batch normalisation and shortcuts let seven

@@ -1,4 +1,7 @@
-"""Lung X-rays: nine experiments with four convolutions, and what batch norm and dropout did.
+"""Lung X-rays: nine experiments with four convolutions, and what batch norm and dropout did
+=========================================================================================
+
+::
 
     python examples/lung_ablation.py --quick             # synthetic images: a minute
     python examples/lung_ablation.py --data COVID-19_Radiography_Dataset/ --image-size 128

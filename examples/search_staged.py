@@ -1,4 +1,7 @@
-"""Search a simple convolutional network stage by stage, then train the winner for longer.
+"""Search a simple convolutional network stage by stage, then train the winner for longer
+======================================================================================
+
+::
 
     python examples/search_staged.py             # synthetic cells, two small stages: a minute
     python examples/search_staged.py --blood     # BloodMNIST, the whole space: hours on a CPU

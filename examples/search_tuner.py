@@ -1,7 +1,10 @@
-"""Let KerasTuner's Hyperband choose a perceptron, with cross-validation and from a space file.
+"""Let KerasTuner's Hyperband choose a perceptron, with cross-validation and from a space file
+===========================================================================================
 
-python examples/search_tuner.py                      # synthetic cells: a minute
-python examples/search_tuner.py --tuner bayesian
+::
+
+    python examples/search_tuner.py                      # synthetic cells: a minute
+    python examples/search_tuner.py --tuner bayesian
 """
 
 import argparse

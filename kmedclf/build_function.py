@@ -68,11 +68,11 @@ class KerasImageClassifier(ImageClassifier):
     model : callable or keras.Model
         Function that returns a Keras model with one input and one output, compiled or not. It is
         called with the parameters that are routed to it, and with ``meta`` (a dict with
-        "n_classes_", "X_shape_", "target_type_" and others, as after a fit), ``compile_kwargs``
-        and ``params`` if it takes them. The output has one unit per class or label, or one for two
-        classes; its softmax or sigmoid is replaced by the engine's own. The weights of a model are
-        the initial weights of every fit. Images reach the network with their own numbers: bytes
-        are 0 to 255.
+        ``n_classes_``, ``X_shape_``, ``target_type_`` and others, as after a fit),
+        ``compile_kwargs`` and ``params`` if it takes them. The output has one unit per class or
+        label, or one for two classes; its softmax or sigmoid is replaced by the engine's own. The
+        weights of a model are the initial weights of every fit. Images reach the network with
+        their own numbers: bytes are 0 to 255.
     build_fn : callable or None, default=None
         Former name of ``model``.
     optimizer : str, keras.optimizers.Optimizer or class, default="rmsprop"

@@ -40,7 +40,7 @@ class EfficientNetClassifier(PretrainedClassifier):
     B0 to B2 are the networks of keras.applications, whose ImageNet weights they take. Lite0 is B0
     without squeeze-and-excitation and with ReLU6, for CPUs; it takes the weights of its
     PyTorch ports (.safetensors), the original's or those of timm's models whose names begin with
-    "tf_". They have the published 5,288,548 (B0), 7,794,184 (B1), 9,109,994 (B2) and 4,652,008
+    ``tf_``. They have the published 5,288,548 (B0), 7,794,184 (B1), 9,109,994 (B2) and 4,652,008
     (Lite0) parameters for 1000 classes.
 
     Parameters

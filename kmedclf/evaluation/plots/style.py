@@ -63,6 +63,9 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        # A backend that is loaded inside the context loses its own settings when that ends: a
+        # notebook would show no figure after the first. This loads it, and draws nothing new.
+        plt.draw_if_interactive()
         with plt.style.context(["default", STYLE]):
             return draw(*args, **kwargs)
 
