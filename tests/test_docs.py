@@ -77,7 +77,7 @@ def public():
     modules += [m.name for m in pkgutil.walk_packages(kmedclf.__path__, "kmedclf.") if m.ispkg]
     faces = (getattr(kmedclf, name) for name in kmedclf.__all__)
     modules += [one.__name__ for one in faces if isinstance(one, ModuleType)]
-    for name in sorted(set(modules) - {"kmedclf.models", "kmedclf.search_spaces"}):
+    for name in sorted(set(modules) - {"kmedclf.auto", "kmedclf.models", "kmedclf.search_spaces"}):
         module = importlib.import_module(name)
         for one in getattr(module, "__all__", ()):
             value = getattr(module, one)
