@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -243,7 +243,13 @@ class Audit:
         }
 
     def write_page(
-        self, path: str | os.PathLike[str], X: Any, *, title: str = "Audit", note: str = ""
+        self,
+        path: str | os.PathLike[str],
+        X: Any,
+        *,
+        title: str = "Audit",
+        note: str = "",
+        links: Mapping[str, str] | None = None,
     ) -> None:
         """Write one HTML file with the findings and the pairs side by side.
 
@@ -257,6 +263,8 @@ class Audit:
             Heading.
         note : str, default=""
             Text below the heading.
+        links : mapping of str to str, optional
+            Addresses of other pages by their words, such as reports on these data.
 
         Raises
         ------
@@ -266,7 +274,7 @@ class Audit:
         # Here, since pages import this module, and load matplotlib
         from kmedclf.pages.audit import write_audit_page
 
-        write_audit_page(path, self, X, title, note)
+        write_audit_page(path, self, X, title, note, links)
 
 
 ORDER = ("train", "val", "test")

@@ -435,7 +435,11 @@ def _notes(reports: Mapping[str, Any]) -> list[str]:
 
 
 def write_comparison_page(
-    path: str | os.PathLike[str], comparison: Comparison, *, title: str = "Comparison"
+    path: str | os.PathLike[str],
+    comparison: Comparison,
+    *,
+    title: str = "Comparison",
+    links: Mapping[str, str] | None = None,
 ) -> None:
     """Write a comparison as one HTML file that needs nothing else.
 
@@ -447,10 +451,12 @@ def write_comparison_page(
         What `compare` gave.
     title : str, default="Comparison"
         Heading.
+    links : mapping of str to str, optional
+        Addresses of other pages by their words, such as the reports of the models.
     """
     from kmedclf.pages.report import render_comparison
 
-    render_comparison(path, comparison, title)
+    render_comparison(path, comparison, title, links)
 
 
 def p_text(p: float) -> str:
