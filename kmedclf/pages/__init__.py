@@ -194,15 +194,15 @@ def chart(draw: Callable[..., Axes], high: float, words: str, wide: float = WIDT
 
 
 def svg(fig: Any, words: str) -> Markup:
-    """Return a figure as an SVG element; text stays text, and takes the page's colours."""
+    """Return a figure as an SVG element; text stays text; page.css recolours it for dark screens."""
     buffer = io.StringIO()
     unchanging = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with quiet_about_glyphs(), rc_context({"svg.fonttype": "none", "svg.hashsalt": "kmedclf"}):
         fig.savefig(buffer, format="svg", metadata=unchanging)
     source = buffer.getvalue()
     root = ElementTree.fromstring(source)
-    prefix = hashlib.sha256(source.encode()).hexdigest()[:6]
-    used = set(re.findall(r'(?:#|url\(#)([\w-]+)', source))
+    prefix = f"f{hashlib.sha256(source.encode()).hexdigest()[:6]}"
+    used = set(re.findall(r'(?:href="|url\()#([\w-]+)', source))
     names = {name: f"{prefix}-{number}" for number, name in enumerate(sorted(used))}
     width, height = (round(float(side) * 4 / 3) for side in root.attrib["viewBox"].split()[2:])
     inside = "".join(_element(one, names) for one in root)
@@ -220,14 +220,6 @@ _ATTRIBUTES = {
     "stroke-width", "stroke-dasharray", "stroke-dashoffset", "stroke-linecap", "stroke-linejoin",
     "stroke-opacity", "fill-opacity", "opacity", "text-anchor", "font-size", "font-weight",
     "font-style", "fill-rule",
-}  # fmt: skip
-_COLOURS = {
-    "#222222": "currentColor", "#000000": "currentColor", "#333333": "currentColor",
-    "#666666": "var(--soft,#666)", "#dddddd": "var(--line,#ddd)", "#8c8c8c": "var(--grey,#8c8c8c)",
-    "#bbbbbb": "var(--line,#bbb)", "#ffffff": "var(--paper,#fff)", "#0072b2": "var(--blue,#0072b2)",
-    "#e69f00": "var(--orange,#e69f00)", "#009e73": "var(--green,#009e73)",
-    "#d55e00": "var(--red,#d55e00)", "#cc79a7": "var(--purple,#cc79a7)",
-    "#56b4e9": "var(--sky,#56b4e9)",
 }  # fmt: skip
 
 
@@ -247,20 +239,20 @@ def _element(one: ElementTree.Element, names: Mapping[str, str]) -> str:
             given.update({"font-size": sizes[0]} if sizes else {})
         elif name:
             given.setdefault(name, value.removesuffix("px"))
-    if tag == "text" and "fill" not in given:
-        given["fill"] = "currentColor"
     written = []
     for name, value in given.items():
         if name == "id":
             value = names.get(value, "")
-        elif name == "d":
-            value = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}", value)
+        elif name == "transform" and value.startswith("rotate(-0 "):
+            continue
+        elif name in ("d", "x", "y") or value.startswith(("rotate", "translate")):
+            value = re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", value)
             value = " ".join(value.split())
         elif name == "href" and not value.startswith(("#", "data:image/png;base64,")):
             continue
         value = re.sub(r"#([\w-]+)", lambda found: f"#{names.get(found[1], found[1])}", value)
         if name in _ATTRIBUTES and value:
-            written.append(f' {name}="{escape(_COLOURS.get(value.lower(), value))}"')
+            written.append(f' {name}="{escape(value)}"')
     inside = escape(one.text.strip("\n")) if one.text and tag in ("text", "tspan") else ""
     inside += "".join(_element(child, names) for child in one)
     if tag == "g" and not inside:

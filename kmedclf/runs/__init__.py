@@ -3,7 +3,7 @@
 model.kmedclf holds the estimator; parameters.json its parameters, as given and as its recipe sets
 them; history.json its learning curves; metrics.json the scores on "test" and "val";
 evaluation-test.json and evaluation-val.json the full reports; environment.json data, versions,
-machine and seconds. `RUN` matches every file of a run; other files belong to the user and stay.
+machine and seconds; MODEL_CARD.md and CHECKLIST.md what a reader of a study must know. `RUN` matches every file of a run; other files belong to the user and stay.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from kmedclf import recipes
 from kmedclf.datasets.sources import ALL, Data, Split, is_whole
 from kmedclf.datasets.sources import read_data as read_data  # part of this module's interface
+from kmedclf.runs import cards
 from kmedclf.runs.machine import environment as environment  # part of this module's interface
 from kmedclf.utils import files
 from kmedclf.utils.files import write_json
@@ -37,7 +38,7 @@ MODEL = "model.kmedclf"
 METRICS = "metrics.json"
 
 RUN = re.compile(
-    r"model\.kmedclf|(parameters|history|metrics|environment)\.json"
+    r"model\.kmedclf|(parameters|history|metrics|environment)\.json|(MODEL_CARD|CHECKLIST)\.md"
     r"|evaluation-(train|val|test|all)\.json|report(-(train|val|test|all))?\.html"
     r"|\.DS_Store|Thumbs\.db|desktop\.ini"  # left by file managers
 )
@@ -109,6 +110,10 @@ def _score_all(run: Run, data: Data, folder: Path) -> tuple[str, BaseException] 
         write_json(folder / METRICS, {split: _scores(one) for split, one in run.reports.items()})
     except OSError as error:
         failures.append((next(iter(data.splits)), error))
+    try:
+        cards.write(folder, run.reports)
+    except OSError as error:
+        failures.append((next(iter(data.splits)), error))
     return failures[0] if failures else None
 
 
@@ -134,6 +139,7 @@ def complete(folder: Path, run: Run, data: Data) -> None:
     known = read_json(path) if path.is_file() else {}
     if set(run.reports) - set(known):
         write_json(path, {split: _scores(one) for split, one in run.reports.items()})
+        cards.write(folder, run.reports)
 
 
 def _scored(data: Data) -> list[str]:
@@ -148,6 +154,7 @@ def _described(
         "estimator": type(estimator).__name__,
         "parameters": estimator.get_params(deep=False),
         "used": recipes.parameters(estimator),
+        "chosen": _chosen(estimator),
     }
     return {
         "parameters": parameters,
@@ -161,6 +168,13 @@ def _described(
             **environment(),
         },
     }
+
+
+def _chosen(estimator: ImageClassifier) -> list[str]:
+    """Name the parameters that differ from their defaults."""
+    defaults = type(estimator)().get_params(deep=False)
+    given = estimator.get_params(deep=False)
+    return sorted(name for name, value in given.items() if repr(value) != repr(defaults[name]))
 
 
 def fit(estimator: ImageClassifier, data: Data, *, calibrate: bool = False) -> Run:
@@ -388,7 +402,11 @@ def _score(
 
     calibrated = isinstance(estimator, calibration.CalibratedClassifier)
     evaluate = calibration.evaluate_calibrated if calibrated else evaluation.evaluate
-    return evaluate(estimator, *split, class_names=class_names, ordinal=data.ordinal)
+    report = evaluate(estimator, *split, class_names=class_names, ordinal=data.ordinal)
+    root = Path(data.description["source"])
+    # Below the folder of the data, a name says the split, too
+    inside = files.places_below(split[0], root) if report.paths and root.is_dir() else None
+    return replace(report, paths=tuple(inside)) if inside else report
 
 
 def _write_report(folder: Path, split: str, report: AnyReport, data: Data) -> None:

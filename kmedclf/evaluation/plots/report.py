@@ -303,6 +303,7 @@ def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@figure("Confidence", "How sure the network is where it is right, and where it is wrong.", 3.4)
 @styled
 def confidence(report: Report, *, ax: Axes | None = None) -> Axes:
     """Draw how sure right and wrong predictions are.

@@ -175,6 +175,17 @@ def learning_curve(
 
 
 @styled
+def curves(lines: Sequence[tuple[str, Sequence[float]]], *, ax: Axes | None = None) -> Axes:
+    """Draw accuracies over the epochs of several trainings, given as names and values."""
+    ax = axes(ax, (4.6, 3.2))
+    for i, (name, values) in enumerate(lines):
+        _curve(ax, values, label=shorten(name), color=COLOURS[i % len(COLOURS)])
+    _epochs(ax, "accuracy")
+    ax.legend()
+    return ax
+
+
+@styled
 def folds(
     histories: Sequence[History],
     *,

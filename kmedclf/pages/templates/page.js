@@ -28,7 +28,7 @@
       drawn.setAttribute("xmlns", "http://www.w3.org/2000/svg");
       drawn.setAttribute("font-family", "sans-serif");
       const link = document.createElement("a");
-      const text = new XMLSerializer().serializeToString(drawn).replace(/var\([\w-]+,([^)]+)\)/g, "$1");
+      const text = new XMLSerializer().serializeToString(drawn);
       link.href = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
       link.download = `${button.dataset.name.replace(/[^\p{L}\p{N}]+/gu, "-")}.svg`;
       link.click();
