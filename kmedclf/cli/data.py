@@ -75,7 +75,9 @@ def audit(
     if out is not None:
         from kmedclf.runs.page import links_beside
 
-        source = str(Path(data).expanduser().absolute()) if Path(data).expanduser().exists() else data
+        source = (
+            str(Path(data).expanduser().absolute()) if Path(data).expanduser().exists() else data
+        )
         links = links_beside(out, source)
         title = f"Audit of {subject.name}"
         found.write_page(out, subject.X, title=title, note=subject.note, links=links)

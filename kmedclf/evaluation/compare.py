@@ -225,9 +225,7 @@ class Comparison:
         """Show verdict and scores in a notebook; the pairs open on a click."""
         names = list(self.models[0].scores)
         rows = [(one.name, *one.scores.values()) for one in self.models]
-        pairs = [
-            (one.first, one.second, one.difference, p_text(one.p_holm)) for one in self.pairs
-        ]
+        pairs = [(one.first, one.second, one.difference, p_text(one.p_holm)) for one in self.pairs]
         head = ("First", "Second", "Difference", "p, Holm")
         return notebook.block(
             f"Comparison: {count(self.n, 'image')}, {count(len(self.models), 'model')}",
@@ -407,7 +405,9 @@ def _mean_roc(report: Any) -> tuple[float, ...]:
     k = len(report.classes)
     columns = range(k)
     if report.exclusive and k == 2:  # the other class has the mirrored curve
-        columns = range(1, 2) if report.pos_label is None else [report.classes.index(report.pos_label)]
+        columns = (
+            range(1, 2) if report.pos_label is None else [report.classes.index(report.pos_label)]
+        )
     known = [i for i in columns if report.per_class[i].auc.value is not None]
     curves = [np.interp(GRID, *report.curve(i)[:2]) for i in known]
     return tuple(np.mean(curves, axis=0).round(4).tolist()) if curves else ()

@@ -349,10 +349,15 @@ class Report(JsonSerializable):
         return notebook.block(
             f"Report: {count(self.n, 'image')}, {len(self.classes)} classes",
             self.verdict,
-            notebook.table(("Score", "Value"), [(SCORES[k], self.scores[k]) for k in self.headline]),
+            notebook.table(
+                ("Score", "Value"), [(SCORES[k], self.scores[k]) for k in self.headline]
+            ),
             notebook.table(
                 ("Class", "Images", "Predicted", "Recall", "Precision", "AUC"),
-                [(one.name, one.support, one.predicted, one.recall, one.precision, one.auc) for one in self.per_class],
+                [
+                    (one.name, one.support, one.predicted, one.recall, one.precision, one.auc)
+                    for one in self.per_class
+                ],
                 closed="Scores of each class",
             ),
         )
@@ -389,6 +394,10 @@ def restored(
         per_class(*one[:3], *(Estimate(*value) for value in one[3:])) for one in values["per_class"]
     )
     return values
+
+
+def _headline(report: Any) -> list[tuple[str, Estimate]]:
+    return [(SCORES[name], report.scores[name]) for name in report.headline]
 
 
 def score_lines(report: Any) -> list[str]:
@@ -530,10 +539,15 @@ class MultilabelReport(JsonSerializable):
         return notebook.block(
             f"Report: {count(self.n, 'image')}, {len(self.classes)} labels",
             self.verdict,
-            notebook.table(("Score", "Value"), [(SCORES[k], self.scores[k]) for k in self.headline]),
+            notebook.table(
+                ("Score", "Value"), [(SCORES[k], self.scores[k]) for k in self.headline]
+            ),
             notebook.table(
                 ("Label", "Images", "Predicted", "AUC", "Sensitivity", "Specificity"),
-                [(one.name, one.support, one.predicted, one.auc, one.recall, one.specificity) for one in self.per_class],
+                [
+                    (one.name, one.support, one.predicted, one.auc, one.recall, one.specificity)
+                    for one in self.per_class
+                ],
                 closed="Scores of each label",
             ),
         )

@@ -194,7 +194,7 @@ def chart(draw: Callable[..., Axes], high: float, words: str, wide: float = WIDT
 
 
 def svg(fig: Any, words: str) -> Markup:
-    """Return a figure as an SVG element; text stays text; page.css recolours it for dark screens."""
+    """Return a figure as an SVG element, whose text stays text; page.css has its dark colours."""
     buffer = io.StringIO()
     unchanging = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with quiet_about_glyphs(), rc_context({"svg.fonttype": "none", "svg.hashsalt": "kmedclf"}):

@@ -286,4 +286,6 @@ def _predictions(report: Any, files: Sequence[str] | None) -> str:
         both = zip(report.proba[rows, report.true_index], report.proba[rows, report.pred_index],
                    strict=True)  # fmt: skip
         cells = [[f"{one:.3f}" for one in pair] for pair in both]
-    return csv_link(head, ([*row, *more] for *row, more in zip(image, true, pred, cells, strict=True)))
+    return csv_link(
+        head, ([*row, *more] for *row, more in zip(image, true, pred, cells, strict=True))
+    )

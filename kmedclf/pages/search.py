@@ -120,7 +120,7 @@ def _importance(results: Results, stage: str, rows: Sequence[int]) -> list[dict[
         }
         groups = {text: one for text, one in means.items() if len(one)}
         # Of a parameter whose values are all different, the share would be 1 by construction
-        if len(groups) < 2 or len(groups) == fine.sum() > 3 and len(_varied(results, rows)) > 1:
+        if len(groups) < 2 or (len(groups) == fine.sum() > 3 and len(_varied(results, rows)) > 1):
             continue
         between = sum(len(one) * (one.mean() - scores[fine].mean()) ** 2 for one in groups.values())
         found.append(
@@ -156,15 +156,15 @@ def _verdict(
     best: int,
     mattered: Sequence[Mapping[str, Any]],
 ) -> list[Remark]:
-    """Say who won, how sure that is, what mattered, and where the search may have been too small."""
+    """Say who won, how sure that is, what mattered, and where the search may have ended early."""
     rows = parts[-1][1]
     said = [Remark("plain", f"The winner scored {_text(results, best)} over the folds.")]
     failed = [row for row in range(len(results["params"])) if _score(results, row) == -np.inf]
     if failed:
         said.append(Remark("warning", f"{count(len(failed), 'candidate')} failed."))
     others = [row for row in rows if row != best and row not in failed]
-    near = [row for row in others
-            if _score(results, best) - _score(results, row) <= float(results["std_test_score"][best])]  # fmt: skip
+    least = _score(results, best) - float(results["std_test_score"][best])
+    near = [row for row in others if _score(results, row) >= least]
     if near:
         text = f"{len(near)} of the other {count(len(others), 'candidate')} of its stage "
         text += "lie within one standard deviation of it: the choice among them is luck."
@@ -184,7 +184,7 @@ def _verdict(
 
 
 def _at_the_edge(results: Results, parts: Sequence[tuple[str, list[int]]]) -> list[str]:
-    """Name the numeric parameters of three values or more whose best one is the least or largest."""
+    """Name the parameters of three numbers or more whose best one is the least or the largest."""
     found = []
     for _, rows in parts:
         best = max(rows, key=lambda row: _score(results, row))

@@ -3,7 +3,8 @@
 model.kmedclf holds the estimator; parameters.json its parameters, as given and as its recipe sets
 them; history.json its learning curves; metrics.json the scores on "test" and "val";
 evaluation-test.json and evaluation-val.json the full reports; environment.json data, versions,
-machine and seconds; MODEL_CARD.md and CHECKLIST.md what a reader of a study must know. `RUN` matches every file of a run; other files belong to the user and stay.
+machine and seconds; MODEL_CARD.md and CHECKLIST.md what a reader of a study must know. `RUN`
+matches every file of a run; other files belong to the user and stay.
 """
 
 from __future__ import annotations

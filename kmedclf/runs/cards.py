@@ -73,8 +73,7 @@ def _facts(
         "training": f"{str(epochs).capitalize()}. Not by default: {chosen or 'nothing'}.",
         "selection": f"{str(epochs).capitalize()}.",
         "ensemble": "None: one network.",
-        "explained": "By Grad-CAM maps on the page that 'kmedclf report' writes, if the network has "
-        "convolutions.",
+        "explained": "By Grad-CAM maps on the page of 'kmedclf report', if there are convolutions.",
         "availability": f"kmedclf {environment['versions'].get('kmedclf', '')}; the model is "
         f"model.kmedclf. Where others find it: {OPEN}.",
         "imbalance": f"Class weights {escaped(used.get('class_weight'))}, oversampling "
@@ -105,7 +104,7 @@ def _facts(
             for one in first.per_class
         )
         + ".",
-        "mistakes": f"{_wrong(first)} Each is on the page that 'kmedclf report' writes; why: {OPEN}.",
+        "mistakes": f"{_wrong(first)} Each is on the page of 'kmedclf report'; why: {OPEN}.",
         "limits": " ".join([*warned, f"Tested on {count(first.n, 'image')} of the same source as "
                             f"the training images; others: {OPEN}."]),
     }  # fmt: skip

@@ -223,9 +223,7 @@ def per_class(
     return ax
 
 
-@figure(
-    "Rank of the true class", "How often the true class was the second, third, ... choice.", 3
-)
+@figure("Rank of the true class", "How often the true class was the second, third, ... choice.", 3)
 @styled
 def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
     """Draw the ranks of the true class among the probabilities, for misclassified images.

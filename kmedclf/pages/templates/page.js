@@ -25,7 +25,6 @@
   for (const button of document.querySelectorAll(".save")) {
     button.addEventListener("click", () => {
       const drawn = button.closest("figure").querySelector("svg").cloneNode(true);
-      drawn.setAttribute("xmlns", "http://www.w3.org/2000/svg");
       drawn.setAttribute("font-family", "sans-serif");
       const link = document.createElement("a");
       const text = new XMLSerializer().serializeToString(drawn);
