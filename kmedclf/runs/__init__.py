@@ -24,7 +24,6 @@ import numpy as np
 from kmedclf import recipes
 from kmedclf.datasets.sources import ALL, Data, Split, is_whole
 from kmedclf.datasets.sources import read_data as read_data  # part of this module's interface
-from kmedclf.runs import cards
 from kmedclf.runs.machine import environment as environment  # part of this module's interface
 from kmedclf.utils import files
 from kmedclf.utils.files import write_json
@@ -112,7 +111,7 @@ def _score_all(run: Run, data: Data, folder: Path) -> tuple[str, BaseException] 
     except OSError as error:
         failures.append((next(iter(data.splits)), error))
     try:
-        cards.write(folder, run.reports)
+        _write_cards(folder, run.reports)
     except OSError as error:
         failures.append((next(iter(data.splits)), error))
     return failures[0] if failures else None
@@ -129,6 +128,13 @@ def _complete_scores(folder: Path, split: str, report: AnyReport, data: Data) ->
     known = read_json(path) if path.is_file() else {}
     if own and split in ("test", "val") and split not in known:
         write_json(path, {**known, split: _scores(report)})
+        _write_cards(folder, _reports(folder))
+
+
+def _write_cards(folder: Path, reports: dict[str, AnyReport]) -> None:
+    from kmedclf.runs import cards
+
+    cards.write(folder, reports)
 
 
 def complete(folder: Path, run: Run, data: Data) -> None:
@@ -140,7 +146,7 @@ def complete(folder: Path, run: Run, data: Data) -> None:
     known = read_json(path) if path.is_file() else {}
     if set(run.reports) - set(known):
         write_json(path, {split: _scores(one) for split, one in run.reports.items()})
-        cards.write(folder, run.reports)
+        _write_cards(folder, run.reports)
 
 
 def _scored(data: Data) -> list[str]:
@@ -268,17 +274,21 @@ def read(folder: str | os.PathLike[str]) -> tuple[Any, list[str]]:
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
     """Read a run from its folder."""
+    estimator, class_names = read(folder)
+    environment, reports = read_environment(folder), _reports(folder)
+    n_train = environment["data"]["n"]["train"]
+    return Run(estimator, class_names, reports, environment["seconds"], n_train)
+
+
+def _reports(folder: str | os.PathLike[str]) -> dict[str, AnyReport]:
+    """Read the reports on "test" and "val" that a run folder holds."""
     from kmedclf.evaluation.report import read_report_file
 
-    estimator, class_names = read(folder)
-    environment = read_environment(folder)
-    reports = {
+    return {
         split: read_report_file(path)
         for split in ("test", "val")
         if (path := Path(folder, f"evaluation-{split}.json")).is_file()
     }
-    n_train = environment["data"]["n"]["train"]
-    return Run(estimator, class_names, reports, environment["seconds"], n_train)
 
 
 def check_free(out: Path, force: bool) -> None:

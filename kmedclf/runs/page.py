@@ -139,9 +139,15 @@ def write_run_page(
         title=f"{parameters['estimator']} on {scored['name']}, {split} split",
         note=note,
         links=links_beside(target, trained["source"]),
-        twins=None if split == "train" else _twins(folder, trained, X),
+        twins=_twins(folder, trained, X) if _is_held_out(data, trained, split) else None,
     )
     return target
+
+
+def _is_held_out(data: sources.Data, trained: dict[str, Any], split: str) -> bool:
+    """Check whether images are another split of the data that the run was trained on."""
+    shown = data.description
+    return split != "train" and all(shown.get(k) == trained.get(k) for k in ("source", "sha256"))
 
 
 def _twins(folder: Any, trained: dict[str, Any], X: Any) -> int | None:
