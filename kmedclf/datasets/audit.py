@@ -207,7 +207,7 @@ class Audit:
     def _examples(self, most: int = 5) -> list[str]:
         """Name the first images of each finding."""
         near = [one for one in self.near if self.crosses(one[:2])]
-        groups = {
+        groups: dict[str, Sequence[Sequence[int]]] = {
             "One picture, two labels": [one[:2] for one in self.two_labels],
             "Identical, in several splits": [one for one in self.identical if self.crosses(one)],
             "Nearly identical, in several splits": [one[:2] for one in near],

@@ -405,9 +405,8 @@ def _mean_roc(report: Any) -> tuple[float, ...]:
     k = len(report.classes)
     columns = range(k)
     if report.exclusive and k == 2:  # the other class has the mirrored curve
-        columns = (
-            range(1, 2) if report.pos_label is None else [report.classes.index(report.pos_label)]
-        )
+        positive = 1 if report.pos_label is None else report.classes.index(report.pos_label)
+        columns = range(positive, positive + 1)
     known = [i for i in columns if report.per_class[i].auc.value is not None]
     curves = [np.interp(GRID, *report.curve(i)[:2]) for i in known]
     return tuple(np.mean(curves, axis=0).round(4).tolist()) if curves else ()

@@ -45,10 +45,10 @@ def write_audit_page(
         for name, images in (("Blank images", audit.blank), ("Images of another shape", audit.odd))
         if images
     ]
-    pairs = [
+    listed = [
         [name, audit.place(a), audit.place(b), audit.labels[a], audit.labels[b], similarity]
-        for name, listed in found.items()
-        for a, b, similarity in listed
+        for name, pairs in found.items()
+        for a, b, similarity in pairs
     ]
     head = ["finding", "first", "second", "first_label", "second_label", "similarity"]
     leaked = [[audit.place(i)] for i in np.flatnonzero(audit.leaked).tolist()]
@@ -62,7 +62,7 @@ def write_audit_page(
         alone=alone,
         links=dict(links or {}),
         downloads=[
-            ("All pairs", "pairs.csv", csv_link(head, pairs)),
+            ("All pairs", "pairs.csv", csv_link(head, listed)),
             ("Leaked images", "leaked.csv", csv_link(["path"], leaked)),
         ],
     )

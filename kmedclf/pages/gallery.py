@@ -131,7 +131,7 @@ def _maps(report: Any, X: Any, model: Any, rows: Sequence[int]) -> dict[int, str
     """Compute the Grad-CAM map of the prediction of images, as base64 of transparent WebP."""
     if model is None or not len(rows) or not grad_cam.has_convolutions(model):
         return {}
-    found = {}
+    found: dict[int, str] = {}
     for start in range(0, len(rows), 32):
         part = rows[start : start + 32]
         index = (

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from kmedclf.evaluation import plots
 from kmedclf.evaluation.compare import Comparison, amount, p_text
 from kmedclf.evaluation.plots import grad_cam, training
-from kmedclf.evaluation.plots.report import PAGE, accuracies, mean_roc
+from kmedclf.evaluation.plots.report import PAGE
 from kmedclf.evaluation.plots.style import height
 from kmedclf.evaluation.report import MultilabelReport, Report
 from kmedclf.evaluation.scores import SCORES
@@ -91,7 +92,6 @@ def write_page(
             f"The 'X' parameter of write_page must hold the {report.n} images of the report. "
             f"Got {len(X)} instead."
         )
-    multilabel = isinstance(report, MultilabelReport)
     listed = _shown(parameters)
     first = [pair for pair in listed if chosen is None or pair[0].partition(".")[0] in chosen]
     values: dict[str, Any] = {
@@ -111,8 +111,8 @@ def write_page(
         "downloads": _downloads(report, places_below(X) if X is not None else None),
     }
     if X is not None and model is not None and grad_cam.has_convolutions(model):
-        values["cam_words"] = cam_words(model, "label" if multilabel else "class")
-    if multilabel:
+        values["cam_words"] = cam_words(model, "class" if report.exclusive else "label")
+    if isinstance(report, MultilabelReport):
         render(path, "labels.html", **values)
         return
     render(
@@ -159,12 +159,13 @@ def comparison_values(comparison: Comparison) -> dict[str, Any]:
     has_interval = any(one.scores["accuracy"].low is not None for one in comparison.models)
     words = "Accuracy of each model" + (" with its interval" if has_interval else "")
     words += ", and published accuracies." if comparison.published else "."
-    charts = [("Accuracy", words, chart(partial(accuracies, comparison), height(rows), words))]
+    draw = partial(plots.accuracies, comparison)
+    charts = [("Accuracy", words, chart(draw, height(rows), words))]
     if comparison.curves:
         words = "Sensitivity against false alarms, the mean of the ROC curves of all "
         words += "labels." if comparison.multilabel else "classes."
         high = 4.0 + 0.2 * min(len(comparison.curves), 8)
-        charts.append(("ROC", words, chart(partial(mean_roc, comparison), high, words)))
+        charts.append(("ROC", words, chart(partial(plots.mean_roc, comparison), high, words)))
     return {
         "comparison": comparison,
         "amount": amount,

@@ -236,7 +236,7 @@ def _effects(results: Results, parts: Sequence[tuple[str, list[int]]]) -> list[A
 def _curves(results: Results, curves: Sequence[Any]) -> list[Any]:
     """Draw the learning curves of the best candidates, the mean of their folds."""
     order = sorted(range(len(results["params"])), key=lambda row: -_score(results, row))
-    shown = {}
+    shown: dict[str, list[Any]] = {}
     for place, row in enumerate([row for row in order if row < len(curves)][:CURVES], 1):
         for name in ("val_accuracy", "accuracy"):
             folds = [fold[name] for fold in curves[row] if fold.get(name)]

@@ -37,13 +37,13 @@ class EpochProgress(keras.callbacks.Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Start the clock."""
         self._started = self._written = time.monotonic()
-        self._done, self._first = 0, None
+        self._done, self._first = 0, -1
         self._numbers = ""
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Show the epoch."""
         # A training that goes on with an earlier one does not begin with the first epoch
-        self._first = epoch if self._first is None else self._first
+        self._first = epoch if self._first < 0 else self._first
         self._done = epoch + 1
         # Only two metrics, so that the line fits into 80 columns
         shown = [name for name in ("loss", "val_accuracy") if name in (logs or {})]
