@@ -181,7 +181,8 @@ def _hardest(report: Any) -> list[Remark]:
     """Name the class of lowest recall, where its interval lies below the accuracy."""
     accuracy = report.scores["accuracy"].value
     known = [i for i, one in enumerate(report.per_class) if one.recall.high is not None]
-    if not known or accuracy is None:
+    # Where one class is predicted throughout, none is hard
+    if not known or accuracy is None or len(np.unique(report.pred_index)) == 1:
         return []
     worst = min(known, key=lambda i: report.per_class[i].recall.value)
     one = report.per_class[worst]
@@ -202,12 +203,15 @@ def _how_calibrated(report: Any) -> list[Remark]:
     # A threshold of the user's own is not meant to agree with the probabilities
     if value is None or low is None or report.threshold is not None:
         return []
+    constant = len(np.unique(report.pred_index)) == 1
     sure = float(report.proba.astype(float)[np.arange(report.n), report.pred_index].mean())
     text = f"predictions are given a probability of {sure:.3f} on average, and {value:.3f} are "
     if sure > high:
         return [Remark("warning", f"The network is too sure of itself: {text}right.")]
     if sure < low:
         return [Remark("plain", f"The network is less sure than it could be: {text}right.")]
+    if constant or high - low > WIDE:  # nearly anything would agree
+        return []
     return [Remark("good", f"The probabilities are right on average: {text}right.")]
 
 

@@ -105,7 +105,7 @@ def write_page(
         "figures": training_values(history, best_epoch, parameters) + _figures(report),
         "parameters": first,
         "defaults": [pair for pair in listed if pair not in first],
-        "environment": _shown(environment),
+        "environment": _environment(environment),
         "browser": None if X is None else gallery(report, X, model, image_shape),
         "cam_words": "",
         "downloads": _downloads(report, places_below(X) if X is not None else None),
@@ -175,9 +175,40 @@ def comparison_values(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+NAMES = {
+    "data.name": "Data set",
+    "data.source": "Data, folder or file",
+    "data.file": "File",
+    "data.size": "Image size, pixels",
+    "data.image_shape": "Image shape",
+    "data.sha256": "Checksum of the data, SHA-256",
+    "data.n.train": "Training images",
+    "data.n.val": "Validation images",
+    "data.n.test": "Test images",
+    "data.groups": "Groups, such as patients",
+    "n_params": "Weights",
+    "seconds": "Training, seconds",
+    "images_per_second": "Training images per second",
+    "cpu_count": "Processors",
+}
+"""Words for the facts that a run records of its data and its training."""
+
+
 def _shown(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Flatten nested values for a page, without the folders of this machine."""
-    return flat(values, text=without_folders)
+    pairs = flat(values, text=without_folders)
+    # The page has the class names elsewhere
+    return [(_words(k), v) for k, v in pairs if k != "data.class_names"]
+
+
+def _words(name: str) -> str:
+    """Return the words for a fact; of data that a run was scored on later, as of its own."""
+    of = name.removeprefix("scored_on.")
+    return NAMES.get(name, name) if of == name else f"Scored on: {NAMES.get(f'data.{of}', of)}"
+
+
+def _environment(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    return [pair for pair in _shown(values) if pair[1] != "None"]
 
 
 def _rates(report: Report) -> np.ndarray:

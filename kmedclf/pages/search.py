@@ -119,15 +119,15 @@ def _importance(results: Results, stage: str, rows: Sequence[int]) -> list[dict[
             for text in dict.fromkeys(map(str, values))
         }
         groups = {text: one for text, one in means.items() if len(one)}
-        # Of a parameter whose values are all different, the share would be 1 by construction
-        if len(groups) < 2 or (len(groups) == fine.sum() > 3 and len(_varied(results, rows)) > 1):
+        # Of values that each one candidate has, the share would be 1 by construction
+        if len(groups) < 2 or len(groups) == fine.sum():
             continue
         between = sum(len(one) * (one.mean() - scores[fine].mean()) ** 2 for one in groups.values())
         found.append(
             {
                 "name": name.rpartition("__")[2],
                 "stage": stage,
-                "values": len(groups),
+                "number": len(groups),
                 "share": float(between / spread),
                 "best": max(groups, key=lambda text: groups[text].mean()),
             }
@@ -243,7 +243,7 @@ def _curves(results: Results, curves: Sequence[Any]) -> list[Any]:
             if folds:
                 n = min(map(len, folds))
                 mean = np.mean([fold[:n] for fold in folds], axis=0)
-                shown.setdefault(name, []).append((f"{place}. of all", mean))
+                shown.setdefault(name, []).append((f"rank {place}", mean))
                 break
     drawn = []
     for name, lines in shown.items():

@@ -287,7 +287,7 @@ def test_a_page_is_of_the_data_that_were_scored(files, tmp_path):
     assert done.exit_code == 0, done.output
     text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert '<h1 dir="auto">MLPClassifier on other, test split' in text
-    assert "scored_on.name" in text
+    assert "<dt>Scored on: Data set</dt>" in text
     # images of other files with the same labels are shown, and it is said that they are others
     done = invoke("report", tmp_path / "run", "--plain", "--data", files["val"])
     assert done.exit_code == 0, done.output

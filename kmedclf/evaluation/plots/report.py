@@ -29,7 +29,7 @@ from kmedclf.evaluation.plots.style import (
 )
 from kmedclf.evaluation.report import FEW, MultilabelReport, Report
 from kmedclf.evaluation.scores import WEIGHTED
-from kmedclf.evaluation.wording import percent
+from kmedclf.evaluation.wording import count, percent
 
 Draw = TypeVar("Draw", bound=Callable[..., Axes])
 EITHER = (Report, MultilabelReport)
@@ -258,7 +258,7 @@ def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
     ax.grid(axis="y")
     ax.set_xlabel("rank of the true class")
     ax.set_ylabel("share of all images")
-    ax.set_title(f"Rank 1: {report.rank_counts[0] / report.n:.1%} of {report.n:,} images")
+    ax.set_title(f"Rank 1: {report.rank_counts[0] / report.n:.1%} of {count(report.n, 'image')}")
     return ax
 
 
