@@ -203,6 +203,6 @@ LIMITS = {  # beside each, where it shall go
     "modules with one importer": 9,  # 5
     "names used in one other module": 142,  # 40
     "files crossed by a warm fit": 27,  # 14
-    "files crossed by kmedclf train": 45,  # 38
+    "files crossed by kmedclf train": 47,  # 38; the model card, and its sentences, are two
     "lines of kmedclf": 33_300,  # 18,500; 1,500 came with verdicts, search page and model card
 }

@@ -153,7 +153,24 @@ def history(
 def learning_curve(
     history: History, name: str, *, best_epoch: int | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw the "accuracy" or the "loss" of a training over its epochs; see `history`."""
+    """Draw the accuracy or the loss of a training, and of its validation, over the epochs.
+
+    Parameters
+    ----------
+    history : mapping of str to sequence of float
+        ``history_`` of a fitted estimator.
+    name : {"accuracy", "loss"}
+        Which curve.
+    best_epoch : int, optional
+        Epoch to mark, from 1: ``best_epoch_``. Ignored without validation.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The chart.
+    """
     ax = axes(ax, (4.6, 2.8))
     epochs = epochs_of(history, best_epoch)
     for key, label, colour, dashes in (
