@@ -400,7 +400,9 @@ class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
     def _train(self, task: loop.TrainingTask) -> loop.TrainingState:
         if not task.schedule.epochs:
             return loop.train(task)
-        progress = [EpochProgress(type(self).__name__)] if self.verbose else []
+        early = bool(task.schedule.early_stopping and task.validation_rows is not None)
+        shown = EpochProgress(type(self).__name__, stops_early=early)
+        progress = [shown] if self.verbose else []
         own = self._callbacks()
         train = partial(loop.train, callbacks=[*own, *progress])
         # A fit without a seed never repeats, and a stored fit would call no callbacks.

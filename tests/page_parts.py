@@ -15,6 +15,7 @@ from kmedclf.evaluation import (
     write_comparison_page,
     write_page,
 )
+from kmedclf.pages.search import write_search_page
 from kmedclf.studies.study import PAGE, write
 
 NAMES = [
@@ -24,6 +25,7 @@ NAMES = [
     "żółć é",
     "خلية دم",
 ]
+HOSTILE_NAMES = ["<script>alert(1)</script>", "a | b <img src=x>", "[click](http://x) `c` *d*"]
 HISTORY = {"accuracy": [0.2, 0.5], "loss": [2.0, 1.0], "val_accuracy": [0.3, 0.4],
            "val_loss": [1.9, 1.2]}  # fmt: skip
 
@@ -56,7 +58,9 @@ def write_report(folder):
         X=images(120),
         history=HISTORY,
         best_epoch=2,
-        parameters={"filters": 8, "name": "<i>&\"'"},
+        parameters={"filters": 8, "name": "<i>&\"'", "units": 3},
+        chosen=["filters", "name"],
+        links={NAMES[1]: "network/report.html"},
         environment={"versions": {"keras": "3"}, "list": [1, 2]},
         title='A "title" <h1>',
     )
@@ -127,7 +131,36 @@ def write_study(folder):
     return folder / PAGE
 
 
+def search_results(folder):
+    """Write what a search of two stages leaves in its folder."""
+    names, n = [NAMES[2], NAMES[1], "none", "basic"], 4
+    results = {
+        "stage": ["data"] * 4 + ["kernels"] * 4,
+        "param_augment": [*names, *["basic"] * 4],
+        "param_filters": [8] * 4 + [4, 8, 16, None],
+        "params": [{"augment": name, "filters": 8} for name in names]
+        + [{"augment": "basic", "filters": f} for f in (4, 8, 16, None)],
+        "split0_test_score": [0.5, 0.51, 0.6, 0.7, 0.6, 0.7, 0.8, None],
+        "split1_test_score": [0.52, 0.5, 0.62, 0.72, 0.62, 0.72, 0.84, None],
+        "mean_test_score": [0.51, 0.505, 0.61, 0.71, 0.61, 0.71, 0.82, None],
+        "std_test_score": [0.01, 0.005, 0.01, 0.01, 0.01, 0.01, 0.02, None],
+    }
+    curve = {"val_accuracy": [0.4, 0.6, 0.7], "loss": [2, 1, 0.5]}
+    settings = {"network": "CNNClassifier", "data": NAMES[1], "engine": "staged", "folds": 2}
+    for name, content in (
+        ("search", settings), ("results", results), ("curves", [[curve, curve]] * 2 * n),
+    ):  # fmt: skip
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def write_search(folder):
+    search_results(folder)
+    write_search_page(folder, folder / "report.html")
+    return folder / "report.html"
+
+
 PAGES = {
+    "search": write_search,
     "report": write_report,
     "100 classes": write_hundred_classes,
     "files": write_files,

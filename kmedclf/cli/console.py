@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
+
+from kmedclf.utils.arithmetic import without_chatter
 
 console = Console()
 errors = Console(stderr=True)
@@ -148,7 +147,7 @@ def _stoppable() -> Iterator[None]:
 def start_tensorflow(ctx: typer.Context) -> None:
     """Import TensorFlow without its startup messages; logged errors are shown."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
-    with console.status("Starting TensorFlow"), nullcontext() if ctx.obj else _without_chatter():
+    with console.status("Starting TensorFlow"), nullcontext() if ctx.obj else without_chatter():
         import kmedclf.utils.tensorflow_loaded
 
         import tensorflow as tf
@@ -160,25 +159,3 @@ def start_tensorflow(ctx: typer.Context) -> None:
         # Transposing uint8 for the first time logs a line about oneDNN, at error level.
         with tf.device("CPU:0"):
             tf.function(tf.transpose)(tf.zeros((2, 2), tf.uint8))
-
-
-@contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Capture C++ output on stderr, and drop information and warnings."""
-    # The first lines are logged before TF_CPP_MIN_LOG_LEVEL is read.
-    chatter = r"[IW]\d{4} \d|WARNING: All log messages before absl::InitializeLog"
-    chatter += r"|E\d{4} .*oneDNN supports DT_UINT8 only"
-    if not Path("/dev/nvidiactl").exists():  # not an error on a machine without a GPU
-        chatter += r"|E\d{4} .*failed call to cuInit"
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            held.seek(0)
-            for line in held.read().decode(errors="replace").splitlines(keepends=True):
-                if not re.match(chatter, line):
-                    sys.stderr.write(line)

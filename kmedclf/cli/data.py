@@ -73,7 +73,14 @@ def audit(
     text = "\n\n".join(filter(None, (subject.note, str(found))))
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     if out is not None:
-        found.write_page(out, subject.X, title=f"Audit of {subject.name}", note=subject.note)
+        from kmedclf.runs.page import links_beside
+
+        source = (
+            str(Path(data).expanduser().absolute()) if Path(data).expanduser().exists() else data
+        )
+        links = links_beside(out, source)
+        title = f"Audit of {subject.name}"
+        found.write_page(out, subject.X, title=title, note=subject.note, links=links)
         console.print(f"Audit written to {out}", markup=False, soft_wrap=True)
     if strict and not found.ok:
         raise typer.Exit(1)

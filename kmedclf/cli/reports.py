@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Column, Table
@@ -32,15 +34,20 @@ def report(
         bool, typer.Option("--explain/--plain", help="With Grad-CAM maps, or without.")
     ] = True,
 ) -> None:
-    """Write the report of a trained network as one page, including its mistakes."""
+    """Write the report of a trained network, or of a search, as one page.
+
+    That of a network shows its mistakes, that of a search its stages and learning curves.
+    """
+    from kmedclf.pages.search import SETTINGS
     from kmedclf.runs.page import page_of, read_report, write_run_page
     from kmedclf.utils import files
 
     files.prepare(page_of(folder) if out is None else out, files.is_page)
+    is_search = (folder / SETTINGS).is_file()
     # Fail before TensorFlow is imported.
-    if not folder.is_file():
+    if not folder.is_file() and not is_search:
         read_report(folder, split)
-    if explain or folder.is_file():
+    if (explain or folder.is_file()) and not is_search:
         start_tensorflow(ctx)
     target = write_run_page(folder, data=data, split=split, out=out, explain=explain)
     console.print(f"Report written to {target}", markup=False, soft_wrap=True)
@@ -90,8 +97,21 @@ def compare(
     )
     _show(comparison)
     if out is not None:
-        evaluation.write_comparison_page(out, comparison, title=f"Comparison on {', '.join(sets)}")
+        title = f"Comparison on {', '.join(sets)}"
+        links = _links(out, dict(zip(names, folders, strict=True)))
+        evaluation.write_comparison_page(out, comparison, title=title, links=links)
         console.print(f"Comparison written to {out}", markup=False, soft_wrap=True)
+
+
+def _links(out: Path, folders: dict[str, Path]) -> dict[str, str]:
+    """Find the reports of the runs, where they lie near the page: links name no folders above."""
+    here, found = out.absolute().parent, {}
+    for name, folder in folders.items():
+        page = folder.absolute() / "report.html"
+        if page.is_file() and page.is_relative_to(here.parent):
+            found[f"Report of {name}"] = quote(Path(os.path.relpath(page, here)).as_posix())
+    audit = here / "audit.html"
+    return {**found, **({"Audit": "audit.html"} if audit.is_file() else {})}
 
 
 def _names(folders: list[Path]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmedclf.datasets.similarity import near_duplicates, summarize
+from kmedclf.utils import notebook
+from kmedclf.utils.files import places_below
+from kmedclf.utils.notebook import Remark
 from kmedclf.utils.text import table
 
 
@@ -22,7 +25,7 @@ class Pair(NamedTuple):
     similarity: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Audit:
     """Result of `audit`; images are given by their position in X.
 
@@ -54,6 +57,8 @@ class Audit:
         `kmedclf.evaluation.evaluate` to score only images that the network has not seen.
     looked_near, grouped : bool
         Whether nearly identical images were searched, and whether groups were given.
+    paths : tuple of str
+        File of each image, below the common folder of all; empty if the images were arrays.
     """
 
     splits: tuple[str, ...]
@@ -70,6 +75,7 @@ class Audit:
     leaked: NDArray[np.bool_]
     looked_near: bool = True
     grouped: bool = True
+    paths: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -115,6 +121,64 @@ class Audit:
         said = [] if self.looked_near else [near]
         return tuple(said if self.grouped or len(self.splits) == 1 else [*said, groups])
 
+    def place(self, i: int) -> str:
+        """Name an image: its file, or its position in its split."""
+        if self.paths:
+            return self.paths[i]
+        split = self.split_index[i]
+        return f"{self.splits[split]} {np.sum(self.split_index[:i] == split)}"
+
+    @property
+    def verdict(self) -> list[Remark]:
+        """What was found and what to do about it, in sentences, the most serious first."""
+        said = []
+        leaked, double = int(self.leaked.sum()), len(self.two_labels)
+        if leaked:
+            text = f"Leak found: {leaked:,} of {self.n:,} images are also in an earlier split, so "
+            text += "scores on them are too good. Move or delete them, or pass 'exclude=leaked' to "
+            said.append(Remark("warning", f"{text}'evaluate'."))
+        if self.straddling:
+            n = len(self.straddling)
+            text = f"Leak found: {n:,} group{' is' if n == 1 else 's are'} in several splits; draw "
+            said.append(Remark("warning", f"{text}the splits by group."))
+        if double:
+            text = f"{double:,} pair{' shows' if double == 1 else 's show'} one picture under two "
+            said.append(Remark("warning", f"{text}labels: one of them must be wrong."))
+        if self.blank:
+            n = len(self.blank)
+            text = f"{n:,} image{' shows' if n == 1 else 's show'} nothing; look at them, and "
+            said.append(Remark("warning", f"{text}delete what is no image."))
+        if not said:
+            near = "identical or nearly identical" if self.looked_near else "identical"
+            where = "stands in two splits" if len(self.splits) > 1 else "has two labels"
+            said.append(Remark("good", f"Nothing serious was found: no {near} image {where}."))
+        if self.odd:
+            n = len(self.odd)
+            text = f"{n:,} image{' has' if n == 1 else 's have'} another shape than most. That is "
+            text += "no fault in itself: all are resized alike. If shape goes with class or "
+            said.append(Remark("plain", f"{text}hospital, a network can learn that instead."))
+        return [*said, *(Remark("plain", text) for text in self.not_looked_for)]
+
+    def __repr__(self) -> str:
+        """Summarize the audit in one line."""
+        found = "nothing serious" if self.ok else f"{int(self.leaked.sum())} leaked"
+        return f"<Audit: {self.n} images, {', '.join(self.splits)}; {found}>"
+
+    def _repr_html_(self) -> str:
+        """Show verdict and findings in a notebook; the images of each class open on a click."""
+        found = [["–" if one is None else one for one in row] for row in self.findings()]
+        balance = [
+            (name, *row) for name, row in zip(self.classes, self.balance.T.tolist(), strict=True)
+        ]
+        head = ("What", "Found", "Across splits", "With two labels")
+        closed = "Images of each class"
+        return notebook.block(
+            f"Audit: {self.n:,} images",
+            self.verdict,
+            notebook.table(head, found),
+            notebook.table(("Class", *self.splits), balance, closed=closed),
+        )
+
     def leaks(self) -> list[tuple[str, int, int]]:
         """Count the images of each later split, and those that are also in an earlier split."""
         rows = [self.split_index == i for i in range(len(self.splits))]
@@ -136,8 +200,27 @@ class Audit:
         balance: list[tuple[str, ...]] = [("Images of class", *self.splits)]
         for name, row in zip(self.classes, self.balance.T, strict=True):
             balance.append((name, *map(str, row)))
-        parts = [title, table(found, numbers=True), "\n".join(leaks), table(balance, numbers=True)]
+        parts = [title, table(found, numbers=True), "\n".join(leaks), *self._examples()]
+        parts.append(table(balance, numbers=True))
         return "\n\n".join(filter(None, parts))
+
+    def _examples(self, most: int = 5) -> list[str]:
+        """Name the first images of each finding."""
+        near = [one for one in self.near if self.crosses(one[:2])]
+        groups: dict[str, Sequence[Sequence[int]]] = {
+            "One picture, two labels": [one[:2] for one in self.two_labels],
+            "Identical, in several splits": [one for one in self.identical if self.crosses(one)],
+            "Nearly identical, in several splits": [one[:2] for one in near],
+            "Blank": [(i,) for i in self.blank],
+            "Of another shape": [(i,) for i in self.odd],
+        }
+        said = []
+        for title, images in groups.items():
+            lines = [f"  {' = '.join(map(self.place, rows[:3]))}" for rows in images[:most]]
+            if len(images) > most:
+                lines.append(f"  and {len(images) - most:,} more")
+            said += ["\n".join([f"{title}:", *lines])] if lines else []
+        return said
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to lists and numbers that JSON can hold."""
@@ -160,7 +243,13 @@ class Audit:
         }
 
     def write_page(
-        self, path: str | os.PathLike[str], X: Any, *, title: str = "Audit", note: str = ""
+        self,
+        path: str | os.PathLike[str],
+        X: Any,
+        *,
+        title: str = "Audit",
+        note: str = "",
+        links: Mapping[str, str] | None = None,
     ) -> None:
         """Write one HTML file with the findings and the pairs side by side.
 
@@ -174,6 +263,8 @@ class Audit:
             Heading.
         note : str, default=""
             Text below the heading.
+        links : mapping of str to str, optional
+            Addresses of other pages by their words, such as reports on these data.
 
         Raises
         ------
@@ -183,7 +274,7 @@ class Audit:
         # Here, since pages import this module, and load matplotlib
         from kmedclf.pages.audit import write_audit_page
 
-        write_audit_page(path, self, X, title, note)
+        write_audit_page(path, self, X, title, note, links)
 
 
 ORDER = ("train", "val", "test")
@@ -303,6 +394,7 @@ def audit(
         leaked=_leaked(numbers, numbers[pairs], split_index),
         looked_near=near,
         grouped=groups is not None,
+        paths=tuple(places_below(X) or ()),
     )
 
 

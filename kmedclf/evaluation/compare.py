@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ from scipy.stats import binomtest, permutation_test
 from kmedclf.evaluation.published import Published, published
 from kmedclf.evaluation.report import MultilabelReport, Report
 from kmedclf.evaluation.scores import SCORES, WEIGHTED, Estimate, draws
-from kmedclf.evaluation.wording import brackets, count, percent
+from kmedclf.evaluation.wording import brackets, compared, count, percent
+from kmedclf.utils import notebook
 
 N_FLIPS = 10_000
 """Random signs behind a p value of several labels, which is then 1e-4 at least."""
@@ -154,7 +155,19 @@ class Model(NamedTuple):
     protocol: str = ""
 
 
-@dataclass(frozen=True)
+GRID = tuple(i / 100 for i in range(101))
+"""False positive rates at which the ROC curves of models are averaged over the classes."""
+
+
+class ClassRow(NamedTuple):
+    """One class, or label, of a comparison: its images, and the score of each model."""
+
+    name: str
+    images: int
+    scores: tuple[Estimate, ...]
+
+
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What `compare` found.
 
@@ -178,6 +191,11 @@ class Comparison:
         Whether images may have several labels.
     notes : tuple of str
         What a reader must know besides.
+    curves : dict of str to tuple of float
+        ROC curve of each model, averaged over the classes: sensitivities at the false positive
+        rates `GRID`. Without models that have one, empty.
+    per_class : tuple of ClassRow
+        Recall of each class, or AUC of each label, in the order of ``models``.
     """
 
     n: int
@@ -189,6 +207,32 @@ class Comparison:
     caveat: str = ""
     multilabel: bool = False
     notes: tuple[str, ...] = ()
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    per_class: tuple[ClassRow, ...] = ()
+
+    @property
+    def verdict(self) -> list[notebook.Remark]:
+        """Who wins and by how much, in sentences."""
+        return compared(self)
+
+    def __repr__(self) -> str:
+        """Summarize the comparison in one line."""
+        first = self.models[0]
+        listed = ", ".join(one.name for one in self.models)
+        return f"<Comparison: {self.n} images, {listed}; accuracy {first.scores['accuracy']}>"
+
+    def _repr_html_(self) -> str:
+        """Show verdict and scores in a notebook; the pairs open on a click."""
+        names = list(self.models[0].scores)
+        rows = [(one.name, *one.scores.values()) for one in self.models]
+        pairs = [(one.first, one.second, one.difference, p_text(one.p_holm)) for one in self.pairs]
+        head = ("First", "Second", "Difference", "p, Holm")
+        return notebook.block(
+            f"Comparison: {count(self.n, 'image')}, {count(len(self.models), 'model')}",
+            self.verdict,
+            notebook.table(["Model", *(SCORES[name] for name in names)], rows),
+            notebook.table(head, pairs, closed=self.test) if pairs else "",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Turn the comparison into plain values."""
@@ -206,6 +250,10 @@ class Comparison:
             "models": models,
             "pairs": pairs,
             "published": [one._asdict() for one in self.published],
+            "per_class": [
+                {**one._asdict(), "scores": [score._asdict() for score in one.scores]}
+                for one in self.per_class
+            ],
         }
 
     @property
@@ -347,7 +395,31 @@ def compare(
     return Comparison(
         first.n, first.confidence, models, tuple(pairs), others,
         ways.pop() if len(ways) == 1 else "", caveat, several, (*notes, *_notes(reports)),
+        {name: curve for name in order if (curve := _mean_roc(reports[name]))},
+        _class_rows([reports[name] for name in order]),
     )  # fmt: skip
+
+
+def _mean_roc(report: Any) -> tuple[float, ...]:
+    """Average the ROC curves of a report's classes, at the rates of `GRID`; () if it has none."""
+    k = len(report.classes)
+    columns = range(k)
+    if report.exclusive and k == 2:  # the other class has the mirrored curve
+        positive = 1 if report.pos_label is None else report.classes.index(report.pos_label)
+        columns = range(positive, positive + 1)
+    known = [i for i in columns if report.per_class[i].auc.value is not None]
+    curves = [np.interp(GRID, *report.curve(i)[:2]) for i in known]
+    return tuple(np.mean(curves, axis=0).round(4).tolist()) if curves else ()
+
+
+def _class_rows(reports: Sequence[Any]) -> tuple[ClassRow, ...]:
+    """Return the recall of each class, or the AUC of each label, of every model."""
+    score = "recall" if reports[0].exclusive else "auc"
+    columns = zip(*(one.per_class for one in reports), strict=True)
+    return tuple(
+        ClassRow(same[0].name, same[0].support, tuple(getattr(one, score) for one in same))
+        for same in columns
+    )
 
 
 def _notes(reports: Mapping[str, Any]) -> list[str]:
@@ -362,7 +434,11 @@ def _notes(reports: Mapping[str, Any]) -> list[str]:
 
 
 def write_comparison_page(
-    path: str | os.PathLike[str], comparison: Comparison, *, title: str = "Comparison"
+    path: str | os.PathLike[str],
+    comparison: Comparison,
+    *,
+    title: str = "Comparison",
+    links: Mapping[str, str] | None = None,
 ) -> None:
     """Write a comparison as one HTML file that needs nothing else.
 
@@ -374,10 +450,12 @@ def write_comparison_page(
         What `compare` gave.
     title : str, default="Comparison"
         Heading.
+    links : mapping of str to str, optional
+        Addresses of other pages by their words, such as the reports of the models.
     """
     from kmedclf.pages.report import render_comparison
 
-    render_comparison(path, comparison, title)
+    render_comparison(path, comparison, title, links)
 
 
 def p_text(p: float) -> str:

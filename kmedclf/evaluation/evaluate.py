@@ -43,6 +43,7 @@ from kmedclf.evaluation.scores import (
 )
 from kmedclf.inputs.label_kinds import check_not_exclusive, check_y, has_columns, is_multilabel
 from kmedclf.inputs.medmnist import with_labels
+from kmedclf.utils.files import places_below
 
 
 def check_proba(proba: Any) -> np.ndarray:
@@ -426,7 +427,8 @@ def evaluate(
         options |= {"classes": est.classes_, "y_pred": pred, "pos_label": pos_label}
         options["ordinal"] = ordinal
         report = evaluate_predictions(y, proba, **options)
-    return replace(report, notes=(*note, *report.notes))
+    paths = tuple(places_below(X) or ())
+    return replace(report, notes=(*note, *report.notes), paths=paths)
 
 
 def evaluate_predictions(

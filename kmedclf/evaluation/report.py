@@ -9,14 +9,15 @@ import os
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from kmedclf.evaluation.scores import SCORES, Bin, Certainty, ClassScores, Estimate, LabelScores
-from kmedclf.evaluation.wording import count, interval_words
+from kmedclf.evaluation.wording import count, interval_words, verdict
+from kmedclf.utils import notebook
 from kmedclf.utils.files import write_text
 from kmedclf.utils.json_files import read_json
 
@@ -224,6 +225,8 @@ class Report(JsonSerializable):
         True and predicted class of each image, as positions in ``classes``.
     proba : ndarray of shape (n, k), float32
         Class probabilities of each image.
+    paths : tuple of str
+        File of each image, below the folder of the data; empty if the images were arrays.
     """
 
     n: int
@@ -244,6 +247,7 @@ class Report(JsonSerializable):
     true_index: np.ndarray
     pred_index: np.ndarray
     proba: np.ndarray
+    paths: tuple[str, ...] = ()
 
     exclusive: ClassVar[bool] = True
 
@@ -285,6 +289,11 @@ class Report(JsonSerializable):
         """Warnings to read before the scores: constant predictions, few images."""
         return warnings_of(self)
 
+    @property
+    def verdict(self) -> list[notebook.Remark]:
+        """What the scores mean, in sentences, the most serious first."""
+        return verdict(self)
+
     def truth(self, index: int) -> np.ndarray:
         """Return a mask (n,) of the images of a class."""
         return np.asarray(self.true_index == index)
@@ -324,7 +333,7 @@ class Report(JsonSerializable):
             raise ValueError(
                 f"A report must be of format {FORMAT}. Got {content.get('format')!r} instead."
             )
-        listed = "classes", "class_names", "never_predicted", "notes"
+        listed = "classes", "class_names", "never_predicted", "notes", "paths"
         values = restored(cls, content, listed, ClassScores)
         values["reliability"] = tuple(Bin(*one) for one in values["reliability"])
         values["certainty"] = {k: Certainty(*one) for k, one in values["certainty"].items()}
@@ -334,6 +343,24 @@ class Report(JsonSerializable):
         """Summarize the report in one line."""
         accuracy = self.scores["accuracy"]
         return f"<Report: {self.n} images, {len(self.classes)} classes, accuracy {accuracy}>"
+
+    def _repr_html_(self) -> str:
+        """Show verdict and scores in a notebook; the scores of each class open on a click."""
+        return notebook.block(
+            f"Report: {count(self.n, 'image')}, {len(self.classes)} classes",
+            self.verdict,
+            notebook.table(
+                ("Score", "Value"), [(SCORES[k], self.scores[k]) for k in self.headline]
+            ),
+            notebook.table(
+                ("Class", "Images", "Predicted", "Recall", "Precision", "AUC"),
+                [
+                    (one.name, one.support, one.predicted, one.recall, one.precision, one.auc)
+                    for one in self.per_class
+                ],
+                closed="Scores of each class",
+            ),
+        )
 
     def __str__(self) -> str:
         """Format the headline scores and the scores of each class as text."""
@@ -354,14 +381,23 @@ def restored(
 
     ``listed`` names the fields that are tuples; ``per_class`` takes a name, two counts, estimates.
     """
-    values = {field.name: from_json_value(content[field.name]) for field in fields(cls)}
-    for name in listed:
+    # Reports of older versions lack fields that have a default
+    values = {
+        field.name: from_json_value(content[field.name])
+        for field in fields(cls)
+        if field.default is MISSING or field.name in content
+    }
+    for name in values.keys() & set(listed):
         values[name] = tuple(values[name])
     values["scores"] = {name: Estimate(*value) for name, value in values["scores"].items()}
     values["per_class"] = tuple(
         per_class(*one[:3], *(Estimate(*value) for value in one[3:])) for one in values["per_class"]
     )
     return values
+
+
+def _headline(report: Any) -> list[tuple[str, Estimate]]:
+    return [(SCORES[name], report.scores[name]) for name in report.headline]
 
 
 def score_lines(report: Any) -> list[str]:
@@ -420,6 +456,8 @@ class MultilabelReport(JsonSerializable):
         Zeros and ones.
     proba : ndarray of shape (n, k), float32
         Probabilities.
+    paths : tuple of str
+        File of each image, below the folder of the data; empty if the images were arrays.
     """
 
     n: int
@@ -435,6 +473,7 @@ class MultilabelReport(JsonSerializable):
     y_true: np.ndarray
     y_pred: np.ndarray
     proba: np.ndarray
+    paths: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "multilabel"
     exclusive: ClassVar[bool] = False
@@ -461,6 +500,11 @@ class MultilabelReport(JsonSerializable):
         """Warnings to read before the scores: no label predicted at all, few images."""
         return warnings_of(self)
 
+    @property
+    def verdict(self) -> list[notebook.Remark]:
+        """What the scores mean, in sentences, the most serious first."""
+        return verdict(self)
+
     def truth(self, index: int) -> np.ndarray:
         """Return a mask (n,) of the images that have a label."""
         return np.asarray(self.y_true[:, index] == 1)
@@ -482,13 +526,31 @@ class MultilabelReport(JsonSerializable):
                 f"A multilabel report must be of format {FORMAT}. "
                 f"Got {content.get('format')!r} and the kind {content.get('kind')!r} instead."
             )
-        listed = "classes", "class_names", "thresholds", "notes"
+        listed = "classes", "class_names", "thresholds", "notes", "paths"
         return cls(**restored(cls, content, listed, LabelScores))
 
     def __repr__(self) -> str:
         """Summarize the report in one line."""
         auc = self.scores["auc_macro"]
         return f"<MultilabelReport: {self.n} images, {len(self.classes)} labels, AUC {auc}>"
+
+    def _repr_html_(self) -> str:
+        """Show verdict and scores in a notebook; the scores of each label open on a click."""
+        return notebook.block(
+            f"Report: {count(self.n, 'image')}, {len(self.classes)} labels",
+            self.verdict,
+            notebook.table(
+                ("Score", "Value"), [(SCORES[k], self.scores[k]) for k in self.headline]
+            ),
+            notebook.table(
+                ("Label", "Images", "Predicted", "AUC", "Sensitivity", "Specificity"),
+                [
+                    (one.name, one.support, one.predicted, one.auc, one.recall, one.specificity)
+                    for one in self.per_class
+                ],
+                closed="Scores of each label",
+            ),
+        )
 
     def __str__(self) -> str:
         """Format the headline scores and the scores of each label as text."""

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kmedclf.utils.notebook import Remark
+
 PROPORTIONS = ("accuracy", "subset_accuracy", "recall_weighted", "sensitivity", "specificity",
                "ppv", "npv", "recall", "precision")  # fmt: skip
 """Scores with an exact binomial interval if they are 0 or 1."""
@@ -109,3 +111,163 @@ def epochs_of(
 def kept_value(values: Sequence[float], epochs: Epochs) -> float:
     """Return the value of a curve in the epoch whose weights were kept, or in the last one."""
     return float(np.asarray(values, dtype=float)[(epochs.kept or epochs.n) - 1])
+
+
+# -- verdicts --------------------------------------------------------------------------------------
+
+WIDE = 0.1
+"""An interval of the accuracy that is wider leaves the accuracy open."""
+LEAST_DISCORDANT = 6
+"""With fewer images that only one of two models gets right, McNemar's p cannot be below 0.05."""
+
+
+def verdict(report: Any, twins: int | None = None) -> list[Remark]:
+    """Say what the scores of a report mean, the most serious first.
+
+    ``twins`` are the images that are also training images, pixel by pixel; None if unknown.
+    """
+    said = _verdict_of_classes(report) if report.exclusive else _verdict_of_labels(report)
+    if twins:
+        are = "is" if twins == 1 else "are"
+        text = f"{count(twins, 'image')} of these {are} also among the training images, pixel by "
+        said.append(Remark("warning", f"{text}pixel: the scores are too good."))
+    elif twins == 0:
+        said.append(Remark("good", "None of the images is identical to a training image."))
+    said += [Remark("warning", text) for text in report.warnings]
+    order = ("warning", "good", "plain")
+    # What was measured comes first, whatever is said about it
+    return [said[0], *sorted(said[1:], key=lambda one: order.index(one.kind))]
+
+
+def _verdict_of_classes(report: Any) -> list[Remark]:
+    accuracy = report.scores["accuracy"]
+    right = int(report.right.sum())
+    text = f"The right class is named for {right:,} of {count(report.n, 'image')}: accuracy"
+    said = [Remark("plain", f"{text} {accuracy}."), *_how_sure(report, "accuracy")]
+    support, predicted = report.confusion.sum(axis=1), report.confusion.sum(axis=0)
+    share, name = support.max() / report.n, report.class_names[int(support.argmax())]
+    if accuracy.low is not None and np.count_nonzero(support) > 1:
+        if accuracy.low > share:
+            text = f"It is better than always naming {name}, the most frequent class, which would "
+            said.append(Remark("good", f"{text}be right for {share:.3f}."))
+        elif accuracy.value > share:
+            text = f"It is not shown to be better than always naming {name}, right for {share:.3f}."
+            said.append(Remark("warning", text))
+    missing = [
+        f"{one} ({count(int(n), 'image')})"
+        for one, n, found in zip(report.class_names, support, predicted, strict=True)
+        if n and not found
+    ]
+    if missing and np.count_nonzero(predicted) > 1:
+        are = "is" if len(missing) == 1 else "are"
+        said.append(Remark("warning", f"{_listing(missing)} {are} never predicted."))
+    return [*said, *_hardest(report), *_how_calibrated(report)]
+
+
+def _how_sure(report: Any, score: str) -> list[Remark]:
+    """Say how far the score may be off on other images of the same kind."""
+    value, low, high = report.scores[score]
+    if value is None:
+        return [Remark("warning", f"The {score.replace('_', ' ')} is undefined on these images.")]
+    if low is None or high is None:
+        return [Remark("warning", "Without an interval, nothing says how sure the score is.")]
+    between = f"between {low:.3f} and {high:.3f} ({percent(report.confidence)} interval)"
+    if high - low > WIDE:
+        return [Remark("warning", f"Too few images to tell more than that it lies {between}.")]
+    return [Remark("plain", f"On other images of the same kind it would lie {between}.")]
+
+
+def _hardest(report: Any) -> list[Remark]:
+    """Name the class of lowest recall, where its interval lies below the accuracy."""
+    accuracy = report.scores["accuracy"].value
+    known = [i for i, one in enumerate(report.per_class) if one.recall.high is not None]
+    # Where one class is predicted throughout, none is hard
+    if not known or accuracy is None or len(np.unique(report.pred_index)) == 1:
+        return []
+    worst = min(known, key=lambda i: report.per_class[i].recall.value)
+    one = report.per_class[worst]
+    if one.recall.high >= accuracy:
+        return [Remark("plain", "No class is clearly harder than the others on these images.")]
+    row = report.confusion[worst].copy()
+    found, row[worst] = int(row[worst]), 0
+    text = f"{one.name} is the hardest class: {found:,} of its {count(one.support, 'image')} "
+    text += f"{'is' if found == 1 else 'are'} found (recall {one.recall})"
+    if row.max():
+        text += f"; the missed are mostly taken for {report.class_names[int(row.argmax())]}"
+    return [Remark("plain", f"{text}.")]
+
+
+def _how_calibrated(report: Any) -> list[Remark]:
+    """Compare the mean confidence with the interval of the accuracy."""
+    value, low, high = report.scores["accuracy"]
+    # A threshold of the user's own is not meant to agree with the probabilities
+    if value is None or low is None or report.threshold is not None:
+        return []
+    constant = len(np.unique(report.pred_index)) == 1
+    sure = float(report.proba.astype(float)[np.arange(report.n), report.pred_index].mean())
+    text = f"predictions are given a probability of {sure:.3f} on average, and {value:.3f} are "
+    if sure > high:
+        return [Remark("warning", f"The network is too sure of itself: {text}right.")]
+    if sure < low:
+        return [Remark("plain", f"The network is less sure than it could be: {text}right.")]
+    if constant or high - low > WIDE:  # nearly anything would agree
+        return []
+    return [Remark("good", f"The probabilities are right on average: {text}right.")]
+
+
+def _verdict_of_labels(report: Any) -> list[Remark]:
+    auc, whole = report.scores["auc_macro"], report.scores["subset_accuracy"]
+    text = f"AUC, averaged over the labels, is {auc}; all labels are right for a share of {whole} "
+    said = [Remark("plain", f"{text}of {count(report.n, 'image')}.")]
+    said += _how_sure(report, "auc_macro")
+    accuracy, nothing = report.scores["accuracy"], 1 - float(report.y_true.mean())
+    if accuracy.value is not None and accuracy.value <= nothing and report.y_pred.any():
+        text = f"Predicting no label at all would be right for {nothing:.3f} of them, the network "
+        said.append(Remark("warning", f"{text}is for {accuracy.value:.3f}."))
+    chance = [
+        one.name for one in report.per_class if one.auc.low is not None and one.auc.low <= 0.5
+    ]
+    if chance:
+        text = f"Not shown to be told from their absence better than by chance: {_listing(chance)}."
+        said.append(Remark("warning", text))
+    never = [one.name for one in report.per_class if one.support and not one.predicted]
+    if never and report.y_pred.any():
+        said.append(Remark("warning", f"Never predicted, though there: {_listing(never)}."))
+    return said
+
+
+def compared(found: Any) -> list[Remark]:
+    """Say which model of a comparison wins, by how much, and whether the images can tell."""
+    first, score = found.models[0], "accuracy"
+    best = f"{first.name} has the highest accuracy, {first.scores[score]}"
+    if not found.pairs:
+        return [Remark("plain", f"{best}; there is no other model to compare it with.")]
+    mine = [one for one in found.pairs if one.first == first.name]
+    lost = [one for one in mine if one.p_holm < 0.05]
+    level = [one for one in mine if one.p_holm >= 0.05]
+    near = mine[0]
+    ahead = f"{near.difference} ahead of {near.second}, the next"
+    if not level:
+        text = f"{first.name} wins: accuracy {first.scores[score]}, {ahead}"
+        others = f", and ahead of all {len(mine)} others" if len(mine) > 1 else ""
+        said = [Remark("good", f"{text}{others}; chance alone would seldom do that.")]
+    elif near.only_first == near.only_second == 0:
+        said = [Remark("warning", f"{best}; {near.second} is right for the very same images.")]
+    else:
+        told = f"{best}, {ahead}, but these {found.n:,} images cannot tell it from "
+        said = [Remark("warning", f"{told}{_listing([one.second for one in level])}.")]
+    if level and lost:
+        names = [f"{one.second} (by {one.difference})" for one in lost]
+        said.append(Remark("good", f"It is better than {_listing(names)}."))
+    apart = near.only_first + near.only_second
+    if not found.multilabel and 0 < apart < LEAST_DISCORDANT:
+        text = f"{first.name} and {near.second} differ in {count(apart, 'image')}: too few for any "
+        said.append(Remark("warning", f"{text}test to tell them apart."))
+    return said
+
+
+def _listing(names: Sequence[str], most: int = 6) -> str:
+    """List names in words: "a, b and c", or the first of many."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

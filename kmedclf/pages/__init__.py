@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
+from kmedclf import __version__
 from kmedclf.evaluation.plots.style import quiet_about_glyphs, styled
 from kmedclf.evaluation.scores import Estimate
 from kmedclf.evaluation.wording import brackets, count
@@ -56,21 +62,8 @@ def _name(path: str) -> str:
     return parts[-1] if parts else path
 
 
-def file_names(X: Any) -> list[str] | None:
-    """Return the paths in X relative to their common folder; None if X holds arrays."""
-    n = len(X)
-    if not n or not all(isinstance(X[i], str | os.PathLike) for i in range(n)):
-        return None
-    paths = [os.path.abspath(os.fspath(X[i])) for i in range(n)]
-    try:
-        root = os.path.commonpath([os.path.dirname(path) for path in paths])
-    except ValueError:  # on Windows, paths on different drives
-        return [os.path.basename(path) for path in paths]
-    return [PurePath(os.path.relpath(path, root)).as_posix() for path in paths]
-
-
-SIDE = 64
-"""Maximum height and width of the images in a page, in pixels."""
+WIDTH = 4.9
+"""Width of every chart in a page, in inches: letters of all have one size."""
 SHADES = 50
 """Number of shades in the confusion matrix."""
 
@@ -83,8 +76,11 @@ def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["estimate"] = _split
-    environment.globals.update(brackets=brackets, count=count, without_folders=without_folders)
+    environment.filters.update(estimate=_split, spaced=spaced)
+    environment.globals.update(
+        brackets=brackets, count=count, without_folders=without_folders, contents=_contents,
+        terms=_terms, version=__version__,
+    )  # fmt: skip
     parts = {
         "style": _asset("page.css") + _shades(),
         "script": _asset("page.js"),
@@ -95,6 +91,39 @@ def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
         page=template.removesuffix(".html"), policy=policy, **safe, **values
     )
     write_text(path, text)
+
+
+def spaced(name: Any) -> str:
+    """Write a name of code or of a folder in words: "meningioma_tumor" has a space."""
+    return re.sub(r"(?<=[^\W_])_(?=[^\W_])", " ", str(name))
+
+
+def _contents(body: str) -> list[tuple[str, Markup]]:
+    """List the identifiers and the titles of a page's sections."""
+    # Headings are ours: in names of classes and files, every "<" is escaped
+    found = re.findall(r'<h2 id="([\w-]+)"[^>]*>(.*?)</h2>', body, re.S)
+    return [(name, Markup(title)) for name, title in found]
+
+
+def _terms(body: str) -> list[tuple[str, str]]:
+    """Explain the terms of the glossary that a page uses."""
+    text = re.sub(r"<(script|style).*?</\1>|<[^>]+>", " ", body, flags=re.S)
+    pairs = (line.split(": ", 1) for line in _asset("glossary.txt").splitlines())
+    return [
+        (term, meaning)
+        for term, meaning in pairs
+        if re.search(rf"(?<!\w){re.escape(term.split(',')[0])}(?!\w)", text, re.I)
+    ]
+
+
+def csv_link(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as the address of a link: a data URI of CSV, which needs no other file."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    text = buffer.getvalue().encode("utf-8", "backslashreplace")
+    return "data:text/csv;charset=utf-8," + quote(text, safe=",.;:/-_()=+!*@$")
 
 
 def _asset(name: str) -> str:
@@ -149,18 +178,83 @@ def flat(
     return pairs
 
 
-def alone(draw: Callable[..., Axes], report: Any, fig: Figure) -> None:
-    """Draw a chart that fills a figure."""
-    draw(report, ax=fig.add_subplot())
+def webp(shown: Image.Image, quality: int = 80) -> str:
+    """Write a picture as base64 of WebP."""
+    buffer = io.BytesIO()
+    shown.save(buffer, "WEBP", quality=quality, method=2)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 @styled
-def png(draw: Callable[[Figure], Any], size: tuple[float, float]) -> str:
-    """Draw a figure of ``size`` inches, and return its PNG as base64."""
-    fig = Figure(figsize=size, layout="constrained")
-    draw(fig)
-    # Without the version of matplotlib, equal figures are equal bytes
-    buffer = io.BytesIO()
-    with quiet_about_glyphs():
-        fig.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+def chart(draw: Callable[..., Axes], high: float, words: str, wide: float = WIDTH) -> Markup:
+    """Draw a chart ``high`` inches high, and return it as an SVG element with ``words``."""
+    fig = Figure(figsize=(wide, high), layout="constrained")
+    draw(ax=fig.add_subplot())
+    return svg(fig, words)
+
+
+def svg(fig: Any, words: str) -> Markup:
+    """Return a figure as an SVG element, whose text stays text; page.css has its dark colours."""
+    buffer = io.StringIO()
+    unchanging = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with quiet_about_glyphs(), rc_context({"svg.fonttype": "none", "svg.hashsalt": "kmedclf"}):
+        fig.savefig(buffer, format="svg", metadata=unchanging)
+    source = buffer.getvalue()
+    root = ElementTree.fromstring(source)
+    prefix = f"f{hashlib.sha256(source.encode()).hexdigest()[:6]}"
+    used = set(re.findall(r'(?:href="|url\()#([\w-]+)', source))
+    names = {name: f"{prefix}-{number}" for number, name in enumerate(sorted(used))}
+    width, height = (round(float(side) * 4 / 3) for side in root.attrib["viewBox"].split()[2:])
+    inside = "".join(_element(one, names) for one in root)
+    return Markup(
+        f'<svg class="chart" role="img" aria-label="{escape(words)}" width="{width}" '
+        f'height="{height}" viewBox="{root.attrib["viewBox"]}" stroke-linejoin="round">'
+        f"{inside}</svg>"
+    )
+
+
+# What matplotlib's SVG may contain in a page; everything else is left out
+_TAGS = {"g", "path", "text", "tspan", "use", "defs", "clipPath", "rect", "image"}
+_ATTRIBUTES = {
+    "d", "x", "y", "width", "height", "transform", "id", "href", "clip-path", "fill", "stroke",
+    "stroke-width", "stroke-dasharray", "stroke-dashoffset", "stroke-linecap", "stroke-linejoin",
+    "stroke-opacity", "fill-opacity", "opacity", "text-anchor", "font-size", "font-weight",
+    "font-style", "fill-rule",
+}  # fmt: skip
+
+
+def _element(one: ElementTree.Element, names: Mapping[str, str]) -> str:
+    """Write an element of matplotlib's SVG as HTML may contain it, without style attributes.
+
+    The content security policy forbids these; what they say stands in attributes as well.
+    """
+    tag = one.tag.rpartition("}")[2]
+    if tag not in _TAGS:
+        return ""
+    given = {name.rpartition("}")[2]: value for name, value in one.attrib.items()}
+    for part in given.pop("style", "").split(";"):
+        name, _, value = (text.strip() for text in part.partition(":"))
+        if name == "font":  # "italic 9px 'DejaVu Sans'": the family is the page's
+            sizes = re.findall(r"([\d.]+)px", value)
+            given.update({"font-size": sizes[0]} if sizes else {})
+        elif name:
+            given.setdefault(name, value.removesuffix("px"))
+    written = []
+    for name, value in given.items():
+        if name == "id":
+            value = names.get(value, "")
+        elif name == "transform" and value.startswith("rotate(-0 "):
+            continue
+        elif name in ("d", "x", "y") or value.startswith(("rotate", "translate")):
+            value = re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", value)
+            value = " ".join(value.split())
+        elif name == "href" and not value.startswith(("#", "data:image/png;base64,")):
+            continue
+        value = re.sub(r"#([\w-]+)", lambda found: f"#{names.get(found[1], found[1])}", value)
+        if name in _ATTRIBUTES and value:
+            written.append(f' {name}="{escape(value)}"')
+    inside = escape(one.text.strip("\n")) if one.text and tag in ("text", "tspan") else ""
+    inside += "".join(_element(child, names) for child in one)
+    if tag == "g" and not inside:
+        return ""
+    return f"<{tag}{''.join(written)}>{inside}</{tag}>"

@@ -1,27 +1,31 @@
-"""Page of an audit: tables, and pairs of images side by side."""
+"""Page of an audit: what was found, and pairs of images side by side."""
 
 from __future__ import annotations
 
-import base64
-import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kmedclf.datasets.audit import Audit, Pair
-from kmedclf.evaluation.plots.images import thumbnail
-from kmedclf.pages import SIDE, render
+from kmedclf.pages import csv_link, render, webp
+from kmedclf.pages.gallery import SIDE, shrunk
 
 SHOWN = 200
-"""Maximum number of pairs in a page; each takes about 4 kB."""
+"""Maximum number of pairs in a page; each takes about 6 kB."""
+ALONE = 40
+"""Maximum number of blank images, and of those of another shape, in a page."""
 
 
 def write_audit_page(
-    path: str | os.PathLike[str], audit: Audit, X: Any, title: str, note: str
+    path: str | os.PathLike[str],
+    audit: Audit,
+    X: Any,
+    title: str,
+    note: str,
+    links: Mapping[str, str] | None = None,
 ) -> None:
     """Write an audit as one HTML file; the most serious pairs come first."""
     if len(X) != audit.n:
@@ -29,13 +33,39 @@ def write_audit_page(
             f"The 'X' parameter of write_page must hold the {audit.n} images of the audit. "
             f"Got {len(X)} instead."
         )
-    sections, left = [], SHOWN
-    for name, pairs in _sections(audit).items():
+    found, left = _sections(audit), SHOWN
+    sections = []
+    for name, pairs in found.items():
         shown = [_entry(audit, X, pair) for pair in islice(pairs, left)]
         left -= len(shown)
         if pairs:
             sections.append((name, len(pairs), shown))
-    render(path, "audit.html", title=title, note=note, audit=audit, sections=sections)
+    alone = [
+        (name, len(images), [_picture(audit, X, i) for i in images[:ALONE]])
+        for name, images in (("Blank images", audit.blank), ("Images of another shape", audit.odd))
+        if images
+    ]
+    listed = [
+        [name, audit.place(a), audit.place(b), audit.labels[a], audit.labels[b], similarity]
+        for name, pairs in found.items()
+        for a, b, similarity in pairs
+    ]
+    head = ["finding", "first", "second", "first_label", "second_label", "similarity"]
+    leaked = [[audit.place(i)] for i in np.flatnonzero(audit.leaked).tolist()]
+    render(
+        path,
+        "audit.html",
+        title=title,
+        note=note,
+        audit=audit,
+        sections=sections,
+        alone=alone,
+        links=dict(links or {}),
+        downloads=[
+            ("All pairs", "pairs.csv", csv_link(head, listed)),
+            ("Leaked images", "leaked.csv", csv_link(["path"], leaked)),
+        ],
+    )
 
 
 def _sections(audit: Audit) -> dict[str, list[Pair]]:
@@ -60,18 +90,24 @@ def _one_split(audit: Audit, pair: Pair) -> bool:
     return bool(audit.split_index[pair.first] == audit.split_index[pair.second])
 
 
-def _entry(audit: Audit, X: Any, pair: Pair) -> tuple[float, list[tuple[str, str, str, str]]]:
+def _entry(audit: Audit, X: Any, pair: Pair) -> tuple[float, list[dict[str, str]]]:
     return pair.similarity, list(_pictures(audit, X, pair))
 
 
-def _pictures(audit: Audit, X: Any, pair: Pair) -> Iterator[tuple[str, str, str, str]]:
-    """Yield picture, split, label, and file name or position in the split, of both images."""
+def _pictures(audit: Audit, X: Any, pair: Pair) -> Iterator[dict[str, str]]:
     for i in pair[:2]:
-        split = audit.split_index[i]
-        is_path = isinstance(X[i], str | os.PathLike)
-        place = Path(X[i]).name if is_path else str(np.sum(audit.split_index[:i] == split))
-        buffer = io.BytesIO()
-        if is_path or np.asarray(X[i]).size:  # an empty array has no picture
-            thumbnail(X[i], SIDE).save(buffer, "WEBP", quality=80, method=2)
-        picture = base64.b64encode(buffer.getvalue()).decode("ascii")
-        yield picture, audit.splits[split], audit.labels[i], place
+        yield _picture(audit, X, i)
+
+
+def _picture(audit: Audit, X: Any, i: int) -> dict[str, str]:
+    """Return picture, split, label, and the file or the position in the split, of an image."""
+    is_path = isinstance(X[i], str | os.PathLike)
+    whole = is_path or np.asarray(X[i]).size  # an empty array has no picture
+    split = audit.splits[audit.split_index[i]]
+    place = audit.place(i)
+    return {
+        "picture": webp(shrunk(X[i], SIDE)) if whole else "",
+        "split": split,
+        "label": audit.labels[i],
+        "place": place if audit.paths else place.removeprefix(f"{split} "),
+    }

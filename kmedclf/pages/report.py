@@ -1,32 +1,33 @@
-"""Page of a report."""
+"""Page of a report, and of a comparison."""
 
 from __future__ import annotations
 
-import base64
-import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
+from kmedclf.evaluation import plots
 from kmedclf.evaluation.compare import Comparison, amount, p_text
 from kmedclf.evaluation.plots import grad_cam, training
-from kmedclf.evaluation.plots.images import thumbnail
-from kmedclf.evaluation.plots.report import PAGE, accuracies
+from kmedclf.evaluation.plots.report import PAGE
 from kmedclf.evaluation.plots.style import height
 from kmedclf.evaluation.report import MultilabelReport, Report
 from kmedclf.evaluation.scores import SCORES
-from kmedclf.evaluation.wording import epochs_of
-from kmedclf.pages import SHADES, SIDE, alone, file_names, flat, png, render, without_folders
+from kmedclf.evaluation.wording import epochs_of, verdict
+from kmedclf.pages import SHADES, chart, csv_link, flat, render, without_folders
+from kmedclf.pages.gallery import CORRECT_SHOWN, gallery
+from kmedclf.utils.files import places_below
 
-CORRECT_SHOWN = 20
-"""Number of right predictions shown per class, those of least confidence."""
-TOP_K = 5
-"""Number of probabilities shown per image, besides that of its true class."""
-GRADCAM_IMAGES = 4
-"""Number of right, and of wrong, predictions with a Grad-CAM map."""
+MOST_CELLS = 100_000
+"""A table with more probabilities keeps only those of the true and the predicted class."""
+CONFUSIONS = 8
+"""Number of frequent mistakes listed beside the matrix."""
+
+Chart = tuple[str, str, Markup]
 
 
 def write_page(
@@ -38,11 +39,14 @@ def write_page(
     history: Mapping[str, Sequence[float]] | None = None,
     best_epoch: int | None = None,
     parameters: Mapping[str, Any] | None = None,
+    chosen: Collection[str] | None = None,
     environment: Mapping[str, Any] | None = None,
     title: str = "Report",
     note: str = "",
     image_shape: Sequence[int] | None = None,
     lists: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (),
+    links: Mapping[str, str] | None = None,
+    twins: int | None = None,
 ) -> None:
     """Write a report as one HTML file.
 
@@ -54,11 +58,10 @@ def write_page(
         The report.
     X : sequence of n images, optional
         Images in the order of the report. The page then shows all mistakes and some right
-        predictions, at most 64 pixels wide; for a MultilabelReport, only Grad-CAM maps. Without X
-        it shows numbers only.
+        predictions; for a MultilabelReport, the images with most wrong labels. Without X it shows
+        numbers only.
     model : fitted estimator, optional
-        The classifier. If it has convolutions and X is given, the page shows Grad-CAM maps of
-        some images.
+        The classifier. If it has convolutions and X is given, the pictures have Grad-CAM maps.
     history : mapping of str to sequence of float, optional
         ``history_`` of the estimator.
     best_epoch : int, optional
@@ -67,6 +70,8 @@ def write_page(
         Listed in the page; nested names as "outer.inner", and paths as names of files. Parameters
         as returned by `kmedclf.recipes.parameters` also tell whether the weights of the best epoch
         were restored.
+    chosen : collection of str, optional
+        Names of the parameters that differ from their defaults, which come first; all by default.
     title : str, default="Report"
         Heading.
     note : str, default=""
@@ -75,6 +80,10 @@ def write_page(
         Shape of flat images.
     lists : sequence of (str, sequence of (str, str)), default=()
         More to list, before the parameters: a heading, and pairs of a name and a text.
+    links : mapping of str to str, optional
+        Addresses of other pages by their words, such as a comparison.
+    twins : int, optional
+        Number of images that are also training images, if that was looked for.
 
     Raises
     ------
@@ -86,55 +95,124 @@ def write_page(
             f"The 'X' parameter of write_page must hold the {report.n} images of the report. "
             f"Got {len(X)} instead."
         )
-    lists = [*lists, ("Parameters", _shown(parameters)), ("Environment", _shown(environment))]
+    listed = _shown(parameters)
+    first = [pair for pair in listed if chosen is None or pair[0].partition(".")[0] in chosen]
+    values: dict[str, Any] = {
+        "title": title,
+        "note": note,
+        "report": report,
+        "remarks": verdict(report, twins),
+        "links": dict(links or {}),
+        "headline": [(SCORES[name], report.scores[name]) for name in report.headline],
+        "scores": [(SCORES[name], one) for name, one in report.scores.items()],
+        "figures": training_values(history, best_epoch, parameters) + _figures(report),
+        "parameters": first,
+        "defaults": [pair for pair in listed if pair not in first],
+        "environment": _environment(environment),
+        "lists": lists,
+        "browser": None if X is None else gallery(report, X, model, image_shape),
+        "cam_words": "",
+        "downloads": _downloads(report, places_below(X) if X is not None else None),
+    }
+    if X is not None and model is not None and grad_cam.has_convolutions(model):
+        values["cam_words"] = cam_words(model, "class" if report.exclusive else "label")
     if isinstance(report, MultilabelReport):
-        curves = training_values(history, best_epoch, parameters)
-        shown = label_values(report, X, model, curves)
-        render(path, "labels.html", title=title, note=note, lists=lists, **shown)
+        render(path, "labels.html", **values)
         return
     render(
         path,
         "report.html",
-        title=title,
-        note=note,
-        report=report,
-        headline=[(SCORES[name], report.scores[name]) for name in report.headline],
-        scores=[(SCORES[name], one) for name, one in report.scores.items()],
         rates=_rates(report),
-        figures=training_values(history, best_epoch, parameters)
-        + _figures(report)
-        + _explained(model, report, X),
-        lists=lists,
-        browser=None if X is None else _browser(report, X, image_shape),
+        confusions=_confusions(report),
         right=CORRECT_SHOWN,
         shades=SHADES,
+        **values,
     )
 
 
-def render_comparison(path: str | os.PathLike[str], comparison: Comparison, title: str) -> None:
+def render_comparison(
+    path: str | os.PathLike[str],
+    comparison: Comparison,
+    title: str,
+    links: Mapping[str, str] | None = None,
+) -> None:
     """Write a comparison as one HTML file; see `compare.write_comparison_page`."""
-    render(path, "comparison.html", title=title, **comparison_values(comparison))
+    names = list(comparison.models[0].scores)
+    head = ["model", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))]
+    rows = [
+        [one.name, *("" if value is None else value for score in one.scores.values()
+                     for value in score)]
+        for one in comparison.models
+    ]  # fmt: skip
+    pairs = [
+        [one.first, one.second, one.only_first, one.only_second, *one.difference, one.p, one.p_holm]
+        for one in comparison.pairs
+    ]
+    columns = "first,second,only_first,only_second,difference,low,high,p,p_holm".split(",")
+    downloads = [("Scores", "scores.csv", csv_link(head, rows))]
+    if pairs:
+        downloads.append(("Every two models", "pairs.csv", csv_link(columns, pairs)))
+    values = comparison_values(comparison)
+    links = dict(links or {})
+    render(path, "comparison.html", title=title, links=links, downloads=downloads, **values)
 
 
 def comparison_values(comparison: Comparison) -> dict[str, Any]:
-    """Return the template values of the tables and the chart of a comparison."""
+    """Return the template values of the tables and the charts of a comparison."""
     rows = len(comparison.models) + len(comparison.published)
     has_interval = any(one.scores["accuracy"].low is not None for one in comparison.models)
+    words = "Accuracy of each model" + (" with its interval" if has_interval else "")
+    words += ", and published accuracies." if comparison.published else "."
+    draw = partial(plots.accuracies, comparison)
+    charts = [("Accuracy", words, chart(draw, height(rows), words))]
+    if comparison.curves:
+        words = "Sensitivity against false alarms, the mean of the ROC curves of all "
+        words += "labels." if comparison.multilabel else "classes."
+        high = 4.0 + 0.2 * min(len(comparison.curves), 8)
+        charts.append(("ROC", words, chart(partial(plots.mean_roc, comparison), high, words)))
     return {
         "comparison": comparison,
         "amount": amount,
         "p_text": p_text,
         "titles": SCORES,
-        "alt": "Accuracy of each model"
-        + (" with its interval" if has_interval else "")
-        + (", and published accuracies." if comparison.published else "."),
-        "image": png(lambda fig: accuracies(comparison, ax=fig.add_subplot()), (7, height(rows))),
+        "drawings": charts,
     }
+
+
+NAMES = {
+    "data.name": "Data set",
+    "data.source": "Data, folder or file",
+    "data.file": "File",
+    "data.size": "Image size, pixels",
+    "data.image_shape": "Image shape",
+    "data.sha256": "Checksum of the data, SHA-256",
+    "data.n.train": "Training images",
+    "data.n.val": "Validation images",
+    "data.n.test": "Test images",
+    "data.groups": "Groups, such as patients",
+    "n_params": "Weights",
+    "seconds": "Training, seconds",
+    "images_per_second": "Training images per second",
+    "cpu_count": "Processors",
+}
+"""Words for the facts that a run records of its data and its training."""
 
 
 def _shown(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Flatten nested values for a page, without the folders of this machine."""
-    return flat(values, text=without_folders)
+    pairs = flat(values, text=without_folders)
+    # The page has the class names elsewhere
+    return [(_words(k), v) for k, v in pairs if k != "data.class_names"]
+
+
+def _words(name: str) -> str:
+    """Return the words for a fact; of data that a run was scored on later, as of its own."""
+    of = name.removeprefix("scored_on.")
+    return NAMES.get(name, name) if of == name else f"Scored on: {NAMES.get(f'data.{of}', of)}"
+
+
+def _environment(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    return [pair for pair in _shown(values) if pair[1] != "None"]
 
 
 def _rates(report: Report) -> np.ndarray:
@@ -143,11 +221,20 @@ def _rates(report: Report) -> np.ndarray:
     return report.confusion / np.maximum(support, 1)
 
 
+def _confusions(report: Report) -> list[tuple[int, int, int, float]]:
+    """List the most frequent mistakes: true class, predicted class, images, share of the class."""
+    wrong, rates = report.confusion.copy(), _rates(report)
+    np.fill_diagonal(wrong, 0)
+    most = np.argsort(-wrong.ravel(), kind="stable")[:CONFUSIONS]
+    pairs = (divmod(int(one), len(report.classes)) for one in most)
+    return [(i, j, int(wrong[i, j]), float(rates[i, j])) for i, j in pairs if wrong[i, j]]
+
+
 def training_values(
     history: Mapping[str, Sequence[float]] | None,
     best_epoch: int | None,
     used: Mapping[str, Any] | None,
-) -> list[tuple[str, str, str]]:
+) -> list[Chart]:
     """Draw the training curves, if there are any, and describe the epochs."""
     if not history:
         return []
@@ -155,120 +242,86 @@ def training_values(
     known = {"early_stopping", "restore_best", "monitor"} <= (used or {}).keys()
     epochs = epochs_of(history, best_epoch, used if known else None)
     where = "training and validation" if epochs.validated else "training"
-    words = f"Accuracy and loss in {where}, epoch by epoch: {epochs}."
-    if not epochs.validated and any(name.startswith("val_") for name in history):
-        words += " Validation is left out: it does not have all epochs."
-    image = png(lambda fig: training.history(history, best_epoch=best_epoch, fig=fig), (8, 3))
-    return [("Training", words, image)]
+    left_out = not epochs.validated and any(name.startswith("val_") for name in history)
+    charts = []
+    for name in ("accuracy", "loss"):
+        words = f"In {where}, epoch by epoch: {epochs}."
+        if left_out:
+            words += " Validation is left out: it does not have all epochs."
+        draw = partial(training.learning_curve, history, name, best_epoch=best_epoch)
+        title = f"Training: {name}"
+        charts.append((title, words, chart(draw, 3, f"{title}. {words}")))
+    return charts
 
 
-def _figures(report: Report | MultilabelReport) -> list[tuple[str, str, str]]:
-    """Draw the figures of a report: title, description, PNG as base64."""
-    return [
-        (one.title, one.words(report), png(partial(alone, one.draw, report), one.size(report)))
-        for one in PAGE[type(report)]
-        if one.is_shown(report)
-    ]
-
-
-def _explained(model: Any, report: Report, X: Any) -> list[tuple[str, str, str]]:
-    """Draw Grad-CAM maps of some right and some wrong predictions, the most confident ones."""
-    from kmedclf.evaluation.plots.grad_cam import explanations, has_convolutions
-
-    if model is None or X is None or not has_convolutions(model):
-        return []
-    sure = np.argsort(-report.proba[np.arange(report.n), report.pred_index], kind="stable")
-    sure = sure[report.right[sure]]
-    firsts = np.sort(np.unique(report.true_index[sure], return_index=True)[1])  # one per class
-    figures = []
-    for kind, words, indices in (
-        ("right", "the surest of each of these classes", sure[firsts][:GRADCAM_IMAGES].tolist()),
-        ("wrong", "the surest of all", report.surest_mistakes(GRADCAM_IMAGES)),
-    ):
-        if indices:
-            size = (1.5 * len(indices), 3.3 if kind == "right" else 4.95)
-            draw = partial(explanations, model, report, X, indices=indices)
-            image = png(lambda fig, draw=draw: draw(fig=fig), size)  # type: ignore[misc]
-            words = f"{words.capitalize()}. {cam_words(model, 'class')}"
-            figures.append((f"Grad-CAM, {kind} predictions", words, image))
-    return figures
+def _figures(report: Report | MultilabelReport) -> list[Chart]:
+    """Draw the charts of a report: title, description, SVG."""
+    charts = []
+    for one in PAGE[type(report)]:
+        if one.is_shown(report):
+            words = one.words(report)
+            draw: Callable[..., Any] = partial(one.draw, report)
+            drawn = chart(draw, one.height(report), f"{one.title}. {words}")
+            charts.append((one.title, words, drawn))
+    return charts
 
 
 def cam_words(model: Any, kind: str) -> str:
     """Explain what Grad-CAM maps show, and what they do not show."""
-    from kmedclf.evaluation.plots.grad_cam import n_convolutions
-
     words = (
         f"Bright is where features lie that raise the score of the {kind}, each map up to its own "
         "maximum. This is no proof of what the prediction rests on."
     )
     # With one layer, the map is no more than a weighted sum of edge filters
-    if n_convolutions(model) > 1:
+    if grad_cam.n_convolutions(model) > 1:
         return words
     return f"{words} Features of a single convolution are edges and areas, the background's too."
 
 
-def _browser(
-    report: Report, X: Any, image_shape: Sequence[int] | None
-) -> dict[str, dict[str, list[Any]] | list[str]]:
-    """Collect the data of the error browser: the names of the classes, and the images of each cell.
-
-    Keys of "cells" are "true,predicted". An image is its number, its WebP picture as base64, pairs
-    of class and probability, and its file name if it has one.
-    """
-    files = file_names(X)
-    sure = report.proba[np.arange(report.n), report.pred_index]
-    cells: dict[str, list[Any]] = {}
-    for i, j in zip(*np.nonzero(report.confusion), strict=True):
-        inside = np.flatnonzero((report.true_index == i) & (report.pred_index == j))
-        order = np.argsort(sure[inside], kind="stable")
-        # Show what needs a look first: doubtful right predictions, confident mistakes
-        shown = inside[order][:CORRECT_SHOWN] if i == j else inside[order[::-1]]
-        cells[f"{i},{j}"] = [
-            [*_entry(report, X, int(index), image_shape), *([files[index]] if files else [])]
-            for index in shown
-        ]
-    return {"names": list(report.class_names), "cells": cells}
-
-
-def _entry(report: Report, X: Any, index: int, image_shape: Sequence[int] | None) -> list[Any]:
-    """Return the number, the picture and the largest probabilities of an image."""
-    row = report.proba[index]
-    top = np.argsort(-row, kind="stable")[:TOP_K].tolist()
-    true = int(report.true_index[index])
-    listed = top if true in top else [*top, true]
-    buffer = io.BytesIO()
-    thumbnail(X[index], SIDE, image_shape).save(buffer, "WEBP", quality=80, method=2)
-    picture = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return [index, picture, [[j, round(float(row[j]), 3)] for j in listed]]
+def _downloads(report: Any, files: Sequence[str] | None) -> list[tuple[str, str, str]]:
+    """Return the tables of a report as links: words, name of the file, data URI."""
+    scores = [
+        [name, *("" if value is None else value for value in one)]
+        for name, one in report.scores.items()
+    ]
+    kind = "class" if report.exclusive else "label"
+    fields = report.per_class[0]._fields
+    estimates = [name for name in fields if isinstance(getattr(report.per_class[0], name), tuple)]
+    head = [kind, "images", "predicted"]
+    head += [f"{name}{end}" for name in estimates for end in ("", "_low", "_high")]
+    rows = [
+        [one.name, one.support, one.predicted]
+        + ["" if value is None else value for name in estimates for value in getattr(one, name)]
+        for one in report.per_class
+    ]
+    return [
+        ("Predictions", "predictions.csv", _predictions(report, report.paths or files)),
+        ("Scores", "scores.csv", csv_link(["score", "value", "low", "high"], scores)),
+        (f"Scores of each {kind}", f"{kind}_scores.csv", csv_link(head, rows)),
+    ]
 
 
-def label_values(
-    report: MultilabelReport,
-    X: Any,
-    model: Any,
-    curves: list[tuple[str, str, str]],
-) -> dict[str, Any]:
-    """Return the values of the template ``labels.html`` besides title and lists.
-
-    ``curves`` are figures of the training: title, description, PNG as base64.
-    """
-    return {
-        "report": report,
-        "headline": [(SCORES[name], report.scores[name]) for name in report.headline],
-        "scores": [(SCORES[name], one) for name, one in report.scores.items()],
-        "figures": curves + _figures(report) + _seen_of_label(model, report, X),
-    }
-
-
-def _seen_of_label(model: Any, report: MultilabelReport, X: Any) -> list[tuple[str, str, str]]:
-    """Draw Grad-CAM maps of the most probable labels, each in its most probable image."""
-    if model is None or X is None or not grad_cam.has_convolutions(model):
-        return []
-    probable = report.proba.max(axis=0)
-    labels = np.argsort(-probable, kind="stable")[:GRADCAM_IMAGES].tolist()
-    rows = report.proba.argmax(axis=0)[labels].tolist()
-    draw = partial(grad_cam.explained_labels, model, report, X, labels=labels, indices=rows)
-    image = png(lambda fig: draw(fig=fig), (1.7 * len(labels), 3.5))
-    words = f"The image where each of these is most probable. {cam_words(model, 'label')}"
-    return [("Grad-CAM", words, image)]
+def _predictions(report: Any, files: Sequence[str] | None) -> str:
+    """Return a table of all predictions as a data URI: image, classes and probabilities."""
+    names, (n, k) = report.class_names, report.proba.shape
+    image = files or [str(i) for i in range(n)]
+    if report.exclusive:
+        true, pred = ([names[i] for i in of] for of in (report.true_index, report.pred_index))
+    else:
+        true, pred = (
+            [" + ".join(name for name, has in zip(names, row, strict=True) if has) for row in y]
+            for y in (report.y_true, report.y_pred)
+        )
+    head = ["path" if files else "image", "true", "predicted"]
+    if n * k <= MOST_CELLS or not report.exclusive:
+        head += [f"p {name}" for name in names]
+        cells = [[f"{one:.3f}".lstrip("0") or "0" for one in row] for row in report.proba.tolist()]
+    else:
+        head += ["p of the true class", "p of the predicted class"]
+        rows = np.arange(n)
+        both = zip(report.proba[rows, report.true_index], report.proba[rows, report.pred_index],
+                   strict=True)  # fmt: skip
+        cells = [[f"{one:.3f}" for one in pair] for pair in both]
+    return csv_link(
+        head, ([*row, *more] for *row, more in zip(image, true, pred, cells, strict=True))
+    )

@@ -3,11 +3,13 @@
 model.kmedclf holds the estimator; parameters.json its parameters, as given and as its recipe sets
 them; history.json its learning curves; metrics.json the scores on "test" and "val";
 evaluation-test.json and evaluation-val.json the full reports; environment.json data, versions,
-machine and seconds. `RUN` matches every file of a run; other files belong to the user and stay.
+machine and seconds; MODEL_CARD.md and CHECKLIST.md what a reader of a study must know. `RUN`
+matches every file of a run; other files belong to the user and stay.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import time
@@ -37,7 +39,7 @@ MODEL = "model.kmedclf"
 METRICS = "metrics.json"
 
 RUN = re.compile(
-    r"model\.kmedclf|(parameters|history|metrics|environment)\.json"
+    r"model\.kmedclf|(parameters|history|metrics|environment)\.json|(MODEL_CARD|CHECKLIST)\.md"
     r"|evaluation-(train|val|test|all)\.json|report(-(train|val|test|all))?\.html"
     r"|\.DS_Store|Thumbs\.db|desktop\.ini"  # left by file managers
 )
@@ -115,6 +117,10 @@ def _score_all(run: Run, data: Data, folder: Path) -> tuple[str, BaseException] 
         write_json(folder / METRICS, {split: _scores(one) for split, one in run.reports.items()})
     except OSError as error:
         failures.append((next(iter(data.splits)), error))
+    try:
+        _write_cards(folder, run.reports)
+    except OSError as error:
+        failures.append((next(iter(data.splits)), error))
     return failures[0] if failures else None
 
 
@@ -129,6 +135,13 @@ def _complete_scores(folder: Path, split: str, report: AnyReport, data: Data) ->
     known = read_json(path) if path.is_file() else {}
     if own and split in ("test", "val") and split not in known:
         write_json(path, {**known, split: _scores(report)})
+        _write_cards(folder, _reports(folder))
+
+
+def _write_cards(folder: Path, reports: dict[str, AnyReport]) -> None:
+    from kmedclf.runs import cards
+
+    cards.write(folder, reports)
 
 
 def complete(folder: Path, run: Run, data: Data) -> None:
@@ -140,6 +153,7 @@ def complete(folder: Path, run: Run, data: Data) -> None:
     known = read_json(path) if path.is_file() else {}
     if set(run.reports) - set(known):
         write_json(path, {split: _scores(one) for split, one in run.reports.items()})
+        _write_cards(folder, run.reports)
 
 
 def _scored(data: Data) -> list[str]:
@@ -153,6 +167,7 @@ def _described(estimator: Any, run: Run, data: Data, calibrate: bool) -> dict[st
         "estimator": type(estimator).__name__,
         "parameters": given,
         "used": recipes.parameters(estimator) if "recipe" in given else given,
+        "chosen": _chosen(estimator),
     }
     history = {"best_epoch": getattr(estimator, "best_epoch_", 0), "history": _curves(estimator)}
     for name in ("leaderboard", "notes"):  # of an AutoClassifier
@@ -170,6 +185,13 @@ def _described(estimator: Any, run: Run, data: Data, calibrate: bool) -> dict[st
             **environment(),
         },
     }
+
+
+def _chosen(estimator: Any) -> list[str]:
+    """Name the parameters that differ from their defaults."""
+    defaults = inspect.signature(type(estimator)).parameters
+    given = estimator.get_params(deep=False)
+    return sorted(n for n, value in given.items() if repr(value) != repr(defaults[n].default))
 
 
 def fit(estimator: Any, data: Data, *, calibrate: bool = False) -> Run:
@@ -265,17 +287,21 @@ def read(folder: str | os.PathLike[str]) -> tuple[Any, list[str]]:
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
     """Read a run from its folder."""
+    estimator, class_names = read(folder)
+    environment, reports = read_environment(folder), _reports(folder)
+    n_train = environment["data"]["n"]["train"]
+    return Run(estimator, class_names, reports, environment["seconds"], n_train)
+
+
+def _reports(folder: str | os.PathLike[str]) -> dict[str, AnyReport]:
+    """Read the reports on "test" and "val" that a run folder holds."""
     from kmedclf.evaluation.report import read_report_file
 
-    estimator, class_names = read(folder)
-    environment = read_environment(folder)
-    reports = {
+    return {
         split: read_report_file(path)
         for split in ("test", "val")
         if (path := Path(folder, f"evaluation-{split}.json")).is_file()
     }
-    n_train = environment["data"]["n"]["train"]
-    return Run(estimator, class_names, reports, environment["seconds"], n_train)
 
 
 def check_free(out: Path, force: bool) -> None:
@@ -400,7 +426,11 @@ def _score(
 
     calibrated = isinstance(estimator, calibration.CalibratedClassifier)
     evaluate = calibration.evaluate_calibrated if calibrated else evaluation.evaluate
-    return evaluate(estimator, *split, class_names=class_names, ordinal=data.ordinal)
+    report = evaluate(estimator, *split, class_names=class_names, ordinal=data.ordinal)
+    root = Path(data.description["source"])
+    # Below the folder of the data, a name says the split, too
+    inside = files.places_below(split[0], root) if report.paths and root.is_dir() else None
+    return replace(report, paths=tuple(inside)) if inside else report
 
 
 def _write_report(folder: Path, split: str, report: AnyReport, data: Data) -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from kmedclf.utils import arithmetic
-
-NVIDIA = Path("/dev/nvidiactl")
-"""Linux' sign of an NVIDIA driver."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ def _memory() -> int | None:
 def _faster(gpus: tuple[str, ...], precision: str, mixed: str) -> list[str]:
     """Say what would be faster than what there is, in one sentence each."""
     found = [] if gpus else arithmetic.faster()
-    if NVIDIA.exists() and not gpus:
+    if arithmetic.DRIVER.exists() and not gpus:
         found.append(
             "There is an NVIDIA driver, but TensorFlow sees no GPU: "
             "pip install 'tensorflow[and-cuda]' brings what it needs."

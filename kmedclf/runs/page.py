@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -13,6 +15,11 @@ from kmedclf import runs
 from kmedclf.datasets import sources
 from kmedclf.evaluation.report import AnyReport, read_report_file
 from kmedclf.pages.report import write_page
+from kmedclf.pages.search import SETTINGS, write_search_page
+from kmedclf.utils.json_files import read_json
+
+MOST_TWINS = 20_000
+"""Number of training images above which a page does not look for copies of them."""
 
 
 def read_report(folder: str | os.PathLike[str], split: str) -> AnyReport:
@@ -88,11 +95,15 @@ def write_run_page(
     out: str | os.PathLike[str] | None = None,
     explain: bool = True,
 ) -> Path:
-    """Write the report of a run as one HTML page.
+    """Write the report of a run, or of a search, as one HTML page.
 
     ``folder`` may also be a single model file, which needs ``data``. By default the images are
     read from where they were scored. ``explain`` adds Grad-CAM maps, and loads the network.
     """
+    target = page_of(folder) if out is None else Path(out)
+    if Path(folder, SETTINGS).is_file():
+        write_search_page(Path(folder), target)
+        return target
     if Path(folder).is_file():
         return _write_model_page(Path(folder), data, split, out, explain)
     report, scored = read_report(folder, split), scored_data(folder, split)
@@ -115,7 +126,6 @@ def write_run_page(
     note = _check_same(folder, split, report, scored, data, np.asarray(y))
     if scored.get("sha256") != trained.get("sha256") or scored["name"] != trained["name"]:
         environment = {**environment, "scored_on": scored}
-    target = page_of(folder) if out is None else Path(out)
     write_page(
         target,
         report,
@@ -124,10 +134,13 @@ def write_run_page(
         history=history["history"],
         best_epoch=history["best_epoch"],
         parameters=parameters["used"],
+        chosen=parameters.get("chosen"),
         environment=environment,
         title=f"{parameters['estimator']} on {scored['name']}, {split} split",
         note=note,
         lists=_tried(history),
+        links=links_beside(target, trained["source"]),
+        twins=_twins(folder, trained, X) if _is_held_out(data, trained, split) else None,
     )
     return target
 
@@ -140,6 +153,53 @@ def _tried(history: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
         ("What was tried", leaderboard_lines(history.get("leaderboard", []))),
         ("What was seen", [(str(n), one) for n, one in enumerate(history.get("notes", []), 1)]),
     ]
+
+
+def _is_held_out(data: sources.Data, trained: dict[str, Any], split: str) -> bool:
+    """Check whether images are another split of the data that the run was trained on."""
+    shown = data.description
+    return split != "train" and all(shown.get(k) == trained.get(k) for k in ("source", "sha256"))
+
+
+def _twins(folder: Any, trained: dict[str, Any], X: Any) -> int | None:
+    """Count the images that are also training images, pixel by pixel or byte by byte.
+
+    None if the training images are gone, or too many to look at for one sentence.
+    """
+    if trained["n"].get("train", MOST_TWINS) > MOST_TWINS:
+        return None
+    groups = runs.groups_of(folder, trained["source"], "train")
+    try:
+        seen = sources.read_data(trained["source"], trained["size"], "train", groups)
+        known = {_content(one) for one in seen.splits["train"][0]}
+        return sum(_content(one) in known for one in X)
+    except (OSError, ValueError, KeyError):  # moved or changed since: the page tells no lie
+        return None
+
+
+def _content(image: Any) -> bytes:
+    is_path = isinstance(image, str | os.PathLike)
+    content = Path(image).read_bytes() if is_path else np.ascontiguousarray(image).tobytes()
+    return hashlib.sha256(content).digest()
+
+
+def links_beside(page: Path, source: str) -> dict[str, str]:
+    """Find the pages on the same data beside a page, in folders next to it or one above it.
+
+    Addresses are relative and name no folder above those.
+    """
+    here = page.absolute().parent
+    found = {}
+    for folder in dict.fromkeys((here, here.parent)):
+        for name in ("audit", "comparison"):
+            other = folder / f"{name}.html"
+            if other != page.absolute() and other.is_file():
+                found[name.capitalize()] = Path(os.path.relpath(other, here)).as_posix()
+    for other in sorted(here.glob("*/report.html")):
+        environment = other.with_name("environment.json")
+        if environment.is_file() and read_json(environment)["data"]["source"] == source:
+            found[f"Report of {other.parent.name}"] = f"{quote(other.parent.name)}/report.html"
+    return found
 
 
 def _write_model_page(

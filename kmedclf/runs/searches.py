@@ -2,7 +2,7 @@
 
 search.json holds the settings, memory the fits, results.csv and results.json the table of
 candidates, curves.json the learning curve of every fold, effect-*.png the effect of a stage's
-parameters on the score, and best the run folder of the winner.
+parameters on the score, report.html all of that as a page, and best the run folder of the winner.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 
 from kmedclf.datasets.sources import Data
+from kmedclf.pages.search import SETTINGS, write_search_page
 from kmedclf.runs import readable
 from kmedclf.utils import files
 from kmedclf.utils.files import write_json, written_beside
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from kmedclf.search import SearchSpace
 
 
-SETTINGS = "search.json"
 MEMORY = "memory"
 BY_RUNGS = ("halving", "hyperband")
 """Engines that set the epochs themselves."""
@@ -238,6 +238,7 @@ def write_results(out: Path, search: Any) -> None:
         with written_beside(out / f"effect-{name}.png") as beside:
             figure.savefig(beside, format="png", dpi=200, bbox_inches="tight")
         plt.close(figure)
+    write_search_page(out, out / "report.html")
 
 
 def effects(search: Any) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from kmedclf.utils.text import clock
+
 
 @dataclass
 class Part:
@@ -111,9 +113,9 @@ class SearchProgress:
 
     def _clock(self) -> str:
         elapsed = time.monotonic() - self._started
-        text = f"{_time(elapsed)} elapsed"
+        text = f"{clock(elapsed)} elapsed"
         if self.total and self.done:
-            text += f" · {_time(elapsed / self.done * max(self.total - self.done, 0))} left"
+            text += f" · {clock(elapsed / self.done * max(self.total - self.done, 0))} left"
         return text
 
     def _table(self) -> Any:
@@ -129,9 +131,3 @@ class SearchProgress:
         for part in self.parts:
             table.add_row(*part.cells())
         return table
-
-
-def _time(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

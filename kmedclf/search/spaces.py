@@ -21,7 +21,7 @@ from sklearn.utils._param_validation import InvalidParameterError, validate_para
 
 from kmedclf import recipes
 from kmedclf.search.scoring import network_of
-from kmedclf.utils import annotated
+from kmedclf.utils import annotated, notebook
 from kmedclf.utils.text import suggest
 
 
@@ -522,6 +522,19 @@ class SearchSpace:
     stages: tuple[Stage, ...]
     subset: float | None = None
 
+    def _repr_html_(self) -> str:
+        """Show the stages and their candidates in a notebook."""
+        rows = [
+            (stage.name, name, _candidates_text(one))
+            for stage in self.stages
+            for group in stage.alternatives
+            for name, one in group.items()
+        ]
+        share = "" if self.subset is None else f", on {self.subset:.0%} of the images"
+        title = f"Search space of {self.estimator.__name__}: {len(self.stages)} stage"
+        title += f"{'s' if len(self.stages) != 1 else ''}{share}"
+        return notebook.block(title, [], notebook.table(("Stage", "Parameter", "Candidates"), rows))
+
     @classmethod
     def load(cls, name: str | Path, estimator: type | None = None) -> Self:
         """Read a space that comes with the package, or your own file.
@@ -663,6 +676,15 @@ class SearchSpace:
             One value for each parameter of the estimator.
         """
         return {k: v for stage in self.stages for k, v in stage.hyperparameters(hp).items()}
+
+
+def _candidates_text(candidates: Candidates) -> str:
+    """Write a range as its bounds, and a list as its first values."""
+    if isinstance(candidates, Range):
+        scale = ", log scale" if candidates.scale == "log" else ""
+        return f"{candidates.low} to {candidates.high}{scale}"
+    values = [str(one) for one in candidates]
+    return ", ".join(values[:12]) + (f" and {len(values) - 12} more" if len(values) > 12 else "")
 
 
 def _single(grids: list[dict[str, Any]]) -> Grid:

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+from markupsafe import Markup
 
 from kmedclf import evaluation, runs
 from kmedclf.evaluation import Comparison
 from kmedclf.evaluation.compare import p_text
 from kmedclf.evaluation.plots.style import quiet_about_glyphs
+from kmedclf.pages import svg
 from kmedclf.utils import text
 from kmedclf.utils.files import written_beside
 
@@ -25,9 +27,6 @@ CHOSEN = "Left open by the report, chosen here"
 
 DPI = 160
 """Pixels an inch of a rendered figure."""
-
-SCALE = 92
-"""CSS pixels an inch on the page: curves and a confusion matrix stand side by side."""
 
 NUMBER = re.compile(r"[\d\s.,:%±–\[\]<+†-]*|undefined")
 """A number in a table, with or without interval, deviation or a mark, or a dash."""
@@ -64,18 +63,12 @@ class Choice(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A rendered figure: file name, caption and PNG."""
+    """A rendered figure: file name, caption, PNG for a file, and SVG for the page."""
 
     name: str
     words: str
     png: bytes
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height on the page in CSS pixels; all figures have one scale."""
-        # Width and height are at fixed positions of a PNG header.
-        width, height = (int.from_bytes(self.png[at : at + 4]) for at in (16, 20))
-        return round(width * SCALE / DPI), round(height * SCALE / DPI)
+    svg: Markup
 
     @classmethod
     def of(cls, name: str, words: str, drawn: Any) -> Figure:
@@ -84,9 +77,10 @@ class Figure(NamedTuple):
         buffer = io.BytesIO()
         with quiet_about_glyphs():
             figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        inline = svg(figure, words)
         # matplotlib keeps open figures in memory.
         plt.close(figure)
-        return cls(name, words, buffer.getvalue())
+        return cls(name, words, buffer.getvalue(), inline)
 
 
 @dataclass(frozen=True)

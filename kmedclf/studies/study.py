@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 import os
@@ -540,7 +539,7 @@ def write(lab: Workspace, title: str, sections: Sequence[Section]) -> None:
         sections=[
             (
                 section,
-                [(one, base64.b64encode(one.png).decode("ascii")) for one in section.figures],
+                [(one, one.svg) for one in section.figures],
                 section.comparison and comparison_values(section.comparison),
             )
             for section in sections

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,44 +14,76 @@ from typing import Any, TypeAlias
 import keras
 
 from kmedclf.training.program import CompiledNetwork
+from kmedclf.utils.text import clock
 
 Logs = dict[str, float]
 
 
 class EpochProgress(keras.callbacks.Callback):
-    """Progress bar: epochs, latest metrics and remaining time in one line."""
+    """Progress of a training in one line of text: epochs, latest metrics, remaining time.
 
-    def __init__(self, label: str) -> None:
+    A terminal and a notebook show the line as it changes; it is text, needs no widget, and stays
+    in a saved notebook. Elsewhere, as in a log file, a line is written every ``INTERVAL`` seconds.
+    """
+
+    INTERVAL = 30.0
+
+    def __init__(self, label: str, *, stops_early: bool = False) -> None:
         super().__init__()
         self.label = label
-        self._bar: Any = None
+        self.stops_early = stops_early
+        self._line = ""  # what stands in the current line of the screen
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Start the bar."""
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = "{task.description}", BarColumn(bar_width=12), "{task.completed}/{task.total}"
-        numbers = TextColumn("{task.fields[numbers]}")
-        self._bar = Progress(*columns, numbers, TimeRemainingColumn())
-        self._bar.add_task(self.label, total=self.params["epochs"], numbers="")
-        self._bar.start()
+        """Start the clock."""
+        self._started = self._written = time.monotonic()
+        self._done, self._first = 0, -1
+        self._numbers = ""
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Advance the bar."""
-        # Only two metrics, so that the bar fits into 80 columns.
+        """Show the epoch."""
+        # A training that goes on with an earlier one does not begin with the first epoch
+        self._first = epoch if self._first < 0 else self._first
+        self._done = epoch + 1
+        # Only two metrics, so that the line fits into 80 columns
         shown = [name for name in ("loss", "val_accuracy") if name in (logs or {})]
-        numbers = " ".join(f"{name} {logs[name]:.3f}" for name in shown) if logs else ""
-        self._bar.update(0, completed=epoch + 1, numbers=numbers)
+        self._numbers = " ".join(f"{name} {logs[name]:.3f}" for name in shown) if logs else ""
+        now = time.monotonic()
+        live = _is_live(sys.stdout)
+        if now - self._written >= (0.2 if live else self.INTERVAL):
+            self._written = now
+            each = (now - self._started) / (self._done - self._first)
+            left = clock(each * (self.params["epochs"] - self._done))
+            most = "at most " if self.stops_early else ""
+            self._show(f"{self._count()} {self._numbers} {most}{left} left", live=live)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Stop the bar."""
+        """Say how many epochs it was, and how long it took."""
+        early = ", stopped early:" if self._done < self.params["epochs"] else ""
+        took = clock(time.monotonic() - self._started)
+        self._show(f"{self._count()}{early} {self._numbers} in {took}", live=bool(self._line))
         self.close()
 
     def close(self) -> None:
-        """Stop the bar, also if training fails, to release the terminal."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        """End the line, also if training fails."""
+        if self._line:
+            print(flush=True)
+        self._line = ""
+
+    def _count(self) -> str:
+        return f"{self.label} {self._done}/{self.params['epochs']}"
+
+    def _show(self, text: str, *, live: bool) -> None:
+        if live:
+            print(f"\r{text.ljust(len(self._line))}", end="", flush=True)
+            self._line = text
+        else:
+            print(text, flush=True)
+
+
+def _is_live(stream: Any) -> bool:
+    """Check whether a stream shows a line as it changes: a terminal's, or a notebook's."""
+    return stream.isatty() or type(stream).__module__.startswith("ipykernel.")
 
 
 class OutOfTime(RuntimeError):

@@ -10,14 +10,23 @@ import functools
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 """TensorFlow's variable: "1" turns oneDNN on, "0" off. It is read while TensorFlow loads."""
+
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+"""TensorFlow's variable: from "0", all messages, to "3", none."""
+
+DRIVER = Path("/dev/nvidiactl")
+"""Linux' sign of an NVIDIA driver."""
 
 LIMIT = "ONEDNN_MAX_CPU_ISA"
 """oneDNN's variable: the largest instruction set that it may use."""
@@ -59,12 +68,62 @@ def load() -> None:
         _reason = "TensorFlow's own choice for this CPU"
     else:
         _reason = "kmedclf's choice for CPUs with AVX2"
-        os.environ[ONEDNN] = "1"
+        with _variable(ONEDNN, "1"):
+            _import()
+    _import()
+
+
+def _import() -> None:
+    """Import TensorFlow without its messages at startup, unless the user asks for them."""
+    if "tensorflow" in sys.modules:
+        return
+    if LOG_LEVEL in os.environ:
+        import tensorflow  # noqa: F401
+
+        return
+    with _variable(LOG_LEVEL, "2"), without_chatter():
+        import tensorflow as tf
+
+        # Without a driver, looking for GPUs for the first time logs that there is none
+        if not DRIVER.exists():
+            tf.config.list_physical_devices("GPU")
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable that was not set, for a while."""
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Capture C++ output on stderr, and drop information and warnings."""
+    # The first lines are logged before the log level is read.
+    chatter = r"[IW]\d{4} \d|WARNING: All log messages before absl::InitializeLog"
+    chatter += r"|To enable the following instructions: "
+    chatter += r"|E\d{4} .*oneDNN supports DT_UINT8 only"
+    if not DRIVER.exists():  # not an error on a machine without a GPU
+        chatter += r"|E\d{4} .*failed call to cuInit"
+    try:
+        stderr = os.dup(2)
+    except OSError:  # a service without a stderr
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
         try:
-            import tensorflow
+            yield
         finally:
-            os.environ.pop(ONEDNN, None)
-    import tensorflow  # noqa: F401
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            for line in held.read().decode(errors="replace").splitlines(keepends=True):
+                if not re.match(chatter, line):
+                    sys.stderr.write(line)
 
 
 def onednn_pays() -> bool:

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 try:
@@ -147,6 +147,29 @@ def check_folder(path: str | os.PathLike[str]) -> None:
         if not os.access(one, os.W_OK | os.X_OK):
             raise PermissionError(f"{one} must be a folder that may be written to.")
         return
+
+
+def places_below(X: Any, root: str | os.PathLike[str] | None = None) -> list[str] | None:
+    """Return the paths in X relative to ``root``, or else to their common folder.
+
+    None if X holds arrays.
+    """
+    kind = getattr(getattr(X, "dtype", None), "kind", "O")
+    if kind not in "OUS" or not hasattr(X, "__len__") or not len(X):
+        return None
+    rows = X.to_numpy() if hasattr(X, "to_numpy") else X  # pandas' own index may be any
+    if not isinstance(rows[0], str | os.PathLike):
+        return None
+    given = [rows[i] for i in range(len(rows))]
+    if not all(isinstance(one, str | os.PathLike) for one in given):
+        return None
+    paths = [os.path.abspath(os.fspath(one)) for one in given]
+    try:
+        if root is None or not all(PurePath(path).is_relative_to(root) for path in paths):
+            root = os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # on Windows, paths on different drives
+        return [os.path.basename(path) for path in paths]
+    return [PurePath(os.path.relpath(path, root)).as_posix() for path in paths]
 
 
 def is_page(start: bytes) -> bool:

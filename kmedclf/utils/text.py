@@ -40,3 +40,10 @@ def table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def clock(seconds: float) -> str:
+    """Write a time as "1:02:03", or "2:03" below an hour."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -25,7 +25,7 @@ SCRIPT = shutil.which("kmedclf", path=os.path.dirname(sys.executable))
 
 
 FILES = [
-    "environment.json", "evaluation-test.json", "evaluation-val.json", "history.json",
+    "CHECKLIST.md", "MODEL_CARD.md", "environment.json", "evaluation-test.json", "evaluation-val.json", "history.json",
     "metrics.json", "model.kmedclf", "parameters.json",
 ]  # fmt: skip
 
@@ -50,6 +50,7 @@ def test_run_says_what_was_trained_on_what(run):
         units=16, epochs=3, random_state=7, learning_rate=0.01, class_weight="balanced"
     )
     known = {"parameters": expected.get_params(), "used": recipes.parameters(expected)}
+    known["chosen"] = ["class_weight", "epochs", "learning_rate", "random_state", "units"]
     assert written == {"estimator": "MLPClassifier", **json.loads(json.dumps(known))}
     environment = read(folder / "environment.json")
     assert environment["data"]["n"] == {"train": 48, "val": 20, "test": 28}

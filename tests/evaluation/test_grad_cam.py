@@ -4,12 +4,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from page_parts import data_of
 from PIL import Image
 
 from kmedclf import CNNClassifier, MLPClassifier
 from kmedclf.datasets import make_blood_cells
 from kmedclf.evaluation import evaluate, plots, write_page
 from kmedclf.evaluation.plots.grad_cam import gradcam_maps, has_convolutions
+from kmedclf.pages.gallery import GRADCAM_IMAGES
 
 SHORT = {"epochs": 1, "early_stopping": False, "random_state": 0}
 X, Y = make_blood_cells(40, random_state=0)
@@ -120,10 +122,11 @@ def test_panel_reads_files(cnn, report, tmp_path):
 def test_pages_of_convolutional_networks_have_maps(cnn, mlp, report, tmp_path):
     path = tmp_path / "report.html"
     write_page(path, report, X=X, model=cnn)
-    text = path.read_text(encoding="utf-8")
-    assert "Grad-CAM, right predictions" in text
-    assert "Grad-CAM, wrong predictions" in text
+    shown = data_of(path)
+    assert all("g" in one for one in list(shown["images"].values())[:GRADCAM_IMAGES])
+    assert "This is no proof" in path.read_text(encoding="utf-8")
     assert not plt.get_fignums()
     for options in ({"X": X, "model": mlp}, {"X": X}, {"model": cnn}):
         write_page(path, report, **options)
-        assert "Grad-CAM" not in path.read_text(encoding="utf-8")
+        assert "This is no proof" not in path.read_text(encoding="utf-8")
+        assert '"g":' not in path.read_text(encoding="utf-8")

@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from kmedclf import CNNClassifier, ResNetClassifier
 from kmedclf.datasets import make_blood_cells
 from kmedclf.evaluation import compare, evaluate_predictions, plots
-from kmedclf.evaluation.plots.images import picture, thumbnail
+from kmedclf.evaluation.plots.images import picture
+from kmedclf.pages.gallery import shrunk
 
 mpl.use("agg")
 WEIRD = ["a $x$", 'b"<', "żółć", "d_{i}^2", "e" * 60]
@@ -67,6 +68,8 @@ CHARTS = {
     "ranks": lambda ax: plots.ranks(REPORT, ax=ax),
     "reliability": lambda ax: plots.reliability(REPORT, ax=ax),
     "roc": lambda ax: plots.roc(REPORT, ax=ax),
+    "mean_roc": lambda ax: plots.mean_roc(compare({"a": REPORT, "b_$": REPORT}), ax=ax),
+    "learning_curve": lambda ax: plots.learning_curve(HISTORY, "loss", best_epoch=2, ax=ax),
 }
 PANELS = {
     "class_weights": lambda fig: plots.class_weights(
@@ -257,7 +260,7 @@ def test_any_image_becomes_a_picture(image):
     assert made.shape == (8, 8, 3)
     assert made.dtype == np.uint8
     assert made.max() > 200
-    assert thumbnail(image, 4).size == (4, 4)
+    assert shrunk(image, 4).size == (4, 4)
 
 
 def test_files_and_flat_images_of_a_given_shape(tmp_path):

@@ -21,8 +21,9 @@ from kmedclf.evaluation import (
     write_comparison_page,
     write_page,
 )
-from kmedclf.evaluation.wording import brackets, epochs_of, interval_words, percent
+from kmedclf.evaluation.wording import brackets, epochs_of, interval_words, percent, verdict
 from kmedclf.runs.page import write_run_page
+from kmedclf.search import SearchSpace
 from kmedclf.studies import bone, words
 
 
@@ -286,7 +287,7 @@ def test_a_page_is_of_the_data_that_were_scored(files, tmp_path):
     assert done.exit_code == 0, done.output
     text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert '<h1 dir="auto">MLPClassifier on other, test split' in text
-    assert "scored_on.name" in text
+    assert "<dt>Scored on: Data set</dt>" in text
     # images of other files with the same labels are shown, and it is said that they are others
     done = invoke("report", tmp_path / "run", "--plain", "--data", files["val"])
     assert done.exit_code == 0, done.output
@@ -323,7 +324,9 @@ def test_a_comparison_of_one_kind_has_one_protocol_and_no_brackets_without_resam
     assert found.protocol == "8 px"
     write_comparison_page(tmp_path / "c.html", found)
     assert "Brackets" not in visible(tmp_path / "c.html") + found.to_markdown()
-    assert 'alt="Accuracy of each model."' in (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert 'aria-label="Accuracy of each model."' in (tmp_path / "c.html").read_text(
+        encoding="utf-8"
+    )
     weighted = evaluate_predictions(y, proba, sample_weight=np.arange(40) + 1.0)
     notes = compare({"a": weighted, "b": weighted}).notes
     assert "differences and tests count every image once" in " ".join(notes)
@@ -484,3 +487,125 @@ def test_every_study_says_what_it_did(study, name, given, larger_files, tmp_path
     found = json.loads(json.dumps({k: dataclasses.asdict(v)["findings"] for k, v in
                                    sections.items()}, default=str))  # fmt: skip
     assert found
+
+
+# -- verdicts: each sentence where its condition holds, and not where it does not ------------------
+
+
+def predicted(pairs, k=3, sure=0.9):
+    """Make a report of (true, predicted, images), each prediction with one probability."""
+    true, pred = (np.repeat([p[i] for p in pairs], [p[2] for p in pairs]) for i in (0, 1))
+    proba = np.full((len(true), k), (1 - sure) / (k - 1))
+    proba[np.arange(len(true)), pred] = sure
+    return evaluate_predictions(true, proba, n_bootstrap=200, class_names=list("abc")[:k])
+
+
+FINE = [(i, i, 90) for i in range(3)] + [(i, (i + 1) % 3, 10) for i in range(3)]
+HARD = [(0, 0, 95), (1, 1, 95), (2, 2, 50), (2, 0, 45), (0, 1, 5), (1, 0, 5)]
+NEVER = [(0, 0, 90), (1, 1, 90), (2, 0, 20)]
+FEW = [(0, 0, 5), (1, 1, 5), (2, 2, 5), (0, 1, 2)]
+RARE = [(0, 0, 290), (1, 0, 8), (2, 0, 2), (0, 1, 2), (1, 1, 4)]
+CONSTANT = [(0, 0, 60), (1, 0, 40)]
+
+
+@pytest.mark.parametrize(
+    ("words_", "kind", "holds", "not_"),
+    [
+        ("It is better than always naming a", "good", FINE, CONSTANT),
+        ("It is not shown to be better than always naming a", "warning", RARE, FINE),
+        ("c (20 images) is never predicted", "warning", NEVER, FINE),
+        ("Too few images to tell more than", "warning", FEW, FINE),
+        ("On other images of the same kind", "plain", FINE, FEW),
+        ("c is the hardest class: 50 of its 95 images are found", "plain", HARD, FINE),
+        ("the missed are mostly taken for a", "plain", HARD, FINE),
+        ("No class is clearly harder", "plain", FINE, HARD),
+        ("Only 17 images", "warning", FEW, FINE),
+        ("All 100 images are predicted as a", "warning", CONSTANT, NEVER),
+        ("The probabilities are right on average", "good", FINE, HARD),
+        ("The network is too sure of itself", "warning", HARD, FINE),
+    ],
+)
+def test_a_sentence_stands_where_its_condition_holds(words_, kind, holds, not_):
+    said = predicted(holds).verdict
+    assert [one.kind for one in said if words_ in one.text] == [kind], said
+    assert words_ not in " ".join(one.text for one in predicted(not_).verdict)
+    kinds = [one.kind for one in said[1:]]
+    assert kinds == sorted(kinds, key=["warning", "good", "plain"].index)
+
+
+def test_copies_of_training_images_are_told_if_they_were_looked_for():
+    report = predicted(FINE)
+    told = {n: " ".join(one.text for one in verdict(report, n)) for n in (None, 0, 1, 12)}
+    assert "training image" not in told[None]
+    assert "None of the images is identical" in told[0]
+    assert "1 image of these is also among the training images" in told[1]
+    assert "12 images of these are also among" in told[12]
+
+
+def test_labels_get_a_verdict():
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 2, (200, 3))
+    y[:, 2] = generator.random(200) < 0.1
+    proba = np.clip(0.4 * y + generator.uniform(0, 0.6, y.shape), 0, 1)
+    proba[:, 1], proba[:, 2] = generator.random(200), proba[:, 2] * 0.4
+    report = evaluate_predictions(y, proba, class_names=["a", "b", "c"], n_bootstrap=100)
+    said = " ".join(one.text for one in report.verdict)
+    assert "better than by chance: b." in said
+    assert "Never predicted, though there: c." in said
+
+
+def test_a_comparison_says_who_wins_and_when_nobody_can_tell():
+    good, bad = predicted(FINE), predicted([*HARD[:2], (2, 0, 95), *HARD[4:]])
+    same = [(0, 0, 100), (1, 1, 100), (2, 2, 100)]
+    level = {"a": predicted([*same[:2], (2, 2, 98), (2, 0, 2)]), "b": predicted(same)}
+    texts = {
+        "a wins": compare({"a": predicted(same), "b": predicted(NEVER_OF_EQUAL)}),
+        "right for the very same images": compare({"a": good, "b": good}),
+        "differ in 2 images: too few for any test": compare(level),
+        "there is no other model": compare({"a": bad}),
+    }
+    for words_, found in texts.items():
+        said = " ".join(one.text for one in found.verdict)
+        assert words_ in said
+        assert [other for other in texts if other in said] == [words_]
+    assert "these 300 images cannot tell it from a" in compare(level).verdict[0].text
+
+
+NEVER_OF_EQUAL = [(0, 0, 100), (1, 1, 100), (2, 0, 100)]
+
+
+def test_an_audit_says_what_is_serious():
+    X, y = make_blood_cells(40, 12, random_state=0)
+    splits = np.repeat(["train", "test"], 20)
+    clean = audit(X, y, splits=splits, groups=splits)
+    assert [one.kind for one in clean.verdict] == ["good"]
+    X = X.copy()
+    X[30], X[3] = X[2], 7
+    y = y.copy()
+    y[30] = (y[2] + 1) % 8
+    said = " ".join(
+        one.text for one in audit(X, y, splits=splits, groups=np.arange(40) % 30).verdict
+    )
+    for words_ in (
+        "Leak found: 1 of 40 images", "Leak found: 10 groups",
+        "1 pair shows one picture", "1 image shows nothing",
+    ):  # fmt: skip
+        assert words_ in said
+
+
+def test_notebooks_show_results_in_short_and_escaped():
+    name = "<script>alert(1)</script>"
+    report = evaluate_predictions(
+        [0, 1] * 40, [[0.8, 0.2], [0.3, 0.7]] * 40, class_names=[name, "b"]
+    )
+    X, y = make_blood_cells(16, 12, random_state=0)
+    found = audit(X, y % 2, splits=[name, "b"] * 8, class_names=[name, "b"])
+    for one in (report, compare({name: report, "b": report}), found):
+        text = one._repr_html_()
+        assert "<script" not in text
+        assert html.escape(name) in text
+        assert len(text) < 5000
+        assert len(repr(one)) < 250
+        assert "array" not in repr(one)
+    space = SearchSpace.load("cnn")._repr_html_()
+    assert all(word in space for word in ("kernel_size", "3, 5, 7", "CNNClassifier"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import page_parts as pages
+import pandas as pd
 import pytest
 from cli_helpers import invoke
 from PIL import Image
@@ -17,9 +18,10 @@ from PIL import Image
 import kmedclf
 from kmedclf import runs, studies
 from kmedclf.datasets import make_blood_cells, sources
-from kmedclf.pages import file_names, without_folders
 from kmedclf.pages import report as page_module
+from kmedclf.pages import without_folders
 from kmedclf.studies.study import write as write_study
+from kmedclf.utils.files import places_below
 
 HOSTILE = [
     '"><script>window.pwned=1</script>',
@@ -29,8 +31,10 @@ HOSTILE = [
     "{{ 7*7 }}' onmouseover='window.pwned=5' style='color:red",
 ]
 ALLOWED = set(
-    "a bdi body button dd div dl dt figcaption figure h1 h2 h3 head header html img li link main "
-    "meta nav noscript p script section span strong style table tbody td th thead title tr ul "
+    "a aside b bdi body button caption clippath dd defs details dialog div dl dt figcaption figure "
+    "footer g h1 h2 h3 head header html image img li link main meta nav noscript p path rect "
+    "script section span strong style summary svg table tbody td text th thead title tr tspan ul "
+    "use "
     "".split()
 )
 
@@ -94,8 +98,8 @@ def test_names_become_no_elements_and_no_attributes(hostile):
     for tag, attrs in hostile.elements:
         assert tag in ALLOWED
         assert not [name for name in attrs if name.startswith("on") or name == "style"], attrs
-        if tag == "img":
-            assert attrs["src"].startswith("data:image/")
+        if tag in ("img", "image"):
+            assert attrs.get("src", attrs.get("href")).startswith("data:image/")
     scripts = [attrs for tag, attrs in hostile.elements if tag == "script"]
     assert len([one for one in scripts if one.get("type") != "application/json"]) == 1
     assert len([tag for tag, _ in hostile.elements if tag == "style"]) == 1
@@ -176,9 +180,13 @@ def test_pages_to_share_name_no_folder_and_no_user(shared_pages, secret):
         assert not re.search(rf"[/\\]{re.escape(getpass.getuser())}[/\\]", text)
     folder = (secret / "run-folder" / "report.html").read_text(encoding="utf-8")
     shown = json.loads(re.search(r'id="data">(.*?)</script>', folder, re.S)[1])
-    files = {entry[3] for entries in shown["cells"].values() for entry in entries}
+    files = {entry["f"] for entry in shown["images"].values()}
     assert files
-    assert all(re.fullmatch(r"[abc]/\d+\.png", name) for name in files)
+    assert all(re.fullmatch(r"test/[abc]/\d+\.png", name) for name in files)
+    stored = json.loads((secret / "run-folder" / "evaluation-test.json").read_text("utf-8"))
+    assert len(stored["paths"]) == 12
+    assert files <= set(stored["paths"])
+    assert json.loads((secret / "run-npz" / "evaluation-test.json").read_text())["paths"] == []
     assert "set.npz" in (secret / "run-npz" / "report.html").read_text(encoding="utf-8")
 
 
@@ -213,11 +221,13 @@ def test_values_are_shown_without_folders(text, shown):
 
 
 def test_files_are_named_below_their_common_folder(tmp_path):
-    assert file_names([tmp_path / "a" / "1.png", str(tmp_path / "b" / "1.png")]) == [
+    both = [tmp_path / "a" / "1.png", str(tmp_path / "b" / "1.png")]
+    assert places_below(both) == places_below(pd.Series(both, index=[7, 8])) == [
         "a/1.png", "b/1.png",
     ]  # fmt: skip
-    assert file_names([tmp_path / "a" / "1.png"]) == ["1.png"]
-    assert file_names(np.zeros((2, 3))) is None
+    assert places_below(both, tmp_path.parent)[0] == f"{tmp_path.name}/a/1.png"
+    assert places_below([tmp_path / "a" / "1.png"]) == ["1.png"]
+    assert places_below(np.zeros((2, 3))) is None
 
 
 def test_names_that_are_no_text_do_not_stop_a_page(tmp_path):

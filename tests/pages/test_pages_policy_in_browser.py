@@ -50,7 +50,7 @@ def test_every_page_works_under_its_policy(watched, hostile):
     for button in find(watched, "[data-cell]")[:6]:
         watched.execute_script("arguments[0].click()", button)  # headings that stick may cover it
         bar = watched.execute_script(
-            "return getComputedStyle(document.querySelector('.image li i')).width"
+            "return getComputedStyle(document.querySelector('.shares li i')).width"
         )
         assert bar.endswith("px")
         assert find(watched, "#images figure")

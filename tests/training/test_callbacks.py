@@ -1,10 +1,18 @@
 """Keras callbacks, and the progress bar."""
 
+import io
+import os
+import re
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 from helpers import ENGINE, ROUNDED, data, make, same
 from keras import callbacks as kc
+
+from kmedclf.training.callbacks import EpochProgress
 
 X, y = data()
 HELD = {"X_val": X[:16], "y_val": y[:16]}
@@ -124,14 +132,59 @@ def test_an_interrupted_fit_leaves_the_last_one(name):
     assert same(estimator.fit(X, y), make(name, epochs=4).fit(X, y))
 
 
-def test_verbose_draws_a_bar(capsys):
+def test_verbose_says_how_many_epochs_it_was(capsys):
     make("CNNClassifier", verbose=1).fit(X, y)
-    shown = capsys.readouterr().out
-    assert "CNNClassifier" in shown
-    assert "2/2" in shown
-    assert "loss" in shown
+    (line,) = capsys.readouterr().out.splitlines()  # a log gets no line for each epoch
+    assert re.fullmatch(r"CNNClassifier 2/2 loss \d\.\d+ in 0:\d\d", line)
+    early = {"epochs": 60, "early_stopping": True, "n_iter_no_change": 1, "tol": 9.0}
+    fitted = make("CNNClassifier", verbose=1, **early).fit(X, y, **HELD)
+    (line,) = capsys.readouterr().out.splitlines()
+    n = len(fitted.history_["loss"])
+    assert n < 60
+    assert line.startswith(f"CNNClassifier {n}/60, stopped early: loss ")
     make("CNNClassifier", verbose=0).fit(X, y)
     assert capsys.readouterr().out == ""
+
+
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_one_line_that_changes(monkeypatch):
+    monkeypatch.setattr("sys.stdout", screen := Screen())
+    progress = EpochProgress("Net", stops_early=True)
+    progress.set_params({"epochs": 50})
+    progress.on_train_begin()
+    for epoch in range(3):
+        progress._written -= 1  # a second later
+        progress.on_epoch_end(epoch, {"loss": 0.5, "val_accuracy": 0.25, "accuracy": 1})
+    progress.on_train_end()
+    *shown, last = screen.getvalue().split("\r")[1:]
+    assert [line.split()[1] for line in shown] == ["1/50", "2/50", "3/50"]
+    assert all("at most" in line for line in shown)
+    assert last.startswith("Net 3/50, stopped early: loss 0.500 val_accuracy 0.250 in ")
+    assert screen.getvalue().count("\n") == 1
+
+
+QUIET = """
+import os
+before = dict(os.environ)
+import numpy as np
+from kmedclf import MLPClassifier
+X, y = np.zeros((16, 8, 8, 1), np.uint8), np.arange(16) % 2
+MLPClassifier(units=2, epochs=1, verbose=1, random_state=0).fit(X, y)
+assert dict(os.environ) == before
+"""
+
+
+def test_a_fresh_process_starts_without_tensorflows_messages():
+    env = {name: one for name, one in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("MLPClassifier 1/1 ")
 
 
 def test_two_copies_of_one_estimator_do_not_mix():

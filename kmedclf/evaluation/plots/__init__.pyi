@@ -7,6 +7,7 @@ from .images import samples as samples
 from .report import accuracies as accuracies
 from .report import confidence as confidence
 from .report import confusion_matrix as confusion_matrix
+from .report import mean_roc as mean_roc
 from .report import per_class as per_class
 from .report import precision_recall as precision_recall
 from .report import ranks as ranks
@@ -17,4 +18,5 @@ from .training import class_weights as class_weights
 from .training import effect as effect
 from .training import folds as folds
 from .training import history as history
+from .training import learning_curve as learning_curve
 from .training import small_multiples as small_multiples

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
-from PIL import Image
 
 from kmedclf.evaluation.plots.style import GREEN, GREY, VERMILION, panel, shorten, styled, subplots
 from kmedclf.evaluation.report import Report
@@ -32,13 +31,6 @@ def picture(image: Any, image_shape: Sequence[int] | None = None) -> np.ndarray:
     if pixels.shape[2] in (1, 2):  # grey, perhaps with transparency
         return np.repeat(pixels[..., :1], 3, axis=2)
     return pixels[..., :3]
-
-
-def thumbnail(image: Any, side: int, image_shape: Sequence[int] | None = None) -> Image.Image:
-    """Make a picture of at most ``side`` pixels in height and width; small ones keep their size."""
-    small = Image.fromarray(picture(image, image_shape))
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return small
 
 
 def _square(d: int) -> tuple[int, ...]:

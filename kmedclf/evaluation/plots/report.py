@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import average_precision_score
 
-from kmedclf.evaluation.compare import Comparison
+from kmedclf.evaluation.compare import GRID, Comparison
 from kmedclf.evaluation.plots.style import (
     BLUE,
     COLOURS,
@@ -27,9 +27,9 @@ from kmedclf.evaluation.plots.style import (
     styled,
     ticked,
 )
-from kmedclf.evaluation.report import MultilabelReport, Report
+from kmedclf.evaluation.report import FEW, MultilabelReport, Report
 from kmedclf.evaluation.scores import WEIGHTED
-from kmedclf.evaluation.wording import percent
+from kmedclf.evaluation.wording import count, percent
 
 Draw = TypeVar("Draw", bound=Callable[..., Axes])
 EITHER = (Report, MultilabelReport)
@@ -41,7 +41,7 @@ class PageFigure:
 
     title: str
     words: Callable[[Any], str]  # a sentence about the chart of a report
-    size: Callable[[Any], tuple[float, float]]  # width and height in inches
+    height: Callable[[Any], float]  # in inches; all charts of a page have one width
     draw: Callable[..., Axes]
     is_shown: Callable[[Any], bool]
 
@@ -53,7 +53,7 @@ PAGE: dict[type, list[PageFigure]] = {kind: [] for kind in EITHER}
 def figure(
     title: str,
     words: str | Callable[[Any], str],
-    size: tuple[float, float] | Callable[[Any], tuple[float, float]],
+    high: float | Callable[[Any], float],
     of: Sequence[type] = (Report,),
     is_shown: Callable[[Any], bool] = lambda report: True,
     **options: Any,
@@ -62,7 +62,7 @@ def figure(
 
     def register(draw: Draw) -> Draw:
         described = words if callable(words) else lambda report: words
-        measured = size if callable(size) else lambda report: size
+        measured = high if callable(high) else lambda report: high
         entry = PageFigure(title, described, measured, partial(draw, **options), is_shown)
         for kind in of:
             PAGE[kind].append(entry)
@@ -71,8 +71,14 @@ def figure(
     return register
 
 
-def _rows_high(report: Report | MultilabelReport) -> tuple[float, float]:
-    return 6, height(len(report.classes), 0.28)
+def _rows_high(report: Report | MultilabelReport) -> float:
+    return height(len(report.classes), 0.28)
+
+
+def _square_high(report: Report | MultilabelReport) -> float:
+    """Return the height of a square chart above a legend of the classes."""
+    n = min(sum(one.auc.value is not None for one in report.per_class), 8)
+    return 4.0 + 0.2 * (4 if n > 8 else n)
 
 
 def _with_intervals(words: str, score: str) -> Callable[[Any], str]:
@@ -137,9 +143,9 @@ def confusion_matrix(report: Report, *, ax: Axes | None = None) -> Axes:
         for (i, j), count in np.ndenumerate(report.confusion):
             if count:
                 colour = "white" if rates[i, j] > 0.55 else "black"
-                ax.text(j, i - 0.12, f"{count}", ha="center", va="center", color=colour, size=8)
+                ax.text(j, i - 0.12, f"{count}", ha="center", va="center", color=colour, size=9)
                 share = f"{rates[i, j]:.0%}" if rates[i, j] >= 0.005 else "<1%"
-                ax.text(j, i + 0.25, share, ha="center", va="center", color=colour, size=6)
+                ax.text(j, i + 0.25, share, ha="center", va="center", color=colour, size=8)
     step = -(-k // 40)  # at most 40 names are legible
     names = [shorten(name) for name in report.class_names[::step]]
     turn = (
@@ -201,14 +207,14 @@ def per_class(
     for i, one in enumerate(report.per_class):
         value, low, high = getattr(one, score)
         if value is None:
-            ax.text(1.02, i, "undefined", va="center", size=7, color="#666666")
+            ax.text(1.02, i, "undefined", va="center", color="#666666")
             continue
         ax.barh(i, value, 0.7, color=SKY)
         if low is not None and high is not None:
             # Rounding may put the score slightly outside its interval, which errorbar refuses
             reach = [[max(0.0, value - low)], [max(0.0, high - value)]]
             ax.errorbar(value, i, xerr=reach, fmt="none", ecolor="#333333", elinewidth=1)
-        ax.text(1.02, i, f"{value:.3f}", va="center", size=7.5)
+        ax.text(1.02, i, f"{value:.3f}", va="center")
     rows(ax, [f"{one.name[:24]} ({one.support})" for one in report.per_class])
     ax.set_xlim(0, 1)
     has_intervals = any(getattr(one, score).low is not None for one in report.per_class)
@@ -217,9 +223,7 @@ def per_class(
     return ax
 
 
-@figure(
-    "Rank of the true class", "How often the true class was the second, third, ... choice.", (5, 3)
-)
+@figure("Rank of the true class", "How often the true class was the second, third, ... choice.", 3)
 @styled
 def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
     """Draw the ranks of the true class among the probabilities, for misclassified images.
@@ -245,7 +249,7 @@ def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
         names.append(f"> {last}")
     shares = np.array(counts) / report.n
     bars = ax.bar(range(len(counts)), shares, 0.75, color=BLUE)
-    ax.bar_label(bars, [str(count) for count in counts], padding=1, fontsize=7)
+    ax.bar_label(bars, [str(count) for count in counts], padding=1, fontsize=9)
     ax.set_xticks(range(len(counts)), names)
     ax.margins(y=0.15)
     if not any(counts):  # matplotlib would show negative shares
@@ -254,11 +258,11 @@ def ranks(report: Report, *, ax: Axes | None = None) -> Axes:
     ax.grid(axis="y")
     ax.set_xlabel("rank of the true class")
     ax.set_ylabel("share of all images")
-    ax.set_title(f"Rank 1: {report.rank_counts[0] / report.n:.1%} of {report.n:,} images")
+    ax.set_title(f"Rank 1: {report.rank_counts[0] / report.n:.1%} of {count(report.n, 'image')}")
     return ax
 
 
-@figure("Reliability", "How often predictions of each confidence are right.", (4, 3.8))
+@figure("Reliability", "How often predictions of each confidence are right.", 4.4)
 @styled
 def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
     """Draw the reliability diagram: the accuracy of predictions by confidence.
@@ -275,22 +279,29 @@ def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
     Axes
         The diagram; the bars at the bottom are shares of the images.
     """
-    ax = axes(ax, (3.8, 3.6))
+    ax = axes(ax, (3.8, 4.2))
     ax.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="perfectly calibrated")
     left = [one.low for one in report.reliability]
     shares = [one.images / report.n for one in report.reliability]
     width = report.reliability[0].high
     ax.bar(left, shares, width, align="edge", color=SKY, alpha=0.5, label="share of images")
-    # Empty bins have no accuracy
+    # Empty bins have no accuracy, and that of a bin of few images is mostly chance
     filled = [one for one in report.reliability if one.confidence is not None]
-    x, y = np.array([(one.confidence, one.accuracy) for one in filled], dtype=float).T
-    ax.plot(x, y, "o-", color=VERMILION, label="accuracy", zorder=3)
+    sure = [(one.confidence, one.accuracy) for one in filled if one.images >= FEW]
+    unsure = [(one.confidence, one.accuracy) for one in filled if one.images < FEW]
+    look: dict[str, Any] = {"color": VERMILION, "zorder": 3}
+    if sure:
+        ax.plot(*zip(*sure, strict=True), "o-", label="accuracy", **look)
+    if unsure:
+        label = f"accuracy of fewer than {FEW} images"
+        ax.plot(*zip(*unsure, strict=True), "o", fillstyle="none", label=label, **look)
     ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy", aspect="equal")
     ax.set_title(f"Calibration error {report.scores['ece']}")
-    ax.legend(loc="upper left")
+    _legend_below(ax)
     return ax
 
 
+@figure("Confidence", "How sure the network is where it is right, and where it is wrong.", 3.4)
 @styled
 def confidence(report: Report, *, ax: Axes | None = None) -> Axes:
     """Draw how sure right and wrong predictions are.
@@ -330,7 +341,7 @@ def confidence(report: Report, *, ax: Axes | None = None) -> Axes:
 @figure(
     "ROC",
     _of_curves("Sensitivity against false alarms"),
-    (6.2, 3.6),
+    _square_high,
     of=EITHER,
     is_shown=_has_curves,
 )
@@ -356,7 +367,7 @@ def roc(report: Report | MultilabelReport, *, ax: Axes | None = None) -> Axes:
     ValueError
         If no class has an AUC.
     """
-    ax = axes(ax, (6.2, 3.6))
+    ax = axes(ax, (4.6, _square_high(report)))
     ax.plot([0, 1], [0, 1], "--", color=GREY, linewidth=0.8)
     for i, look in _shown(report):
         x, y, _ = report.curve(i, "roc")
@@ -370,7 +381,7 @@ def roc(report: Report | MultilabelReport, *, ax: Axes | None = None) -> Axes:
 @figure(
     "Precision and recall",
     _of_curves("Precision against recall"),
-    (6.2, 3.6),
+    _square_high,
     of=EITHER,
     is_shown=_has_curves,
 )
@@ -396,7 +407,7 @@ def precision_recall(report: Report | MultilabelReport, *, ax: Axes | None = Non
     ValueError
         If no class has an AUC.
     """
-    ax = axes(ax, (6.2, 3.6))
+    ax = axes(ax, (4.6, _square_high(report)))
     for i, look in _shown(report):
         x, y, _ = report.curve(i, "pr")
         known: Any = report.per_class[i]
@@ -413,8 +424,12 @@ def precision_recall(report: Report | MultilabelReport, *, ax: Axes | None = Non
 def _unit_square(ax: Axes, title: str) -> None:
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     ax.grid()
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
-    ax.legend(title=title, title_fontsize=8, alignment="left", **place)
+    _legend_below(ax, title=title, alignment="left")
+
+
+def _legend_below(ax: Axes, **options: Any) -> None:
+    """Put the legend below the chart, where it hides nothing."""
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), borderaxespad=0, **options)
 
 
 def _shown(report: Report | MultilabelReport) -> list[tuple[int, dict[str, Any]]]:
@@ -470,7 +485,34 @@ def accuracies(comparison: Comparison, *, ax: Axes | None = None) -> Axes:
         found = [one.accuracy for one in comparison.published]
         places = range(first, len(names))
         ax.plot(found, places, "D", color=VERMILION, fillstyle="none", label="published")
-        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
     rows(ax, names)
     ax.set_xlabel("accuracy")
+    return ax
+
+
+@styled
+def mean_roc(comparison: Comparison, *, ax: Axes | None = None) -> Axes:
+    """Draw the ROC curve of each model, averaged over the classes.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Result of `kmedclf.evaluation.compare`.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The chart; of more than eight models, the eight most accurate.
+    """
+    shown = list(comparison.curves.items())[:8]
+    ax = axes(ax, (4.6, 4.0 + 0.2 * len(shown)))
+    ax.plot([0, 1], [0, 1], "--", color=GREY, linewidth=0.8)
+    for place, (name, curve) in enumerate(shown):
+        dashes = "-" if place < 4 else "--"
+        ax.plot(GRID, curve, color=COLOURS[place], linestyle=dashes, label=shorten(name, 40))
+    ax.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
+    _unit_square(ax, "Mean of all classes")
     return ax

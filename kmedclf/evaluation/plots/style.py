@@ -22,7 +22,7 @@ HEAT = "Blues"
 
 STYLE: dict[str, Any] = {
     "font.size": 9,
-    "axes.titlesize": 10,
+    "axes.titlesize": 9,
     "axes.titlelocation": "left",
     "axes.labelsize": 9,
     "axes.spines.top": False,
@@ -38,8 +38,8 @@ STYLE: dict[str, Any] = {
     "text.color": BLACK,
     "xtick.color": BLACK,
     "ytick.color": BLACK,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
     "xtick.major.width": 0.8,
     "ytick.major.width": 0.8,
     "grid.color": "#DDDDDD",
@@ -47,7 +47,7 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.5,
     "lines.markersize": 5,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9,
     "figure.facecolor": "white",
     "figure.dpi": 100,
     "errorbar.capsize": 2.5,
@@ -105,7 +105,7 @@ def ticked(ax: Axes) -> Axes:
         "length": 3.5,
         "width": 0.8,
         "pad": 3.5,
-        "labelsize": 8,
+        "labelsize": 9,
         "direction": "out",
     }
     grid = {f"grid_{name}": STYLE[f"grid.{name}"] for name in ("color", "linewidth")}
@@ -129,5 +129,6 @@ def height(n: int, each: float = 0.3) -> float:
 def shorten(name: str, limit: int = 24) -> str:
     """Cut a long name, and escape what matplotlib would interpret: "$" and a leading "_"."""
     name = name.encode("utf-8", "replace").decode("utf-8")  # file names may hold any bytes
+    name = "".join(one if one.isprintable() else " " for one in name)  # nor does SVG hold all
     short = name if len(name) <= limit else name[: limit - 1] + "…"
     return (" " if short.startswith("_") else "") + short.replace("$", r"\$")

@@ -144,24 +144,62 @@ def history(
         The panel.
     """
     fig = panel(fig, (7.0, 2.8))
-    epochs = epochs_of(history, best_epoch)
     for ax, name in zip(subplots(fig, 1, 2), ("accuracy", "loss"), strict=True):
-        for key, label, colour, dashes in (
-            (name, "training", ORANGE, "--"),
-            (f"val_{name}", "validation", BLUE, "-"),
-        ):
-            # The epochs of a shorter curve are unknown
-            if len(history.get(key, ())) == epochs.n:
-                _curve(ax, history[key], label=label, color=colour, linestyle=dashes)
-        if epochs.best is not None:
-            ax.axvline(epochs.best, color=GREY, linewidth=0.8, linestyle=":")
-            value = history[f"val_{name}"][epochs.best - 1]
-            label = f"best epoch {epochs.best}: {value:.3f}"
-            ax.plot(epochs.best, value, "o", color=VERMILION, label=label, zorder=3)
-        _epochs(ax, name)
-        if ax.lines:
-            ax.legend()
+        learning_curve(history, name, best_epoch=best_epoch, ax=ax)
     return fig
+
+
+@styled
+def learning_curve(
+    history: History, name: str, *, best_epoch: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the accuracy or the loss of a training, and of its validation, over the epochs.
+
+    Parameters
+    ----------
+    history : mapping of str to sequence of float
+        ``history_`` of a fitted estimator.
+    name : {"accuracy", "loss"}
+        Which curve.
+    best_epoch : int, optional
+        Epoch to mark, from 1: ``best_epoch_``. Ignored without validation.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        The chart.
+    """
+    ax = axes(ax, (4.6, 2.8))
+    epochs = epochs_of(history, best_epoch)
+    for key, label, colour, dashes in (
+        (name, "training", ORANGE, "--"),
+        (f"val_{name}", "validation", BLUE, "-"),
+    ):
+        # The epochs of a shorter curve are unknown
+        if len(history.get(key, ())) == epochs.n:
+            _curve(ax, history[key], label=label, color=colour, linestyle=dashes)
+    if epochs.best is not None:
+        ax.axvline(epochs.best, color=GREY, linewidth=0.8, linestyle=":")
+        value = history[f"val_{name}"][epochs.best - 1]
+        label = f"best epoch {epochs.best}: {value:.3f}"
+        ax.plot(epochs.best, value, "o", color=VERMILION, label=label, zorder=3)
+    _epochs(ax, name)
+    if ax.lines:
+        ax.legend()
+    return ax
+
+
+@styled
+def curves(lines: Sequence[tuple[str, Sequence[float]]], *, ax: Axes | None = None) -> Axes:
+    """Draw accuracies over the epochs of several trainings, given as names and values."""
+    ax = axes(ax, (4.6, 3.2))
+    for i, (name, values) in enumerate(lines):
+        _curve(ax, values, label=shorten(name), color=COLOURS[i % len(COLOURS)])
+    _epochs(ax, "accuracy")
+    ax.legend()
+    return ax
 
 
 @styled
@@ -291,6 +329,9 @@ def _epochs(ax: Axes, name: str) -> None:
     ax.set_xlabel("epoch")
     ax.set_ylabel(name)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ends = [np.asarray(line.get_xdata(), float) for line in ax.lines]
+    last = max((one[-1] for one in ends if len(one)), default=1.0)
+    ax.set_xlim(1 - 0.03 * last, last + 0.03 * last)  # there is no epoch 0
     ax.grid(axis="y")
     if name == "loss":
         drawn = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in ax.lines])

@@ -21,11 +21,28 @@
     });
   }
 
+  // A figure as a file; its colours are those of light pages.
+  for (const button of document.querySelectorAll(".save")) {
+    button.addEventListener("click", () => {
+      const drawn = button.closest("figure").querySelector("svg").cloneNode(true);
+      drawn.setAttribute("font-family", "sans-serif");
+      const link = document.createElement("a");
+      const text = new XMLSerializer().serializeToString(drawn);
+      link.href = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+      link.download = `${button.dataset.name.replace(/[^\p{L}\p{N}]+/gu, "-")}.svg`;
+      link.click();
+    });
+  }
+
   const source = document.getElementById("data");
   if (!source) return;
   const data = JSON.parse(source.textContent);
   const heading = document.getElementById("shown");
   const images = document.getElementById("images");
+  const more = document.getElementById("more");
+  const dialog = document.getElementById("enlarged");
+  const PAGE = 24;
+  let listed = data.order;
 
   const make = (tag, text, className) => {
     const element = document.createElement(tag);
@@ -33,53 +50,129 @@
     if (className) element.className = className;
     return element;
   };
-
-  const probability = ([index, share], i, j) => {
-    const role = index === j ? "predicted" : index === i ? "true" : "";
-    const item = make("li", undefined, role);
-    const name = make("span", data.names[index]);
-    name.dir = "auto";
-    name.title = data.names[index];
-    const bar = make("i");
-    bar.style.width = `${100 * share}%`;
-    item.append(name, make("span", share.toFixed(3), "share"), bar);
-    return item;
+  const isolate = (text) => `\u2068${text}\u2069`;
+  const called = (index) => isolate(data.names[index].replace(/([\p{L}\p{N}])_(?=[\p{L}\p{N}])/gu, "$1 "));
+  const labels = (list) => (list.length ? list.map(called).join(", ") : "nothing");
+  const named = (number) => data.images[number].f ?? `Image ${number}`;
+  const said = (entry) => `${labels(entry.t)} → ${labels(entry.p)}`;
+  const picture = (base64, alt, className) => {
+    const image = make("img", undefined, className);
+    image.alt = alt;
+    image.addEventListener("load", () => {
+      if (image.naturalWidth < 64) image.classList.add("small");
+    });
+    image.src = `data:image/webp;base64,${base64}`;
+    return image;
   };
 
-  const card = ([number, picture, shares, file], i, j) => {
-    const figure = make("figure", undefined, "image");
-    const image = make("img");
-    image.src = `data:image/webp;base64,${picture}`;
-    image.alt = `Image ${number}`;
-    const caption = make("figcaption", `Image ${number}`);
-    const list = make("ul");
-    list.append(...shares.map((pair) => probability(pair, i, j)));
-    if (file !== undefined) {
-      const name = make("div", undefined, "file");
-      name.append(make("bdi", file));
-      caption.append(name);
+  const probabilities = (entry) => {
+    const list = make("ul", undefined, "shares");
+    for (const [index, share] of entry.s) {
+      const role = [entry.p.includes(index) && "predicted", entry.t.includes(index) && "true"];
+      const item = make("li", undefined, role.filter(Boolean).join(" "));
+      const name = make("span", called(index));
+      name.dir = "auto";
+      name.title = data.names[index];
+      const bar = make("i");
+      bar.style.width = `${100 * share}%`;
+      item.append(name, make("span", share.toFixed(3), "share"), bar);
+      list.append(item);
     }
-    caption.append(list);
-    figure.append(image, caption);
+    return list;
+  };
+
+  const card = (number) => {
+    const entry = data.images[number];
+    const figure = make("figure", undefined, "image");
+    const button = make("button");
+    button.type = "button";
+    button.dataset.number = number;
+    button.append(picture(entry.i, `${named(number)}, to enlarge`));
+    button.addEventListener("click", () => enlarge(number));
+    const caption = make("figcaption");
+    const file = make("div", undefined, "file");
+    file.append(make("bdi", named(number)));
+    caption.append(file, make("div", said(entry), "said"), probabilities(entry));
+    figure.append(button, caption);
     return figure;
   };
 
-  const isolate = (text) => `\u2068${text}\u2069`;
+  const grow = () => {
+    const start = images.childElementCount;
+    images.append(...listed.slice(start, start + PAGE).map(card));
+    const left = listed.length - images.childElementCount;
+    more.hidden = !left;
+    more.textContent = `Show ${Math.min(PAGE, left)} more of ${left}`;
+  };
+  const list = (numbers, title) => {
+    listed = numbers;
+    heading.textContent = title;
+    images.replaceChildren();
+    grow();
+  };
+
+  let open = 0;
+  const view = (title, ...parts) => {
+    const figure = make("figure");
+    const frame = make("span");
+    frame.append(...parts);
+    figure.append(frame, make("figcaption", title));
+    return figure;
+  };
+  const enlarge = (number) => {
+    const entry = data.images[number];
+    const large = entry.l ?? entry.i;
+    open = listed.indexOf(number);
+    document.getElementById("enlarged-title").textContent = said(entry);
+    const views = [view(named(number), picture(large, named(number)))];
+    if (entry.g) {
+      const under = picture(large, "", "under");
+      const over = make("img", undefined, "over");
+      over.alt = "Grad-CAM map over the image";
+      // The map covers the image alone, not the frame around it
+      under.addEventListener("load", () => {
+        const [w, h] = [under.naturalWidth, under.naturalHeight];
+        const most = Math.max(w, h);
+        over.style.width = `${(100 * w) / most}%`;
+        over.style.height = `${(100 * h) / most}%`;
+        over.style.left = `${(50 * (most - w)) / most}%`;
+        over.style.top = `${(50 * (most - h)) / most}%`;
+      });
+      over.src = `data:image/webp;base64,${entry.g}`;
+      views.push(view("Grad-CAM of the prediction", under, over));
+    }
+    const facts = make("div");
+    facts.append(make("strong", "Probabilities"), probabilities(entry));
+    document.getElementById("views").replaceChildren(...views, facts);
+    if (!dialog.open) dialog.showModal();
+  };
+  const step = (by) => enlarge(listed[(open + by + listed.length) % listed.length]);
+  for (const button of dialog.querySelectorAll("[data-step]")) {
+    button.addEventListener("click", () => step(Number(button.dataset.step)));
+  }
+  dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowRight") step(1);
+    if (event.key === "ArrowLeft") step(-1);
+  });
+  more.addEventListener("click", grow);
+
   const show = (button) => {
     const pressed = document.querySelector("[data-cell][aria-pressed=true]");
     if (pressed) pressed.setAttribute("aria-pressed", "false");
     button.setAttribute("aria-pressed", "true");
-    const [i, j] = button.dataset.cell.split(",").map(Number);
+    const [i, j] = button.dataset.cell.split(",");
     const entries = data.cells[button.dataset.cell];
     const all = Number(button.textContent);
     const count = entries.length < all ? `${entries.length} of ${all} images` : `${all} image${all > 1 ? "s" : ""}`;
-    const [truth, taken] = [isolate(data.names[i]), isolate(data.names[j])];
-    heading.textContent = i === j ? `${count} of ${truth}, recognised` : `${count} of ${truth}, taken for ${taken}`;
-    heading.hidden = false;
-    images.replaceChildren(...entries.map((entry) => card(entry, i, j)));
+    const words = { missed: ", missed", alarm: ", false alarms", [i]: ", recognised" }[j] ?? `, taken for ${called(j)}`;
+    list(entries, `${count} of ${called(i)}${words}`);
     heading.focus();
   };
   for (const button of document.querySelectorAll("[data-cell]")) {
     button.addEventListener("click", () => show(button));
   }
+  const n = data.order.length;
+  list(data.order, n ? `${n} ${n > 1 ? "mistakes" : "mistake"}` : "No mistakes");
 })();

@@ -1,0 +1,226 @@
+"""MODEL_CARD.md and CHECKLIST.md of a run: what a reader must know, as far as the run knows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kmedclf.evaluation.scores import SCORES
+from kmedclf.evaluation.wording import brackets, count, epochs_of, verdict
+from kmedclf.utils.files import write_text
+from kmedclf.utils.json_files import read_json
+
+CARD, CHECKLIST = "MODEL_CARD.md", "CHECKLIST.md"
+OPEN = "**for you to fill in**"
+
+
+def write(folder: Path, reports: Mapping[str, Any]) -> None:
+    """Write both files into the folder of a run, from its JSON files and its reports."""
+    parameters, environment, history = (
+        read_json(folder / f"{name}.json") for name in ("parameters", "environment", "history")
+    )
+    facts = _facts(parameters, environment, history, reports)
+    write_text(folder / CARD, _card(facts, parameters, environment, reports))
+    write_text(folder / CHECKLIST, _checklist(facts))
+
+
+def escaped(value: Any) -> str:
+    """Write a value as text of one line of Markdown: names are strangers' text."""
+    text = " ".join(str(value).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", text)
+
+
+def _facts(
+    parameters: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    history: Mapping[str, Any],
+    reports: Mapping[str, Any],
+) -> dict[str, str]:
+    """Return what the run knows, in sentences, by the names that the checklist uses."""
+    data, used = environment["data"], parameters["used"]
+    names = list(map(escaped, data["class_names"]))
+    numbers = ", ".join(f"{escaped(split)} {n:,}" for split, n in data["n"].items())
+    known = {"early_stopping", "restore_best", "monitor"} <= used.keys()
+    epochs = epochs_of(history["history"], history["best_epoch"], used if known else None)
+    groups = data.get("groups")
+    first = next(iter(reports.values()), None)
+    chosen = ", ".join(
+        f"{escaped(name)} {escaped(parameters['parameters'].get(name))}"
+        for name in parameters.get("chosen", ())
+        if name not in ("memory", "callbacks", "verbose")
+    )
+    facts = {
+        "kind": f"Deep learning: {escaped(parameters['estimator'])}, a neural network in Keras.",
+        "data": f"{escaped(data['name'])}; {numbers} images.",
+        "classes": f"The labels of the data: {', '.join(names)}. How they came about: {OPEN}.",
+        "preprocessing": f"Images at {data['size']} pixels; normalisation "
+        f"{escaped(used.get('normalize'))}; augmentation {escaped(used.get('augment'))}.",
+        "splits": f"{numbers} images. Patients: {OPEN}.",
+        "groups": "No group is in two parts; groups were found by the '--groups' of the training."
+        if groups
+        else f"Images; groups, such as patients, were not given to the training: {OPEN}.",
+        "network": f"{environment['n_params']:,} weights, images of "
+        f"{' × '.join(map(str, data['image_shape']))}; model.kmedclf and parameters.json hold all.",
+        "software": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()) + ".",
+        "weights": f"Weights {escaped(used.get('weights'))}."
+        if used.get("weights")
+        else f"At random, from the seed {escaped(used.get('random_state'))}.",
+        "training": f"{str(epochs).capitalize()}. Not by default: {chosen or 'nothing'}.",
+        "selection": f"{str(epochs).capitalize()}.",
+        "ensemble": "None: one network.",
+        "explained": "By Grad-CAM maps on the page of 'kmedclf report', if there are convolutions.",
+        "availability": f"kmedclf {environment['versions'].get('kmedclf', '')}; the model is "
+        f"model.kmedclf. Where others find it: {OPEN}.",
+        "imbalance": f"Class weights {escaped(used.get('class_weight'))}, oversampling "
+        f"{escaped(used.get('oversample'))}.",
+        "output": "A probability for each label; a label is predicted above its threshold."
+        if first is not None and not first.exclusive
+        else "A probability for each class; the most probable one is predicted.",
+        "input_errors": "Files that are no image are refused by name; poor quality is not noticed: "
+        f"{OPEN}.",
+    }  # fmt: skip
+    if first is None:
+        return facts
+    low = min(one.support for one in first.per_class)
+    warned = [escaped(one.text) for one in verdict(first) if one.kind == "warning"]
+    score = "recall" if first.exclusive else "auc"
+    return facts | {
+        "metrics": f"{', '.join(SCORES[name] for name in first.headline)}; all in metrics.json. "
+        f"Why these: {OPEN}.",
+        "uncertainty": f"{brackets(first)} Models are compared by 'kmedclf compare'.".strip(),
+        "precision": f"{count(first.n, 'image')}, the rarest class {low:,}; "
+        f"{escaped(verdict(first)[0].text)}",
+        "scores": " ".join(
+            f"{escaped(split)}: accuracy {one.scores['accuracy']}, n = {one.n:,}."
+            for split, one in reports.items()
+        ),
+        "per_class": "; ".join(
+            f"{escaped(one.name)} {score} {getattr(one, score)}, n = {one.support:,}"
+            for one in first.per_class
+        )
+        + ".",
+        "mistakes": f"{_wrong(first)} Each is on the page of 'kmedclf report'; why: {OPEN}.",
+        "limits": " ".join([*warned, f"Tested on {count(first.n, 'image')} of the same source as "
+                            f"the training images; others: {OPEN}."]),
+    }  # fmt: skip
+
+
+def _wrong(report: Any) -> str:
+    n = int((report.right < 1).sum())
+    return f"{count(n, 'image')} of {report.n:,} {'is' if n == 1 else 'are'} wrong."
+
+
+def _checklist(facts: Mapping[str, str]) -> str:
+    """Write the items of both guidelines; those that the run knows nothing of are left open."""
+    lines = ["# Reporting checklist", ""]
+    lines += [f"Filled in as far as the run knows; the rest is marked {OPEN}. The items are in our",
+              "own words: submit the journal's own form, and cite the guideline.", ""]  # fmt: skip
+    for guideline in yaml.safe_load((Path(__file__).parent / "checklist.yaml").read_text("utf-8")):
+        lines += [f"## {guideline['title']}", "", guideline["source"], ""]
+        lines += ["| item | what to report | this run |", "|---|---|---|"]
+        for number, what, *fact in guideline["items"]:
+            known = facts.get(fact[0]) if fact else None
+            lines.append(f"| {number} | {what} | {known or OPEN} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _card(
+    facts: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    reports: Mapping[str, Any],
+) -> str:
+    """Fill the model card in, under Hugging Face's headings."""
+    import jinja2
+
+    data, used = environment["data"], parameters["used"]
+    first = next(iter(reports.values()), None)
+    remarks = [] if first is None else verdict(first)
+    text = (Path(__file__).parent / "model_card.md").read_text("utf-8")
+    # Values are Markdown already; those of strangers' text are escaped where they are put in
+    template = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined).from_string(
+        text
+    )
+    multilabel = first is not None and not first.exclusive
+    return template.render(
+        front=yaml.safe_dump(
+            _front(parameters["estimator"], data, reports), sort_keys=False, allow_unicode=True
+        ),
+        estimator=escaped(parameters["estimator"]),
+        data={**data, "name": escaped(data["name"])},
+        verdict=[escaped(one.text) for one in remarks],
+        limits=[escaped(one.text) for one in remarks if one.kind == "warning"]
+        + ["Tested on images of the same source as the training images only."],
+        environment={
+            **environment,
+            "versions": {"kmedclf": "", **environment["versions"]},
+            "processor": escaped(environment.get("processor", "")),
+            "platform": escaped(environment.get("platform", "")),
+        },
+        n_params=f"{environment['n_params']:,}",
+        shape=" × ".join(map(str, data["image_shape"])),
+        multilabel=multilabel,
+        kind="any number" if multilabel else "one",
+        names=[escaped(name) for name in data["class_names"]],
+        weights=escaped(used.get("weights") or "none, trained from the start"),
+        splits=facts["splits"].removesuffix(f" Patients: {OPEN}."),
+        groups=facts["groups"],
+        used={name: escaped(used.get(name)) for name in ("augment", "normalize", "precision")},
+        chosen=[
+            (escaped(name), escaped(parameters["parameters"].get(name)))
+            for name in parameters.get("chosen", ())
+            if name not in ("memory", "callbacks", "verbose")
+        ],
+        epochs=facts["selection"].removesuffix("."),
+        metrics=facts.get("metrics", OPEN),
+        reports=[
+            (
+                escaped(split),
+                {
+                    "n": f"{one.n:,}",
+                    "rows": [(SCORES[name], value) for name, value in one.scores.items()],
+                    "per_class": _rows(one),
+                },
+            )
+            for split, one in reports.items()
+        ],
+        device=escaped(environment.get("device", "CPU")),
+        hours=f"{environment['seconds'] / 3600:.2g}",
+        versions=facts["software"].removesuffix("."),
+    )
+
+
+def _rows(report: Any) -> list[tuple[str, ...]]:
+    both = ("recall", "precision") if report.exclusive else ("auc", "recall")
+    return [
+        (escaped(one.name), f"{one.support:,}", *(str(getattr(one, name)) for name in both))
+        for one in report.per_class
+    ]
+
+
+def _front(estimator: str, data: Mapping[str, Any], reports: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the front matter that Hugging Face's hub reads."""
+    results = [
+        {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": str(data["name"]), "type": str(data["name"]), "split": split},
+            "metrics": [
+                {"type": name, "value": round(float(one.scores[name].value), 4)}
+                for name in one.headline
+                if one.scores[name].value is not None
+            ],
+        }
+        for split, one in reports.items()
+    ]
+    return {
+        "library_name": "keras",
+        "pipeline_tag": "image-classification",
+        "tags": ["kmedclf", "medical-imaging", "image-classification"],
+        "model-index": [{"name": estimator, "results": results}],
+    }
