@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.model_selection import ParameterGrid
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from kmedclf.search.cross_validation import CrossValidatedSearch, Evaluator, Table
 from kmedclf.search.spaces import SearchSpace, Stage, check_resource, epochs_of, resource_of
