@@ -204,5 +204,5 @@ LIMITS = {  # beside each, where it shall go
     "names used in one other module": 142,  # 40
     "files crossed by a warm fit": 27,  # 14
     "files crossed by kmedclf train": 45,  # 38
-    "lines of kmedclf": 31_700,  # 18,500
+    "lines of kmedclf": 33_500,  # 18,500
 }
