@@ -136,6 +136,9 @@ def main() -> None:
             if row is not None:
                 found[given["name"]][one.name] = row
         names, numbers = ordered(found), _plain(found)
+        # Those without weights have an order of their own, of which the first is a part.
+        free = [one["name"] for one in candidates if "weights" not in one.get("needs", ())]
+        names += [one for one in ordered({one: found[one] for one in free}) if one not in names]
         write(args.out, {"machine": facts, "order": names, "measured": numbers})
         if args.portfolio:
             _write(args.portfolio, names, candidates, numbers, facts, sets)
