@@ -24,25 +24,30 @@ from kmedclf.training.callbacks import OutOfTime
 
 PROBE = {"estimator": "EfficientNetProbe", "needs": ["weights", "images"]}
 PHOTO = {"augment": ["mirror", "shift"]}
+NETWORKS = (("cnn", "CNNClassifier"), ("resnet", "ResNetClassifier"))
 CANDIDATES: list[dict[str, Any]] = [
     {"name": "pixels", "estimator": "PixelClassifier"},
-    {"name": "probe 128", **PROBE, "parameters": {"side": 128, "views": "mirror"}},
-    {"name": "probe 224", **PROBE, "parameters": {"side": 224, "views": "mirror"}},
-    {"name": "probe 320", **PROBE, "parameters": {"side": 320, "views": "mirror"}},
     {"name": "mlp fast", "estimator": "MLPClassifier", "parameters": {"recipe": "fast"}},
+    {"name": "probe 128", **PROBE, "parameters": {"side": 128}},
+    {"name": "probe 224", **PROBE, "parameters": {"side": 224}},
     *(
-        {"name": f"{short} {recipe}", "estimator": cls, "needs": ["images"],
-         "parameters": {"recipe": recipe}}
-        for short, cls in (("cnn", "CNNClassifier"), ("resnet", "ResNetClassifier"))
-        for recipe in ("fast", "best")
+        {"name": f"{short} fast", "estimator": cls, "needs": ["images"],
+         "parameters": {"recipe": "fast"}}
+        for short, cls in NETWORKS
     ),
     *(
         {"name": f"{short} upright", "estimator": cls, "needs": ["images"],
          "parameters": {"recipe": "fast", **PHOTO}}
-        for short, cls in (("cnn", "CNNClassifier"), ("resnet", "ResNetClassifier"))
+        for short, cls in NETWORKS
+    ),
+    {"name": "probe 288", **PROBE, "parameters": {"side": 288}},
+    *(
+        {"name": f"{short} best", "estimator": cls, "needs": ["images"],
+         "parameters": {"recipe": "best"}}
+        for short, cls in NETWORKS
     ),
     {"name": "tuned 128", "estimator": "ResizedEfficientNet", "needs": ["weights", "images"],
-     "parameters": {"side": 128, "recipe": "transfer", "precision": "float32"}},
+     "parameters": {"side": 128, "recipe": "transfer"}},
 ]  # fmt: skip
 """All candidates; the file holds those that some set gains by."""
 
@@ -131,6 +136,9 @@ def main() -> None:
             if row is not None:
                 found[given["name"]][one.name] = row
         names, numbers = ordered(found), _plain(found)
+        # Those without weights have an order of their own, of which the first is a part.
+        free = [one["name"] for one in candidates if "weights" not in one.get("needs", ())]
+        names += [one for one in ordered({one: found[one] for one in free}) if one not in names]
         write(args.out, {"machine": facts, "order": names, "measured": numbers})
         if args.portfolio:
             _write(args.portfolio, names, candidates, numbers, facts, sets)

@@ -245,12 +245,14 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
     def _material(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> Material:
         """Check the data, and arrange what belongs together."""
         name = type(self).__name__
-        paths = as_paths(array_likes.images(X, name), name)
+        X = X if hasattr(X, "shape") else array_likes.images(X, name)
+        paths = as_paths(X, name)
         given: dict[str, Any] = {"channels": self.channels, "resize": self.resize}
         looker = PixelClassifier(
             **given, image_shape=self.image_shape, image_size=16, cache="memory"
         )
-        X = X if paths is None else np.asarray(paths)
+        if paths is not None or not hasattr(X, "shape"):
+            X = np.asarray(X if paths is None else paths)
         images = looker._check_X(X, reset=True)
         labels, weight = checks.check_y(y, sample_weight, images, name)
         X, labels, groups = indexable(X, labels, groups)

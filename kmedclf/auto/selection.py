@@ -35,11 +35,6 @@ def cross_fitted(
     return found
 
 
-def flat(likelihood: np.ndarray) -> np.ndarray:
-    """Reshape likelihoods of m candidates, rows and labels, to (m, n)."""
-    return likelihood.reshape(len(likelihood), -1)
-
-
 @dataclass(frozen=True)
 class Mixture:
     """Weights of candidates, and a temperature of their mean."""

@@ -16,7 +16,7 @@ from kmedclf.auto import linear
 from kmedclf.auto.linear import MOST_ROWS, HeadProblem
 from kmedclf.auto.material import Material
 from kmedclf.auto.portfolio import Entry
-from kmedclf.auto.selection import cross_fitted, flat
+from kmedclf.auto.selection import cross_fitted
 from kmedclf.base import ImageClassifier
 from kmedclf.ensemble import aligned, fit_member, likelihoods, log_losses
 from kmedclf.features import ImageFeatures
@@ -128,7 +128,8 @@ class LinearTrial(Trial):
         likelihood = likelihoods(probas, true).reshape(len(probas), len(true), -1)
 
         def best(chosen: np.ndarray) -> int:
-            return int(np.argmin(log_losses(flat(likelihood[:, chosen]), weight[chosen])))
+            rows = likelihood[:, chosen].reshape(len(probas), -1)
+            return int(np.argmin(log_losses(rows, weight[chosen])))
 
         everywhere = np.ones(len(true), bool)
         self.oof = cross_fitted(best, lambda one, part: probas[one, part], material.parts)

@@ -242,3 +242,18 @@ def test_a_hundred_thousand_images_on_disk(tmp_path):
     assert time.perf_counter() - began < 90  # 60 s, a busy machine and the first compilation
     assert len(auto.oof_rows_) == 10_000
     assert auto.leaderboard_[0]["accuracy"] > 0.5
+
+
+def test_with_weights_it_probes_their_features(portfolio, tmp_path):
+    small = {"variant": "lite0", "width": 0.1, "depth": 0.1}
+    net = kmedclf.EfficientNetClassifier(**small, epochs=1, early_stopping=False, random_state=0)
+    net.fit(X, y).save(tmp_path / "net.kmedclf")
+    probe = "- {name: probe, estimator: EfficientNetProbe, needs: [weights, images],\n"
+    probe += "   parameters: {width: 0.1, depth: 0.1, side: 16}}\n"
+    (tmp_path / "probe.yaml").write_text("candidates:\n" + probe)
+    auto = AutoClassifier(120, portfolio=tmp_path / "probe.yaml", weights=tmp_path / "net.kmedclf")
+    auto.fit(X, y).save(tmp_path / "auto.kmedclf")
+    loaded = kmedclf.load(tmp_path / "auto.kmedclf")
+    np.testing.assert_array_equal(loaded.predict_proba(X), auto.predict_proba(X))
+    with pytest.raises(ValueError, match="set again"):
+        clone(loaded).fit(X, y)
