@@ -33,12 +33,13 @@ def test_page_shows_pairs_with_any_names(cells, tmp_path):
     found = audit(X, y, splits=splits, class_names=WEIRD)
     found.write_page(tmp_path / "audit.html", X, title="<i>cells</i>")
     text = (tmp_path / "audit.html").read_text(encoding="utf-8")
-    assert text.count('src="data:image/webp') == 4
-    assert "One picture, two labels: 1 pair<" in text
-    assert "Identical, in several splits: 1 pair<" in text
+    assert text.count('src="data:image/webp') == 5  # two pairs, and the blank image
+    for title in ("One picture, two labels", "Identical, in several splits"):
+        assert f"{title}</h2>\n<p>1 pair.</p>" in text
+    assert "Blank images</h2>\n<p>1 image.</p>" in text
     assert "<i>cells" not in text
     assert "<script>alert" not in text
-    assert not re.search(r'(src|href)="(?!data:)', text)
+    assert not re.search(r'(src|href)="(?!data:|#)', text)
     with pytest.raises(ValueError, match="60 images of the audit"):
         found.write_page(tmp_path / "audit.html", X[1:])
 
@@ -93,7 +94,11 @@ def test_a_folder_is_audited_as_its_images_would_be(cells, tmp_path):
     done = command(save(tmp_path / "scans", X, y, splits), "--out", tmp_path / "audit.html")
     assert done.exit_code == 0, done.output
     arrays = audit(X, y, splits=splits, class_names=[f"class <{i}>" for i in range(8)])
-    assert done.stdout.startswith(str(arrays))
+    shown, expected = (text.split("\n\n") for text in (done.stdout, str(arrays)))
+    assert shown[:3] == expected[:3]  # counts, findings, leaks
+    assert expected[-1] in done.stdout
+    # Files are named, with split and class
+    assert re.search(r"train/class <\d>/p0_0.png = (val|test)/class <\d>/p31_31.png", done.stdout)
     text = (tmp_path / "audit.html").read_text(encoding="utf-8")
     assert text.count('src="data:image/webp') == 4
     assert "p31_31.png" in text
@@ -171,7 +176,8 @@ def test_a_folder_without_splits_is_audited_in_those_that_train_draws(whole, tmp
     assert f"1 of {len(splits['test'])} images of test also stand in an earlier" in done.stdout
     for text in (done.stdout, html.unescape((tmp_path / "audit.html").read_text())):
         assert "these are what 'kmedclf train' draws" in text
-    assert "Identical, in several splits: 1 pair" in (tmp_path / "audit.html").read_text()
+    page = (tmp_path / "audit.html").read_text()
+    assert "Identical, in several splits</h2>\n<p>1 pair.</p>" in page
 
 
 def test_groups_keep_copies_of_one_patient_in_one_split(whole):

@@ -25,8 +25,8 @@ SCRIPT = shutil.which("kmedclf", path=os.path.dirname(sys.executable))
 
 
 FILES = [
-    "CHECKLIST.md", "MODEL_CARD.md", "environment.json", "evaluation-test.json",
-    "evaluation-val.json", "history.json",
+    "CHECKLIST.md", "MODEL_CARD.md",
+    "environment.json", "evaluation-test.json", "evaluation-val.json", "history.json",
     "metrics.json", "model.kmedclf", "parameters.json",
 ]  # fmt: skip
 

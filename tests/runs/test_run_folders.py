@@ -18,8 +18,8 @@ from kmedclf.runs.searches import finished
 from kmedclf.utils import files
 
 WRITTEN = {
-    "CHECKLIST.md", "MODEL_CARD.md", "environment.json", "evaluation-test.json",
-    "evaluation-val.json", "history.json",
+    "CHECKLIST.md", "MODEL_CARD.md",
+    "environment.json", "evaluation-test.json", "evaluation-val.json", "history.json",
     "metrics.json", "model.kmedclf", "parameters.json",
 }  # fmt: skip
 
