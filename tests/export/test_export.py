@@ -1,0 +1,188 @@
+"""Exported files compute what the estimator does, in the runtimes of others."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from helpers import ALL, data, make
+
+from kmedclf import CalibratedClassifier, EnsembleClassifier
+from kmedclf.export import FORMATS, formats
+from kmedclf.export.formats import NAMES
+from kmedclf.persistence import load
+from kmedclf.training import network
+
+X, y = data()
+NAMED = ["basophil", "eosinophil", "Zelle ä"]
+
+
+def written(estimator, path, format, **options):
+    """Export, and return what was exported with the file's outputs for X."""
+    try:
+        formats.FORMATS[format].check_packages()
+    except ImportError as error:
+        pytest.skip(str(error))
+    exported = estimator.export(path, format, **options)
+    return exported, formats.FORMATS[format].run(Path(path), X)
+
+
+def agrees(outputs, estimator, atol=1e-6):
+    """Compare a file's outputs with the estimator's, but labels of near ties."""
+    proba = estimator.predict_proba(X)
+    np.testing.assert_allclose(outputs["probabilities"], proba, atol=atol)
+    assert outputs["probabilities"].dtype == np.float32
+    assert outputs["label"].dtype == np.int64
+    labels = estimator.predict(X)
+    ours = labels if labels.ndim == 2 else estimator.classes_[outputs["label"]]
+    assert (labels == (outputs["label"] if labels.ndim == 2 else ours)).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_network_is_exported_whole(name, tmp_path):
+    estimator = make(name, tta="mirror").initialize(X, y)
+    exported, outputs = written(estimator, tmp_path / "model.onnx", "onnx")
+    agrees(outputs, estimator)
+    assert 0 <= exported.difference < 1e-5
+    assert str(exported).startswith(str(tmp_path / "model.onnx"))
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A calibrated ensemble: views, members that miss a class, temperature, priors, threshold."""
+    both = np.array(["a", "b"])[y % 2]
+    members = [
+        make("CNNClassifier", tta=("dihedral", "shift")).fit(X, both),
+        make("MLPClassifier", epochs=1).fit(X, both),
+    ]
+    ensemble = EnsembleClassifier.from_fitted(members, weights=[3, 1])
+    options = {"priors": {"a": 0.8, "b": 0.2}, "sensitivity": 0.7, "pos_label": "a"}
+    return CalibratedClassifier(ensemble, **options).fit(X, both)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_holds_the_whole_estimator(format, whole, tmp_path):
+    exported, outputs = written(whole, tmp_path / f"whole.{format}", format)
+    agrees(outputs, whole)
+    assert len(np.unique(outputs["label"])) == 2
+    assert (exported.format, exported.path) == (format, tmp_path / f"whole.{format}")
+    assert [one.name for one in tmp_path.iterdir()] == [f"whole.{format}"]
+
+
+def metadata_of(path, format):
+    if format == "onnx":
+        onnxruntime = pytest.importorskip("onnxruntime")
+        entries = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+        return {name: json.loads(value) for name, value in entries.items()}
+    if format == "litert":
+        return json.loads(zipfile.ZipFile(path).read(NAMES))
+    if format == "saved_model":
+        return json.loads((path / "assets.extra" / NAMES).read_text(encoding="utf-8"))
+    return keras.saving.load_model(path).get_layer("label").settings
+
+
+@pytest.fixture(scope="module")
+def small():
+    return make("MLPClassifier", epochs=1).fit(X, y)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_names_of_classes_are_in_the_file(format, small, tmp_path):
+    path = tmp_path / f"small{formats.FORMATS[format].suffix}"
+    written(small, path, format, class_names=NAMED)
+    found = metadata_of(path, format)
+    assert found["class_names"] == NAMED
+    assert found["multilabel"] is False
+
+
+@pytest.mark.parametrize("format", ["keras", "saved_model"])
+def test_what_is_there_stays_without_force(format, small, tmp_path):
+    path = tmp_path / f"small{formats.FORMATS[format].suffix}"
+    small.export(path, format)
+    before = sorted((one, one.stat().st_mtime_ns) for one in tmp_path.rglob("*"))
+    with pytest.raises(FileExistsError, match="force"):
+        small.export(path, format)
+    assert before == sorted((one, one.stat().st_mtime_ns) for one in tmp_path.rglob("*"))
+    small.export(path, format, force=True)
+    assert before != sorted((one, one.stat().st_mtime_ns) for one in tmp_path.rglob("*"))
+
+
+def test_force_replaces_no_folder_of_the_user(small, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="more than a SavedModel"):
+        small.export(tmp_path, "saved_model", force=True)
+    assert [one.name for one in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_other_pixels_and_several_labels(tmp_path):
+    """Floats of any scale, 16 bits, multilabel: the file takes what fit got."""
+    floats = make("MLPClassifier", epochs=1)
+    with pytest.warns(UserWarning, match="used as given"):
+        floats.fit(X.astype(np.float32) + 0.5, y)
+    deep = make("MLPClassifier", epochs=1).fit(X.astype(np.uint16) * 257, np.eye(3, 4)[y] + [0, 0, 0, 1] > 0)
+    for estimator, dtype in ((floats, "float32"), (deep, "uint16")):
+        path = tmp_path / f"{dtype}.keras"
+        estimator.export(path, "keras")
+        model = keras.saving.load_model(path)
+        assert model.input.dtype == dtype
+        pixels = X.astype(dtype) * (257 if dtype == "uint16" else 1)
+        outputs = model(pixels)
+        np.testing.assert_allclose(
+            outputs["probabilities"], estimator.predict_proba(pixels), atol=1e-6
+        )
+    np.testing.assert_array_equal(outputs["label"], deep.predict(pixels))
+
+
+def test_members_over_fewer_classes(tmp_path):
+    few = make("MLPClassifier", epochs=1).fit(X[y > 0], y[y > 0])
+    all_of_them = make("MLPClassifier", epochs=1).fit(X, y)
+    ensemble = EnsembleClassifier.from_fitted([few, all_of_them])
+    _, outputs = written(ensemble, tmp_path / "few.keras", "keras")
+    agrees(outputs, ensemble)
+
+
+def test_the_keras_model_is_what_predict_computes(whole):
+    """With views and calibration, too."""
+    tta = whole.estimator.estimators_[0]
+    for estimator in (tta, CalibratedClassifier(tta).fit(X, tta.predict(X)), whole):
+        model = estimator.model_
+        np.testing.assert_allclose(
+            model.predict(X.astype(np.float32), verbose=0), estimator.predict_proba(X), atol=1e-6
+        )
+
+
+def test_low_precision_exports_in_float32(tmp_path):
+    low = make("CNNClassifier", precision="mixed_bfloat16", epochs=1).fit(X, y)
+    exported, outputs = written(low, tmp_path / "low.keras", "keras")
+    assert 0 < exported.difference < 0.1
+    agrees(outputs, low, atol=0.1)
+    assert network.resolve_precision("mixed_bfloat16") == low._spec.precision
+
+
+def test_what_cannot_be_exported_says_what_to_do(small, tmp_path):
+    from sklearn.dummy import DummyClassifier
+
+    foreign = DummyClassifier().fit(X.reshape(len(X), -1), y)
+    foreign = EnsembleClassifier.from_fitted([("other", foreign), ("mlp", small)])
+    with pytest.raises(TypeError, match="Got DummyClassifier; export the network in it"):
+        foreign.export(tmp_path / "model.keras", "keras")
+    with pytest.raises(ValueError, match="'format' parameter of export must be one of 'onnx'"):
+        small.export(tmp_path / "model.h5", "h5")
+    with pytest.raises(ValueError, match="a name for each of the 3 classes. Got 1"):
+        small.export(tmp_path / "model.keras", "keras", class_names=["a"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_computes_something_else_is_not_written(small, tmp_path):
+    broken = load(saved(small, tmp_path / "small.kmedclf"))
+    broken.predict_proba = lambda images: 1 - small.predict_proba(images)
+    with pytest.raises(ValueError, match="must give the probabilities of predict_proba"):
+        broken.export(tmp_path / "model.keras", "keras")
+    assert [one.name for one in tmp_path.iterdir()] == ["small.kmedclf"]
+
+
+def saved(estimator, path):
+    estimator.save(path)
+    return path
