@@ -507,7 +507,9 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         for model in self.estimators_:
             members.append(graph.connect(model, images))
             images = members[0].images
-        columns = [np.searchsorted(self.classes_, one.classes_).tolist() for one in self.estimators_]
+        columns = [
+            np.searchsorted(self.classes_, one.classes_).tolist() for one in self.estimators_
+        ]
         mean = graph.MeanOfMembers(self.weights_.tolist(), columns, len(self.classes_))
         probabilities = mean([one.probabilities for one in members])
         exact = all(one.exact for one in members)

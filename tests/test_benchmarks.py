@@ -27,6 +27,7 @@ def run(script, *options):
     [
         "accuracy",
         "arithmetic",
+        "export",
         "fused",
         "growth",
         "imports",

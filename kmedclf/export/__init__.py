@@ -12,6 +12,8 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("onnx", "saved_model", "litert", "keras")
 """Names of the formats."""
+
+PACKAGES = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "litert": ("ai_edge_litert",)}
+"""What a format needs besides TensorFlow; the extra of its name brings it."""
 
 CHECKED = 8
 """Images that an exported file is tried on."""
@@ -114,18 +119,10 @@ def export(
     Models export in float32. With ``precision="mixed"`` they differ from ``predict_proba``, which
     rounds to bfloat16 or float16.
     """
-    name = type(estimator).__name__
-    if format not in FORMATS:
-        raise ValueError(
-            f"The 'format' parameter of export must be one of {', '.join(map(repr, FORMATS))}. "
-            f"Got {format!r} instead."
-        )
-    folder = format == "saved_model"
-    check_free(path, folder=folder, force=force)
+    check(path, format, force=force)
     from kmedclf.export import formats, graph  # with TensorFlow
 
-    writer = formats.FORMATS[format]
-    writer.check_packages()
+    name, writer = type(estimator).__name__, formats.FORMATS[format]
     connected = graph.connect(estimator)
     names = _names(estimator, class_names)
     model = graph.whole_model(connected, _label(estimator, names))
@@ -145,28 +142,40 @@ def export(
                 f"{name} as {format!r} must give the probabilities of predict_proba. Got a "
                 f"difference of {difference:.2g}, and wrote nothing; choose another format."
             )
-        _publish(place, path, folder=folder, force=force)
+        _publish(place, path, format, force=force)
     return Exported(Path(path), format, len(images), difference)
 
 
-def check_free(path: str | os.PathLike[str], *, folder: bool, force: bool) -> None:
-    """Refuse a path that must not be written; with ``force``, other things than exports only."""
-    if not folder:
+def check(path: str | os.PathLike[str], format: str, *, force: bool) -> None:
+    """Refuse a format that is not known or lacks a package, and a path that must not be written."""
+    if format not in FORMATS:
+        raise ValueError(
+            f"The 'format' parameter of export must be one of {', '.join(map(repr, FORMATS))}. "
+            f"Got {format!r} instead."
+        )
+    missing = [one for one in PACKAGES.get(format, ()) if find_spec(one) is None]
+    if missing:
+        raise ImportError(
+            f"The format {format!r} needs {' and '.join(missing)}; install with pip install "
+            f"'kmedclf[{format}]'."
+        )
+    if format == "saved_model":
+        files.check_folder(path)
+        inside = set(os.listdir(path)) if os.path.isdir(path) else set()
+        if not inside <= _FOLDER:
+            raise FileExistsError(f"{path} holds more than a SavedModel; choose another folder.")
+    else:
         files.check_file(path)
-        if os.path.isfile(path) and not force:
-            raise FileExistsError(f"{path} is there already; force replaces it.")
-        return
-    files.check_folder(path)
-    inside = set(os.listdir(path)) if os.path.isdir(path) else set()
-    if inside and not inside <= _FOLDER:
-        raise FileExistsError(f"{path} holds more than a SavedModel; choose another folder.")
+        inside = {os.fspath(path)} if os.path.isfile(path) else set()
     if inside and not force:
-        raise FileExistsError(f"{path} is there already; force replaces it.")
+        raise FileExistsError(
+            f"{path} is there already; choose another name, or force (--force) replaces it."
+        )
 
 
-def _publish(place: Path, path: str | os.PathLike[str], *, folder: bool, force: bool) -> None:
+def _publish(place: Path, path: str | os.PathLike[str], format: str, *, force: bool) -> None:
     """Put what was written in its place, whole or not at all."""
-    if not folder:
+    if place.is_file():
         with files.written_beside(path) as beside:
             shutil.copyfile(place, beside)
         return
@@ -174,7 +183,7 @@ def _publish(place: Path, path: str | os.PathLike[str], *, folder: bool, force: 
     target.parent.mkdir(parents=True, exist_ok=True)
     with files.scratch(target.parent, target.name) as scratch:
         shutil.copytree(place, scratch / "new")
-        check_free(path, folder=True, force=force)
+        check(path, format, force=force)
         files.replace_folder(scratch / "new", target, scratch)
 
 
@@ -201,8 +210,6 @@ def _label(estimator: Any, names: list[str]) -> Any:
 
 
 def _metadata(names: list[str], model: Any) -> dict[str, Any]:
-    from importlib.metadata import version
-
     return {
         "class_names": names,
         "multilabel": model.get_layer("label").settings["multilabel"],

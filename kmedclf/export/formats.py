@@ -9,7 +9,6 @@ import tempfile
 import zipfile
 from abc import ABC, abstractmethod
 from functools import cached_property, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -48,16 +47,6 @@ class Format(ABC):
 
     name: ClassVar[str]
     suffix: ClassVar[str] = ""  # none: a folder
-    packages: ClassVar[tuple[str, ...]] = ()
-
-    def check_packages(self) -> None:
-        """Say what to install, if it is not there."""
-        missing = [one for one in self.packages if find_spec(one) is None]
-        if missing:
-            raise ImportError(
-                f"The format {self.name!r} needs {' and '.join(missing)}; install them with pip "
-                f"install 'kmedclf[{self.name}]'."
-            )
 
     @abstractmethod
     def write(self, model: keras.Model, metadata: dict[str, Any], place: Path) -> None:
@@ -73,7 +62,6 @@ class Onnx(Format):
 
     name = "onnx"
     suffix = ".onnx"
-    packages = ("onnx", "onnxruntime", "tf2onnx")
     opset: ClassVar[int] = 18
 
     def write(self, model: keras.Model, metadata: dict[str, Any], place: Path) -> None:
@@ -123,7 +111,6 @@ class LiteRT(Format):
 
     name = "litert"
     suffix = ".tflite"
-    packages = ("ai_edge_litert",)
 
     def write(self, model: keras.Model, metadata: dict[str, Any], place: Path) -> None:
         """Convert by TensorFlow, and append the class names."""

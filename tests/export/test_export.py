@@ -7,24 +7,21 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, data, make
+from helpers import ALL, NAMES, data, make
 
 from kmedclf import CalibratedClassifier, EnsembleClassifier
-from kmedclf.export import FORMATS, formats
-from kmedclf.export.formats import NAMES
+from kmedclf.export import FORMATS, PACKAGES, formats
+from kmedclf.export.formats import NAMES as CLASS_NAMES
 from kmedclf.persistence import load
-from kmedclf.training import network
 
 X, y = data()
-NAMED = ["basophil", "eosinophil", "Zelle ä"]
+NAMED = ["basophil", "Zelle ä"]
 
 
 def written(estimator, path, format, **options):
     """Export, and return what was exported with the file's outputs for X."""
-    try:
-        formats.FORMATS[format].check_packages()
-    except ImportError as error:
-        pytest.skip(str(error))
+    for package in PACKAGES.get(format, ()):
+        pytest.importorskip(package)
     exported = estimator.export(path, format, **options)
     return exported, formats.FORMATS[format].run(Path(path), X)
 
@@ -41,12 +38,21 @@ def agrees(outputs, estimator, atol=1e-6):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_network_is_exported_whole(name, tmp_path):
-    estimator = make(name, tta="mirror").initialize(X, y)
-    exported, outputs = written(estimator, tmp_path / "model.onnx", "onnx")
+def test_every_network_is_exported_to_keras(name, tmp_path):
+    estimator = make(name).initialize(X, y)
+    exported, outputs = written(estimator, tmp_path / "model.keras", "keras")
     agrees(outputs, estimator)
     assert 0 <= exported.difference < 1e-5
-    assert str(exported).startswith(str(tmp_path / "model.onnx"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", [one for one in FORMATS if one != "keras"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_is_exported_to_every_format(name, format, tmp_path):
+    estimator = make(name, tta="mirror").initialize(X, y)
+    exported, outputs = written(estimator, tmp_path / "model", format)
+    agrees(outputs, estimator)
+    assert 0 <= exported.difference < 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -62,39 +68,34 @@ def whole():
     return CalibratedClassifier(ensemble, **options).fit(X, both)
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_every_format_holds_the_whole_estimator(format, whole, tmp_path):
-    exported, outputs = written(whole, tmp_path / f"whole.{format}", format)
-    agrees(outputs, whole)
-    assert len(np.unique(outputs["label"])) == 2
-    assert (exported.format, exported.path) == (format, tmp_path / f"whole.{format}")
-    assert [one.name for one in tmp_path.iterdir()] == [f"whole.{format}"]
-
-
 def metadata_of(path, format):
     if format == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime")
         entries = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
         return {name: json.loads(value) for name, value in entries.items()}
     if format == "litert":
-        return json.loads(zipfile.ZipFile(path).read(NAMES))
+        return json.loads(zipfile.ZipFile(path).read(CLASS_NAMES))
     if format == "saved_model":
-        return json.loads((path / "assets.extra" / NAMES).read_text(encoding="utf-8"))
+        return json.loads((path / "assets.extra" / CLASS_NAMES).read_text(encoding="utf-8"))
     return keras.saving.load_model(path).get_layer("label").settings
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_holds_the_whole_estimator(format, whole, tmp_path):
+    path = tmp_path / f"whole.{format}"
+    exported, outputs = written(whole, path, format, class_names=NAMED)
+    agrees(outputs, whole)
+    assert len(np.unique(outputs["label"])) == 2
+    assert (exported.format, exported.path) == (format, path)
+    assert str(exported).startswith(f"{path} ({format}): probabilities of 8 images differ")
+    found = metadata_of(path, format)
+    assert (found["class_names"], found["multilabel"]) == (NAMED, False)
+    assert [one.name for one in tmp_path.iterdir()] == [f"whole.{format}"]
 
 
 @pytest.fixture(scope="module")
 def small():
     return make("MLPClassifier", epochs=1).fit(X, y)
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_names_of_classes_are_in_the_file(format, small, tmp_path):
-    path = tmp_path / f"small{formats.FORMATS[format].suffix}"
-    written(small, path, format, class_names=NAMED)
-    found = metadata_of(path, format)
-    assert found["class_names"] == NAMED
-    assert found["multilabel"] is False
 
 
 @pytest.mark.parametrize("format", ["keras", "saved_model"])
@@ -121,7 +122,8 @@ def test_other_pixels_and_several_labels(tmp_path):
     floats = make("MLPClassifier", epochs=1)
     with pytest.warns(UserWarning, match="used as given"):
         floats.fit(X.astype(np.float32) + 0.5, y)
-    deep = make("MLPClassifier", epochs=1).fit(X.astype(np.uint16) * 257, np.eye(3, 4)[y] + [0, 0, 0, 1] > 0)
+    several = (np.eye(3)[y] + np.eye(3)[(y + 1) % 3]).astype(int)
+    deep = make("MLPClassifier", epochs=1).fit(X.astype(np.uint16) * 257, several)
     for estimator, dtype in ((floats, "float32"), (deep, "uint16")):
         path = tmp_path / f"{dtype}.keras"
         estimator.export(path, "keras")
@@ -158,7 +160,6 @@ def test_low_precision_exports_in_float32(tmp_path):
     exported, outputs = written(low, tmp_path / "low.keras", "keras")
     assert 0 < exported.difference < 0.1
     agrees(outputs, low, atol=0.1)
-    assert network.resolve_precision("mixed_bfloat16") == low._spec.precision
 
 
 def test_what_cannot_be_exported_says_what_to_do(small, tmp_path):
@@ -170,7 +171,7 @@ def test_what_cannot_be_exported_says_what_to_do(small, tmp_path):
         foreign.export(tmp_path / "model.keras", "keras")
     with pytest.raises(ValueError, match="'format' parameter of export must be one of 'onnx'"):
         small.export(tmp_path / "model.h5", "h5")
-    with pytest.raises(ValueError, match="a name for each of the 3 classes. Got 1"):
+    with pytest.raises(ValueError, match=r"a name for each of the 3 classes\. Got 1"):
         small.export(tmp_path / "model.keras", "keras", class_names=["a"])
     assert not list(tmp_path.iterdir())
 
