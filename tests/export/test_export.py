@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, NAMES, data, make
+from helpers import ALL, NAMES, data, make, run
 
 from kmedclf import CalibratedClassifier, EnsembleClassifier
 from kmedclf.export import FORMATS, PACKAGES, formats
@@ -151,8 +151,15 @@ def test_the_keras_model_is_what_predict_computes(whole):
     for estimator in (tta, CalibratedClassifier(tta).fit(X, tta.predict(X)), whole):
         model = estimator.model_
         np.testing.assert_allclose(
-            model.predict(X.astype(np.float32), verbose=0), estimator.predict_proba(X), atol=1e-6
+            model(X.astype(np.float32)), estimator.predict_proba(X), atol=1e-6
         )
+
+
+@pytest.mark.slow
+def test_keras_loads_the_file_in_another_process(whole, tmp_path):
+    whole.export(tmp_path / "whole.keras", "keras")
+    code = "import keras, kmedclf; print(keras.saving.load_model({!r}).input.shape)"
+    assert run(code.format(str(tmp_path / "whole.keras"))).strip() == "(None, 8, 8, 3)"
 
 
 def test_low_precision_exports_in_float32(tmp_path):
