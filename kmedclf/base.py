@@ -778,16 +778,10 @@ class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
         model, _ = network.build(replace(self._spec, precision="float32"))
         model.set_weights(self.weights_)
         views = resolve(self.tta, self.image_shape_, type(self).__name__)
-        x = keras.ops.cast(images, "float32")
-        if views:
-            x = graph.Views(views)(x)
-        # Members of an ensemble may be of one class, and need names of their own.
-        logits = keras.Model(model.inputs, model.outputs[0])(x)
-        mean = graph.MeanOfViews(test_time.count(views), self._spec.head)
         whole = np.issubdtype(dtype, np.integer)
         largest = float(np.iinfo(dtype).max) if whole else getattr(self, "_largest", None) or 1.0
         exact = self._spec.precision == "float32"
-        return graph.Graph(images, mean(logits), largest, exact)
+        return graph.Graph(images, largest, exact).scored(model, views, self._spec.head)
 
     @property
     def initialized_(self) -> bool:

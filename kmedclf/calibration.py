@@ -204,8 +204,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         if self.priors is not None:
             even = np.full((1, len(self.classes_)), 1 / len(self.classes_))
             ratio = correct_priors(even, self.validation_priors_, self._new_priors())[0].tolist()
-        corrected = graph.Calibration(self.temperature_, ratio)(inner.probabilities)
-        return replace(inner, probabilities=corrected)
+        return inner.calibrated(self.temperature_, ratio)
 
     @property
     def model_(self) -> keras.Model:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -510,10 +509,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         columns = [
             np.searchsorted(self.classes_, one.classes_).tolist() for one in self.estimators_
         ]
-        mean = graph.MeanOfMembers(self.weights_.tolist(), columns, len(self.classes_))
-        probabilities = mean([one.probabilities for one in members])
-        exact = all(one.exact for one in members)
-        return replace(members[0], probabilities=probabilities, exact=exact)
+        return graph.Graph.mean(members, self.weights_.tolist(), columns, len(self.classes_))
 
     def export(self, path: Any, format: str = "onnx", **options: Any) -> Exported:
         """Write a file for other programs; see `kmedclf.export.export`.

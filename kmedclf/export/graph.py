@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import kmedclf.utils.tensorflow_loaded  # noqa: F401
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -22,9 +22,34 @@ class Graph:
     """Images and probabilities of a Keras model that is being connected."""
 
     images: Any  # KerasTensor (b, h, w, c), in the dtype of the pixels of fit
-    probabilities: Any  # KerasTensor (b, k), float32
     largest: float  # of the pixels of fit, for images to try the model on
-    exact: bool = True  # whether fit and predict compute in float32, as the model does
+    exact: bool  # whether fit and predict compute in float32, as the model does
+    probabilities: Any = None  # KerasTensor (b, k), float32
+
+    def scored(self, model: keras.Model, views: tuple[str, ...], activation: str) -> Graph:
+        """Apply a network, from float32 images to logits, to the images or all their views."""
+        x = keras.ops.cast(self.images, "float32")
+        if views:
+            x = Views(views)(x)
+        # Members of an ensemble may be of one class, and need names of their own.
+        logits = keras.Model(model.inputs, model.outputs[0])(x)
+        mean = MeanOfViews(test_time.count(views), activation)
+        return replace(self, probabilities=mean(logits))
+
+    @staticmethod
+    def mean(
+        members: list[Graph], weights: list[float], columns: list[list[int]], n_classes: int
+    ) -> Graph:
+        """Average members of the same images; ``columns`` are the classes each has seen."""
+        mean = MeanOfMembers(weights, columns, n_classes)
+        probabilities = mean([one.probabilities for one in members])
+        exact = all(one.exact for one in members)
+        return replace(members[0], probabilities=probabilities, exact=exact)
+
+    def calibrated(self, temperature: float, priors: list[float] | None) -> Graph:
+        """Correct the probabilities."""
+        layer = Calibration(temperature, priors)
+        return replace(self, probabilities=layer(self.probabilities))
 
 
 def connect(estimator: Any, images: Any = None) -> Graph:
