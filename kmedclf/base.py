@@ -765,7 +765,7 @@ class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
     def connect(self, images: Any = None) -> graph.Graph:
         """Connect the network to a Keras tensor of images, or to a new input; for `export`."""
         check_is_fitted(self)
-        dtype = pixels.dtype_of(self._spec.scale)
+        dtype = pixels.dtype_of(self._scale)
         if images is None:
             images = keras.Input(self.image_shape_, dtype=dtype, name="images")
         if tuple(images.shape[1:]) != self.image_shape_ or images.dtype not in (dtype, "float32"):
