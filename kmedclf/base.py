@@ -21,10 +21,11 @@ from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
-from kmedclf import augmentation, parameters, persistence, recipes, routing
+from kmedclf import augmentation, export, parameters, persistence, recipes, routing
 from kmedclf.augmentation import test_time
 from kmedclf.augmentation.test_time import pool, resolve
-from kmedclf.inputs import array_likes, checks
+from kmedclf.export import graph
+from kmedclf.inputs import array_likes, checks, pixels
 from kmedclf.inputs.checks import HELD_OUT, unwrap
 from kmedclf.inputs.image_input import ImageInput
 from kmedclf.inputs.images import Images, Rows
@@ -748,12 +749,42 @@ class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
         return schedule.learning_rate
 
     @property
-    def model_(self) -> keras.Model:
-        """A new Keras model, from images to probabilities (n, k)."""
+    def network_(self) -> keras.Model:
+        """A new Keras model of the network, from images to probabilities (n, k)."""
         check_is_fitted(self)
         model, _ = network.build(self._spec, activated=True)
         model.set_weights(self.weights_)
         return model
+
+    @property
+    def model_(self) -> keras.Model:
+        """A new Keras model of what predict computes, from images to probabilities (n, k).
+
+        It is that of ``network_``, and with ``tta`` the mean over its views.
+        """
+        check_is_fitted(self)
+        return graph.probabilities_model(self) if self.tta else self.network_
+
+    def connect(self, images: Any = None) -> graph.Graph:
+        """Connect the network to a Keras tensor of images, or to a new input; for `export`."""
+        check_is_fitted(self)
+        dtype = pixels.dtype_of(self._scale)
+        if images is None:
+            images = keras.Input(self.image_shape_, dtype=dtype, name="images")
+        if tuple(images.shape[1:]) != self.image_shape_ or images.dtype not in (dtype, "float32"):
+            raise ValueError(
+                f"{type(self).__name__} must have been fitted on images like those of the members "
+                f"before it to be exported with them, {tuple(images.shape[1:])} of {images.dtype}. "
+                f"Got {self.image_shape_} of {dtype}."
+            )
+        # Weights are float32 in any precision, and few formats have bfloat16.
+        model, _ = network.build(replace(self._spec, precision="float32"))
+        model.set_weights(self.weights_)
+        views = resolve(self.tta, self.image_shape_, type(self).__name__)
+        whole = np.issubdtype(dtype, np.integer)
+        largest = float(np.iinfo(dtype).max) if whole else getattr(self, "_largest", None) or 1.0
+        exact = self._spec.precision == "float32"
+        return graph.Graph(images, largest, exact).scored(model, views, self._spec.head)
 
     @property
     def initialized_(self) -> bool:
@@ -863,3 +894,22 @@ class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
         """
         check_is_fitted(self)
         persistence.save(self, path)
+
+    def export(self, path: Any, format: str = "onnx", **options: Any) -> export.Exported:
+        """Write a file for other programs, as `kmedclf.export.export` does.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write; a folder for "saved_model".
+        format : {"onnx", "saved_model", "litert", "keras"}, default="onnx"
+            Format. "onnx" and "litert" need the extra of that name.
+        **options
+            ``class_names``, and ``force`` to replace an existing file.
+
+        Returns
+        -------
+        Exported
+            Path, format, and the largest difference from ``predict_proba`` on a few images.
+        """
+        return export.export(self, path, format, **options)

@@ -317,11 +317,11 @@ class KerasImageClassifier(ImageClassifier):
         return not self._head.multilabel and bool(columns) and columns[0] > 1
 
     @property
-    def model_(self) -> keras.Model:
+    def network_(self) -> keras.Model:
         """A new model as the function returns it, with the fitted weights, compiled."""
         spec = self._spec if self.initialized_ else None
         if spec is None:
-            return super().model_  # raises
+            return super().network_  # raises
         built = dict(spec.architecture)["model"]
         with network.outside_scopes(), network.settings(spec.precision):
             model = built.call()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import log_loss
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
-from kmedclf import persistence
+from kmedclf import export, persistence
 from kmedclf.ensemble import encode
 from kmedclf.evaluation import Report, choose_threshold, evaluate_predictions
 from kmedclf.inputs.array_likes import labels
@@ -25,14 +25,20 @@ from kmedclf.inputs.label_kinds import check_y, is_multilabel
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.utils import annotated
 
+if TYPE_CHECKING:
+    import keras
+
+    from kmedclf.export import Exported
+    from kmedclf.export.graph import Graph
+
 MAX_TEMPERATURE = 20.0
 """Upper bound of the temperature, its inverse the lower one.
 
 Without bounds there is no optimum if all predictions are right, or all are wrong.
 """
 
-PASSED_ON = ("best_epoch_", "feature_names_in_", "history_", "image_shape_", "model_",
-             "n_features_in_", "n_params_", "skipped_")  # fmt: skip
+PASSED_ON = ("best_epoch_", "feature_names_in_", "history_", "image_shape_", "n_features_in_",
+             "n_params_", "network_", "skipped_")  # fmt: skip
 """Attributes of the classifier that are also available on the calibrated one."""
 
 
@@ -213,6 +219,49 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         persistence.save(self, path)
+
+    def connect(self, images: Any = None) -> Graph:
+        """Connect the classifier to a Keras tensor of images, or a new input; for `export`."""
+        from kmedclf.export import graph
+
+        check_is_fitted(self)
+        inner = graph.connect(self.estimator, images)
+        ratio = None
+        if self.priors is not None:
+            even = np.full((1, len(self.classes_)), 1 / len(self.classes_))
+            ratio = correct_priors(even, self.validation_priors_, self._new_priors())[0].tolist()
+        return inner.calibrated(self.temperature_, ratio)
+
+    @property
+    def model_(self) -> keras.Model:
+        """A new Keras model of what predict_proba computes, from images to probabilities."""
+        from kmedclf.export import graph
+
+        return graph.probabilities_model(self)
+
+    def export(self, path: Any, format: str = "onnx", **options: Any) -> Exported:
+        """Write a file for other programs; see `kmedclf.export.export`.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write; a folder for "saved_model".
+        format : {"onnx", "saved_model", "litert", "keras"}, default="onnx"
+            Format. "onnx" and "litert" need the extra of that name.
+        **options
+            ``class_names``, and ``force`` to replace an existing file.
+
+        Returns
+        -------
+        Exported
+            Path, format, and the largest difference from ``predict_proba`` on a few images.
+
+        Raises
+        ------
+        TypeError
+            If the classifier is not a network of kmedclf or an ensemble of such networks.
+        """
+        return export.export(self, path, format, **options)
 
     def correct(self, proba: np.ndarray) -> np.ndarray:
         """Correct the classifier's probabilities (n, k); the dtype stays the same."""

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from scipy.sparse import issparse
@@ -26,12 +26,16 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
-from kmedclf import persistence
+from kmedclf import export, persistence
 from kmedclf.inputs.array_likes import labels
 from kmedclf.inputs.checks import cut, positions
 from kmedclf.inputs.label_kinds import check_y, has_columns, is_multilabel
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.utils import annotated
+
+if TYPE_CHECKING:
+    from kmedclf.export import Exported
+    from kmedclf.export.graph import Graph
 
 ROUNDS = 100
 """Maximum number of members that `greedy_weights` adds, with repeats."""
@@ -492,6 +496,44 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         """
         check_is_fitted(self)
         persistence.save(self, path)
+
+    def connect(self, images: Any = None) -> Graph:
+        """Connect all members to a Keras tensor of images, or to a new input; for `export`."""
+        from kmedclf.export import graph
+
+        check_is_fitted(self)
+        members: list[Graph] = []
+        for model in self.estimators_:
+            members.append(graph.connect(model, images))
+            images = members[0].images
+        columns = [
+            np.searchsorted(self.classes_, one.classes_).tolist() for one in self.estimators_
+        ]
+        return graph.Graph.mean(members, self.weights_.tolist(), columns, len(self.classes_))
+
+    def export(self, path: Any, format: str = "onnx", **options: Any) -> Exported:
+        """Write a file for other programs; see `kmedclf.export.export`.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write; a folder for "saved_model".
+        format : {"onnx", "saved_model", "litert", "keras"}, default="onnx"
+            Format. "onnx" and "litert" need the extra of that name.
+        **options
+            ``class_names``, and ``force`` to replace an existing file.
+
+        Returns
+        -------
+        Exported
+            Path, format, and the largest difference from ``predict_proba`` on a few images.
+
+        Raises
+        ------
+        TypeError
+            If a member is not a network of kmedclf.
+        """
+        return export.export(self, path, format, **options)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; with ``deep`` also the estimators', as name__parameter."""

@@ -28,6 +28,7 @@ def run(script, *options):
         "accuracy",
         "arithmetic",
         "auto",
+        "export",
         "fused",
         "growth",
         "imports",

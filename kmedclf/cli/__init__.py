@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kmedclf
-from kmedclf.cli import auto, data, doctor, reports, search, studies, train
+from kmedclf.cli import auto, data, doctor, export, reports, search, studies, train
 from kmedclf.cli.console import Commands
 
 app = typer.Typer(
@@ -55,6 +55,7 @@ for command in (
     search.search,
     reports.report,
     reports.compare,
+    export.export,
     studies.reproduce,
     doctor.doctor,
 ):

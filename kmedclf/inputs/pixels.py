@@ -78,6 +78,11 @@ def like(X: np.ndarray, scale: float, largest: float | None, name: str, *, flat:
     return _cast(X, own, scale)
 
 
+def dtype_of(scale: float) -> str:
+    """Name the dtype of the pixels that a network of this scale takes."""
+    return "float32" if scale == 1.0 else _OWN[scale].name
+
+
 def limits(X: np.ndarray) -> tuple[float, float]:
     """Find the smallest and the largest value, or NaN; memory maps stay on disk."""
     low, high = np.inf, -np.inf

@@ -268,7 +268,7 @@ def _torch_value(tensors: _Tensors, variable: Variable) -> np.ndarray:
 def _from_kmedclf(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
     from kmedclf.persistence import load
 
-    return {one.path: np.asarray(one) for one in load(found).model_.variables}
+    return {one.path: np.asarray(one) for one in load(found).network_.variables}
 
 
 def _from_h5(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:

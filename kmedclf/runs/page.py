@@ -214,7 +214,7 @@ def _write_model_page(
         target,
         runs.evaluate(file, content, split),
         X=content.splits[split][0],
-        model=model if explain and hasattr(model, "model_") else None,
+        model=model if explain and hasattr(model, "network_") else None,
         title=f"{type(model).__name__} on {content.description['name']}, {split} split",
     )
     return target

@@ -2,6 +2,7 @@
 
 import csv
 
+import keras
 import numpy as np
 import pytest
 from cli_helpers import NAMES, invoke, read, refused
@@ -116,3 +117,19 @@ def test_evaluate_and_report_a_file(ensemble, npz, tmp_path):
     assert "EnsembleClassifier on " in page
     assert NAMES[0] in page
     assert "--data must say where the images are" in refused("report", ensemble)
+
+
+def test_a_model_is_exported_with_the_difference_on_the_screen(ensemble, tmp_path):
+    out = tmp_path / "both.keras"
+    done = invoke("export", ensemble, "--format", "keras", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "both.keras (keras): probabilities of 8 images differ from" in done.stdout
+    model = keras.saving.load_model(out)
+    assert model.get_layer("label").settings["class_names"] == [*map(str, range(8))]
+    assert model.input.dtype == "uint8"
+
+    before = out.read_bytes()
+    again = "export", ensemble, "--format", "keras", "--out", out
+    assert "force (--force) replaces it" in refused(*again)
+    assert "must be one of 'onnx'" in refused("export", ensemble, "--format", "h5", "--out", out)
+    assert out.read_bytes() == before

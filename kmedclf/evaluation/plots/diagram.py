@@ -48,7 +48,7 @@ def network(model: Any, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     model : fitted estimator or keras.Model
-        A functional model, or an estimator that has one as ``model_``.
+        A functional model, or an estimator that has one as ``network_``.
     ax : Axes, optional
         Where to draw; a new figure by default.
 
@@ -59,7 +59,7 @@ def network(model: Any, *, ax: Axes | None = None) -> Axes:
         parameters. A pooling that is computed before the bias and the activation, for speed and
         with the same numbers, is drawn behind them.
     """
-    boxes = _boxes(getattr(model, "model_", model))
+    boxes = _boxes(getattr(model, "network_", model))
     _place(boxes)
     lines = 1 + max(box.depth for box in boxes)
     wide = 1 + max(box.column for box in boxes)

@@ -61,7 +61,7 @@ def gradcam_maps(
     import tensorflow as tf
 
     name, pixels = type(model).__name__, _pixels(model, X)
-    model = getattr(model, "model_", model)
+    model = getattr(model, "network_", model)
     features, scores = _features(model, name), _logits(model)
     both = keras.Model(model.inputs, [features.output, scores])
     batch = tf.convert_to_tensor(np.reshape(pixels, (-1, *model.input_shape[1:])), tf.float32)
@@ -211,7 +211,7 @@ def explained_labels(
 
 def has_convolutions(model: Any) -> bool:
     """Check whether Grad-CAM can explain a fitted estimator or a keras.Model."""
-    network = getattr(model, "model_", model)
+    network = getattr(model, "network_", model)
     if not hasattr(network, "layers"):  # such as an ensemble of several networks
         return False
     try:
@@ -226,7 +226,7 @@ def n_convolutions(model: Any) -> int:
     import keras
 
     # Depthwise convolutions are no subclass of Conv2D
-    layers = getattr(model, "model_", model)._flatten_layers(include_self=False)
+    layers = getattr(model, "network_", model)._flatten_layers(include_self=False)
     return sum(isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
                for layer in layers)  # fmt: skip
 
