@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kmedclf
-from kmedclf.cli import data, doctor, reports, search, studies, train
+from kmedclf.cli import data, doctor, parameters, reports, search, studies, train
 from kmedclf.cli.console import Commands
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ for command in (
     train.train,
     train.evaluate,
     train.predict,
+    parameters.params,
     data.datasets,
     data.audit,
     search.search,
@@ -57,7 +58,7 @@ for command in (
     studies.reproduce,
     doctor.doctor,
 ):
-    app.command()(command)
+    app.command(cls=parameters.Command)(command)
 
 
 def main() -> None:
