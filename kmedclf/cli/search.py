@@ -34,7 +34,9 @@ class Engine(StrEnum):
 
 def search(
     ctx: typer.Context,
-    network: Annotated[str | None, typer.Argument(metavar="NAME", help="Network, as of 'kmedclf train'.")] = None,
+    network: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Network, as of 'kmedclf train'.")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option("--data", help="Name, file or folder, as of 'kmedclf train'."),
@@ -118,9 +120,14 @@ def search(
             "trials": trials or 20,
             "seed": seed or 0,
             "parameters": parameters(
-                param, [cls_name], image_size=("--size", size), random_state=("--seed", seed),
-                recipe=("--recipe", recipe), weights=("--weights", weights),
-                learning_rate=("--learning-rate", learning_rate), **meant,
+                param,
+                [cls_name],
+                image_size=("--size", size),
+                random_state=("--seed", seed),
+                recipe=("--recipe", recipe),
+                weights=("--weights", weights),
+                learning_rate=("--learning-rate", learning_rate),
+                **meant,
             ),
         }
         for name, option in (("image_size", size), ("random_state", seed)):
@@ -157,7 +164,11 @@ def _check_alone(ctx: typer.Context) -> None:
     """Refuse settings beside --resume, which would be ignored."""
     for name in ctx.params:
         source = ctx.get_parameter_source(name)
-        if name not in ("resume", "jobs", "quiet") and source is not None and source.name == "COMMANDLINE":
+        if (
+            name not in ("resume", "jobs", "quiet")
+            and source is not None
+            and source.name == "COMMANDLINE"
+        ):
             spelt = {"network": "NAME", "param": "-p"}.get(name, "--" + name.replace("_", "-"))
             raise ValueError(
                 f"--resume DIR uses the settings in DIR; leave out {spelt}, or start another "
@@ -176,9 +187,7 @@ def _search(
         searches.check_free(out)
     # Fail now, not after hours of search.
     runs.check_free(out / "best", True)
-    content = sources.read_data(
-        settings["data"], settings["size"], groups=settings.get("groups")
-    )
+    content = sources.read_data(settings["data"], settings["size"], groups=settings.get("groups"))
     start_tensorflow(ctx)
     cls = getattr(kmedclf, settings["network"])
     given = {**content.parameters, **settings["parameters"]}

@@ -190,7 +190,7 @@ def _listed(root: Path, groups: str | None) -> dict[str, ImageFiles]:
     for path in files.paths:
         if not os.path.isfile(path):
             raise FileNotFoundError(
-                f"{root} must name image files, relative to its own folder. There is no file {path}."
+                f"{root} must name image files, relative to its own folder. There is no {path}."
             )
     if split is None:
         return {ALL: files}
