@@ -68,6 +68,7 @@ def reproduce(
     if size is not None:
         del given["image_size"]
     from kmedclf import studies
+    from kmedclf.datasets import sources
 
     chosen = studies.get(study).only(only)
     wanted = {
@@ -75,6 +76,8 @@ def reproduce(
         "parameters": given or None, "keep_copies": keep_copies,
     }  # fmt: skip
     # Check everything that needs no TensorFlow before it is imported.
+    if data is not None:
+        sources.check_source(data)
     settings = studies.settings_of(out, wanted, chosen.data, resume=resume)
     start_tensorflow(ctx)
     lab = chosen.open(

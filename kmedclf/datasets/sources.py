@@ -149,6 +149,14 @@ def is_whole(data: str) -> bool:
     return is_of_files(data) and _columns(root).split is None
 
 
+def check_source(source: str) -> None:
+    """Refuse what is neither a known name nor a path of data, without reading images."""
+    if is_of_files(source):
+        is_whole(source)
+    elif source not in DRAWN:
+        datasets.info(source)
+
+
 class Columns(NamedTuple):
     """Names of the columns of a table of images."""
 

@@ -13,7 +13,14 @@ from image_samples import save
 
 from kmedclf.cli import app
 from kmedclf.cli.next_steps import NEXT
-from kmedclf.cli.parameters import ALIASES, NETWORKS, _described, find_network
+from kmedclf.cli.parameters import (
+    ALIASES,
+    NETWORKS,
+    _described,
+    check_names,
+    check_values,
+    find_network,
+)
 from kmedclf.datasets import load_csv, make_blood_cells, sources
 
 COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands}
@@ -97,7 +104,10 @@ def test_names_in_use_are_understood(name, cls, parameters):
 
 def test_every_alias_is_a_network_that_can_be_made():
     for cls, parameters in ALIASES.values():
-        get(cls)(**parameters)._validate_params()
+        given = {key: value for key, value in parameters.items() if value is not None}
+        check_names(given, [cls])
+        check_values(given, [cls])
+        assert get(cls)(**given)
     assert not set(ALIASES) & set(NETWORKS)
 
 
