@@ -246,13 +246,13 @@ def _read_files(root: Path, size: int, only: str | None, groups: str | None) -> 
     wanted = [only] if only else list(found)
     splits = {split: (found[split].paths, found[split].y) for split in wanted}
     names = next(iter(found.values())).class_names
-    table = [] if root.is_dir() else [str(root)]  # its labels count as well
+    itself = [] if root.is_dir() else [str(root)]  # a table: its labels count as well
     description = {
         "name": root.absolute().name,
         "source": str(root.absolute()),
         "size": size,
-        "file": root.name if table else None,
-        "sha256": _sha256_of_all(root.parent if table else root, [*table, *every]),
+        "file": root.name if itself else None,
+        "sha256": _sha256_of_all(root.parent if itself else root, [*itself, *every]),
         "image_shape": [size, size, 3],
         "n": {split: len(y) for split, (_, y) in splits.items()},
     }
@@ -271,7 +271,7 @@ def draw_splits(files: ImageFiles, root: Path) -> dict[str, np.ndarray]:
     `SHARES` a little if groups are large. The last group of a class is left to train.
     """
     # Without groups, each file is its own group
-    keys = _places(root, files.paths) if files.groups is None else files.groups.tolist()
+    keys = _places(root, files.paths.tolist()) if files.groups is None else files.groups.tolist()
     names, group = np.unique(keys, return_inverse=True)
     count = np.zeros((len(names), len(files.class_names)), np.int64)
     np.add.at(count, (group, files.y), 1)
