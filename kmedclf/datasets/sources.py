@@ -107,6 +107,7 @@ def read_data(
     folder or table. ``only`` is the one split to read. ``groups`` keep the groups of a folder or
     table without splits in one split each; see `read_audit_input`.
     """
+    check_source(source)
     if groups is not None and not is_whole(source):
         raise ValueError(f"--groups must go with a folder without splits. {source} has splits.")
     if is_of_files(source):
