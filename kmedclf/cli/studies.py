@@ -70,14 +70,14 @@ def reproduce(
     from kmedclf import studies
     from kmedclf.datasets import sources
 
+    if data is not None:  # the study's module imports TensorFlow
+        sources.check_source(data)
     chosen = studies.get(study).only(only)
     wanted = {
         "study": study, "data": data, "quick": quick, "seed": seed, "size": size,
         "parameters": given or None, "keep_copies": keep_copies,
     }  # fmt: skip
     # Check everything that needs no TensorFlow before it is imported.
-    if data is not None:
-        sources.check_source(data)
     settings = studies.settings_of(out, wanted, chosen.data, resume=resume)
     start_tensorflow(ctx)
     lab = chosen.open(
