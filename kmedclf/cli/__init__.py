@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kmedclf
-from kmedclf.cli import auto, data, doctor, export, reports, search, studies, train
+from kmedclf.cli import auto, data, doctor, export, parameters, reports, search, studies, train
 from kmedclf.cli.console import Commands
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ for command in (
     train.evaluate,
     train.predict,
     auto.auto,
+    parameters.params,
     data.datasets,
     data.audit,
     search.search,
@@ -59,7 +60,7 @@ for command in (
     studies.reproduce,
     doctor.doctor,
 ):
-    app.command()(command)
+    app.command(cls=parameters.Command)(command)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kmedclf.cli.console import NOT_WHOLE, NOTHING, console, keeps, start_tensorflow
+from kmedclf.cli.next_steps import say_next
 from kmedclf.cli.options import GroupsOption, SizeOption
 from kmedclf.cli.train import show
 
@@ -73,6 +74,6 @@ def auto(
     console.print(facts if page is None else f"{facts}, the report to {page}", markup=False,
                   soft_wrap=True)  # fmt: skip
     console.print(f"{memory} may be deleted now.", markup=False, soft_wrap=True)
-    console.print(f"Next: kmedclf predict {out} IMAGES", markup=False, soft_wrap=True)
+    say_next("auto", out=out)
     if any(row["status"] == "not tried" for row in estimator.leaderboard_):
         raise typer.Exit(NOT_WHOLE)  # interrupted

@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -112,6 +113,14 @@ def _explain(error: BaseException) -> tuple[str, int]:
         "With --debug it shows where.",
         1,
     )
+
+
+@contextmanager
+def showing_progress(quiet: bool) -> Iterator[int]:
+    """Yield ``verbose`` of what is trained; progress goes to stderr where stdout is no terminal."""
+    piped = not quiet and not console.is_terminal
+    with redirect_stdout(sys.stderr) if piped else nullcontext():
+        yield int(not quiet)
 
 
 def _let_names_through() -> None:

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from kmedclf.cli.console import console
+from kmedclf.cli.next_steps import say_next
 from kmedclf.cli.options import DataOption, SizeOption
 
 
@@ -28,6 +29,7 @@ def datasets() -> None:
         task = "multilabel" if name == "synthetic-findings" else "multiclass"
         table.add_row(name, task, str(len(classes)), images, "–", "drawn")
     console.print(table)
+    say_next("datasets")
 
 
 def audit(
@@ -43,10 +45,11 @@ def audit(
     groups: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY|REGEX|CSV",
+            metavar="KEY|REGEX|CSV|COLUMN",
             help="Patients, or other groups. KEY: the file's arrays train_KEY, val_KEY, test_KEY. "
             "For a folder: a regular expression that finds the patient in the path of an image, or "
-            "a CSV file with the columns path, below the folder, and group.",
+            "a CSV file with the columns path, below the folder, and group. For a CSV table of "
+            "images: a column.",
         ),
     ] = None,
     size: SizeOption = None,
@@ -82,5 +85,6 @@ def audit(
         title = f"Audit of {subject.name}"
         found.write_page(out, subject.X, title=title, note=subject.note, links=links)
         console.print(f"Audit written to {out}", markup=False, soft_wrap=True)
+    say_next("audit", data=data)
     if strict and not found.ok:
         raise typer.Exit(1)

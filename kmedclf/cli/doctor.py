@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kmedclf.cli.console import console, start_tensorflow
+from kmedclf.cli.next_steps import say_next
 
 if TYPE_CHECKING:
     from kmedclf.runs.machine import Machine
@@ -36,6 +37,7 @@ def doctor(
     console.print(table)
     for sentence in machine.faster:
         console.print(f"Faster: {sentence}", markup=False, highlight=False, soft_wrap=True)
+    say_next("doctor")
 
 
 def _rows(machine: Machine) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kmedclf.cli.console import console, start_tensorflow
+from kmedclf.cli.next_steps import say_next
 from kmedclf.cli.options import RunFolder
 
 
@@ -37,3 +38,4 @@ def export(
     estimator, names = runs.read(folder)
     exported = estimator.export(out, format, class_names=names, force=force)
     console.print(str(exported), markup=False, highlight=False, soft_wrap=True)
+    say_next("export", folder=folder)

@@ -11,8 +11,9 @@ DataOption = Annotated[
     str,
     typer.Option(
         "--data",
-        help="MedMNIST name, .npz file, 'synthetic' or another drawn set of 'kmedclf datasets', or "
-        "a folder with a folder of images for each class, perhaps within train, val and test.",
+        help="MedMNIST name, .npz file, 'synthetic' or another drawn set of 'kmedclf datasets'; a "
+        "folder with a folder of images for each class, perhaps within train, val and test; or a "
+        "CSV table with the columns path and label, perhaps also split and patient.",
     ),
 ]
 SizeOption = Annotated[
@@ -27,11 +28,25 @@ GroupsOption = Annotated[
     str | None,
     typer.Option(
         "--groups",
-        metavar="REGEX|CSV",
+        metavar="REGEX|CSV|COLUMN",
         help="Patients, or other groups, that stay together when a folder without splits is split. "
         "A regular expression that finds the patient in the path of an image, or a CSV file with "
-        "the columns path, below the folder, and group.",
+        "the columns path, below the folder, and group. For a CSV table of images: a column.",
     ),
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option("--recipe", help="reference, fast, best or transfer; see 'kmedclf params'."),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option("--weights", help="Pretrained weights to start from: 'imagenet', or a file."),
+]
+LearningRateOption = Annotated[
+    float | None, typer.Option("--learning-rate", "--lr", help="Learning rate.")
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", help="Without progress, and without what to type next.")
 ]
 RunFolder = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote, or a model's file.")

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
 
 import kmedclf
+from kmedclf import recipes
+from kmedclf.cli.console import console
+from kmedclf.cli.next_steps import say_next
 from kmedclf.utils.text import parse_parameter, suggest
 
 if TYPE_CHECKING:
@@ -25,12 +34,52 @@ _LIGHT = frozenset({"collections", "numbers", "numpy", "os", "pathlib", "sklearn
 """Packages that are imported to evaluate a type; types of other packages stay unknown."""
 
 
-def network_class(name: str) -> str:
-    """Return the class name of a network by its short name."""
-    if name.lower() in NETWORKS:
-        return NETWORKS[name.lower()]
-    known, near = ", ".join(NETWORKS), suggest(name.lower(), NETWORKS, n=1)
-    raise ValueError(f"NAME must be one of {known}. Got {name!r} instead{near}")
+_VIT = ("num_layers", "hidden_dim", "num_heads", "mlp_dim", "patch_size")
+_SIZES = {
+    "tiny": (12, 192, 3, 768),
+    "small": (12, 384, 6, 1536),
+    "base": (12, 768, 12, 3072),
+    "large": (24, 1024, 16, 4096),
+}
+ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "perceptron": ("MLPClassifier", {}),
+    "visiontransformer": ("ViTClassifier", {}),
+    **{f"resnet{depth}": ("DeepResNetClassifier", {"depth": depth}) for depth in (18, 34, 50)},
+    **{
+        f"densenet{depth}": ("DenseNetClassifier", {"block_config": blocks})
+        for depth, blocks in {
+            121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)
+        }.items()
+    },
+    **{
+        f"efficientnet{variant}": ("EfficientNetClassifier", {"variant": variant})
+        for variant in ("b0", "b1", "b2", "lite0")
+    },
+    **{
+        f"vit{name}{patch or ''}": ("ViTClassifier", dict(zip(_VIT, (*size, patch), strict=True)))
+        for word, size in _SIZES.items()
+        for name in (word, word[0])
+        for patch in (None, 16, 32)
+    },
+}  # fmt: skip
+"""Names that papers and other libraries give networks: class and parameters."""
+
+
+def find_network(name: str) -> tuple[str, dict[str, tuple[str, Any]]]:
+    """Return the class of a network, and the parameters that its name means.
+
+    Names are those of `NETWORKS`, of classes and of `ALIASES`, in any case and with any hyphens.
+    Parameters are options of `parameters`: each with ``name``, and its value.
+    """
+    word = re.sub("[^a-z0-9]", "", name.lower()).removesuffix("classifier").removeprefix("tf")
+    word = re.sub(r"patch(\d\d)224$", r"\1", word)  # timm's vit_base_patch16_224
+    if word in NETWORKS:
+        return NETWORKS[word], {}
+    if word in ALIASES:
+        cls, meant = ALIASES[word]
+        return cls, {key: (name, value) for key, value in meant.items() if value is not None}
+    known, near = ", ".join(NETWORKS), suggest(word, [*NETWORKS, *ALIASES], n=1)
+    raise ValueError(f"NAME must be one of {known}, or as resnet18. Got {name!r} instead{near}")
 
 
 def parameters(
@@ -52,6 +101,13 @@ def parameters(
         if name in found and value is not None:
             raise ValueError(f"{option} and -p {name} set the same; give one of them.")
     found |= {name: value for name, (_, value) in options.items() if value is not None}
+    for name, (option, value) in options.items():
+        if value is not None and not any(name in _annotations(cls) for cls in classes):
+            able = [short for short, cls in NETWORKS.items() if name in _annotations(cls)]
+            raise ValueError(
+                f"{option} must go with one of {', '.join(able)}. {classes[0]} has no such "
+                "parameter."
+            )
     check_values(found, classes)
     return found
 
@@ -95,6 +151,103 @@ def _refuse(name: str, valid: Sequence[str], owner: str) -> None:
     raise ValueError(f"-p must name a parameter of {owner}. Got {name!r} instead{near}")
 
 
+class Command(TyperCommand):
+    """Tells users of an option that does not exist how -p sets it, if it is a parameter."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            option = str(getattr(error, "option_name", ""))
+            name = option.lstrip("-").replace("-", "_")
+            if "param" in {one.name for one in self.params} and any(
+                name in _annotations(cls) for cls in NETWORKS.values()
+            ):
+                raise ValueError(f"There is no option {option}; -p {name}=VALUE sets it.") from None
+            raise
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def params(
+    network: Annotated[
+        str | None, typer.Argument(metavar="[NETWORK]", help="As of 'kmedclf train'.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A parameter, to see all about it.")
+    ] = None,
+) -> None:
+    """List the parameters of a network, or say all about one; without NETWORK, list networks."""
+    if network is None:
+        for short, cls in NETWORKS.items():
+            doc = ast.get_docstring(_classes(cls)[-1][0]) or ""
+            console.print(f"{short:<14}{doc.splitlines()[0]}", markup=False, highlight=False)
+        say_next("params", network="cnn", parameter="filters", value=64)
+        return
+    cls, meant = find_network(network)
+    known = {one.name: one for one in _described(cls)}
+    own = {key: value for key, (_, value) in meant.items()}
+    if name is None:
+        _list(cls, list(known.values()), own)
+        first = next(iter(known.values()))
+    else:
+        if name not in known:
+            near = suggest(name.lower(), known, n=1)
+            near = near if near.startswith(";") else f"; there are {', '.join(known)}."
+            raise ValueError(f"NAME must be a parameter of {cls}. Got {name!r} instead{near}")
+        first = known[name]
+        _detail(cls, first, own)
+    value = own.get(first.name, first.default)
+    value = value if isinstance(value, str) else json.dumps(value)
+    short = next(short for short, one in NETWORKS.items() if one == cls)
+    say_next("params", network=short, parameter=first.name, value=value)
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """A parameter as its class documents it."""
+
+    name: str
+    owner: str
+    allowed: str
+    default: Any
+    text: str
+
+
+def _list(cls: str, known: Sequence[_Parameter], own: Mapping[str, Any]) -> None:
+    for owner in dict.fromkeys(one.owner for one in known):
+        title = f"Parameters of {owner}" if owner == cls else f"Shared ones, of {owner}"
+        console.print(f"{title}:", style="bold", markup=False)
+        for one in known:
+            if one.owner == owner:
+                value = json.dumps(own.get(one.name, one.default))
+                first = re.split(r"(?<=[.;])\s", one.text, maxsplit=1)[0].rstrip(";.")
+                console.print(f"  {one.name}={value}  ({one.allowed})", markup=False,
+                              highlight=False, soft_wrap=True)  # fmt: skip
+                console.print(f"      {first}.", markup=False, highlight=False, soft_wrap=True)
+        console.print()
+
+
+def _detail(cls: str, one: _Parameter, own: Mapping[str, Any]) -> None:
+    value = json.dumps(own.get(one.name, one.default))
+    console.print(f"{one.name} of {cls}: {one.allowed}, default {value}.", markup=False,
+                  style="bold", soft_wrap=True)  # fmt: skip
+    console.print(one.text, markup=False, highlight=False)
+    if one.default != recipes.AUTO:
+        return
+    bases = [node.name for node, _ in _classes(cls)]
+    for recipe in recipes.RECIPES:
+        given: dict[str, Any] = {}
+        for origin in ("reference", recipe):
+            for base in bases:
+                given |= recipes.RECIPES[origin].get(base, {})
+        if one.name in given:
+            console.print(f"  {recipe:<10} {json.dumps(given[one.name])}", markup=False,
+                          highlight=False)  # fmt: skip
+
+
 # -- the text of modules ---------------------------------------------------------------------------
 
 
@@ -123,10 +276,48 @@ def _refusal(cls: str, name: str, value: Any) -> ValueError | None:
 @cache
 def _annotations(cls: str) -> dict[str, tuple[ast.expr, str]]:
     """Return annotation and module of each parameter of a class; empty without sources."""
-    return dict(_collect(*_names("kmedclf.models").get(cls, ("kmedclf.models", cls))))
+    return {
+        name: (line.annotation, module)
+        for node, module in _classes(cls)
+        for name, line in _fields(node)
+    }
 
 
-def _collect(module: str, cls: str) -> Iterator[tuple[str, tuple[ast.expr, str]]]:
+@cache
+def _described(cls: str) -> list[_Parameter]:
+    """Return the parameters of a class with their documentation, its own first."""
+    found: dict[str, _Parameter] = {}
+    docs: dict[str, tuple[str, str, str]] = {}
+    for node, module in _classes(cls):
+        section = (ast.get_docstring(node) or "").partition("Parameters\n----------\n")[2]
+        section = re.split(r"\n\n[A-Z]\w+\n---", section, maxsplit=1)[0]
+        for entry in re.split(r"^(?=\w+ : )", section, flags=re.M)[1:]:
+            head, _, text = entry.partition("\n")
+            name, _, kind = head.partition(" : ")
+            docs[name] = node.name, kind.rpartition(", default=")[0] or kind, " ".join(text.split())
+        for name, line in _fields(node):
+            value = _evaluated(line.value, module)
+            owner, allowed, text = docs.get(name, (node.name, ast.unparse(line.annotation), ""))
+            found[name] = _Parameter(name, owner, allowed, value, text)
+    order = [node.name for node, _ in _classes(cls)]
+    return sorted(found.values(), key=lambda one: -order.index(one.owner))
+
+
+def _fields(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters that a class defines itself."""
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            if line.value is not None and "ClassVar" not in ast.unparse(line.annotation):
+                yield line.target.id, line
+
+
+@cache
+def _classes(cls: str) -> list[tuple[ast.ClassDef, str]]:
+    """Return a class and its bases with their modules, bases first."""
+    return list(_collect(*_names("kmedclf.models").get(cls, ("kmedclf.models", cls))))
+
+
+def _collect(module: str, cls: str) -> Iterator[tuple[ast.ClassDef, str]]:
     names = _names(module)
     node = names.get(cls)
     if not isinstance(node, ast.ClassDef):
@@ -138,10 +329,7 @@ def _collect(module: str, cls: str) -> Iterator[tuple[str, tuple[ast.expr, str]]
             yield from _collect(module, base.id)
         elif isinstance(origin, tuple) and origin[0].startswith("kmedclf."):
             yield from _collect(*origin)
-    for line in node.body:
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
-            if line.value is not None and "ClassVar" not in ast.unparse(line.annotation):
-                yield line.target.id, (line.annotation, module)
+    yield node, module
 
 
 @cache
@@ -198,5 +386,6 @@ class _Scope(dict[str, Any]):
 
 
 def _evaluated(expression: ast.expr, module: str) -> Any:
+    """Evaluate an expression of a module."""
     code = compile(ast.fix_missing_locations(ast.Expression(expression)), module, "eval")
     return eval(code, {}, _Scope(module))  # source of this package

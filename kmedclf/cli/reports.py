@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from kmedclf.cli.console import console, start_tensorflow
+from kmedclf.cli.next_steps import say_next
 from kmedclf.cli.options import RunFolder
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def report(
         start_tensorflow(ctx)
     target = write_run_page(folder, data=data, split=split, out=out, explain=explain)
     console.print(f"Report written to {target}", markup=False, soft_wrap=True)
+    say_next("report", folder=folder)
 
 
 def compare(
@@ -101,6 +103,9 @@ def compare(
         links = _links(out, dict(zip(names, folders, strict=True)))
         evaluation.write_comparison_page(out, comparison, title=title, links=links)
         console.print(f"Comparison written to {out}", markup=False, soft_wrap=True)
+    accuracy = {one.name: one.scores["accuracy"].value for one in comparison.models}
+    best = max(accuracy, key=lambda name: accuracy[name] or 0)
+    say_next("compare", best=folders[names.index(best)])
 
 
 def _links(out: Path, folders: dict[str, Path]) -> dict[str, str]:

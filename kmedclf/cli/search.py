@@ -9,9 +9,17 @@ from typing import Annotated, Any
 import typer
 
 import kmedclf
-from kmedclf.cli.console import console, keeps, start_tensorflow
-from kmedclf.cli.options import SizeOption
-from kmedclf.cli.parameters import make, network_class, parameters
+from kmedclf.cli.console import console, keeps, showing_progress, start_tensorflow
+from kmedclf.cli.next_steps import say_next
+from kmedclf.cli.options import (
+    GroupsOption,
+    LearningRateOption,
+    QuietOption,
+    RecipeOption,
+    SizeOption,
+    WeightsOption,
+)
+from kmedclf.cli.parameters import find_network, make, parameters
 
 
 class Engine(StrEnum):
@@ -26,7 +34,9 @@ class Engine(StrEnum):
 
 def search(
     ctx: typer.Context,
-    network: Annotated[str | None, typer.Argument(metavar="NAME", help="Network.")] = None,
+    network: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Network, as of 'kmedclf train'.")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option("--data", help="Name, file or folder, as of 'kmedclf train'."),
@@ -57,6 +67,9 @@ def search(
     ] = None,
     jobs: Annotated[int, typer.Option(help="Number of parallel fits.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Random seed (default: 0).")] = None,
+    recipe: RecipeOption = None,
+    weights: WeightsOption = None,
+    learning_rate: LearningRateOption = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,6 +80,8 @@ def search(
         ),
     ] = None,
     size: SizeOption = None,
+    groups: GroupsOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Search hyperparameters, and train the winner.
 
@@ -89,11 +104,12 @@ def search(
         assert network is not None
         if trials is not None and engine not in (Engine.RANDOM, Engine.BAYESIAN):
             raise ValueError(f"--trials must go with --engine random or bayesian, not {engine}.")
-        cls_name = network_class(network)
+        cls_name, meant = find_network(network)
         settings = {
             "network": cls_name,
             "data": data,
             "size": size,
+            "groups": groups,
             "space": space,
             "engine": str(engine),
             "epochs": epochs,
@@ -104,7 +120,14 @@ def search(
             "trials": trials or 20,
             "seed": seed or 0,
             "parameters": parameters(
-                param, [cls_name], image_size=("--size", size), random_state=("--seed", seed)
+                param,
+                [cls_name],
+                image_size=("--size", size),
+                random_state=("--seed", seed),
+                recipe=("--recipe", recipe),
+                weights=("--weights", weights),
+                learning_rate=("--learning-rate", learning_rate),
+                **meant,
             ),
         }
         for name, option in (("image_size", size), ("random_state", seed)):
@@ -113,7 +136,9 @@ def search(
                 del settings["parameters"][name]
         _check_settings(settings)
     assert out is not None
-    _search(ctx, settings, out, jobs, new=resume is None)
+    _search(ctx, settings, out, jobs, new=resume is None, quiet=quiet)
+    if not quiet:
+        say_next("search", out=out)
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
@@ -139,7 +164,11 @@ def _check_alone(ctx: typer.Context) -> None:
     """Refuse settings beside --resume, which would be ignored."""
     for name in ctx.params:
         source = ctx.get_parameter_source(name)
-        if name not in ("resume", "jobs") and source is not None and source.name == "COMMANDLINE":
+        if (
+            name not in ("resume", "jobs", "quiet")
+            and source is not None
+            and source.name == "COMMANDLINE"
+        ):
             spelt = {"network": "NAME", "param": "-p"}.get(name, "--" + name.replace("_", "-"))
             raise ValueError(
                 f"--resume DIR uses the settings in DIR; leave out {spelt}, or start another "
@@ -148,7 +177,7 @@ def _check_alone(ctx: typer.Context) -> None:
 
 
 def _search(
-    ctx: typer.Context, settings: dict[str, Any], out: Path, jobs: int, *, new: bool
+    ctx: typer.Context, settings: dict[str, Any], out: Path, jobs: int, *, new: bool, quiet: bool
 ) -> None:
     from kmedclf import runs
     from kmedclf.datasets import sources
@@ -158,12 +187,15 @@ def _search(
         searches.check_free(out)
     # Fail now, not after hours of search.
     runs.check_free(out / "best", True)
-    content = sources.read_data(settings["data"], settings["size"])
+    content = sources.read_data(settings["data"], settings["size"], groups=settings.get("groups"))
     start_tensorflow(ctx)
     cls = getattr(kmedclf, settings["network"])
     given = {**content.parameters, **settings["parameters"]}
     estimator = make(cls, {"random_state": settings["seed"], **given})
-    searcher = searches.searcher(estimator, settings, out, jobs)
+    grouped = "train" in content.groups
+    searcher = searches.searcher(
+        estimator, settings, out, jobs, grouped=grouped, verbose=int(not quiet)
+    )
     if fixed := searches.taken_out(settings, cls):
         console.print(
             f"Fixed by -p and not searched, though the space has it: {_listed(fixed)}.",
@@ -174,7 +206,8 @@ def _search(
     if not new:
         keeps(ctx, go_on)
     with searches.begun(out, settings if new else None, go_on):
-        searches.run(searcher, content)
+        with showing_progress(quiet):
+            searches.run(searcher, content)
         searches.write_results(out, searcher)
         words = "Training the winner on all training images:"
         console.print(words, _listed(searcher.best_params_), markup=False)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kmedclf.cli.console import console, keeps, start_tensorflow
-from kmedclf.cli.options import SizeOption
+from kmedclf.cli.console import console, keeps, showing_progress, start_tensorflow
+from kmedclf.cli.next_steps import say_next
+from kmedclf.cli.options import QuietOption, SizeOption
 from kmedclf.cli.parameters import NETWORKS, parameters
 from kmedclf.studies import NAMES
 
@@ -55,6 +58,7 @@ def reproduce(
             help="Parameter of all networks that have it, as weights=null; repeatable.",
         ),
     ] = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Reproduce a study: all its items, into one folder and one page."""
     given = parameters(
@@ -64,7 +68,10 @@ def reproduce(
     if size is not None:
         del given["image_size"]
     from kmedclf import studies
+    from kmedclf.datasets import sources
 
+    if data is not None:  # the study's module imports TensorFlow
+        sources.check_source(data)
     chosen = studies.get(study).only(only)
     wanted = {
         "study": study, "data": data, "quick": quick, "seed": seed, "size": size,
@@ -76,7 +83,7 @@ def reproduce(
     lab = chosen.open(
         settings["data"],
         out,
-        verbose=int(console.is_terminal),
+        verbose=int(not quiet),
         **{name: settings[name] for name in ("quick", "seed", "size", "parameters", "keep_copies")},
     )
     studies.remember(out, settings)
@@ -85,8 +92,14 @@ def reproduce(
         f"What is finished is in {out}; 'kmedclf reproduce {study} --out {out} --resume' goes on.",
     )
 
-    def tell(section: Section) -> None:
-        console.print(str(section), markup=False, highlight=False, soft_wrap=True)
+    stdout = sys.stdout
 
-    page = studies.reproduce(chosen, lab, tell=tell)
+    def tell(section: Section) -> None:
+        with redirect_stdout(stdout):  # a result, among progress
+            console.print(str(section), markup=False, highlight=False, soft_wrap=True)
+
+    with showing_progress(quiet):
+        page = studies.reproduce(chosen, lab, tell=tell)
     console.print(f"The report is {page}", markup=False, soft_wrap=True)
+    if not quiet:
+        say_next("reproduce")

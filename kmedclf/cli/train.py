@@ -12,9 +12,27 @@ from rich.table import Table
 from rich.text import Text
 
 import kmedclf
-from kmedclf.cli.console import NOT_WHOLE, NOTHING, console, errors, keeps, start_tensorflow
-from kmedclf.cli.options import DataOption, GroupsOption, RunFolder, SizeOption
-from kmedclf.cli.parameters import NETWORKS, make, network_class, parameters
+from kmedclf.cli.console import (
+    NOT_WHOLE,
+    NOTHING,
+    console,
+    errors,
+    keeps,
+    showing_progress,
+    start_tensorflow,
+)
+from kmedclf.cli.next_steps import say_next
+from kmedclf.cli.options import (
+    DataOption,
+    GroupsOption,
+    LearningRateOption,
+    QuietOption,
+    RecipeOption,
+    RunFolder,
+    SizeOption,
+    WeightsOption,
+)
+from kmedclf.cli.parameters import NETWORKS, find_network, make, parameters
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +51,10 @@ SEPARATOR = "|"
 """Separates the labels of one image."""
 
 
-def demo(ctx: typer.Context) -> None:
+NETWORK_HELP = f"{', '.join(NETWORKS)}; or as others call them: resnet18, densenet121, ..."
+
+
+def demo(ctx: typer.Context, quiet: QuietOption = False) -> None:
     """Train three networks on synthetic blood cells, and compare them."""
     from kmedclf import runs
     from kmedclf.datasets import sources
@@ -46,35 +67,39 @@ def demo(ctx: typer.Context) -> None:
     table = Table("network", "parameters", "test accuracy", "seconds", "images/s", box=None)
     start_tensorflow(ctx)
     for name, given in DEMO.items():
-        estimator = getattr(kmedclf, name)(
-            random_state=0, verbose=int(console.is_terminal), **given
-        )
-        run = runs.fit(estimator, data)
+        with showing_progress(quiet) as verbose:
+            estimator = getattr(kmedclf, name)(random_state=0, verbose=verbose, **given)
+            run = runs.fit(estimator, data)
         table.add_row(
             name, f"{estimator.n_params_:,}", str(run.reports["test"].scores["accuracy"]),
             f"{run.seconds:.1f}", f"{run.images_per_second:,.0f}",
         )  # fmt: skip
     words = interval_words(run.reports["test"])
     console.print(f"\nOn the synthetic test images, with {words}:", table, sep="\n")
-    console.print("Real cells next: kmedclf train cnn --data bloodmnist --out runs/cnn")
+    if not quiet:
+        say_next("demo")
 
 
 def train(
     ctx: typer.Context,
-    network: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(NETWORKS) + ".")],
+    network: Annotated[str, typer.Argument(metavar="NAME", help=NETWORK_HELP)],
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
     epochs: Annotated[int | None, typer.Option(help="Maximum number of epochs.")] = None,
     seed: Annotated[
         int | None, typer.Option(help="The network's random_state (default: 0).")
     ] = None,
+    recipe: RecipeOption = None,
+    weights: WeightsOption = None,
+    learning_rate: LearningRateOption = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
             "-p",
             "--param",
             metavar="NAME=VALUE",
-            help="Any parameter of the network, as -p recipe=fast or -p augment=false; repeatable.",
+            help="Any parameter of the network, as -p augment=false; repeatable. 'kmedclf params "
+            "NAME' lists them.",
         ),
     ] = None,
     size: SizeOption = None,
@@ -83,21 +108,23 @@ def train(
         bool, typer.Option("--calibrate", help="Scale probabilities by a temperature from val.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Train a network, score it, and write a run folder."""
     from kmedclf import recipes, runs
     from kmedclf.datasets import sources
 
-    cls_name = network_class(network)
+    cls_name, meant = find_network(network)
     given = parameters(
         param, [cls_name], epochs=("--epochs", epochs), random_state=("--seed", seed),
-        image_size=("--size", size),
+        image_size=("--size", size), recipe=("--recipe", recipe), weights=("--weights", weights),
+        learning_rate=("--learning-rate", learning_rate), **meant,
     )  # fmt: skip
-    given = {"random_state": 0, "verbose": int(console.is_terminal), **given}
+    given = {"random_state": 0, "verbose": int(not quiet), **given}
     # Fail before reading data and importing TensorFlow.
     runs.check_free(out, force)
     keeps(ctx, f"The earlier run in {out} is as it was." if out.is_dir() and force else NOTHING)
-    if Path(data).expanduser().is_dir():
+    if sources.is_of_files(data):
         size = size or _side_of_weights(given)
     content = sources.read_data(data, size, groups=groups)
     start_tensorflow(ctx)
@@ -107,7 +134,8 @@ def train(
     if not content.parameters:
         given.pop("image_size", None)
     estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **given})
-    run = runs.train(estimator, content, out, force=force, calibrate=calibrate)
+    with showing_progress(quiet):
+        run = runs.train(estimator, content, out, force=force, calibrate=calibrate)
     show(run.reports, f"{cls_name} on {content.description['name']}")
     if calibrate:
         console.print(next(iter(run.reports.values())).notes[-1], markup=False)
@@ -115,6 +143,8 @@ def train(
     trained = epochs_of(estimator.history_, estimator.best_epoch_, used)
     facts = f"{estimator.n_params_:,} parameters; {trained}; {run.seconds:.1f} s"
     console.print(f"{facts}; written to {out}", markup=False, soft_wrap=True)
+    if not quiet:
+        say_next("train", out=out)
 
 
 def evaluate(
@@ -136,6 +166,7 @@ def evaluate(
     start_tensorflow(ctx)
     report = runs.evaluate(folder, content, split)
     show({split: report}, f"{folder} on {content.description['name']}")
+    say_next("evaluate", folder=folder, split=split, data=data)
 
 
 def predict(
@@ -178,6 +209,8 @@ def predict(
         numbers = [*([] if multilabel else [row[index]]), *(row if proba else [])]
         rows.append([str(path), label, *(f"{number:.6f}" for number in numbers)])
     _write_csv(rows, out)
+    # Without a file, the table is what stdout holds
+    say_next("predict", errors if out is None else console, folder=folder)
     if len(readable) < len(paths):
         raise typer.Exit(NOT_WHOLE)
 

@@ -360,7 +360,8 @@ def _classes(folder: Path, tree: Tree, split: str | None) -> dict[str, list[Path
     beside = [path for path in inside if is_image(path)]
     if beside:
         raise ValueError(
-            f"Every image in {folder} must be in the folder of its class. {beside[0].name} is not."
+            f"Every image in {folder} must be in the folder of its class. {beside[0].name} is not. "
+            f"Make a folder for each class in {folder}, and move the images there."
         )
     found = {}
     for path in inside:

@@ -1,4 +1,4 @@
-"""Data sets of the command line: a name, an npz file, a folder, or synthetic images."""
+"""Data sets of the command line: a name, an npz file, a folder, a table, or synthetic images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kmedclf import datasets
 from kmedclf.datasets import loading, npz, tables
-from kmedclf.datasets.folders import ImageFiles, load_folder, split_folders
+from kmedclf.datasets.folders import SPLIT_NAMES, ImageFiles, load_folder, split_folders
 from kmedclf.datasets.synthetic import FINDINGS
 from kmedclf.datasets.synthetic_brains import TUMOURS
 from kmedclf.datasets.synthetic_xrays import XRAYS
@@ -50,6 +50,17 @@ SHARES = {"test": 0.15, "val": 0.15}
 
 ALL = "all"
 """Name of the split that holds all images of such a folder."""
+
+TABLES = frozenset({".csv", ".tsv"})
+"""Suffixes of tables of images."""
+
+COLUMNS = {
+    "image": ("path", "image", "file", "filename", "file_name", "image_path"),
+    "label": ("label", "class", "diagnosis", "target", "y"),
+    "split": ("split", "subset"),
+    "group": ("patient", "group", "patient_id", "subject"),
+}
+"""Names of the columns of a table of images, the likeliest first."""
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -90,15 +101,17 @@ class Data:
 def read_data(
     source: str, size: int | None = None, only: str | None = None, groups: str | None = None
 ) -> Data:
-    """Read a data set: a MedMNIST name, a name in `DRAWN`, or the path of an npz file or folder.
+    """Read a data set: a MedMNIST name, a name in `DRAWN`, or the path of a file or folder.
 
-    ``size`` is 28 by default, and 64 for a folder. ``only`` is the one split to read. ``groups``
-    keep the groups of a folder without splits in one split each; see `read_audit_input`.
+    The file is an npz file, or a CSV table of image files. ``size`` is 28 by default, and 64 for a
+    folder or table. ``only`` is the one split to read. ``groups`` keep the groups of a folder or
+    table without splits in one split each; see `read_audit_input`.
     """
+    check_source(source)
     if groups is not None and not is_whole(source):
         raise ValueError(f"--groups must go with a folder without splits. {source} has splits.")
-    if Path(source).expanduser().is_dir():
-        return _read_folder(Path(source).expanduser(), size or SIDE, only, groups)
+    if is_of_files(source):
+        return _read_files(Path(source).expanduser(), size or SIDE, only, groups)
     size = size or 28
     if source in DRAWN:
         return _drawn(source, size, only)
@@ -123,18 +136,101 @@ def cached(name: str, size: int) -> Path:
     return loading.cache_folder(None) / loading.file_name(datasets.info(name), size)
 
 
-def is_whole(data: str) -> bool:
-    """Check whether `data` is a folder without splits."""
+def is_of_files(data: str) -> bool:
+    """Check whether `data` is a folder or a table of image files."""
     root = Path(data).expanduser()
-    return root.is_dir() and not split_folders(root)
+    return root.is_dir() or root.suffix.lower() in TABLES
 
 
-def _read_folder(root: Path, size: int, only: str | None, groups: str | None) -> Data:
-    """Read a folder of images, with its own splits or with drawn ones."""
-    if folders := split_folders(root):
-        found = {split: load_folder(root, split) for split in folders}
-    else:
-        whole = load_grouped(root, None, groups)
+def is_whole(data: str) -> bool:
+    """Check whether `data` is a folder or table without splits."""
+    root = Path(data).expanduser()
+    if root.is_dir():
+        return not split_folders(root)
+    return is_of_files(data) and _columns(root).split is None
+
+
+def check_source(source: str) -> None:
+    """Refuse what is neither a known name nor a path of data, without reading images."""
+    if is_of_files(source):
+        is_whole(source)
+    elif source not in DRAWN:
+        datasets.info(source)
+
+
+class Columns(NamedTuple):
+    """Names of the columns of a table of images."""
+
+    image: str
+    label: str
+    split: str | None
+    group: str | None
+
+
+def _columns(table: Path, group: str | None = None) -> Columns:
+    """Find the columns of a table by their names; ``group`` is the column of groups."""
+    header = tables.read_table(table, lambda names: []).names
+    known = {name.lower().replace(" ", "_"): name for name in reversed(header)}
+    image, label, split, own = (
+        next((known[name] for name in names if name in known), None) for names in COLUMNS.values()
+    )
+    if image is None or label is None:
+        kind, names = ("paths of images", COLUMNS["image"]) if image is None else (
+            "classes", COLUMNS["label"])  # fmt: skip
+        raise ValueError(
+            f"{table} must have a column of the {kind}, named {' or '.join(names[:3])}. It has "
+            f"{', '.join(map(repr, header)) or 'none'}: rename the one that holds them."
+        )
+    if group is not None and group not in header:
+        raise ValueError(
+            f"--groups must be a column of {table}, {', '.join(map(repr, header))}. Got {group!r} "
+            "instead."
+        )
+    return Columns(image, label, split, group or own)
+
+
+def _listed(root: Path, groups: str | None) -> dict[str, ImageFiles]:
+    """List the images of each split of a folder or table; all under `ALL` if it has no splits."""
+    if root.is_dir():
+        folders = split_folders(root)
+        return {split or ALL: load_grouped(root, split, groups) for split in folders or [None]}
+    image, label, split, group = _columns(root, groups)
+    files = tables.load_csv(root, image=image, label=label, group=group)
+    for path in files.paths:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(
+                f"{root} must name image files, relative to its own folder. There is no {path}."
+            )
+    if split is None:
+        return {ALL: files}
+    cells = tables.read_table(root, lambda names: [split])
+    named = {word: one for one, words in SPLIT_NAMES.items() for word in words}
+    for line, cell in zip(cells.lines, cells.columns[split], strict=True):
+        if cell.lower() not in named:
+            raise ValueError(
+                f"Line {line} of {root} must hold train, val or test in {split!r}. Got {cell!r} "
+                "instead."
+            )
+    where = np.array([named[cell.lower()] for cell in cells.columns[split]])
+    return {one: _take(files, np.flatnonzero(where == one)) for one in SPLIT_NAMES if one in where}
+
+
+def _check_classes(root: Path, names: Sequence[str]) -> None:
+    """Refuse to train on one class, in words of folders."""
+    if len(names) < 2:
+        what = "folders of images of" if root.is_dir() else "images of"
+        raise ValueError(
+            f"{root} must hold {what} two classes or more, to train on. It holds one, {names[0]}."
+        )
+
+
+def _read_files(root: Path, size: int, only: str | None, groups: str | None) -> Data:
+    """Read a folder or table of images, with its own splits or with drawn ones."""
+    found = _listed(root, groups)
+    if only is None:
+        _check_classes(root, next(iter(found.values())).class_names)
+    if ALL in found:
+        whole = found[ALL]
         parts = {ALL: np.arange(len(whole.y))} if only == ALL else draw_splits(whole, root)
         # Small folders leave a split without images, which an estimator would reject less clearly
         if empty := [split for split, rows in parts.items() if not len(rows)]:
@@ -151,12 +247,13 @@ def _read_folder(root: Path, size: int, only: str | None, groups: str | None) ->
     wanted = [only] if only else list(found)
     splits = {split: (found[split].paths, found[split].y) for split in wanted}
     names = next(iter(found.values())).class_names
+    itself = [] if root.is_dir() else [str(root)]  # a table: its labels count as well
     description = {
         "name": root.absolute().name,
         "source": str(root.absolute()),
         "size": size,
-        "file": None,
-        "sha256": _sha256_of_all(root, every),
+        "file": root.name if itself else None,
+        "sha256": _sha256_of_all(root.parent if itself else root, [*itself, *every]),
         "image_shape": [size, size, 3],
         "n": {split: len(y) for split, (_, y) in splits.items()},
     }
@@ -174,9 +271,8 @@ def draw_splits(files: ImageFiles, root: Path) -> dict[str, np.ndarray]:
     A group goes to a split in which each of its classes still lacks images, so that splits exceed
     `SHARES` a little if groups are large. The last group of a class is left to train.
     """
-    places = [Path(path).relative_to(root).as_posix() for path in files.paths]
     # Without groups, each file is its own group
-    keys = places if files.groups is None else files.groups.tolist()
+    keys = _places(root, files.paths.tolist()) if files.groups is None else files.groups.tolist()
     names, group = np.unique(keys, return_inverse=True)
     count = np.zeros((len(names), len(files.class_names)), np.int64)
     np.add.at(count, (group, files.y), 1)
@@ -199,6 +295,12 @@ def draw_splits(files: ImageFiles, root: Path) -> dict[str, np.ndarray]:
     return {
         split: np.flatnonzero(split_of[group] == split) for split in ("train", *reversed(SHARES))
     }
+
+
+def _places(root: Path, paths: Sequence[str]) -> list[str]:
+    """Return paths relative to a folder, or to that of a table."""
+    start = root if root.is_dir() else root.parent
+    return [Path(os.path.relpath(path, start)).as_posix() for path in paths]
 
 
 def _take(files: ImageFiles, rows: np.ndarray) -> ImageFiles:
@@ -236,8 +338,8 @@ def _sha256_of_all(root: Path, paths: Sequence[str]) -> str:
 
     # The format of sha256sum; sorted, so that the hash does not depend on the order of files
     lines = [
-        f"{digest}  {Path(path).relative_to(root).as_posix()}\n"
-        for path, digest in zip(paths, in_threads(_sha256, paths), strict=True)
+        f"{digest}  {place}\n"
+        for place, digest in zip(_places(root, paths), in_threads(_sha256, paths), strict=True)
     ]
     return hashlib.sha256(os.fsencode("".join(sorted(lines)))).hexdigest()
 
@@ -255,13 +357,14 @@ class AuditInput(NamedTuple):
 
 
 def read_audit_input(source: str, size: int | None, groups: str | None) -> AuditInput:
-    """Read a folder, or any source of `read_data`, to audit it.
+    """Read any source of `read_data`, to audit it.
 
     ``groups`` is, for an npz file, the KEY of its arrays ``train_KEY``, ``val_KEY``, ``test_KEY``;
-    for a folder a regular expression, or a CSV file with the columns "path" and "group".
+    for a folder a regular expression, or a CSV file with the columns "path" and "group"; for a
+    table a column, by default that called group or patient.
     """
     root = Path(source).expanduser()
-    return _folder(root, groups) if root.is_dir() else _arrays(source, size, groups)
+    return _files(root, groups) if is_of_files(source) else _arrays(source, size, groups)
 
 
 def _arrays(source: str, size: int | None, groups: str | None) -> AuditInput:
@@ -295,21 +398,20 @@ def _of_file(source: str, key: str, splits: list[str]) -> NDArray[Any]:
     return np.concatenate([npz.read_array(path, f"{split}_{key}").ravel() for split in splits])
 
 
-def _folder(root: Path, groups: str | None) -> AuditInput:
-    """Read the splits of a folder, or draw those that training would use."""
-    note = ""
-    if folders := split_folders(root):
-        parts = [load_grouped(root, split, groups) for split in folders]
-        where = np.repeat(list(folders), [len(part.paths) for part in parts])
-    else:
+def _files(root: Path, groups: str | None) -> AuditInput:
+    """Read the splits of a folder or table, or draw those that training would use."""
+    note, found = "", _listed(root, groups)
+    parts = list(found.values())
+    where = np.repeat(list(found), [len(part.paths) for part in parts])
+    if ALL in found:
         # Audit the splits that training would use
-        parts = [load_grouped(root, None, groups)]
         rows = draw_splits(parts[0], root)
         where = np.full(len(parts[0].paths), "train")
         for split in rows:
             where[rows[split]] = split
         same = "" if groups is None else " with these --groups"
-        note = f"The folder has no splits of its own: these are what 'kmedclf train'{same} draws."
+        kind = "folder" if root.is_dir() else "table"
+        note = f"The {kind} has no splits of its own: these are what 'kmedclf train'{same} draws."
     y, names = np.concatenate([part.y for part in parts]), parts[0].class_names
     given = [part.groups for part in parts if part.groups is not None]
     return AuditInput(

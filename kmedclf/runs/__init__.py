@@ -234,7 +234,7 @@ def readable(model: Any, data: Data, splits: Sequence[str]) -> Data:
     """
     from kmedclf.inputs.file_array import as_paths
 
-    kept, skipped = dict(data.splits), dict(data.skipped)
+    kept, skipped, groups = dict(data.splits), dict(data.skipped), dict(data.groups)
     for split in splits:
         X, y = data.splits[split]
         skip = getattr(model, "on_error", "raise") == "skip"
@@ -246,6 +246,8 @@ def readable(model: Any, data: Data, splits: Sequence[str]) -> Data:
             raise ValueError(f"None of the {len(paths)} files of the {split} split can be read.")
         rest = [i for i in range(len(paths)) if i not in broken]
         kept[split] = X[rest], y[rest]
+        if split in groups:
+            groups[split] = groups[split][rest]
         skipped[split] = [paths[i] for i in sorted(broken)]
         warnings.warn(
             f"{len(broken)} of the {len(paths)} files of the {split} split cannot be read and are "
@@ -253,7 +255,7 @@ def readable(model: Any, data: Data, splits: Sequence[str]) -> Data:
             UserWarning,
             stacklevel=2,
         )
-    return replace(data, splits=kept, skipped=skipped)
+    return replace(data, splits=kept, skipped=skipped, groups=groups)
 
 
 def unreadable(model: Any, paths: Sequence[str]) -> dict[int, Exception]:

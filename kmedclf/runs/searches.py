@@ -23,7 +23,7 @@ import joblib
 import numpy as np
 from joblib.externals.loky.backend import resource_tracker as loky_tracker
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from kmedclf.datasets.sources import Data
 from kmedclf.pages.search import SETTINGS, write_search_page
@@ -95,11 +95,20 @@ def read_settings(out: Path) -> dict[str, Any]:
     return check_settings(path, read_json(path))
 
 
-def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> Any:
+def searcher(
+    estimator: Any,
+    settings: dict[str, Any],
+    out: Path,
+    jobs: int,
+    *,
+    grouped: bool = False,
+    verbose: int = 1,
+) -> Any:
     """Build the unfitted search that the settings describe.
 
     Fixed parameters override the space and the defaults set here: ``epochs`` at most, and early
     stopping with patience 10 from epoch 10, except for engines that set the epochs themselves.
+    ``grouped`` data have groups, each of which is in one fold.
     """
     from kmedclf.search import (
         StagedSearchCV,
@@ -123,12 +132,12 @@ def searcher(estimator: Any, settings: dict[str, Any], out: Path, jobs: int) -> 
         )
     subset = settings["subset"] or space.subset
     shared: dict[str, Any] = {
-        "cv": StratifiedKFold(settings["folds"]),
+        "cv": (StratifiedGroupKFold if grouped else StratifiedKFold)(settings["folds"]),
         "subset": ("first", subset) if settings["first"] and subset else subset,
         "n_jobs": jobs,
         "refit": False,
         "random_state": settings["seed"],
-        "verbose": 1,
+        "verbose": verbose,
     }
     if staged:
         how = "halving" if engine == "halving" else "grid"
@@ -160,11 +169,13 @@ def run(search: Any, data: Data) -> None:
     # fit may skip unreadable files, but scoring a fold on them would fail.
     data = readable(search.estimator, data, [s for s in ("train", "val") if s in data.splits])
     X_val, y_val = data.splits.get("val", (None, None))
-    held_out = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
+    more = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
+    if "train" in data.groups:
+        more["groups"] = data.groups["train"]
     with _room_for_workers(search.n_jobs):
         if search.n_jobs != 1:
             _start_workers(search.n_jobs)
-        search.fit(*data.splits["train"], **held_out)
+        search.fit(*data.splits["train"], **more)
 
 
 @contextmanager

@@ -28,7 +28,11 @@ _SETTINGS: dict[str, tuple[type, ...]] = {
 }
 """Required settings of a search, and their types."""
 
-_MORE: dict[str, tuple[type, ...]] = {"parameters": (dict,), "size": (int, type(None))}
+_MORE: dict[str, tuple[type, ...]] = {
+    "groups": (str, type(None)),
+    "parameters": (dict,),
+    "size": (int, type(None)),
+}
 """Optional settings."""
 
 
