@@ -22,6 +22,7 @@ from kmedclf.cli.parameters import (
     find_network,
 )
 from kmedclf.datasets import load_csv, make_blood_cells, sources
+from kmedclf.runs import searches
 
 COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands}
 
@@ -249,3 +250,23 @@ def test_errors_come_before_tensorflow(tmp_path):
     told = [line.split(" ", 2) for line in done.stdout.splitlines()]
     assert [one[2] for one in told] == [" ".join(one) for one in EARLY]
     assert {tuple(one[:2]) for one in told} == {("False", "True")}, done.stdout
+
+
+@pytest.mark.slow
+def test_a_search_keeps_patients_in_one_fold(table, tmp_path):
+    space = tmp_path / "tiny.yaml"
+    space.write_text("estimator: mlp\nparameters: {units: [2, 4]}\n")
+    out = tmp_path / "search"
+    done = invoke("search", "mlp", "--data", table, "--groups", "patient", "--out", out,
+                  "--size", 8, "--epochs", 1, "--final-epochs", 1, "--folds", 2,
+                  "--space", space)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert read(out / "search.json")["groups"] == "patient"
+    data = sources.read_data(str(table), groups="patient")
+    net = get("MLPClassifier")(random_state=0)
+    search = searches.searcher(net, read(out / "search.json"), out, 1, grouped=True)
+    X, y = data.splits["train"]
+    patients = data.groups["train"]
+    for train, test in search.cv.split(X, y, groups=patients):
+        assert not set(patients[train]) & set(patients[test])
+    assert f"kmedclf report '{out}'/best" in done.stdout or f"report {out}/best" in done.stdout
