@@ -167,10 +167,22 @@ def check(path: str | os.PathLike[str], format: str, *, force: bool) -> None:
     else:
         files.check_file(path)
         inside = {os.fspath(path)} if os.path.isfile(path) else set()
+        if inside and not _is_exported(path, format):
+            raise FileExistsError(
+                f"{path} holds something else than {format!r}; choose another name."
+            )
     if inside and not force:
         raise FileExistsError(
             f"{path} is there already; choose another name, or force (--force) replaces it."
         )
+
+
+def _is_exported(path: str | os.PathLike[str], format: str) -> bool:
+    """Check by its first bytes whether a file may be replaced as one of this format."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+    signs = {"keras": start[:4] == b"PK\x03\x04", "litert": start[4:] == b"TFL3"}
+    return signs.get(format, start[:1] == b"\x08")  # ONNX begins with the number of its version
 
 
 def _publish(place: Path, path: str | os.PathLike[str], format: str, *, force: bool) -> None:
