@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from kmedclf.cli.console import console
-from kmedclf.cli.next_steps import say_next
+from kmedclf.cli.console import console, say_next
 from kmedclf.cli.options import DataOption, SizeOption
 
 

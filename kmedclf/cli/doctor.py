@@ -9,8 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from kmedclf.cli.console import console, start_tensorflow
-from kmedclf.cli.next_steps import say_next
+from kmedclf.cli.console import console, say_next, start_tensorflow
 
 if TYPE_CHECKING:
     from kmedclf.runs.machine import Machine

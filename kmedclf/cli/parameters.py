@@ -21,8 +21,7 @@ from typer.core import TyperCommand
 
 import kmedclf
 from kmedclf import recipes
-from kmedclf.cli.console import console
-from kmedclf.cli.next_steps import say_next
+from kmedclf.cli.console import console, say_next
 from kmedclf.utils.text import parse_parameter, suggest
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from kmedclf.cli.console import console, start_tensorflow
-from kmedclf.cli.next_steps import say_next
+from kmedclf.cli.console import console, say_next, start_tensorflow
 from kmedclf.cli.options import RunFolder
 
 if TYPE_CHECKING:

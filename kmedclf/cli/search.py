@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import kmedclf
-from kmedclf.cli.console import console, keeps, showing_progress, start_tensorflow
-from kmedclf.cli.next_steps import say_next
+from kmedclf.cli.console import console, keeps, say_next, showing_progress, start_tensorflow
 from kmedclf.cli.options import (
     GroupsOption,
     LearningRateOption,

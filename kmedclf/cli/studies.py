@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kmedclf.cli.console import console, keeps, showing_progress, start_tensorflow
-from kmedclf.cli.next_steps import say_next
+from kmedclf.cli.console import console, keeps, say_next, showing_progress, start_tensorflow
 from kmedclf.cli.options import QuietOption, SizeOption
 from kmedclf.cli.parameters import NETWORKS, parameters
 from kmedclf.studies import NAMES

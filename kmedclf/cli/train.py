@@ -18,10 +18,10 @@ from kmedclf.cli.console import (
     console,
     errors,
     keeps,
+    say_next,
     showing_progress,
     start_tensorflow,
 )
-from kmedclf.cli.next_steps import say_next
 from kmedclf.cli.options import (
     DataOption,
     GroupsOption,

@@ -12,7 +12,7 @@ from helpers import get
 from image_samples import save
 
 from kmedclf.cli import app
-from kmedclf.cli.next_steps import NEXT
+from kmedclf.cli.console import NEXT
 from kmedclf.cli.parameters import (
     ALIASES,
     NETWORKS,
