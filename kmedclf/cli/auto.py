@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kmedclf.cli.console import NOT_WHOLE, NOTHING, console, keeps, start_tensorflow
-from kmedclf.cli.next_steps import say_next
+from kmedclf.cli.console import NOT_WHOLE, NOTHING, console, keeps, say_next, start_tensorflow
 from kmedclf.cli.options import GroupsOption, SizeOption
 from kmedclf.cli.train import show
 

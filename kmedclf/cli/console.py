@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-<<<<<<< HEAD
-=======
-import re
 import shlex
->>>>>>> cli
 import signal
 import sys
 import threading
@@ -146,6 +142,7 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "audit": (("train cnn --data {data} --out runs/cnn", "train, score, write a folder"),),
     "search": (
+        ("report {out}", "one page of the search"),
         ("report {out}/best", "one page of the winner"),
         ("compare {out}/best OTHER_DIR", "with another network on the same images"),
     ),
@@ -161,6 +158,7 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
         ("datasets", "the data sets that studies can run on"),
         ("train cnn --data synthetic --out runs/cnn", "a network of your own"),
     ),
+    "export": (("predict {folder} IMAGES", "what the file must give as well"),),
     "params": (
         ("params {network} {parameter}", "all about one of them"),
         ("train {network} --data DATA --out DIR -p {parameter}={value}", "set it"),

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kmedclf.cli.console import console, start_tensorflow
-from kmedclf.cli.next_steps import say_next
+from kmedclf.cli.console import console, say_next, start_tensorflow
 from kmedclf.cli.options import RunFolder
 
 
