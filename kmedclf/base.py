@@ -896,7 +896,7 @@ class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
         persistence.save(self, path)
 
     def export(self, path: Any, format: str = "onnx", **options: Any) -> export.Exported:
-        """Write a file for other programs, as `kmedclf.export.export` does.
+        """Write a file for other programs, as ``kmedclf.export.export`` does.
 
         Parameters
         ----------

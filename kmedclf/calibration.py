@@ -240,7 +240,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         return graph.probabilities_model(self)
 
     def export(self, path: Any, format: str = "onnx", **options: Any) -> Exported:
-        """Write a file for other programs; see `kmedclf.export.export`.
+        """Write a file for other programs; see ``kmedclf.export.export``.
 
         Parameters
         ----------

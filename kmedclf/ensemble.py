@@ -512,7 +512,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         return graph.Graph.mean(members, self.weights_.tolist(), columns, len(self.classes_))
 
     def export(self, path: Any, format: str = "onnx", **options: Any) -> Exported:
-        """Write a file for other programs; see `kmedclf.export.export`.
+        """Write a file for other programs; see ``kmedclf.export.export``.
 
         Parameters
         ----------
