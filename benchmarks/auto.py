@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import _sets
 from benchmarks._common import arguments, headline, machine, say, write
+from benchmarks.portfolio import halves, read
 from kmedclf import AutoClassifier
 from kmedclf.evaluation import evaluate_predictions
 
@@ -59,11 +59,11 @@ def main() -> None:
     print("| set, minutes | fits | test images | accuracy | balanced accuracy | log loss "
           "| nested accuracy in training | seconds taken, mean and most |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|")
-    for one in _sets.read(args.data):
+    for one in read(args.data):
         for minutes in args.minutes:
             rows = []
             for seed in args.seeds:
-                for parts in _sets.halves(one, args.folds, seed):
+                for parts in halves(one, args.folds, seed):
                     auto = AutoClassifier(60 * minutes, weights=args.weights, random_state=seed)
                     rows.append(measure(auto, *parts))
                     taken = rows[-1]["seconds"]

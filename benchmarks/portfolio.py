@@ -8,19 +8,82 @@ sets. The file is written anew after every candidate.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
+from sklearn.model_selection import StratifiedKFold
 
-from benchmarks import _sets
 from benchmarks._common import arguments, headline, machine, say, write
+from kmedclf import datasets
 from kmedclf.auto.material import Material, grouped
 from kmedclf.auto.portfolio import DEFAULT, Entry
 from kmedclf.auto.trials import Clock, make
+from kmedclf.datasets.folders import load_folder
 from kmedclf.ensemble import greedy_weights, likelihoods, log_losses
 from kmedclf.training.callbacks import OutOfTime
+
+DRAWN = {
+    "synthetic cells": lambda: datasets.make_blood_cells(400, random_state=0),
+    "synthetic brains": lambda: datasets.make_brain_slices(300, 64, random_state=0),
+}
+
+
+class Set(NamedTuple):
+    """A set of images: what to train on, and, if it has one, what to test on."""
+
+    name: str
+    X: Any
+    y: np.ndarray
+    X_test: Any = None
+    y_test: np.ndarray | None = None
+
+
+def read(paths: list[str]) -> list[Set]:
+    """Read npz files in MedMNIST's form, folders of classes, and names in `DRAWN`."""
+    return [_read(path) for path in paths]
+
+
+def _read(path: str) -> Set:
+    if path in DRAWN:
+        return Set(path, *DRAWN[path]())
+    place = Path(path)
+    if place.is_dir():
+        files = load_folder(place)
+        return Set(place.name, np.array(files.paths), np.array(files.y))
+    with np.load(place) as content:
+        parts = [
+            (content[f"{split}_images"], content[f"{split}_labels"].reshape(-1).astype(int))
+            for split in ("train", "val", "test")
+        ]
+    X, y = (np.concatenate([parts[0][i], parts[1][i]]) for i in (0, 1))
+    return Set(place.stem, X, y, *parts[2])
+
+
+def halves(one: Set, folds: int, seed: int) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Yield X, y, X_test, y_test: the set's own test, or folds of a set without.
+
+    Copies of a picture, which some sets have on both sides, are left out of a set's own test.
+    """
+    if one.X_test is not None:
+        new = _unseen(one)
+        yield one.X, one.y, one.X_test[new], one.y_test[new]  # type: ignore[index]
+        return
+    for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(one.y, one.y):
+        yield one.X[train], one.y[train], one.X[test], one.y[test]
+
+
+def _unseen(one: Set) -> np.ndarray:
+    """Return the positions of test images of which no copy or near copy is trained on."""
+    both = np.concatenate([one.X, one.X_test])
+    group = grouped(both, None, np.inf, "benchmark", lambda words: None)
+    if group is None:
+        return np.arange(len(one.X_test))
+    n = len(one.X)
+    return np.flatnonzero(~np.isin(group[n:], group[:n]))
+
 
 PROBE = {"estimator": "EfficientNetProbe", "needs": ["weights", "images"]}
 PHOTO = {"augment": ["mirror", "shift"]}
@@ -28,6 +91,7 @@ NETWORKS = (("cnn", "CNNClassifier"), ("resnet", "ResNetClassifier"))
 CANDIDATES: list[dict[str, Any]] = [
     {"name": "pixels", "estimator": "PixelClassifier"},
     {"name": "mlp fast", "estimator": "MLPClassifier", "parameters": {"recipe": "fast"}},
+    {"name": "probe 128 quick", **PROBE, "parameters": {"side": 128, "views": "one"}},
     {"name": "probe 128", **PROBE, "parameters": {"side": 128}},
     {"name": "probe 224", **PROBE, "parameters": {"side": 224}},
     *(
@@ -52,13 +116,22 @@ CANDIDATES: list[dict[str, Any]] = [
 """All candidates; the file holds those that some set gains by."""
 
 
-def measured(given: dict[str, Any], one: _sets.Set, args: Any) -> dict[str, Any] | None:
+def measured(given: dict[str, Any], one: Set, args: Any) -> dict[str, Any] | None:
     """Score a candidate on a set; None if it does not get done in time."""
     group = grouped(one.X, None, np.inf, "portfolio", lambda words: None)
     files = one.X.dtype.kind in "US"
     shape = None if files else (*one.X.shape[1:], 1)[:3]
     material = Material(
-        one.X, one.y, None, group, files, shape, args.seed, np.unique(one.y), np.arange(len(one.y))
+        one.X,
+        one.y,
+        None,
+        group,
+        files,
+        shape,
+        args.seed,
+        np.unique(one.y),
+        np.inf,
+        np.arange(len(one.y)),
     )
     clock = Clock(60 * args.minutes)
     shared = {"random_state": args.seed, "variant": "lite0", "weights": args.weights}
@@ -115,10 +188,14 @@ def ordered(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
 def main() -> None:
     """Measure, order, and write the portfolio."""
     parser = arguments(__doc__)
-    parser.add_argument("--data", nargs="*", default=list(_sets.DRAWN), help="sets to measure on")
+    parser.add_argument("--data", nargs="*", default=list(DRAWN), help="sets to measure on")
     parser.add_argument("--most", type=int, default=600, help="images of a set, at most")
     parser.add_argument("--minutes", type=float, default=10, help="time of a candidate, at most")
     parser.add_argument("--weights", help="file of weights for EfficientNet-Lite0")
+    parser.add_argument("--only", nargs="*", help="names of candidates to measure (default: all)")
+    parser.add_argument(
+        "--keep", nargs="*", default=[], help="candidates to end with, for more images than here"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--portfolio", type=Path, help=f"file to write, such as {DEFAULT.name}")
     args = parser.parse_args()
@@ -128,7 +205,9 @@ def main() -> None:
     if args.quick:
         args.data, args.most = ["synthetic cells"], 60
         candidates = [one for one in candidates if one["name"] in ("pixels", "mlp fast")]
-    facts, sets = machine(), [_few(one, args) for one in _sets.read(args.data)]
+    if args.only:
+        candidates = [one for one in candidates if one["name"] in args.only]
+    facts, sets = machine(), [_few(one, args) for one in read(args.data)]
     found: dict[str, dict[str, dict[str, Any]]] = {one["name"]: {} for one in candidates}
     for given in candidates:
         for one in sets:
@@ -139,6 +218,7 @@ def main() -> None:
         # Those without weights have an order of their own, of which the first is a part.
         free = [one["name"] for one in candidates if "weights" not in one.get("needs", ())]
         names += [one for one in ordered({one: found[one] for one in free}) if one not in names]
+        names += [one for one in args.keep if one in found and one not in names]
         write(args.out, {"machine": facts, "order": names, "measured": numbers})
         if args.portfolio:
             _write(args.portfolio, names, candidates, numbers, facts, sets)
@@ -152,7 +232,7 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |")
 
 
-def _few(one: _sets.Set, args: Any) -> _sets.Set:
+def _few(one: Set, args: Any) -> Set:
     """Draw at most ``args.most`` training images of a set."""
     drawn = np.random.default_rng(args.seed).permutation(len(one.y))[: args.most]
     return one._replace(X=one.X[np.sort(drawn)], y=one.y[np.sort(drawn)])

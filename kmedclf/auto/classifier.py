@@ -266,7 +266,7 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         numbers = grouped(_pictures(X, shape), groups, limit, name, self._say)
         material = Material(
             X, labels, None if sample_weight is None else weight, numbers, paths is not None,
-            shape, checks.draw_seed(self.random_state), classes, rows,
+            shape, checks.draw_seed(self.random_state), classes, float(self.time_limit), rows,
         )  # fmt: skip
         self._describe(material)
         return material

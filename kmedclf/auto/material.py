@@ -26,10 +26,12 @@ from kmedclf.inputs.checks import check_classes
 from kmedclf.training.heads import HEADS, Head, head_of
 from kmedclf.training.rows import number_groups
 
-FOLDS = ((3_000, 5), (20_000, 3))
-"""Most images for a number of folds; more images than that are split once."""
+FOLDS = ((3_000, 0.2, 5), (20_000, 0.1, 3))
+"""Most images, and least seconds an image, for a number of folds; otherwise one split."""
 HELD_SHARE, MOST_HELD = 0.2, 10_000
 """Share of many images that is held out to score on, and its limit."""
+FEWEST = 100
+"""Images that one split needs; fewer are always tested in folds."""
 PARTS = 5
 """Parts of the scored images, each judged by what was chosen on the others."""
 SIMILARITY = 0.95
@@ -50,6 +52,7 @@ class Material:
     shape: tuple[int, int, int] | None  # of an image; None for files
     seed: int
     classes: np.ndarray
+    seconds: float  # time limit
     place: np.ndarray  # (n,) positions in the user's X, which may hold images without weight
 
     @cached_property
@@ -70,7 +73,10 @@ class Material:
     @cached_property
     def splits(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Row numbers (train, test) of every fold; the same for all candidates."""
-        return _splits(self._strata, self.groups, self.seed)
+        wanted = (
+            folds for most, pace, folds in FOLDS if self.n <= most and self.seconds >= pace * self.n
+        )
+        return _splits(self._strata, self.groups, self.seed, next(wanted, 1))
 
     @cached_property
     def scored(self) -> np.ndarray:
@@ -95,24 +101,24 @@ class Material:
 
 
 def _splits(
-    strata: np.ndarray, groups: np.ndarray | None, seed: int
+    strata: np.ndarray, groups: np.ndarray | None, seed: int, wanted: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split rows into folds, or once where there are many; groups stay whole."""
     n = len(strata)
-    wanted = next((folds for most, folds in FOLDS if n <= most), 1)
     keys = np.arange(n) if groups is None else groups
     # As many folds as the rarest class has groups, as far as possible.
     pairs = np.unique(np.stack([strata, keys]), axis=1)
     rarest = np.unique(pairs[0], return_counts=True)[1].min()
     stratified = rarest >= 2
     given: dict[str, Any] = {"shuffle": True, "random_state": seed}
-    if wanted == 1:
+    if wanted == 1 and n >= FEWEST:
         share = min(HELD_SHARE, MOST_HELD / n)
         once = {"n_splits": 1, "test_size": share, "random_state": seed}
         if groups is not None:
             return list(GroupShuffleSplit(**once).split(strata, strata, groups))
         once_only = StratifiedShuffleSplit if stratified else ShuffleSplit
         return list(once_only(**once).split(strata, strata))
+    wanted = wanted if wanted > 1 else PARTS
     folds = int(max(2, min(wanted, rarest if stratified else wanted, len(np.unique(keys)))))
     splitter: Any
     if groups is None:

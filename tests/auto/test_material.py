@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kmedclf.auto.material import _splits
+from kmedclf.auto.material import FOLDS, _splits
 
 
 @pytest.mark.parametrize(("n", "folds"), [(10, 5), (3000, 5), (3001, 3), (20_000, 3), (30_000, 1)])
@@ -11,7 +11,8 @@ from kmedclf.auto.material import _splits
 def test_folds(n, folds, size):
     strata = np.arange(n) % 2
     groups = None if size is None else np.arange(n) // size
-    splits = _splits(strata, groups, 0)
+    wanted = next((k for most, _, k in FOLDS if n <= most), 1)
+    splits = _splits(strata, groups, 0, wanted)
     if size is None or n > 10:
         assert len(splits) == folds
     tested = np.concatenate([test for _, test in splits])
