@@ -19,7 +19,7 @@ import scipy.linalg
 from scipy.special import log_expit, log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from kmedclf.base import ImageClassifier
 from kmedclf.features import FeatureSpec
