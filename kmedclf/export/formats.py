@@ -142,7 +142,9 @@ class Keras(Format):
 
     def run(self, place: Path, images: np.ndarray) -> dict[str, np.ndarray]:
         """Load and call."""
-        outputs = keras.saving.load_model(place, compile=False)(images, training=False)
+        outputs = keras.saving.load_model(place, compile=False, safe_mode=True)(
+            images, training=False
+        )
         return {name: keras.ops.convert_to_numpy(one) for name, one in outputs.items()}
 
 

@@ -28,7 +28,7 @@ def test_writes_a_run_with_its_page(run):
     names = {path.name for path in (folder / "run").iterdir()}
     assert {"model.kmedclf", "evaluation-test.json", "report.html", "history.json"} <= names
     assert "evaluation-val.json" not in names  # val is trained on
-    assert f"Next: kmedclf predict {folder / 'run'}" in printed.replace("\n", "")
+    assert f"kmedclf predict {folder / 'run'}" in printed.replace("\n", "")
     page = (folder / "run" / "report.html").read_text(encoding="utf-8")
     assert "What was tried" in page
     assert "ensemble, nested" in page

@@ -38,7 +38,11 @@ def agrees(outputs, estimator, atol=1e-6):
     assert outputs["label"].dtype == np.int64
     labels = estimator.predict(X)
     ours = labels if labels.ndim == 2 else estimator.classes_[outputs["label"]]
-    assert (labels == (outputs["label"] if labels.ndim == 2 else ours)).mean() > 0.95
+    agree = labels == (outputs["label"] if labels.ndim == 2 else ours)
+    if labels.ndim == 1:
+        second, first = np.sort(proba, axis=1)[:, -2:].T
+        agree |= first - second <= 10 * atol
+    assert agree.mean() > 0.95
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,9 @@ def test_our_searches_and_reports_take_paths(paths):
     search = StagedSearchCV(net(), stages, cv=2).fit(paths, WORDS)
     assert len(search.stage_results_) == 2
     fitted = net().fit(paths, WORDS)
-    assert evaluate(fitted, paths, WORDS) == evaluate(fitted, X, WORDS)
+    of_files, of_arrays = evaluate(fitted, paths, WORDS), evaluate(fitted, X, WORDS)
+    assert len(of_files.paths) == len(paths)
+    assert replace(of_files, paths=()) == of_arrays
     assert evaluate(fitted, list(paths), WORDS, exclude=np.arange(48) < 8).n == 40
 
 

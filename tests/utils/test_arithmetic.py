@@ -189,8 +189,10 @@ def test_workers_decide_as_their_parent():
 
 
 COMMANDS = {
+    "auto": ["auto", "synthetic", "--out", "new"],
     "demo": ["demo"],
     "doctor": ["doctor"],
+    "export": ["export", "RUN", "--format", "keras", "--out", "new"],
     "evaluate": ["evaluate", "RUN", "--data", "synthetic"],
     "predict": ["predict", "RUN", "image.png"],
     "report": ["report", "RUN"],
@@ -198,7 +200,7 @@ COMMANDS = {
     "search": ["search", "cnn", "--data", "synthetic", "--out", "new"],
     "train": ["train", "cnn", "--data", "synthetic", "--out", "new"],
 }
-LIGHT = {"audit", "compare", "datasets"}  # they need no TensorFlow
+LIGHT = {"audit", "compare", "datasets", "params"}  # they need no TensorFlow
 
 
 @pays
