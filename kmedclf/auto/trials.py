@@ -25,6 +25,8 @@ from kmedclf.training.heads import HEADS
 
 PENALTIES = (0.1, 0.01, 1.0, 0.001)
 """Inverse strengths of the penalty that a linear candidate chooses from, as they are tried."""
+CHECKED = 2.0
+"""Seconds after which the time is looked at while features are computed."""
 FEW = 16
 """Images whose features are computed to learn how long all will take."""
 FRACTIONS = (1.0, 0.5, 0.25)
@@ -182,16 +184,18 @@ class LinearTrial(Trial):
             image_shape=network.image_shape, **cached,
         )  # fmt: skip
         made.fit(X)
-        parts = [rows]
-        if not sure and len(rows) > 4 * FEW:
-            parts = np.split(rows, [FEW, 2 * FEW])
-        found = []
-        for number, part in enumerate(parts):
+        if sure or len(rows) <= 4 * FEW:
+            return made.transform(X if len(rows) == n else _safe_indexing(X, rows))
+        found, at, size = [], 0, FEW
+        while at < len(rows):
             began = time.perf_counter()
-            found.append(made.transform(X if len(part) == n else _safe_indexing(X, part)))
-            if number == 1:  # the first part has built the graph
-                pace = (time.perf_counter() - began) / FEW
-                self._needs(pace * len(parts[2]), f"the features of {len(rows):,} images")
+            found.append(made.transform(_safe_indexing(X, rows[at : at + size])))
+            at += size
+            if at > FEW:  # the first part has built the graph
+                pace = (time.perf_counter() - began) / size
+                missing = max(0, len(rows) - at)
+                self._needs(pace * missing, f"the other features of {len(rows):,} images")
+                size = max(FEW, int(CHECKED / max(pace, 1e-6)))
         return np.concatenate(found)
 
     def _out_of_fold(
