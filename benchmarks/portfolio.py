@@ -7,6 +7,7 @@ sets. The file is written anew after every candidate.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,8 +259,9 @@ def _write(
             one: {key: row[key] for key in ("log_loss", "accuracy", "seconds")}
             for one, row in rows.items()
         }
-        seconds = max((row["compile"] for row in rows.values()), default=0.0)
-        listed.append({**given[name], "seconds": round(seconds, 1), "measured": measured})
+        seconds = min((row["compile"] for row in rows.values()), default=0.0)
+        entry = copy.deepcopy(given[name])  # YAML would write lists that are shared as anchors
+        listed.append({**entry, "seconds": round(seconds, 1), "measured": measured})
     content = {"candidates": listed}
     sizes = ", ".join(f"{one.name} ({len(one.y)} images)" for one in sets)
     head = (
