@@ -239,7 +239,7 @@ for arguments in {EARLY!r}:
     try: app(arguments)
     except SystemExit as end: assert end.code == 2, (arguments, end.code)
     seconds = time.process_time() - start
-    print("tensorflow" in sys.modules, seconds < 2, *arguments)
+    print("tensorflow" in sys.modules, seconds < 5, *arguments)  # TensorFlow alone takes longer
 """
 
 
