@@ -21,10 +21,10 @@ from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
-from kmedclf import augmentation, export, parameters, persistence, recipes, routing
+from kmedclf import augmentation, parameters, persistence, recipes, routing
 from kmedclf.augmentation import test_time
 from kmedclf.augmentation.test_time import pool, resolve
-from kmedclf.export import graph
+from kmedclf.export import ExportMixin, graph
 from kmedclf.inputs import array_likes, checks, pixels
 from kmedclf.inputs.checks import HELD_OUT, unwrap
 from kmedclf.inputs.image_input import ImageInput
@@ -82,7 +82,7 @@ def _plain(value: Any) -> Any:
 @savable("network")
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 @dataclass(kw_only=True, eq=False, repr=False)
-class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
+class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifier):
     """Base class of all image classifiers: a Keras network with the interface of scikit-learn.
 
     A subclass declares its architecture's parameters as annotated fields with defaults, and maps
@@ -894,22 +894,3 @@ class ImageClassifier(TrainingParameters, ImageInput, KerasClassifier):
         """
         check_is_fitted(self)
         persistence.save(self, path)
-
-    def export(self, path: Any, format: str = "onnx", **options: Any) -> export.Exported:
-        """Write a file for other programs, as ``kmedclf.export.export`` does.
-
-        Parameters
-        ----------
-        path : path-like
-            File to write; a folder for "saved_model".
-        format : {"onnx", "saved_model", "litert", "keras"}, default="onnx"
-            Format. "onnx" and "litert" need the extra of that name.
-        **options
-            ``class_names``, and ``force`` to replace an existing file.
-
-        Returns
-        -------
-        Exported
-            Path, format, and the largest difference from ``predict_proba`` on a few images.
-        """
-        return export.export(self, path, format, **options)

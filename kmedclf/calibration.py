@@ -17,9 +17,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import log_loss
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
-from kmedclf import export, persistence
+from kmedclf import persistence
 from kmedclf.ensemble import encode
 from kmedclf.evaluation import Report, choose_threshold, evaluate_predictions
+from kmedclf.export import ExportMixin
 from kmedclf.inputs.array_likes import labels
 from kmedclf.inputs.label_kinds import check_y, is_multilabel
 from kmedclf.persistence.fitted_state import savable
@@ -28,7 +29,6 @@ from kmedclf.utils import annotated
 if TYPE_CHECKING:
     import keras
 
-    from kmedclf.export import Exported
     from kmedclf.export.graph import Graph
 
 MAX_TEMPERATURE = 20.0
@@ -43,7 +43,7 @@ PASSED_ON = ("best_epoch_", "feature_names_in_", "history_", "image_shape_", "n_
 
 
 @savable("calibrated")
-class CalibratedClassifier(ClassifierMixin, BaseEstimator):
+class CalibratedClassifier(ClassifierMixin, ExportMixin, BaseEstimator):
     """A fitted classifier whose probabilities are corrected on validation images.
 
     Parameters
@@ -238,30 +238,6 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
         from kmedclf.export import graph
 
         return graph.probabilities_model(self)
-
-    def export(self, path: Any, format: str = "onnx", **options: Any) -> Exported:
-        """Write a file for other programs; see ``kmedclf.export.export``.
-
-        Parameters
-        ----------
-        path : path-like
-            File to write; a folder for "saved_model".
-        format : {"onnx", "saved_model", "litert", "keras"}, default="onnx"
-            Format. "onnx" and "litert" need the extra of that name.
-        **options
-            ``class_names``, and ``force`` to replace an existing file.
-
-        Returns
-        -------
-        Exported
-            Path, format, and the largest difference from ``predict_proba`` on a few images.
-
-        Raises
-        ------
-        TypeError
-            If the classifier is not a network of kmedclf or an ensemble of such networks.
-        """
-        return export.export(self, path, format, **options)
 
     def correct(self, proba: np.ndarray) -> np.ndarray:
         """Correct the classifier's probabilities (n, k); the dtype stays the same."""

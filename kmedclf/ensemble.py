@@ -26,7 +26,8 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
-from kmedclf import export, persistence
+from kmedclf import persistence
+from kmedclf.export import ExportMixin
 from kmedclf.inputs.array_likes import labels
 from kmedclf.inputs.checks import cut, positions
 from kmedclf.inputs.label_kinds import check_y, has_columns, is_multilabel
@@ -34,7 +35,6 @@ from kmedclf.persistence.fitted_state import savable
 from kmedclf.utils import annotated
 
 if TYPE_CHECKING:
-    from kmedclf.export import Exported
     from kmedclf.export.graph import Graph
 
 ROUNDS = 100
@@ -213,8 +213,15 @@ def likelihoods(probas: Sequence[np.ndarray] | np.ndarray, true: np.ndarray) -> 
     return np.stack([proba[np.arange(len(true)), true] for proba in probas])
 
 
+def take_over_input(estimator: Any, member: Any) -> None:
+    """Give an estimator the attributes that say what X its member was fitted on."""
+    for name in ("n_features_in_", "feature_names_in_", "image_shape_", "skipped_"):
+        if hasattr(member, name):
+            setattr(estimator, name, getattr(member, name))
+
+
 @savable("ensemble")
-class EnsembleClassifier(ClassifierMixin, _BaseComposition):
+class EnsembleClassifier(ClassifierMixin, ExportMixin, _BaseComposition):
     """Average the probabilities of several classifiers: of architectures, seeds, or folds.
 
     Parameters
@@ -449,9 +456,7 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
         self.estimators_ = [model for _, model, _ in found]
         self.weights_ = np.array([weight for _, _, weight in found])
         self._several = several
-        for name in ("n_features_in_", "feature_names_in_", "image_shape_", "skipped_"):
-            if hasattr(self.estimators_[0], name):
-                setattr(self, name, getattr(self.estimators_[0], name))
+        take_over_input(self, self.estimators_[0])
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -510,30 +515,6 @@ class EnsembleClassifier(ClassifierMixin, _BaseComposition):
             np.searchsorted(self.classes_, one.classes_).tolist() for one in self.estimators_
         ]
         return graph.Graph.mean(members, self.weights_.tolist(), columns, len(self.classes_))
-
-    def export(self, path: Any, format: str = "onnx", **options: Any) -> Exported:
-        """Write a file for other programs; see ``kmedclf.export.export``.
-
-        Parameters
-        ----------
-        path : path-like
-            File to write; a folder for "saved_model".
-        format : {"onnx", "saved_model", "litert", "keras"}, default="onnx"
-            Format. "onnx" and "litert" need the extra of that name.
-        **options
-            ``class_names``, and ``force`` to replace an existing file.
-
-        Returns
-        -------
-        Exported
-            Path, format, and the largest difference from ``predict_proba`` on a few images.
-
-        Raises
-        ------
-        TypeError
-            If a member is not a network of kmedclf.
-        """
-        return export.export(self, path, format, **options)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; with ``deep`` also the estimators', as name__parameter."""

@@ -25,7 +25,7 @@ from kmedclf.auto.material import Material, class_labels, grouped
 from kmedclf.auto.selection import Mixture, Selector
 from kmedclf.auto.trials import Clock, Trial, make
 from kmedclf.calibration import CalibratedClassifier
-from kmedclf.ensemble import EnsembleClassifier
+from kmedclf.ensemble import EnsembleClassifier, take_over_input
 from kmedclf.evaluation import evaluate_predictions
 from kmedclf.inputs import array_likes, checks
 from kmedclf.inputs.file_array import as_paths
@@ -332,7 +332,7 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         done = [trial for trial in trials if trial.whole]
         probas: list[Any] = [trial.oof for trial in done]
         rows = material.scored
-        weight = np.ones(material.n) if material.weight is None else material.weight
+        weight = material.weight_or_ones
         selector = Selector(np.stack(probas), material.true[rows], weight[rows], material.parts)
         mixture = selector.choose()
         nested = selector.nested()
@@ -356,9 +356,7 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         self._several = material.true.ndim == 2
         self.oof_proba_, self.oof_rows_ = nested.astype(np.float32), material.place[rows]
         self.oof_parts_ = material.parts
-        for name in ("n_features_in_", "feature_names_in_", "image_shape_", "skipped_"):
-            if hasattr(ensemble, name):
-                setattr(self, name, getattr(ensemble, name))
+        take_over_input(self, ensemble)
         self.leaderboard_ = self._leaderboard(trials, mixture, optimistic, nested, material)
         self.seconds_ = clock.taken
 

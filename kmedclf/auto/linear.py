@@ -47,7 +47,7 @@ class Head(NamedTuple):
     bias: np.ndarray  # (k,)
 
     def widened(self, columns: slice, d: int) -> Head:
-        """Return the same for d columns of features, of which all but some have no weight."""
+        """Return a layer on d columns of features that ignores all but the given ones."""
         kernel = np.zeros((d, self.kernel.shape[1]))
         kernel[columns] = self.kernel
         return Head(kernel, self.bias)

@@ -71,6 +71,11 @@ class Material:
         return len(self.y)
 
     @cached_property
+    def weight_or_ones(self) -> np.ndarray:
+        """Sample weights (n,), which are 1 where none were given."""
+        return np.ones(self.n) if self.weight is None else self.weight
+
+    @cached_property
     def splits(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Row numbers (train, test) of every fold; the same for all candidates."""
         wanted = (

@@ -126,7 +126,7 @@ class LinearTrial(Trial):
         place = np.full(material.n, -1)
         place[rows] = np.arange(len(rows))
         options, probas = self._tried(network.columns(), features, place)
-        true, weight = material.true[material.scored], self._weight[material.scored]
+        true, weight = material.true[material.scored], self.material.weight_or_ones[material.scored]
         likelihood = likelihoods(probas, true).reshape(len(probas), len(true), -1)
 
         def best(chosen: np.ndarray) -> int:
@@ -137,7 +137,9 @@ class LinearTrial(Trial):
         self.oof = cross_fitted(best, lambda one, part: probas[one, part], material.parts)
         columns, C = options[best(everywhere)]
         y, d = material.true[rows], features.shape[2]
-        head = HeadProblem(features[..., columns], y, self._weight[rows], self._k).solve(C)
+        head = HeadProblem(
+            features[..., columns], y, self.material.weight_or_ones[rows], self._k
+        ).solve(C)
         network.set_params(C=C).set_head(head.widened(columns, d), features.mean(axis=1), y)
         self.members = [(self.name, network, 1.0)]
         first = material.splits[0][1]
@@ -163,13 +165,8 @@ class LinearTrial(Trial):
     def _k(self) -> int:
         return len(self.material.classes)
 
-    @property
-    def _weight(self) -> np.ndarray:
-        weight = self.material.weight
-        return np.ones(self.material.n) if weight is None else weight
-
     def _rows(self) -> np.ndarray:
-        """Choose the rows that need features: all, or of very many those that are used."""
+        """Choose the rows to compute features of: all, or of very many only those in use."""
         n = self.material.n
         if n <= 2 * MOST_ROWS:
             return np.arange(n)
@@ -212,7 +209,7 @@ class LinearTrial(Trial):
                 problem = self._problems[number, str(columns)] = HeadProblem(
                     features[place[train]][..., columns],
                     material.true[train],
-                    self._weight[train],
+                    self.material.weight_or_ones[train],
                     self._k,
                 )
             logits = problem.solve(C).logits(features[place[test]][..., columns].mean(axis=1))

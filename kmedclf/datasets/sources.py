@@ -179,7 +179,7 @@ def _columns(table: Path, group: str | None = None) -> Columns:
             "classes", COLUMNS["label"])  # fmt: skip
         raise ValueError(
             f"{table} must have a column of the {kind}, named {' or '.join(names[:3])}. It has "
-            f"{', '.join(map(repr, header)) or 'none'}: rename the one that holds them."
+            f"{', '.join(map(repr, header)) or 'none'}: rename the column that holds the {kind}."
         )
     if group is not None and group not in header:
         raise ValueError(
@@ -399,7 +399,7 @@ def _of_file(source: str, key: str, splits: list[str]) -> NDArray[Any]:
 
 
 def _files(root: Path, groups: str | None) -> AuditInput:
-    """Read the splits of a folder or table, or draw those that training would use."""
+    """Read the splits of a folder or table; without any, draw them as training does."""
     note, found = "", _listed(root, groups)
     parts = list(found.values())
     where = np.repeat(list(found), [len(part.paths) for part in parts])

@@ -66,6 +66,34 @@ class Exported:
         )
 
 
+class ExportMixin:
+    """What lets an estimator write itself for other programs."""
+
+    def export(self, path: Any, format: str = "onnx", **options: Any) -> Exported:
+        """Write a file for other programs; see ``kmedclf.export.export``.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write; a folder for "saved_model".
+        format : {"onnx", "saved_model", "litert", "keras"}, default="onnx"
+            Format. "onnx" and "litert" need the extra of that name.
+        **options
+            ``class_names``, and ``force`` to replace an existing file.
+
+        Returns
+        -------
+        Exported
+            Path, format, and the largest difference from ``predict_proba`` on a few images.
+
+        Raises
+        ------
+        TypeError
+            If an estimator within this one is not a network of kmedclf, or an ensemble of such.
+        """
+        return export(self, path, format, **options)
+
+
 def export(
     estimator: Any,
     path: str | os.PathLike[str],

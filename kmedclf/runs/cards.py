@@ -116,7 +116,7 @@ def _wrong(report: Any) -> str:
 
 
 def _checklist(facts: Mapping[str, str]) -> str:
-    """Write the items of both guidelines; those that the run knows nothing of are left open."""
+    """Write the items of both guidelines; leave open what the run does not know."""
     lines = ["# Reporting checklist", ""]
     lines += [f"Filled in as far as the run knows; the rest is marked {OPEN}. The items are in our",
               "own words: submit the journal's own form, and cite the guideline.", ""]  # fmt: skip

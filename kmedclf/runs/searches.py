@@ -108,7 +108,7 @@ def searcher(
 
     Fixed parameters override the space and the defaults set here: ``epochs`` at most, and early
     stopping with patience 10 from epoch 10, except for engines that set the epochs themselves.
-    ``grouped`` data have groups, each of which is in one fold.
+    With ``grouped``, each group of the data is in one fold.
     """
     from kmedclf.search import (
         StagedSearchCV,
