@@ -1,5 +1,6 @@
 """What the README promises, and what is in the wheel."""
 
+import ast
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,36 @@ def test_wheel_requires_what_can_be_installed_together(wheel):
     assert "Requires-Python: <3.14,>=3.11" in metadata
     assert not re.search(r"^Requires-Dist: (torch|medmnist)\S*$", metadata, re.M)
     assert "Provides-Extra: test" in metadata
+
+
+def test_types_are_checked_alike_whatever_extras_are_installed(wheel):
+    """A library that only an extra brings is one that mypy is told to do without."""
+    _, metadata = wheel
+    required = re.findall(r"^Requires-Dist: ([\w.-]+)(?!.*extra ==)", metadata, re.M)
+    required += re.findall(r"^Requires-Dist: ([\w.-]+).*extra == .test.", metadata, re.M)
+    there = {name.lower().replace("_", "-") for name in required}
+    configuration = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    overrides = configuration["tool"]["mypy"]["overrides"]
+    brought = {"cycler", "markupsafe", "requests"}  # by matplotlib, jinja2 and tensorflow
+    told = {name.split(".")[0] for each in overrides for name in each["module"]}
+    distributions = packages_distributions()
+    unknown = {
+        module
+        for path in (ROOT / "kmedclf").rglob("*.py")
+        for module in imported(ast.parse(path.read_text(encoding="utf-8")))
+        if module not in sys.stdlib_module_names | told | brought | {"kmedclf"}
+        and there.isdisjoint(name.lower() for name in distributions.get(module, []))
+    }
+    assert not unknown
+
+
+def imported(tree):
+    """Name the packages that a module imports, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
 
 
 def test_search_spaces_are_found_in_an_editable_install():
