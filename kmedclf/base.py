@@ -200,7 +200,10 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
 
     def _to_logits(self, x: Any, spec: network.Spec) -> Any:
         """Map images (b, h, w, c) to logits (b, k): the features, and one dense layer."""
-        x = self.features(x)
+        return self._classify(self.features(x), spec)
+
+    def _classify(self, x: Any, spec: network.Spec) -> Any:
+        """Map features (b, ...) to logits (b, k)."""
         if len(x.shape) > 2:
             x = keras.layers.Flatten(name="flatten")(x)  # (b, f)
         return keras.layers.Dense(spec.n_classes, dtype="float32", name="logits")(x)
@@ -405,12 +408,15 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
         shown = EpochProgress(type(self).__name__, stops_early=early)
         progress = [shown] if self.verbose else []
         own = self._callbacks()
-        train = partial(loop.train, callbacks=[*own, *progress])
+        train = partial(self._run, callbacks=[*own, *progress])
         # A fit without a seed never repeats, and a stored fit would call no callbacks.
         called = any(not getattr(one, "only_watches", False) for one in own)
         if self.memory is None or self.random_state is None or called:
             return train(task)
         return memory.recall(self.memory, self.memory_limit, task, train)
+
+    def _run(self, task: loop.TrainingTask, callbacks: Any) -> loop.TrainingState:
+        return loop.train(task, callbacks)
 
     # -- from parameters and data to a training ------------------------------------------------
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import kmedclf.utils.tensorflow_loaded  # noqa: F401
 
 import functools
-import hashlib
-import itertools
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import joblib
@@ -27,81 +24,28 @@ from sklearn.utils.validation import check_is_fitted
 from kmedclf import persistence
 from kmedclf.augmentation import test_time
 from kmedclf.base import ImageClassifier
-from kmedclf.inputs.file_array import DiskStore, Store, digests, n_bytes, no_store
 from kmedclf.inputs.image_input import ImageInput
-from kmedclf.inputs.images import Images, Rows
+from kmedclf.inputs.images import Images
 from kmedclf.models import _weights
+from kmedclf.models._features import (
+    AT_ONCE,
+    FeaturePass,
+    FeatureSpec,
+    layer_of,
+    store_of,
+    untrained,
+)
 from kmedclf.models._pretrained import PretrainedClassifier
 from kmedclf.models.efficientnet import EfficientNetClassifier
-from kmedclf.persistence import fitted_state
-from kmedclf.training import cache, devices, divergence, network
+from kmedclf.training import cache, divergence, network
 from kmedclf.training.batches import inference_batch_size
 from kmedclf.training.program import CompiledNetwork, frozen
-from kmedclf.utils import annotated, arithmetic, user_code
-from kmedclf.utils.own_folder import FEATURES
+from kmedclf.utils import annotated
 from kmedclf.utils.random_state import python_random_kept
 from kmedclf.utils.text import suggest
 
 SIDE = 224
 """Side of the images that ImageNet's networks are trained on."""
-
-AT_ONCE = 1024
-"""Images whose features are computed, looked up and stored together."""
-
-FROZEN = {"trainable": "head", "dropout": 0.0}
-"""Parameters of pretrained networks that change their training only, as they are here."""
-
-
-@dataclass(frozen=True)
-class FeatureSpec(network.Spec):
-    """A network that ends at one of its layers."""
-
-    layer: str | None = None  # None is the last one before the head
-    pooling: str = "avg"
-    size: tuple[int, int] | None = None  # to which images are resized
-
-    def outputs(self, estimator: Any, x: Any) -> Any:
-        """Map images (b, h, w, c) to features (b, d), float32."""
-        images = keras.utils.get_source_inputs(x)
-        if self.size is not None:
-            shrinks = x.shape[1] > self.size[0] or x.shape[2] > self.size[1]
-            x = keras.layers.Resizing(*self.size, antialias=shrinks, dtype="float32")(x)
-        end = estimator.features(x)
-        x = end if self.layer is None else _layer(keras.Model(images, end), self.layer).output
-        return keras.layers.Activation("linear", dtype="float32")(self._pooled(x))
-
-    def _pooled(self, x: Any) -> Any:
-        if self.pooling != "avg":
-            x = _before_pooling(x)
-        if len(x.shape) <= 2 or self.pooling == "none":
-            return x if len(x.shape) == 2 else keras.layers.Flatten()(x)
-        over = keras.ops.mean if self.pooling == "avg" else keras.ops.max
-        return over(x, axis=tuple(range(1, len(x.shape) - 1)))
-
-
-def _before_pooling(x: Any) -> Any:
-    """Walk back from pooled features to the tensor that was pooled."""
-    kinds = keras.layers.Dropout, keras.layers.Flatten, keras.layers.GlobalAveragePooling2D
-    operation = x._keras_history.operation
-    while isinstance(operation, (*kinds, keras.layers.GlobalMaxPooling2D)):
-        x = operation.input
-        operation = x._keras_history.operation
-    return x
-
-
-def _layer(model: keras.Model, name: str) -> keras.layers.Layer:
-    # Keras numbers layers without a name anew in every network that it builds.
-    def numbered(layer: keras.layers.Layer) -> bool:
-        plain = layer.name.rstrip("0123456789").replace("_", "")
-        return plain == type(layer).__name__.lower()
-
-    known = [layer.name for layer in model.layers if not numbered(layer)]
-    if name not in known:
-        raise ValueError(
-            "The 'layer' parameter of ImageFeatures must be None, or the name of a layer of the "
-            f"network. Got {name!r} instead{suggest(name, known)}"
-        )
-    return model.get_layer(name)
 
 
 class ApplicationNetwork(PretrainedClassifier):
@@ -172,18 +116,6 @@ def _imagenet(made: Any) -> list[np.ndarray]:
             "as 'weights'."
         ) from error
     return [np.asarray(weight) for layer in model.layers for weight in layer.weights]
-
-
-class FeatureStore(DiskStore):
-    """Features by the content of their images, each a file in a folder of the package's own."""
-
-    name = FEATURES
-    mark = b"kmedclf-feats-v1"
-    kind = "f"
-
-
-_store_in = functools.cache(FeatureStore)
-_passes = itertools.count(1)
 
 
 class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -398,12 +330,11 @@ class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         found = np.empty((len(images.array), self._n_features_out), np.float32)
         with images.explained(), tf.device(None), cache.borrow(self._spec) as program:
             program.load(self.weights_)
-            pass_ = _Pass(program, images, views, self._batch_size(images), self._store())
-            if pass_.store is not no_store:
-                pass_.key = self._key(images, views)
+            store = store_of(self.memory, self.memory_limit, type(self).__name__)
+            pass_ = FeaturePass(program, images, views, store, self._batch_size(images))
             for start in range(0, len(found), AT_ONCE):
                 rows = np.arange(start, min(start + AT_ONCE, len(found)))
-                found[rows] = pass_.features(rows)
+                found[rows] = pass_.features(rows).mean(axis=1)
         divergence.check_outputs(found, type(self).__name__)
         return found
 
@@ -446,11 +377,10 @@ class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixi
                 f"fitted on. Got images of shape {images.shape}; 'channels' is for files."
             )
         cls, architecture, start, weights = source.feature_network(images.scale)
-        architecture |= {one: FROZEN[one] for one in FROZEN if one in architecture}
         sides = images.shape[:2] if images.shape[1] == 1 else self._sides(name)
         spec = FeatureSpec(
             estimator=cls,
-            architecture=tuple(architecture.items()),
+            architecture=untrained(tuple(architecture.items())),
             image_shape=images.shape,
             scale=images.scale,
             n_classes=1,
@@ -483,40 +413,6 @@ class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         height, width = self._spec.size or images.shape[:2]
         return self.batch_size or inference_batch_size((height, width, 3))
 
-    # -- memory ------------------------------------------------------------------------------
-
-    def _store(self) -> Store:
-        memory = self.memory
-        location = memory.location if isinstance(memory, joblib.Memory) else memory
-        if location is None:  # a joblib.Memory without a location keeps nothing either
-            return no_store
-        store, limit = _store_in(Path(location).expanduser().absolute()), self.memory_limit
-        try:
-            store.limit = n_bytes(limit)
-        except ValueError:
-            raise ValueError(
-                f"The 'memory_limit' parameter of {type(self).__name__} must be a number of bytes, "
-                f"or one with K, M or G, as in '10G'. Got {limit!r} instead."
-            ) from None
-        return store
-
-    def _key(self, images: Images, views: tuple[str, ...]) -> bytes:
-        """Hash everything that the features of an image depend on, but for the image."""
-        spec = self._spec
-        parts = (
-            f"{spec.estimator.__module__}.{spec.estimator.__qualname__}",
-            fitted_state.portable_spec(spec),
-            (spec.layer, spec.pooling, spec.size),
-            self.weights_,
-            views,
-            str(images.dtype or images.array.dtype),
-            user_code.described(spec.estimator, spec.architecture),
-            bool(devices.gpus()),
-            arithmetic.setting(),
-            persistence.versions(),
-        )
-        return joblib.hash(parts).encode()
-
     # -- scikit-learn ------------------------------------------------------------------------
 
     def __sklearn_clone__(self) -> Self:
@@ -544,53 +440,9 @@ class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         frozen(vars(self).get("weights_", []))
 
 
-@dataclass
-class _Pass:
-    """One pass over images: computes features, or finds them in the store."""
-
-    program: CompiledNetwork
-    images: Images
-    views: tuple[str, ...]
-    batch_size: int
-    store: Store
-    key: bytes = b""
-
-    def __post_init__(self) -> None:
-        self._all, self._number = Rows.of(self.images), next(_passes)
-
-    def features(self, index: np.ndarray) -> np.ndarray:
-        """Return the features (m, d) of the images at the given indices."""
-        if self.store is no_store:
-            return self._computed(index)
-        keys = [self._hash(digest) for digest in self._digests(index)]
-        found = [self.store.get(key, self._number) for key in keys]
-        width = (self.program.model.output.shape[-1],)
-        missing = [i for i, one in enumerate(found) if one is None or one.shape != width]
-        if missing:
-            for i, row in zip(missing, self._computed(index[missing]), strict=True):
-                self.store.put(keys[i], row, self._number)
-                found[i] = row
-        return np.stack(found)  # type: ignore[arg-type]
-
-    def _computed(self, index: np.ndarray) -> np.ndarray:
-        values = self.program.logits(self._all.take(index), self.views, self.batch_size)
-        return values if values.ndim == 2 else values.mean(axis=1)  # over the views
-
-    def _digests(self, index: np.ndarray) -> np.ndarray:
-        known = self.images.digests(index)
-        if known is not None:
-            return known
-        # A memory map: few images at a time.
-        parts = (index[at : at + 16] for at in range(0, len(index), 16))
-        return np.concatenate([digests(self.images.rows(part)) for part in parts])
-
-    def _hash(self, digest: Any) -> bytes:
-        return hashlib.blake2b(self.key + digest.tobytes(), digest_size=16).digest()
-
-
 def _up_to_the_layer(spec: FeatureSpec, weights: list[np.ndarray]) -> list[np.ndarray]:
     """Choose those of a whole network's weights that its part up to a layer has, in its order."""
     whole, _ = network.build(replace(spec, layer=None, pooling="none"))
     place = {id(weight): number for number, weight in enumerate(whole.weights)}
-    part = keras.Model(whole.input, _layer(whole, str(spec.layer)).output)
+    part = keras.Model(whole.input, layer_of(whole, str(spec.layer)).output)
     return [weights[place[id(weight)]] for weight in part.weights]

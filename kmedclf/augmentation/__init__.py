@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kmedclf.augmentation import colour, geometry, keras_layers
+from kmedclf.augmentation import colour, geometry, keras_layers, views
 from kmedclf.augmentation.geometry import dihedral, flip_rotate, flips, mirror, salted, shift
 
 Augmentation = Callable[[Any, Any], Any]
@@ -46,6 +46,7 @@ def make(several: Sequence[str | keras_layers.Layer], dtype: Any = tf.float32) -
     sets: dict[str, Augmentation] = {
         **_SETS,
         "intensity": functools.partial(colour.intensity, bounds=bounds),
+        views.ONE_OF: views.one_of,
     }
     steps = [sets[one] if isinstance(one, str) else keras_layers.make(one) for one in several]
 

@@ -10,7 +10,7 @@ import kmedclf.utils.tensorflow_loaded  # noqa: F401
 
 import re
 import warnings
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import keras
@@ -22,8 +22,8 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from kmedclf.base import ImageClassifier
-from kmedclf.features import FeatureSpec
 from kmedclf.inputs.images import Rows
+from kmedclf.models._features import FeatureSpec
 from kmedclf.models.efficientnet import STAGES, VARIANTS, EfficientNetClassifier, channels
 from kmedclf.parameters import PositiveFloat, PositiveInt
 from kmedclf.recipes import Auto
@@ -205,9 +205,7 @@ class LinearNetwork(ImageClassifier):
 def _embedded(spec: Spec, rows: Rows, weights: list[np.ndarray]) -> np.ndarray:
     """Compute the features (n, v d) of a network below its last layer, those of views apart."""
     spec = _apart(spec, apart=True)
-    given = {field.name: getattr(spec, field.name) for field in fields(Spec)}
-    below = FeatureSpec(**{**given, "n_classes": 1, "options": (), "head": "softmax"})
-    with cache.borrow(below) as program:
+    with cache.borrow(FeatureSpec.below(spec)) as program:
         program.load(weights[:-2])
         return program.logits(rows)
 

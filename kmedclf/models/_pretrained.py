@@ -15,12 +15,13 @@ from sklearn.utils._param_validation import Interval
 
 from kmedclf import recipes
 from kmedclf.base import ImageClassifier
-from kmedclf.models import _weights
+from kmedclf.models import _frozen, _weights
+from kmedclf.models._features import store_of
 from kmedclf.models._weights import Published, Variable
 from kmedclf.parameters import PositiveFloat, PositiveInt
 from kmedclf.persistence.fitted_state import ELSEWHERE
 from kmedclf.recipes import AUTO, Auto
-from kmedclf.training import loop
+from kmedclf.training import loop, network
 
 NonNegativeInt: TypeAlias = Annotated[int, Interval(Integral, 0, None, closed="left")]
 Rate: TypeAlias = Annotated[float, Interval(Real, 0, 1, closed="left")]
@@ -46,9 +47,14 @@ class PretrainedClassifier(ImageClassifier):
     trainable : {"all", "head"} or int, default="all"
         Layers to train: all, only the last layer, or the last layer and this many blocks before
         it. Frozen layers run in inference mode, including batch normalisation and dropout.
+        The network below a head that is trained alone runs once an image, before the first epoch,
+        and with ``memory`` once for all fits. It runs in every epoch where images differ from epoch
+        to epoch: with augmentations other than "mirror", "flips" and "dihedral", with ``mixup`` and
+        ``cutmix``, and with callbacks, whose model is the whole network.
     head_epochs : int or "auto", default="auto"
-        Number of first epochs that train only the last layer; the other epochs train the rest as
-        well, with a new optimizer. Early stopping starts after them. 0 in the reference.
+        Number of first epochs that train only the last layer, on images that are not augmented;
+        the other epochs train the rest as well, with a new optimizer. Early stopping starts after
+        them. 0 in the reference.
     backbone_rate : float or "auto", default="auto"
         Factor of the learning rate for all layers but the last. 1 in the reference.
     frozen_batch_norm : bool or "auto", default="auto"
@@ -124,7 +130,12 @@ class PretrainedClassifier(ImageClassifier):
             self._freeze(layers, keras.Model(images, self._last_frozen(outputs)).layers)
         if len(x.shape) == 4:
             x = keras.layers.GlobalAveragePooling2D(name="average")(x)
-        return keras.layers.Dropout(self.dropout, name="dropout")(x) if self.dropout else x
+        return x
+
+    def _classify(self, x: Any, spec: network.Spec) -> Any:
+        if self.dropout:
+            x = keras.layers.Dropout(self.dropout, name="dropout")(x)
+        return super()._classify(x, spec)
 
     def _check_size(self, x: Any) -> None:
         side = min(x.shape[1:3])
@@ -237,7 +248,9 @@ class PretrainedClassifier(ImageClassifier):
             )
             # The same network with a frozen backbone, compiled on its own.
             spec = replace(task.spec, architecture=architecture)
-            start = super()._train(replace(task, spec=spec, schedule=schedule))
+            # Without augmentation or mixing, as the backbone then runs once an image.
+            schedule = replace(schedule, mixup=0.0, cutmix=0.0)
+            start = super()._train(replace(task, spec=spec, schedule=schedule, augment=()))
             if epochs == task.schedule.epochs:
                 return start
             schedule = replace(task.schedule, epochs=task.schedule.epochs - epochs)
@@ -246,3 +259,9 @@ class PretrainedClassifier(ImageClassifier):
             # The optimizer state of the head does not fit all variables.
             start = replace(start, optimizer=None)
         return super()._train(replace(task, start=start))
+
+    def _run(self, task: loop.TrainingTask, callbacks: Any) -> loop.TrainingState:
+        if not _frozen.applies(task, callbacks):
+            return super()._run(task, callbacks)
+        store = store_of(self.memory, self.memory_limit, type(self).__name__)
+        return _frozen.train(task, callbacks, store)

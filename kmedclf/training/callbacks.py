@@ -27,6 +27,7 @@ class EpochProgress(keras.callbacks.Callback):
     """
 
     INTERVAL = 30.0
+    only_watches = True
 
     def __init__(self, label: str, *, stops_early: bool = False) -> None:
         super().__init__()

@@ -1,0 +1,85 @@
+"""Training of the last layer alone: the frozen network below it runs once an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kmedclf.augmentation import test_time
+from kmedclf.augmentation.views import ONE_OF
+from kmedclf.inputs.file_array import Store
+from kmedclf.inputs.images import Images, Rows
+from kmedclf.models._features import FeaturePass, FeatureSpec
+from kmedclf.training import cache, loop, network
+from kmedclf.training.loop import TrainingState, TrainingTask
+from kmedclf.training.program import CompiledNetwork
+
+MOST_BYTES = 2**31
+"""Most memory that features of all images may take; beyond it the network runs in every epoch."""
+
+FEW = {"mirror", "flips", "dihedral"}
+"""Augmentations of so few views that each can be computed: those that test-time views have."""
+
+
+@dataclass(frozen=True)
+class HeadSpec(network.Spec):
+    """The last layer of a network, from the features of an image's views (b, v, 1, d)."""
+
+    def outputs(self, estimator: Any, x: Any) -> Any:
+        """Map the features of the first view to logits (b, k)."""
+        return estimator._classify(x[:, 0, 0], self)
+
+
+def applies(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback]) -> bool:
+    """Whether a training can use features: of the head, with views that can be counted."""
+    alone = dict(task.spec.architecture).get("trainable") == "head"
+    countable = set(task.augment) <= FEW and not task.schedule.mixes
+    views = countable and (not task.augment or task.spec.image_shape[1] > 1)
+    # A user's callback gets the whole network as its model.
+    return alone and views and all(getattr(one, "only_watches", False) for one in callbacks)
+
+
+def train(
+    task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback], store: Store
+) -> TrainingState:
+    """Train the head of a network; return the state of the whole network."""
+    views = tuple(str(one) for one in task.augment)
+    spec = FeatureSpec.below(task.spec)
+    with tf.device(None), cache.borrow(spec) as program:
+        below = _start(program, task)
+        per_image = program.model.output.shape[-1] * 4 * test_time.count(views)
+        several = [rows for rows in (task.rows, task.validation_rows) if rows is not None]
+        if per_image * sum(map(len, several)) > MOST_BYTES:
+            return loop.train(task, callbacks)
+        train_rows, *held = (_embedded(program, rows, views, store) for rows in several)
+    given = {name: getattr(task.spec, name) for name in network.Spec.__dataclass_fields__}
+    head = HeadSpec(**given | {"image_shape": train_rows.images.shape, "scale": 1.0, "start": ""})
+    start = task.start and replace(task.start, weights=task.start.weights[len(below) :])
+    augment = (ONE_OF,) if views else ()
+    rows = {"rows": train_rows, "validation_rows": held[0] if held else None}
+    state = loop.train(replace(task, spec=head, augment=augment, start=start, **rows), callbacks)
+    n_params = state.n_params[0], sum(one.size for one in below)
+    return replace(state, weights=[*below, *state.weights], n_params=n_params)
+
+
+def _start(program: CompiledNetwork, task: TrainingTask) -> list[np.ndarray]:
+    """Give the network below the head the weights that the training begins with; return them."""
+    if task.start is not None:
+        below = task.start.weights[: len(program.model.weights)]
+        program.load(below)
+        return below
+    program.reset(np.random.SeedSequence([task.seed, 0]), None, {})
+    network.adapt(program.model, task.rows, task.spec.scale, task.seed)
+    return program.weights()
+
+
+def _embedded(program: CompiledNetwork, rows: Rows, views: tuple[str, ...], store: Store) -> Rows:
+    """Replace the images of rows by the features of their views, as images (v, 1, d)."""
+    index, place = np.unique(rows.index, return_inverse=True)
+    features = FeaturePass(program, rows.images, views, store).features(index)
+    return replace(rows, images=Images(features[:, :, None], 1.0), index=place)
