@@ -102,6 +102,10 @@ All inherit from ``reference``, which follows a published study on BloodMNIST.
 """
 
 
+HEAD_ALONE: dict[str, Any] = {"augment": False, "epochs": 60}
+"""What ``transfer`` sets otherwise where only the last layer is trained, in seconds."""
+
+
 def chosen(recipe: str, weights: Any) -> str:
     """Return what a ``recipe`` stands for, "auto" or a name, with the weights to start from."""
     if recipe != AUTO:
@@ -116,6 +120,8 @@ def parameters(estimator: ImageClassifier) -> dict[str, Any]:
     values = estimator.get_params(deep=False)
     recipe = chosen(estimator.recipe, values.get("weights"))
     given = {**_given(type(estimator), recipe), "recipe": recipe}
+    if recipe == "transfer" and values.get("trainable") == "head":
+        given |= HEAD_ALONE
     return {
         name: given[name] if name in given and _is_auto(value) else value
         for name, value in values.items()

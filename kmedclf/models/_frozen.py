@@ -60,9 +60,15 @@ def train(
     given = {name: getattr(task.spec, name) for name in network.Spec.__dataclass_fields__}
     head = HeadSpec(**given | {"image_shape": train_rows.images.shape, "scale": 1.0, "start": ""})
     start = task.start and replace(task.start, weights=task.start.weights[len(below) :])
-    augment = (ONE_OF,) if views else ()
-    rows = {"rows": train_rows, "validation_rows": held[0] if held else None}
-    state = loop.train(replace(task, spec=head, augment=augment, start=start, **rows), callbacks)
+    on_features = replace(
+        task,
+        spec=head,
+        rows=train_rows,
+        validation_rows=held[0] if held else None,
+        augment=(ONE_OF,) if views else (),
+        start=start,
+    )
+    state = loop.train(on_features, callbacks)
     n_params = state.n_params[0], sum(one.size for one in below)
     return replace(state, weights=[*below, *state.weights], n_params=n_params)
 
