@@ -1,5 +1,6 @@
 """What all tests share: a quiet TensorFlow, a handful of images and a user's own package."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -14,6 +15,10 @@ import numpy as np
 import pytest
 
 from kmedclf.datasets import make_blood_cells
+
+# Networks and graphs are millions of Python objects: at its defaults, the collector takes a seventh
+# of the suite. Tests of memory collect themselves.
+gc.set_threshold(50_000, 50, 50)
 
 
 def pytest_configure(config):

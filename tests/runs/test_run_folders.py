@@ -252,7 +252,7 @@ def wait_for(something, process):
 @pytest.mark.parametrize(
     ("command", "number"),
     [
-        ("train", signal.SIGTERM),
+        pytest.param("train", signal.SIGTERM, marks=pytest.mark.slow),
         ("search", signal.SIGINT),
         pytest.param("search, two jobs", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("train", signal.SIGINT, marks=pytest.mark.slow),

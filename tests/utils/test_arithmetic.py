@@ -124,7 +124,11 @@ tf.function(lambda: tf.nn.conv2d(x, kernel, 1, "SAME"))()
 
 @pays
 @pytest.mark.parametrize(
-    ("load", "onednn"), [("from kmedclf import CNNClassifier", True), (OFF, False)]
+    ("load", "onednn"),
+    [
+        ("from kmedclf import CNNClassifier", True),
+        pytest.param(OFF, False, marks=pytest.mark.slow),
+    ],
 )
 def test_what_tensorflow_read_while_it_loaded_counts_in_computations(load, onednn):
     lines = run(COMPUTES.format(load=load), ONEDNN_VERBOSE="1").splitlines()
@@ -132,7 +136,7 @@ def test_what_tensorflow_read_while_it_loaded_counts_in_computations(load, onedn
     assert any(",convolution," in line for line in lines) == onednn, lines
 
 
-@pytest.mark.parametrize("given", ["0", "1"])
+@pytest.mark.parametrize("given", ["0", pytest.param("1", marks=pytest.mark.slow)])
 def test_what_the_user_has_set_is_obeyed(given):
     expected = f"the environment variable TF_ENABLE_ONEDNN_OPTS is '{given}'"
     assert _state(TF_ENABLE_ONEDNN_OPTS=given) == f"{given == '1'}, {given}, {expected}"
@@ -156,7 +160,9 @@ print(sys.stderr.getvalue().count("imported without oneDNN"), os.environ.get({na
 
 
 @pays
-@pytest.mark.parametrize("after", [{}, {arithmetic.ONEDNN: "0"}])
+@pytest.mark.parametrize(
+    "after", [{}, pytest.param({arithmetic.ONEDNN: "0"}, marks=pytest.mark.slow)]
+)
 def test_a_process_that_has_tensorflow_is_left_alone_with_one_hint(after):
     found = run(HINT.format(after=after, name=arithmetic.ONEDNN))
     assert found.split() == (["0", "0"] if after else ["1", "None"])

@@ -55,10 +55,7 @@ for end in (os._exit, sys.exit):
 
 @pytest.mark.parametrize(
     "use",
-    [
-        use if use in ("arrays", "files") else pytest.param(use, marks=pytest.mark.slow)
-        for use in USES
-    ],
+    [use if use == "files" else pytest.param(use, marks=pytest.mark.slow) for use in USES],
 )
 def test_forked_children_work_or_say_what_to_do_and_end_well(use):
     printed = run(SETUP + USES[use] + FORKS)
