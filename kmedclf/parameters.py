@@ -197,10 +197,11 @@ class TrainingParameters:
     memory : str, path-like, joblib.Memory or None, default=None
         Folder to store fits in: a fit with the same parameters, data, integer ``random_state``,
         library versions and arithmetic (kind of CPU, oneDNN, threads) is loaded instead of
-        repeated, so that a search can resume after a crash. Not used with ``callbacks``.
+        repeated, so that a search can resume after a crash. Not used with ``callbacks``. Features
+        of a frozen network are stored there as well, by image.
     memory_limit : int, str or None, default="10G"
-        Maximum size of that folder in bytes, or with K, M or G. The least recently used fits are
-        evicted first.
+        Maximum size of the fits in that folder, and of the features, in bytes, or with K, M or G.
+        The least recently used fits are evicted first.
     callbacks : list of keras.callbacks.Callback or None, default=None
         Callbacks of the training, called as by Keras, with a model that returns probabilities.
         Values that they add to the logs are stored in ``history_``. They can be copied and pickled
