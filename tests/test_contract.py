@@ -1,4 +1,7 @@
-"""What every classifier keeps to: every public network, and a user's own from another package."""
+"""What every classifier keeps to: networks that stand for all, and a user's own.
+
+`tests/models/test_architectures.py` has the others.
+"""
 
 import copy
 import pickle
@@ -7,7 +10,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ALL, data, make, same
+from helpers import ENGINE, data, make, same
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -28,7 +31,7 @@ X, y = data()
 FLAT = X.reshape(len(X), -1)
 WORDS = np.array(["blast", "basophil", "platelet"])[y]
 
-pytestmark = pytest.mark.parametrize("name", ALL)
+pytestmark = pytest.mark.parametrize("name", ENGINE)
 
 
 def test_is_a_classifier_that_predicts_its_labels(name):

@@ -10,7 +10,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, data, get, make, same
+from helpers import ENGINE, PUBLIC, data, get, make, same
 from scikeras.wrappers import KerasClassifier
 from sklearn import config_context
 from sklearn.exceptions import NotFittedError
@@ -19,13 +19,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from kmedclf import load, routing
+from kmedclf import ImageClassifier, load, routing
 
 X, y = data(24)
 WORDS = np.array(["blast", "basophil", "platelet"])[y]
 LABELS = np.stack([y == 0, y < 2], axis=1).astype(int)
 
-every = pytest.mark.parametrize("name", ALL)
+every = pytest.mark.parametrize("name", ENGINE)
 
 ATTRIBUTES = {name for name in dir(KerasClassifier) if not name.startswith("_")}
 PARAMETERS = set(inspect.signature(KerasClassifier).parameters) - {"kwargs"}
@@ -219,6 +219,15 @@ METHODS = {
 @pytest.mark.parametrize("attribute", sorted(ATTRIBUTES))
 def test_what_is_inherited_works(name, attribute):
     METHODS[attribute](name)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_no_network_has_its_own_of_what_it_inherits(name):
+    """So two deep networks stand for all above."""
+    own = [vars(one) for one in get(name).__mro__ if issubclass(one, ImageClassifier)]
+    own = {name for one in own[:-1] for name in one}
+    constructor = {"__init__", "__doc__", "__module__"}  # generated
+    assert own & (ATTRIBUTES | AFTER_FIT) - constructor == set()
 
 
 def test_all_is_found():
