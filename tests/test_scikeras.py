@@ -226,8 +226,8 @@ def test_no_network_has_its_own_of_what_it_inherits(name):
     """So two deep networks stand for all above."""
     own = [vars(one) for one in get(name).__mro__ if issubclass(one, ImageClassifier)]
     own = {name for one in own[:-1] for name in one}
-    constructor = {"__init__", "__doc__", "__module__"}  # generated
-    assert own & (ATTRIBUTES | AFTER_FIT) - constructor == set()
+    generated = {one for one in own if re.fullmatch(r"set_\w+_request", one)}  # by scikit-learn
+    assert own & (ATTRIBUTES | AFTER_FIT) == generated
 
 
 def test_all_is_found():
