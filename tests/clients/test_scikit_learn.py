@@ -19,8 +19,8 @@ from sklearn.utils import all_estimators
 FOLDS = {"cv": 2}
 SEEDS = {"random_state": [0, 1]}  # a parameter that every estimator here has
 OPTIONS = {  # what keeps them small
-    "AdaBoostClassifier": {"n_estimators": 2},
-    "BaggingClassifier": {"n_estimators": 2},
+    "AdaBoostClassifier": {"n_estimators": 2, "random_state": 0},
+    "BaggingClassifier": {"n_estimators": 2, "random_state": 0},
     "CalibratedClassifierCV": FOLDS,
     "ClassifierChain": FOLDS,
     "GridSearchCV": {**FOLDS, "param_grid": SEEDS, "error_score": "raise"},
