@@ -50,7 +50,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def __init__(self, log_dir: Any = "logs", *, write_graph: bool = False, **options: Any) -> None:
         super().__init__(log_dir=str(log_dir), write_graph=write_graph, **options)
-        self._root, self._label = self.log_dir, "fit"
+        self._root, self._label = str(log_dir), "fit"
 
     def set_estimator(self, estimator: Any) -> None:
         """Note the parameters of the estimator that is about to be fitted."""
