@@ -27,6 +27,7 @@ def rows(report: Path) -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    found = sorted(rows(Path(sys.argv[1])), key=lambda row: ("scikit-learn" not in row[0], row[0].lower()))
+    found = rows(Path(sys.argv[1]))
+    found.sort(key=lambda row: ("scikit-learn" not in row[0], row[0].lower()))
     with open(TABLE, "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(found)
