@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 from client_jobs import local_store
@@ -16,7 +17,7 @@ from kmedclf.search import StagedSearchCV
 from kmedclf.trackers import log_to_mlflow
 
 pytestmark = [pytest.mark.clients, pytest.mark.filterwarnings("default")]
-mlflow = pytest.importorskip("mlflow", reason="the extra 'clients' is not installed")
+
 X, y = data()
 HELD = {"X_val": X[:16], "y_val": y[:16]}
 
