@@ -79,6 +79,7 @@ WHOLE = {"measured": results.RESULTS, "changelog": results.RESULTS.parents[1] / 
 """Pages that are a file from elsewhere."""
 
 LINKS = {
+    "(docs/clients.md)": "(clients.md)",
     "(docs/promises.md)": "(promises.md)",
     "(benchmarks/RESULTS.md)": "(measured.md)",
     "[README](README.md)": "`benchmarks/README.md`",

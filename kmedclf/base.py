@@ -408,6 +408,9 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
         shown = EpochProgress(type(self).__name__, stops_early=early)
         progress = [shown] if self.verbose else []
         own = self._callbacks()
+        for one in own:
+            if hasattr(one, "set_estimator"):  # it cannot tell by the model which parameters it is
+                one.set_estimator(self)
         train = partial(self._run, callbacks=[*own, *progress])
         # A fit without a seed never repeats, and a stored fit would call no callbacks.
         called = any(not getattr(one, "only_watches", False) for one in own)

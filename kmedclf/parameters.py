@@ -205,7 +205,7 @@ class TrainingParameters:
     callbacks : list of keras.callbacks.Callback or None, default=None
         Callbacks of the training, called as by Keras, with a model that returns probabilities.
         Values that they add to the logs are stored in ``history_``. They can be copied and pickled
-        afterwards.
+        afterwards. A method ``set_estimator`` of theirs gets the estimator before each training.
     warm_start : bool, default=False
         Whether ``fit`` continues from the weights and the optimizer of the last fit. With
         ``memory``, and neither early stopping nor ``lr_schedule``, a first fit continues from the

@@ -158,7 +158,7 @@ def test_every_benchmark_is_explained():
     assert names == set(re.findall(r"`(?:python -m benchmarks)?\.(\w+)[ `]", text))
 
 
-def test_markers_are_the_four_contributors_are_told_of():
+def test_markers_are_those_contributors_are_told_of():
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     markers = pyproject["tool"]["pytest"]["ini_options"]["markers"]
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -169,8 +169,11 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def say_next(command: str, to: Console = console, **names: object) -> None:
-    """Print the commands that may follow ``command``, ready to be typed."""
-    quoted = {name: shlex.quote(str(value)) for name, value in names.items()}
+    """Print the commands that may follow ``command``, ready to be typed; lists are many words."""
+    quoted = {
+        name: shlex.join(map(str, value)) if isinstance(value, list) else shlex.quote(str(value))
+        for name, value in names.items()
+    }
     steps = [(f"kmedclf {line.format(**quoted)}", why) for line, why in NEXT[command]]
     width = max(len(line) for line, _ in steps)
     to.print("\nNext:", markup=False)

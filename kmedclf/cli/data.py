@@ -84,6 +84,8 @@ def audit(
         title = f"Audit of {subject.name}"
         found.write_page(out, subject.X, title=title, note=subject.note, links=links)
         console.print(f"Audit written to {out}", markup=False, soft_wrap=True)
-    say_next("audit", data=data)
+    given = {"--size": size, "--groups": groups}
+    options = [word for one in given.items() if one[1] is not None for word in one]
+    say_next("audit", data=[data, *options])
     if strict and not found.ok:
         raise typer.Exit(1)

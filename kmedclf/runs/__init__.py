@@ -9,7 +9,6 @@ matches every file of a run; other files belong to the user and stay.
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import time
@@ -26,7 +25,7 @@ from kmedclf import recipes
 from kmedclf.datasets.sources import ALL, Data, Split, is_whole
 from kmedclf.datasets.sources import read_data as read_data  # part of this module's interface
 from kmedclf.runs.machine import environment as environment  # part of this module's interface
-from kmedclf.utils import files
+from kmedclf.utils import annotated, files
 from kmedclf.utils.files import write_json
 from kmedclf.utils.json_files import read_environment, read_json
 
@@ -167,7 +166,7 @@ def _described(estimator: Any, run: Run, data: Data, calibrate: bool) -> dict[st
         "estimator": type(estimator).__name__,
         "parameters": given,
         "used": recipes.parameters(estimator) if "recipe" in given else given,
-        "chosen": _chosen(estimator),
+        "chosen": annotated.changed(estimator),
     }
     history = {"best_epoch": getattr(estimator, "best_epoch_", 0), "history": _curves(estimator)}
     for name in ("leaderboard", "notes"):  # of an AutoClassifier
@@ -185,13 +184,6 @@ def _described(estimator: Any, run: Run, data: Data, calibrate: bool) -> dict[st
             **environment(),
         },
     }
-
-
-def _chosen(estimator: Any) -> list[str]:
-    """Name the parameters that differ from their defaults."""
-    defaults = inspect.signature(type(estimator)).parameters
-    given = estimator.get_params(deep=False)
-    return sorted(n for n, value in given.items() if repr(value) != repr(defaults[n].default))
 
 
 def fit(estimator: Any, data: Data, *, calibrate: bool = False) -> Run:

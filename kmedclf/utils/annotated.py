@@ -138,3 +138,10 @@ def merge_docs(cls: type, shared: str | None) -> str | None:
     if mine is None:
         return f"{text}\n\nParameters\n----------\n{theirs}\n"
     return text[: mine.end()] + "\n" + theirs + text[mine.end() :]
+
+
+def changed(estimator: Any) -> list[str]:
+    """Name the parameters of an estimator that differ from their defaults."""
+    defaults = inspect.signature(type(estimator)).parameters
+    given = estimator.get_params(deep=False)
+    return sorted(n for n, value in given.items() if repr(value) != repr(defaults[n].default))

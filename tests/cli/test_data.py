@@ -3,6 +3,7 @@
 import csv
 import html
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -184,6 +185,8 @@ def test_groups_keep_copies_of_one_patient_in_one_split(whole):
     done = command(whole, "--strict", "--exact", "--groups", PATIENT)
     assert done.exit_code == 0, done.output
     assert "these are what 'kmedclf train' with these --groups draws" in done.stdout
+    follows = shlex.join(["train", "cnn", "--data", str(whole), "--groups", PATIENT])
+    assert f"kmedclf {follows} --out runs/cnn" in done.stdout
     assert straddling(done) == 0
     assert re.search(r"Groups of identical images +1 +0 ", done.stdout)
 
