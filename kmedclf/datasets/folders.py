@@ -445,7 +445,7 @@ def _group(path: Path, below: Path, pattern: str) -> str:
     match = re.search(pattern, inside)
     if match is None:
         raise ValueError(
-            f"The 'group' parameter of load_folder must match the path of every image. {pattern!r} "
-            f"does not match {inside}."
+            f"The 'group' parameter of load_folder (--groups) must match the path of every image. "
+            f"'{pattern}' does not match {inside}."  # not its repr, which doubles backslashes
         )
     return str(match[1] if match.re.groups else match[0])
