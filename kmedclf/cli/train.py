@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 
 DEMO: dict[str, dict[str, Any]] = {
-    "MLPClassifier": {"epochs": 20},
-    "CNNClassifier": {"epochs": 15, "filters": 16},
-    "ResNetClassifier": {"epochs": 30, "stem_filters": 16},
+    "MLPClassifier": {"recipe": "fast", "epochs": 20},
+    "CNNClassifier": {"recipe": "fast", "epochs": 15, "filters": 16},
+    "ResNetClassifier": {"recipe": "fast", "epochs": 12, "stem_filters": 16},
 }
-"""Fewer kernels and epochs than the defaults, to keep the demo short."""
+"""Fewer kernels and epochs than the recipe's, to keep the demo short."""
 SEPARATOR = "|"
 """Separates the labels of one image."""
 
