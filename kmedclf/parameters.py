@@ -201,6 +201,13 @@ class TrainingParameters:
     memory_limit : int, str or None, default="10G"
         Maximum size of that folder in bytes, or with K, M or G. The least recently used fits are
         evicted first.
+    checkpoint : str, path-like or None, default=None
+        File that keeps the last epoch of an unfinished fit, like Keras' ``BackupAndRestore``. After
+        a crash or Ctrl-C, the same ``fit`` goes on from it, with the result of a fit that was not
+        interrupted, bit for bit; with other parameters, data, code or versions it is refused.
+        Short epochs are written together, in at most a tenth of the time; an interruption writes
+        the last one. The file is removed when the fit is finished. ``callbacks`` see the other
+        epochs only. Of searches, ``memory`` keeps the fits; ``partial_fit`` uses no checkpoint.
     callbacks : list of keras.callbacks.Callback or None, default=None
         Callbacks of the training, called as by Keras, with a model that returns probabilities.
         Values that they add to the logs are stored in ``history_``. They can be copied and pickled
@@ -275,6 +282,7 @@ class TrainingParameters:
     cache_limit: PositiveInt | str = "4G"
     memory: str | os.PathLike | joblib.Memory | None = None
     memory_limit: PositiveInt | str | None = "10G"
+    checkpoint: str | os.PathLike | None = None
     callbacks: list[keras.callbacks.Callback] | None = None
     warm_start: bool = False
     random_state: RandomState = None

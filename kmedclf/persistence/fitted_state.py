@@ -25,7 +25,7 @@ from kmedclf.training.heads import HEADS
 from kmedclf.training.network import Spec
 from kmedclf.utils import annotated
 
-LOCAL = {"build_fn", "cache", "callbacks", "max_pixels", "memory", "model"}
+LOCAL = {"build_fn", "cache", "callbacks", "checkpoint", "max_pixels", "memory", "model"}
 """Parameters that are not saved: files, folders, code, and limits on files."""
 
 ELSEWHERE = "elsewhere", "elsewhere.kmedclf"

@@ -366,6 +366,18 @@ class CompiledNetwork:
         optimizers.assign(self.model.optimizer, state)
         self.model.optimizer.learning_rate = learning_rate
 
+    def restore(self, weights: Weights, optimizer: Weights) -> None:
+        """Set all weights, and all of the optimizer's variables with the learning rate."""
+        own = [*self.model.weights, *self.model.optimizer.variables]
+        wanted = [(tuple(one.shape), np.dtype(one.dtype)) for one in own]
+        if wanted != [(one.shape, one.dtype) for one in (*weights, *optimizer)]:
+            raise ValueError(
+                f"The kept weights of {self.spec.estimator.__name__} must be those of its network. "
+                "Got others instead."
+            )
+        self.model.set_weights(weights)
+        optimizers.assign(self.model.optimizer, optimizer)
+
     def release(self) -> None:
         """Release the images of the last pass."""
         self._images.close()
