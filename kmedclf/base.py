@@ -518,6 +518,12 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
             self._seed = self._draw_seed()
         chosen = recipes.applied(self)
         spec = chosen._network_spec(images, head)
+        shared = len(dict(spec.options).get("strategy", ()))
+        if schedule.batch_size < shared:
+            raise ValueError(
+                f"The 'batch_size' parameter of {name} must be at least the number of devices that "
+                f"share a batch, {shared}. Got {schedule.batch_size} instead."
+            )
         if start is not None and spec.network != self._spec.network:
             raise ValueError(
                 f"{name} can only continue to train the network it was fitted with; set "

@@ -16,6 +16,7 @@ from typing import Annotated, Literal, TypeAlias
 import joblib
 import keras
 import numpy as np
+import tensorflow as tf
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from kmedclf import augmentation
@@ -170,6 +171,12 @@ class TrainingParameters:
     precision : {"auto", "float32", "mixed", "mixed_bfloat16", "mixed_float16"}, default="auto"
         Precision of all layers but the last; "mixed" chooses for the device. "float32" in the
         reference.
+    strategy : {"mirrored"}, list of str, tf.distribute.MirroredStrategy or None, default=None
+        Devices that share one training, as with Keras' ``MirroredStrategy``: each computes the
+        gradient of its part of a batch, and one step is taken on their sum. "mirrored" is all GPUs,
+        or without a GPU all logical CPUs of TensorFlow; a list names some, as ["GPU:0", "GPU:1"].
+        ``batch_size`` is that of all devices together. Batch normalisation sees the part of its
+        device. The last rows of an epoch that fill no batch, and validation, use the first device.
     jit_compile : bool or "auto", default="auto"
         Whether XLA compiles training steps; "auto" uses it where measurements showed a gain.
     image_shape : tuple of int or None, default=None
@@ -271,6 +278,9 @@ class TrainingParameters:
         None
     )
     precision: Precision | Auto = AUTO
+    strategy: Literal["mirrored"] | list[str] | tuple[str, ...] | tf.distribute.Strategy | None = (
+        None
+    )
     jit_compile: Literal["auto"] | bool = "auto"
     image_shape: tuple[int, ...] | list[int] | None = None
     image_size: PositiveInt | tuple[int, ...] | list[int] | Auto = AUTO

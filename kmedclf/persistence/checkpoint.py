@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import joblib
@@ -22,7 +23,7 @@ from kmedclf.training.divergence import Diverged
 from kmedclf.training.loop import Snapshot, TrainingState, TrainingTask
 from kmedclf.training.network import Spec
 from kmedclf.training.schedules import Schedule
-from kmedclf.utils import archives, files
+from kmedclf.utils import archives, files, user_code
 
 CONTENT = "checkpoint.json"
 MARK = b"kmedclf-checkpoint-v1\n"
@@ -54,32 +55,33 @@ class File:
         self.name = task.spec.estimator.__name__
         self._identity = identity(task, more)
         self._kept = read(path) if os.path.lexists(path) else None
-        self._is_ours = self._kept is not None
-        if self._kept is not None:
-            self._check(self._kept.identity)
+        self._differs = self._changed(self._kept.identity) if self._kept else []
+        self._is_ours = self._kept is not None and not self._differs
         self._pending: Snapshot | None = None
-        self._began = time.perf_counter() - (self._kept.seconds if self._kept else 0.0)
+        self._began = time.perf_counter() - (self._kept.seconds if self._is_ours else 0.0)
         self._next = 0.0  # time of the next write
         self._failed = False
 
-    def _check(self, found: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another fit; say what is different."""
+    def _changed(self, found: dict[str, Any]) -> list[str]:
+        """Name what is different in another fit."""
         own = self._identity
-        changed = [one for one in ("class", "code") if found[one] != own[one]]
+        changed = ["class"] if found["class"] != own["class"] else []
         for kind in ("versions", "parameters"):
             names = sorted(found[kind].keys() | own[kind].keys())
             differ = [one for one in names if found[kind].get(one) != own[kind].get(one)]
             changed += [f"{kind} ({', '.join(differ)})"] if differ else []
-        # Parameters decide which rows are trained on, and with which weights.
-        if not changed and found["data"] != own["data"]:
-            changed = ["data"]
-        if changed:
+        # Parameters are part of what code computes, and decide on the weights of rows.
+        return changed or [one for one in ("code", "data") if found[one] != own[one]]
+
+    def _check(self, kept: Kept) -> None:
+        """Refuse the checkpoint of another fit; warn of another machine."""
+        if self._differs:
             raise ValueError(
                 f"The checkpoint {self._path} must be of this fit of {self.name}. It is of one "
-                f"with other {' and '.join(changed)}; restore them, or delete the file to begin "
-                "anew."
+                f"with other {' and '.join(self._differs)}; restore them, or delete the file to "
+                "begin anew."
             )
-        if found["machine"] != own["machine"]:
+        if kept.identity["machine"] != self._identity["machine"]:
             warnings.warn(
                 f"{self.name} goes on from {self._path} with another CPU or number of threads: the "
                 "weights will differ in their last bits from those of one whole fit.",
@@ -89,23 +91,24 @@ class File:
 
     @property
     def epoch(self) -> int:
-        """Number of epochs in the file; 0 if there is none."""
-        kept = self._kept.snapshot if self._kept else None
-        return len(kept.history["loss"]) if kept else 0
+        """Number of epochs of this fit in the file; 0 if there is none."""
+        return len(self._kept.snapshot.history["loss"]) if self._kept and self._is_ours else 0
 
     def later(self, task: TrainingTask) -> TrainingState | None:
         """Return the kept state if the fit was interrupted in a later part than this one."""
         done = len(task.start.history["loss"]) if task.start else 0
-        kept = self._kept.snapshot if self._kept else None
+        kept = self._kept.snapshot if self._kept and self._is_ours else None
         if kept is None or kept.first < done + task.schedule.epochs:
             return None
         return TrainingState(kept.weights, kept.history, self.epoch)
 
     def found(self, first: int) -> Snapshot | None:
         """Return the snapshot of an interrupted fit, once, if it began after ``first`` epochs."""
-        if self._kept is None or self._kept.snapshot.first != first or self._pending is not None:
+        # Not before: a remembered fit needs no checkpoint, which may be of the next in a search.
+        if self._kept is None or self._pending is not None:
             return None
-        return self._kept.snapshot
+        self._check(self._kept)
+        return self._kept.snapshot if self._kept.snapshot.first == first else None
 
     def keep(self, snapshot: Snapshot) -> None:
         """Keep a snapshot: in the file, or if that would take too long, in memory for `write`."""
@@ -148,7 +151,7 @@ class File:
                 stacklevel=5,
             )
             return
-        self._is_ours = True
+        self._is_ours, self._differs = True, []
         self._kept = Kept(snapshot, self._identity, self._seed, seconds)
 
     def remove(self) -> None:
@@ -254,8 +257,15 @@ def identity(task: TrainingTask, more: dict[str, Any]) -> dict[str, Any]:
         "data": joblib.hash((spec.image_shape, spec.scale, spec.n_classes, *parts["data"])),
         "code": joblib.hash(parts["code"]),
         "parameters": {
-            _PARAMETERS.get(name, name): joblib.hash(value) for name, value in parameters.items()
+            _PARAMETERS.get(name, name): _hash(value) for name, value in parameters.items()
         },
         "versions": versions(),
         "machine": parts["machine"],
     }
+
+
+def _hash(value: Any) -> str:
+    try:
+        return str(joblib.hash(value))
+    except PicklingError:  # a class or function that was defined in a function
+        return str(joblib.hash(user_code.described(value)))

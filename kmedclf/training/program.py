@@ -131,6 +131,15 @@ def step_options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
     if estimator.accumulate_steps > 1:
         # More parts than rows means one row per part; int32 bounds the number.
         chosen["accumulate_steps"] = min(estimator.accumulate_steps, 2**30)
+    shared = devices.replicas(estimator.strategy, type(estimator).__name__)
+    if shared:
+        chosen["strategy"] = shared
+        if estimator.accumulate_steps > 1:
+            raise ValueError(
+                f"The 'accumulate_steps' parameter of {type(estimator).__name__} must be 1 with "
+                f"'strategy', which splits each batch already. Got {estimator.accumulate_steps} "
+                "instead."
+            )
     if estimator.loss == "focal":
         chosen |= {"focal_alpha": estimator.focal_alpha, "focal_gamma": estimator.focal_gamma}
     if estimator.label_smoothing:
@@ -181,8 +190,9 @@ def gradient_step(
     chosen: Mapping[str, Any],
     scalars: Mapping[str, tf.Variable],
     batch: tuple[Any, Any, Any],
+    on: tuple[str, ...] = (),
 ) -> tuple[Any, Any]:
-    """Take one gradient step on a batch of images, labels and weights.
+    """Take one gradient step on a batch of images, labels and weights, shared by devices ``on``.
 
     Returns the summed loss and the number of images that the head counts as right.
     """
@@ -190,7 +200,9 @@ def gradient_step(
     l2 = scalars["l2"] if "l2" in chosen else None
     n = tf.shape(batch[0])[0]
     rows = tf.cast(n, tf.float32)
-    if parts == 1:
+    if on:
+        value, hits, gradients = _on_devices(model, head, loss, l2, batch, on)
+    elif parts == 1:
         value, hits, gradients = _gradient(model, head, loss, l2, batch, None)
     else:
         value, hits, gradients = _in_parts(model, head, loss, l2, batch, parts)
@@ -199,14 +211,22 @@ def gradient_step(
 
 
 def _gradient(
-    model: keras.Model, head: Head, loss: Loss, l2: Any, batch: tuple[Any, Any, Any], rows: Any
+    model: keras.Model,
+    head: Head,
+    loss: Loss,
+    l2: Any,
+    batch: tuple[Any, Any, Any],
+    rows: Any,
+    weights: list[Any] | None = None,
 ) -> tuple[Any, Any, list[Any]]:
     """Compute loss, hits and gradients of a batch.
 
     With ``rows``, they are scaled to the batch's share of ``rows`` rows, for accumulation.
+    ``weights`` are what the trainable variables stand for, if not for themselves.
     """
     x, y, weight = batch
     with tf.GradientTape() as tape:
+        tape.watch(weights or [])
         logits = model(tf.cast(x, tf.float32), training=True)  # (b, k)
         # Like Keras, divide by the number of rows, not by the sum of weights.
         value = tf.reduce_mean(loss(y, logits) * weight) + sum(model.losses)
@@ -219,7 +239,7 @@ def _gradient(
             value, goal = value * share, goal * share
         scaled = model.optimizer.scale_loss(goal)  # changes nothing but in float16
     hits = tf.reduce_sum(head.right(y, logits))
-    return value, hits, tape.gradient(scaled, model.trainable_variables)
+    return value, hits, tape.gradient(scaled, weights or model.trainable_variables)
 
 
 def _in_parts(
@@ -245,6 +265,48 @@ def _in_parts(
         parallel_iterations=1,
     )
     return value, hits, gradients
+
+
+def _on_devices(
+    model: keras.Model,
+    head: Head,
+    loss: Loss,
+    l2: Any,
+    batch: tuple[Any, Any, Any],
+    on: tuple[str, ...],
+) -> tuple[Any, Any, list[Any]]:
+    """Like `_gradient`, with a part of the batch on each device.
+
+    As with Keras' MirroredStrategy, batch normalisation sees the part of its device, and its moving
+    statistics become the mean over all devices.
+    """
+    n = tf.shape(batch[0])[0]
+    rows, found = tf.cast(n, tf.float32), []
+    for number, device in enumerate(on):
+        start, end = n * number // len(on), n * (number + 1) // len(on)
+        with tf.device(device):
+            x, y, weight = (tf.identity(column[start:end]) for column in batch)
+            with _copied(model, number) as scope:
+                weights = [scope.get_current_value(v) for v in model.trainable_variables]
+                part = _gradient(model, head, loss, l2, (x, y, weight), rows, weights)
+            states = [scope.get_current_value(v) for v in model.non_trainable_variables]
+            found.append((*part, states))
+    values, hits, gradients, states = zip(*found, strict=True)
+    for variable, new in zip(model.non_trainable_variables, zip(*states, strict=True), strict=True):
+        variable.assign(tf.add_n(new) / len(on) if variable.dtype.startswith("float") else new[0])
+    summed = [None if one[0] is None else tf.add_n(one) for one in zip(*gradients, strict=True)]
+    return tf.add_n(values), tf.add_n(hits), summed
+
+
+def _copied(model: keras.Model, number: int) -> keras.StatelessScope:
+    """Let a model compute with copies of its variables on the current device."""
+    copies = []
+    for variable in model.variables:
+        copy = tf.identity(variable.value)
+        if network.is_generator(variable):  # other dropout on each device
+            copy += tf.constant([number * 2_654_435_761 % 2**32, 0], copy.dtype)
+        copies.append((variable, copy))
+    return keras.StatelessScope(copies, collect_losses=True, initialize_variables=False)
 
 
 Weights = list[np.ndarray]
@@ -277,7 +339,8 @@ class CompiledNetwork:
         self.growing = 0  # changes that enlarge the network and have not completed
         self._images = OpenImages()
         jit = devices.xla_pays() if spec.jit_compile == "auto" else spec.jit_compile
-        self._jit_compile = bool(jit) and "accumulate_steps" not in self._options
+        self._on = self._options.get("strategy", ())
+        self._jit_compile = bool(jit) and not self._on and "accumulate_steps" not in self._options
         self._graphs: dict[tuple[Any, ...], Any] = {}
         count("builds")
 
@@ -434,7 +497,8 @@ class CompiledNetwork:
             tf.TensorSpec([None, *y.shape[1:]], y.dtype),
             tf.TensorSpec([None, *weight.shape[1:]], tf.float32),
         )
-        graph = self._graph(self._train_step, (*given, jit), given, jit_compile=jit)
+        on = self._on if whole else ()  # a few last rows are not shared
+        graph = self._graph(self._train_step, (*given, jit, on), given, (on,), jit_compile=jit)
         with network.alone() if tf.executing_eagerly() else nullcontext():
             return graph(x, y, weight)
 
@@ -460,10 +524,10 @@ class CompiledNetwork:
             del self._graphs[next(iter(self._graphs))]
         return self._graphs[key]
 
-    def _train_step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[Any, Any]:
+    def _train_step(self, on: tuple[str, ...], *batch: tf.Tensor) -> tuple[Any, Any]:
         count("traces")
-        batch = x, y, weight
-        return gradient_step(self.model, self.head, self.loss, self._options, self._scalars, batch)
+        fixed = self.model, self.head, self.loss, self._options, self._scalars
+        return gradient_step(*fixed, batch, on)
 
     def set_rate(self, rate: Any) -> None:
         """Set the learning rate, inside a graph or outside."""
@@ -493,7 +557,7 @@ class CompiledNetwork:
             n_rows,
             batch_size,
             prefetch_spec=prefetch_spec,
-            whole_apart=self._jit_compile,
+            whole_apart=self._jit_compile or bool(self._on),
         )
 
     def _all_logits(self, on_disk: bool, tta: tuple[str, ...], images: Any, *given: Any) -> Any:

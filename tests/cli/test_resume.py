@@ -11,7 +11,7 @@ from helpers import same
 
 import kmedclf
 
-NETWORK = "train", "mlp", "-p", "units=16", "-p", "restore_best=false", "--epochs", 200
+NETWORK = "train", "mlp", "-p", "units=16", "-p", "restore_best=false", "--epochs", 400
 
 
 def kept(folder):

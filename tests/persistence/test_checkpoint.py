@@ -176,18 +176,31 @@ def test_other_versions_are_refused_and_another_machine_is_said(file):
     check_equal(one, make("MLPClassifier", **given).fit(X, y))
 
 
-def test_code_that_was_changed_is_refused(file):
+class Scales(keras.layers.Layer):
+    def call(self, images):
+        return images * 0.5
+
+
+def test_code_that_was_changed_is_refused(file, monkeypatch):
+    interrupt(make("MLPClassifier", epochs=3, augment=Scales()), file, StopsBefore(1), X, y)
+    monkeypatch.setattr(Scales, "call", lambda self, images: images * 0.25)
+    with pytest.raises(ValueError, match="other code"):
+        make("MLPClassifier", epochs=3, augment=Scales(), checkpoint=file).fit(X, y)
+
+
+def test_code_that_pickle_does_not_find_is_told_apart(file):
     def layer(factor):
-        class Scales(keras.layers.Layer):
+        class Local(Scales):
             def call(self, images):
                 return images * factor
 
-        return Scales()
+        return Local()
 
-    one = make("MLPClassifier", epochs=3, augment=layer(0.5))
-    interrupt(one, file, StopsBefore(1), X, y)
-    with pytest.raises(ValueError, match="other code"):
+    interrupt(make("MLPClassifier", epochs=3, augment=layer(0.5)), file, StopsBefore(1), X, y)
+    with pytest.raises(ValueError, match=r"parameters \(augment\)"):
         make("MLPClassifier", epochs=3, augment=layer(0.25), checkpoint=file).fit(X, y)
+    make("MLPClassifier", epochs=3, augment=layer(0.5), checkpoint=file).fit(X, y)
+    assert not file.exists()
 
 
 WRONG = [
