@@ -40,6 +40,7 @@ from kmedclf.training.heads import HEADS, Head, head_of
 from kmedclf.training.program import frozen
 from kmedclf.training.rows import Labelled, Oversample, Split, arrange, number_groups
 from kmedclf.training.schedules import Schedule
+from kmedclf.training.strategy import Sharing
 from kmedclf.utils import annotated
 
 
@@ -518,12 +519,7 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
             self._seed = self._draw_seed()
         chosen = recipes.applied(self)
         spec = chosen._network_spec(images, head)
-        shared = len(dict(spec.options).get("strategy", ()))
-        if schedule.batch_size < shared:
-            raise ValueError(
-                f"The 'batch_size' parameter of {name} must be at least the number of devices that "
-                f"share a batch, {shared}. Got {schedule.batch_size} instead."
-            )
+        self._check_sharing(dict(spec.options).get("strategy"), schedule.batch_size)
         if start is not None and spec.network != self._spec.network:
             raise ValueError(
                 f"{name} can only continue to train the network it was fitted with; set "
@@ -553,6 +549,27 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
         return loop.TrainingTask(
             spec, schedule, rows, held, sets, self._seed, start, keep_optimizer
         )
+
+    def _check_sharing(self, shared: Sharing | None, batch_size: int) -> None:
+        """Refuse what several devices or processes cannot train together."""
+        name = type(self).__name__
+        if shared is not None and batch_size < shared.parts:
+            raise ValueError(
+                f"The 'batch_size' parameter of {name} must be at least the number of devices that "
+                f"share a batch, {shared.parts}. Got {batch_size} instead."
+            )
+        if shared is None or shared.processes == 1:
+            return
+        if self.random_state is None:
+            raise ValueError(
+                f"The 'random_state' parameter of {name} must be an integer for several processes, "
+                "which draw the same numbers from it. Got None instead."
+            )
+        if self.memory is not None:
+            raise ValueError(
+                f"The 'memory' parameter of {name} must be None for several processes, which train "
+                f"together or not at all. Got {self.memory!r} instead."
+            )
 
     def _draw_seed(self) -> int:
         """Draw the seed of a fit; one without a seed goes on with that of its checkpoint."""

@@ -171,12 +171,14 @@ class TrainingParameters:
     precision : {"auto", "float32", "mixed", "mixed_bfloat16", "mixed_float16"}, default="auto"
         Precision of all layers but the last; "mixed" chooses for the device. "float32" in the
         reference.
-    strategy : {"mirrored"}, list of str, tf.distribute.MirroredStrategy or None, default=None
+    strategy : str, list of str, tf.distribute.Strategy or None, default=None
         Devices that share one training, as with Keras' ``MirroredStrategy``: each computes the
         gradient of its part of a batch, and one step is taken on their sum. "mirrored" is all GPUs,
         or without a GPU all logical CPUs of TensorFlow; a list names some, as ["GPU:0", "GPU:1"].
+        "multi_worker" is those of all processes in ``TF_CONFIG``, which run the same program on the
+        same data, with an integer ``random_state``; the first one writes the ``checkpoint``.
         ``batch_size`` is that of all devices together. Batch normalisation sees the part of its
-        device. The last rows of an epoch that fill no batch, and validation, use the first device.
+        device. The last rows of an epoch that fill no batch, and validation, use one device.
     jit_compile : bool or "auto", default="auto"
         Whether XLA compiles training steps; "auto" uses it where measurements showed a gain.
     image_shape : tuple of int or None, default=None
@@ -278,9 +280,13 @@ class TrainingParameters:
         None
     )
     precision: Precision | Auto = AUTO
-    strategy: Literal["mirrored"] | list[str] | tuple[str, ...] | tf.distribute.Strategy | None = (
-        None
-    )
+    strategy: (
+        Literal["mirrored", "multi_worker"]
+        | list[str]
+        | tuple[str, ...]
+        | tf.distribute.Strategy
+        | None
+    ) = None
     jit_compile: Literal["auto"] | bool = "auto"
     image_shape: tuple[int, ...] | list[int] | None = None
     image_size: PositiveInt | tuple[int, ...] | list[int] | Auto = AUTO

@@ -19,6 +19,7 @@ from typing import Any
 import joblib
 
 from kmedclf.persistence import fitted_state, memory, versions
+from kmedclf.training import strategy
 from kmedclf.training.divergence import Diverged
 from kmedclf.training.loop import Snapshot, TrainingState, TrainingTask
 from kmedclf.training.network import Spec
@@ -56,11 +57,15 @@ class File:
         self._identity = identity(task, more)
         self._kept = read(path) if os.path.lexists(path) else None
         self._differs = self._changed(self._kept.identity) if self._kept else []
-        self._is_ours = self._kept is not None and not self._differs
+        kept = self._kept if not self._differs else None
+        self._is_ours = kept is not None
         self._pending: Snapshot | None = None
-        self._began = time.perf_counter() - (self._kept.seconds if self._is_ours else 0.0)
+        self._began = time.perf_counter() - (kept.seconds if kept else 0.0)
         self._next = 0.0  # time of the next write
         self._failed = False
+        # Of several processes that train together, the first one writes.
+        on = dict(task.spec.options).get("strategy")
+        self._writes = on is None or on.processes == 1 or strategy.number() == 0
 
     def _changed(self, found: dict[str, Any]) -> list[str]:
         """Name what is different in another fit."""
@@ -122,7 +127,8 @@ class File:
     def write(self) -> None:
         """Write the last snapshot; a failure is only a warning, so that the fit goes on."""
         snapshot = self._pending
-        if snapshot is None or (self._kept and self._kept.snapshot is snapshot):
+        written = self._kept is not None and self._kept.snapshot is snapshot
+        if snapshot is None or written or not self._writes:
             return
         best = snapshot.best
         own_best = best if best is not None and best is not snapshot.weights else []
@@ -156,7 +162,7 @@ class File:
 
     def remove(self) -> None:
         """Remove the file, if this fit has written or read it."""
-        if self._is_ours:
+        if self._is_ours and self._writes:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
 

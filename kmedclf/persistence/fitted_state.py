@@ -363,7 +363,7 @@ def check_spec(spec: Spec, cls: type) -> None:
     """Refuse a spec that no estimator of the class can have."""
     known = annotated.parameter_constraints(cls)
     given = dict(spec.architecture)
-    options = dict(spec.options)
+    options = {name: one for name, one in spec.options if name != "strategy"}
     shared = {field.name for field in fields(parameters.TrainingParameters)}
     own = set(known) - shared - cls.outside_graph  # type: ignore[attr-defined]
     if cls.takes_any_parameter:  # type: ignore[attr-defined]

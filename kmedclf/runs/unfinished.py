@@ -40,6 +40,7 @@ def check_none(out: Path, force: bool) -> None:
     if not os.path.lexists(folder):
         return
     files.check_folder(folder)
+    files.sweep(folder)
     if (folder / SETTINGS).is_file():
         if not force:
             raise FileExistsError(

@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import tensorflow as tf
 
@@ -41,37 +41,6 @@ def gpus() -> tuple[str, ...]:
             stacklevel=2,
         )
     return tuple(device.name for device in devices)
-
-
-def replicas(strategy: Any, name: str) -> tuple[str, ...]:
-    """Return the devices that share each batch of an estimator; none if it is one device."""
-    if strategy is None:
-        return ()
-    kind = "GPU" if gpus() else "CPU"
-    known = [_short(one.name) for one in tf.config.list_logical_devices()]
-    if isinstance(strategy, str):
-        found = [one for one in known if one.startswith(kind)]
-    elif isinstance(strategy, tf.distribute.Strategy):
-        if type(strategy) not in (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy):
-            raise ValueError(
-                f"The 'strategy' parameter of {name} must be 'mirrored', names of devices or a "
-                "tf.distribute.MirroredStrategy: one process trains on the devices of its machine. "
-                f"Got a {type(strategy).__name__} instead."
-            )
-        found = [_short(one) for one in strategy.extended.worker_devices]
-    else:
-        found = [str(one).removeprefix("/").removeprefix("device:").upper() for one in strategy]
-    if not found or len(set(found)) < len(found) or not set(found) <= set(known):
-        raise ValueError(
-            f"The 'strategy' parameter of {name} must name devices of TensorFlow, each once: "
-            f"{', '.join(known)}. Got {', '.join(found) or 'none'} instead."
-        )
-    return tuple(found) if len(found) > 1 else ()
-
-
-def _short(name: str) -> str:
-    spec = tf.DeviceSpec.from_string(name)
-    return f"{spec.device_type}:{spec.device_index}"
 
 
 def gpu_of(worker: int, n_gpus: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kmedclf.inputs.images import Rows
-from kmedclf.training import batches, cache, devices, divergence, network
+from kmedclf.training import batches, cache, devices, divergence, network, strategy
 from kmedclf.training.batches import Feed, InMemoryBatches, StreamedBatches
 from kmedclf.training.callbacks import Hooks, Logs, calling
 from kmedclf.training.network import Spec
@@ -134,6 +135,7 @@ class _Run:
         if found:
             history, best, ill = self._resumed(found, watch)
         done = len(history.get("loss", ()))
+        self._check_processes(done)
         chunks = self._open_feed(done, last)
         both = self.task.rows, self.task.validation_rows
         weight = max(_mean_weight(rows) for rows in both if rows)
@@ -169,6 +171,13 @@ class _Run:
             history=history,
             best_epoch=first + watch.best_epoch if watch else epoch,
         )
+
+    def _check_processes(self, done: int) -> None:
+        """Refuse to train with processes that would wait for each other, or learn another thing."""
+        if self.program.on and self.program.on.processes > 1:
+            labels, task = zlib.crc32(self.task.rows.y.tobytes()), self.task
+            same = len(task.rows), labels, task.seed, self.program.n_params, task.schedule, done
+            strategy.check_same(same, self.program.on.processes, task.spec.estimator.__name__)
 
     def _open_feed(self, done: int, last: int) -> InMemoryBatches | StreamedBatches:
         """Open the training rows for the epochs after ``done``."""
@@ -273,6 +282,9 @@ class _Run:
         if task.validation_rows is not None:
             scores = self.validate(task.validation_rows, calls)
             logs |= {f"val_{name}": value for name, value in scores.items()}
+        on = self.program.on
+        if on and on.processes > 1:
+            logs = dict(zip(logs, strategy.mean(list(logs.values()), on.processes), strict=True))
         return logs
 
     def _epoch_by_batches(

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kmedclf.augmentation import test_time
 from kmedclf.inputs.images import Rows
-from kmedclf.training import devices, divergence, network, optimizers
+from kmedclf.training import devices, divergence, network, optimizers, strategy
 from kmedclf.training.batches import (
     MAX_GRAPHS,
     InMemoryBatches,
@@ -27,6 +27,7 @@ from kmedclf.training.batches import (
 from kmedclf.training.counting import count
 from kmedclf.training.heads import HEADS, Head, Loss
 from kmedclf.training.network import Spec
+from kmedclf.training.strategy import Sharing
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
@@ -131,8 +132,8 @@ def step_options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
     if estimator.accumulate_steps > 1:
         # More parts than rows means one row per part; int32 bounds the number.
         chosen["accumulate_steps"] = min(estimator.accumulate_steps, 2**30)
-    shared = devices.replicas(estimator.strategy, type(estimator).__name__)
-    if shared:
+    shared = strategy.sharing(estimator.strategy, type(estimator).__name__)
+    if shared is not None:
         chosen["strategy"] = shared
         if estimator.accumulate_steps > 1:
             raise ValueError(
@@ -190,7 +191,7 @@ def gradient_step(
     chosen: Mapping[str, Any],
     scalars: Mapping[str, tf.Variable],
     batch: tuple[Any, Any, Any],
-    on: tuple[str, ...] = (),
+    on: Sharing | None = None,
 ) -> tuple[Any, Any]:
     """Take one gradient step on a batch of images, labels and weights, shared by devices ``on``.
 
@@ -273,29 +274,47 @@ def _on_devices(
     loss: Loss,
     l2: Any,
     batch: tuple[Any, Any, Any],
-    on: tuple[str, ...],
+    on: Sharing,
 ) -> tuple[Any, Any, list[Any]]:
     """Like `_gradient`, with a part of the batch on each device.
 
     As with Keras' MirroredStrategy, batch normalisation sees the part of its device, and its moving
     statistics become the mean over all devices.
     """
-    n = tf.shape(batch[0])[0]
+    n, first = tf.shape(batch[0])[0], strategy.number() * len(on.devices)
     rows, found = tf.cast(n, tf.float32), []
-    for number, device in enumerate(on):
-        start, end = n * number // len(on), n * (number + 1) // len(on)
+    for number, device in enumerate(on.devices, first if on.processes > 1 else 0):
+        start, end = n * number // on.parts, n * (number + 1) // on.parts
         with tf.device(device):
             x, y, weight = (tf.identity(column[start:end]) for column in batch)
             with _copied(model, number) as scope:
                 weights = [scope.get_current_value(v) for v in model.trainable_variables]
-                part = _gradient(model, head, loss, l2, (x, y, weight), rows, weights)
+                value, hits, gradients = _gradient(
+                    model, head, loss, l2, (x, y, weight), rows, weights
+                )
+            gradients = [
+                tf.zeros_like(v) if one is None else tf.convert_to_tensor(one)
+                for v, one in zip(weights, gradients, strict=True)
+            ]
             states = [scope.get_current_value(v) for v in model.non_trainable_variables]
-            found.append((*part, states))
-    values, hits, gradients, states = zip(*found, strict=True)
-    for variable, new in zip(model.non_trainable_variables, zip(*states, strict=True), strict=True):
-        variable.assign(tf.add_n(new) / len(on) if variable.dtype.startswith("float") else new[0])
-    summed = [None if one[0] is None else tf.add_n(one) for one in zip(*gradients, strict=True)]
-    return tf.add_n(values), tf.add_n(hits), summed
+            found.append((value, hits, *gradients, *states))
+    kinds = [tf.as_dtype(one.dtype).is_floating for one in found[0]]
+    sums = [
+        tf.add_n(one) for one, kind in zip(zip(*found, strict=True), kinds, strict=True) if kind
+    ]
+    if on.processes > 1:
+        sums = strategy.reduce(sums, on.processes)
+    (value, hits), sums = sums[:2], sums[2:]
+    k = len(model.trainable_variables)
+    gradients, means = sums[:k], iter(sums[k:])
+    for variable, new in zip(model.non_trainable_variables, found[0][2 + k :], strict=True):
+        if network.is_generator(variable):  # without the number of the device
+            variable.assign(tf.stack([variable.value[0], new[1]]))
+        elif tf.as_dtype(new.dtype).is_floating:
+            variable.assign(next(means) / on.parts)
+        else:
+            variable.assign(new)
+    return value, hits, gradients
 
 
 def _copied(model: keras.Model, number: int) -> keras.StatelessScope:
@@ -339,8 +358,10 @@ class CompiledNetwork:
         self.growing = 0  # changes that enlarge the network and have not completed
         self._images = OpenImages()
         jit = devices.xla_pays() if spec.jit_compile == "auto" else spec.jit_compile
-        self._on = self._options.get("strategy", ())
-        self._jit_compile = bool(jit) and not self._on and "accumulate_steps" not in self._options
+        self.on: Sharing | None = self._options.get("strategy")
+        self._jit_compile = (
+            bool(jit) and self.on is None and "accumulate_steps" not in self._options
+        )
         self._graphs: dict[tuple[Any, ...], Any] = {}
         count("builds")
 
@@ -497,7 +518,7 @@ class CompiledNetwork:
             tf.TensorSpec([None, *y.shape[1:]], y.dtype),
             tf.TensorSpec([None, *weight.shape[1:]], tf.float32),
         )
-        on = self._on if whole else ()  # a few last rows are not shared
+        on = self.on if whole else None  # a few last rows are not shared
         graph = self._graph(self._train_step, (*given, jit, on), given, (on,), jit_compile=jit)
         with network.alone() if tf.executing_eagerly() else nullcontext():
             return graph(x, y, weight)
@@ -524,7 +545,7 @@ class CompiledNetwork:
             del self._graphs[next(iter(self._graphs))]
         return self._graphs[key]
 
-    def _train_step(self, on: tuple[str, ...], *batch: tf.Tensor) -> tuple[Any, Any]:
+    def _train_step(self, on: Sharing | None, *batch: tf.Tensor) -> tuple[Any, Any]:
         count("traces")
         fixed = self.model, self.head, self.loss, self._options, self._scalars
         return gradient_step(*fixed, batch, on)
@@ -557,7 +578,7 @@ class CompiledNetwork:
             n_rows,
             batch_size,
             prefetch_spec=prefetch_spec,
-            whole_apart=self._jit_compile or bool(self._on),
+            whole_apart=self._jit_compile or self.on is not None,
         )
 
     def _all_logits(self, on_disk: bool, tta: tuple[str, ...], images: Any, *given: Any) -> Any:

@@ -25,7 +25,8 @@ from kmedclf.utils.annotated import parameter_constraints
 from kmedclf.utils.text import parse_parameter
 
 VALUES = (-1, 0, 1, 2, 0.5, -0.5, 1.0, True, None, "auto", "adam", "nonsense", (8, 8), [1, 2], {})
-FREE = ("augment", "callbacks", "random_state", "memory", "cache", "checkpoint", "tta")
+FREE = ("augment", "callbacks", "random_state", "memory", "cache", "checkpoint", "strategy",
+        "tta")  # fmt: skip
 """Parameters that take text, or anything else of a user's."""
 LINES = {
     "train": ("train", "cnn", "--data", "synthetic", "--out", "nowhere"),

@@ -13,7 +13,7 @@ from helpers import data, make, run
 from sklearn.base import clone
 
 import kmedclf
-from kmedclf.training import devices
+from kmedclf.training import strategy
 
 HEAD = """
 import json, sys
@@ -84,7 +84,7 @@ found["proba"] = one.predict_proba(X[:4]).tolist()
 # an instance of Keras' strategy, in a search as well
 from sklearn.model_selection import cross_val_score
 by = make("MLPClassifier", strategy=tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), epochs=1)
-found["instance"] = dict(by.fit(X, y)._spec.options).get("strategy")
+found["instance"] = dict(by.fit(X, y)._spec.options)["strategy"].devices
 try:
     found["cv"] = cross_val_score(by, X, y, cv=2, error_score="raise").tolist()
 except Exception as error:
@@ -158,8 +158,8 @@ def test_one_device_is_no_strategy():
     X, y = data()
     kind = make("MLPClassifier", epochs=1)
     plain = clone(kind).fit(X, y)
-    for strategy in ("mirrored", ["CPU:0"], ("/device:cpu:0",)):
-        one = clone(kind).set_params(strategy=strategy).fit(X, y)
+    for given in ("mirrored", ["CPU:0"], ("/device:cpu:0",)):
+        one = clone(kind).set_params(strategy=given).fit(X, y)
         assert one._spec == plain._spec
 
 
@@ -167,22 +167,23 @@ WRONG = [
     (["CPU:7"], "must name devices of TensorFlow, each once: CPU:0"),
     (["CPU:0", "CPU:0"], "each once"),
     ([], "Got none instead"),
-    ("multi_worker", "The 'strategy' parameter of MLPClassifier must be"),
+    ("mirror", "The 'strategy' parameter of MLPClassifier must be"),
     (tf.distribute.experimental.CentralStorageStrategy, "Got a CentralStorageStrategy instead"),
 ]
 
 
-@pytest.mark.parametrize(("strategy", "words"), WRONG, ids=lambda one: str(one)[:20])
-def test_what_is_no_device_is_refused(strategy, words):
+@pytest.mark.parametrize(("given", "words"), WRONG, ids=lambda one: str(one)[:20])
+def test_what_is_no_device_is_refused(given, words):
     X, y = data()
-    given = strategy() if isinstance(strategy, type) else strategy
+    given = given() if isinstance(given, type) else given
     with pytest.raises(ValueError, match=words):
         make("MLPClassifier", strategy=given).fit(X, y)
 
 
 def test_parts_of_a_batch_are_refused_where_they_cannot_be(monkeypatch):
     X, y = data()
-    monkeypatch.setattr(devices, "replicas", lambda strategy, name: ("CPU:0", "CPU:1"))
+    two = strategy.Sharing(("CPU:0", "CPU:1"))
+    monkeypatch.setattr(strategy, "sharing", lambda given, name: two)
     with pytest.raises(ValueError, match="at least the number of devices that share a batch, 2"):
         make("MLPClassifier", batch_size=1).fit(X, y)
     with pytest.raises(ValueError, match="'accumulate_steps' parameter of MLPClassifier must be 1"):
