@@ -162,6 +162,11 @@ def _train(
         raise ValueError(
             f"-p checkpoint must be left out: the training is kept in {unfinished.folder_of(out)}."
         )
+    if given.get("strategy") == "multi_worker":
+        raise ValueError(
+            "-p strategy must be 'mirrored' or names of devices: several processes would write the "
+            "same run. Train with them in a script."
+        )
     given = {"random_state": 0, "verbose": int(not quiet), **given}
     # Fail before reading data and importing TensorFlow.
     runs.check_free(out, force)

@@ -87,9 +87,10 @@ def kept(out: Path, settings: Mapping[str, Any] | None) -> Iterator[Unfinished]:
     try:
         yield Unfinished(fit, known)
     except BaseException as error:
-        if fit.exists():
+        # Without a note the fit was refused, and would be again.
+        if fit.exists() and getattr(error, "__notes__", None):
             error.add_note(f"To go on: kmedclf train --resume {shlex.quote(str(out))}")
-        else:
+        elif not fit.exists():
             _remove(folder)
         raise
     _remove(folder)

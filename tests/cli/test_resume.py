@@ -68,6 +68,11 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(interrupted, whole, npz):
     again = refused(*NETWORK, "--data", npz, "--out", out)
     assert "goes on with it, and --force begins anew" in again
     assert "leave out --epochs" in refused("train", "--resume", out, "--epochs", 3)
+    settings = kept(out) / "training.json"
+    given = settings.read_text()
+    settings.write_text(json.dumps({**json.loads(given), "epochs": 401}))
+    assert "one with other parameters (epochs)" in refused("train", "--resume", out)
+    settings.write_text(given)
     check_resumed(out, whole)
 
 
@@ -115,6 +120,8 @@ def test_what_cannot_go_on_is_refused(npz, tmp_path):
     assert "must get NAME, or --resume" in refused("train", "--data", npz)
     line = "train", "mlp", "--data", npz, "--out"
     assert "-p checkpoint must be left out" in refused(*line, tmp_path / "a", "-p", "checkpoint=x")
+    several = "strategy=multi_worker"
+    assert "-p strategy must be" in refused(*line, tmp_path / "a", "-p", several)
     unfinished(tmp_path / "b", npz, calibrate="yes")
     assert "The 'calibrate' in" in refused("train", "--resume", tmp_path / "b")
     unfinished(tmp_path / "c", npz)

@@ -68,9 +68,12 @@ KINDS = {
     "statistics": ("ResNetClassifier", {**EARLY, "augment": "dihedral", "optimizer": "muon"}),
     "user": ("TinyNet", {"validation_split": 0.25, "class_weight": "balanced"}),
 }
+QUICK = ("early", "plateau", "statistics")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in KINDS]
+)
 def test_a_fit_stopped_after_any_epoch_goes_on_bit_for_bit(file, kind):
     name, given = KINDS[kind]
     given = {"epochs": 4, "batch_size": 16, "warm_start": True, "augment": True, **given}
