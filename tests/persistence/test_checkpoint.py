@@ -107,6 +107,20 @@ def test_nothing_is_kept_before_the_first_epoch_and_after_the_last(file):
     assert list(file.parent.iterdir()) == []
 
 
+def test_short_epochs_are_written_together_and_the_last_one_when_it_is_stopped(file):
+    written = set()
+
+    class Watches(StopsBefore):
+        def on_epoch_begin(self, epoch, logs=None):
+            super().on_epoch_begin(epoch)
+            if file.exists():
+                written.add(file.stat().st_mtime_ns)
+
+    interrupt(make("MLPClassifier", epochs=50), file, Watches(40), X, y)
+    assert 1 <= len(written) < 40
+    assert len(checkpoint.read(file).snapshot.history["loss"]) == 40
+
+
 def test_a_fit_without_a_seed_goes_on_with_its_own(file):
     given = {"epochs": 3, "random_state": None, "validation_split": 0.2}
     interrupt(make("MLPClassifier", **given), file, StopsBefore(2), X, y)

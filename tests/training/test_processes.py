@@ -54,7 +54,11 @@ def start(folder, *changes, seconds=0.0, **given):
 
 
 def finish(processes):
-    said = [one.communicate(timeout=300)[1] for one in processes]
+    """Wait for the processes, and end all if one does not end: their codes, and what they said."""
+    try:
+        said = [one.communicate(timeout=300)[1] for one in processes]
+    finally:
+        [one.kill() for one in processes]
     return [one.returncode for one in processes], said
 
 
@@ -88,8 +92,7 @@ def test_a_process_is_killed_and_all_go_on_from_the_checkpoint(tmp_path, killed)
     file = tmp_path / "fit.checkpoint"
     given = {"checkpoint": str(file), "early_stopping": True}
     processes, _ = start(tmp_path, {}, {}, seconds=0.4, **given)
-    deadline = time.monotonic() + 120
-    while not file.exists() and processes[0].poll() is None and time.monotonic() < deadline:
+    while not file.exists() and all(one.poll() is None for one in processes):
         time.sleep(0.02)
     time.sleep(0.5)
     processes[killed].send_signal(signal.SIGKILL)
