@@ -32,9 +32,9 @@ MARK = b"kmedclf-checkpoint-v1\n"
 
 KIND = "checkpoint"
 PAUSE = 10
-"""An epoch is written if the last write took at most this part of the time since then."""
+"""After a write, epochs are not written for so many times as long as it took."""
 
-_PARAMETERS = {"seed": "random_state", "start": "weights", "jit_compile": "jit_compile"}
+_PARAMETERS = {"seed": "random_state", "start": "weights"}
 _OF_DATA = ("image_shape", "scale", "n_classes", "head", "estimator", "architecture", "options")
 
 

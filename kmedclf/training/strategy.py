@@ -38,10 +38,9 @@ def sharing(strategy: Any, name: str) -> Sharing | None:
     if strategy is None:
         return None
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return Sharing(_of_keras(strategy), _processes(strategy))
+        return _of_processes(strategy)
     if isinstance(strategy, str) and strategy == "multi_worker":
-        joined = _joined(name)
-        return Sharing(_of_keras(joined), _processes(joined))
+        return _of_processes(_joined(name))
     known = [_short(one.name) for one in tf.config.list_logical_devices()]
     kind = "GPU" if devices.gpus() else "CPU"
     if isinstance(strategy, str):
@@ -75,10 +74,6 @@ def _short(name: str) -> str:
     return f"{spec.device_type}:{spec.device_index}"
 
 
-def _processes(strategy: tf.distribute.Strategy) -> int:
-    return strategy.num_replicas_in_sync // len(strategy.extended.worker_devices)
-
-
 # -- several processes ---------------------------------------------------------------------------
 
 
@@ -100,13 +95,23 @@ def _joined(name: str) -> tf.distribute.Strategy:
 
 
 def number() -> int:
-    """Return the number of this process among those of TF_CONFIG, 0 if it is alone."""
-    if not os.environ.get("TF_CONFIG"):
-        return 0
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    spec = resolver.cluster_spec().as_dict()
-    before = len(spec.get("chief", [])) if resolver.task_type == "worker" else 0
-    return before + int(resolver.task_id or 0)
+    """Return the number of this process among those that train together, 0 if it is alone."""
+    return _own_number
+
+
+_own_number = 0
+
+
+def _of_processes(strategy: tf.distribute.Strategy) -> Sharing:
+    """Return the devices of a strategy of several processes, and note which process this is."""
+    global _own_number
+    resolver = strategy.cluster_resolver
+    chiefs = resolver.cluster_spec().as_dict().get("chief", []) if resolver else []
+    _own_number = int(resolver.task_id or 0) if resolver else 0
+    if resolver and resolver.task_type == "worker":
+        _own_number += len(chiefs)
+    own = _of_keras(strategy)
+    return Sharing(own, strategy.num_replicas_in_sync // len(own))
 
 
 def reduce(tensors: Sequence[Any], processes: int, how: str = "Add") -> list[Any]:
