@@ -62,9 +62,9 @@ found["watched"] = [one.history_["loss"], other.history_["loss"]]
 found["undropped"] = make("MLPClassifier", **{**given, "dropout": 0.0}).fit(X, y).history_["loss"]
 # images on disk come through tf.data
 np.save(path := Path(tempfile.mkdtemp(), "X.npy"), X)
-given = {"epochs": 2, "batch_size": 16, "augment": "mirror", "strategy": "mirrored"}
-disk = [make("MLPClassifier", **given).fit(one, y) for one in (X, np.load(path, mmap_mode="r"))]
-found["streamed"] = [one.history_["loss"] for one in disk]
+given, disk = {"epochs": 2, "batch_size": 16, "augment": "mirror"}, np.load(path, mmap_mode="r")
+streamed = [make("MLPClassifier", strategy=on, **given).fit(disk, y) for on in (None, "mirrored")]
+found["streamed"] = [one.history_["loss"] for one in streamed]
 # the operations are where they should be
 with cache.borrow(one._spec) as program:
     graphs = [g.graph for key, g in program._graphs.items() if key[0] == "_train_step"]
@@ -146,8 +146,8 @@ def test_batches_that_callbacks_watch_are_shared_too(by_two):
     assert by_two["watched"][0] != by_two["undropped"]
 
 
-def test_images_on_disk_train_like_those_in_memory(by_two):
-    np.testing.assert_allclose(*by_two["streamed"], rtol=1e-6)
+def test_images_from_disk_are_shared_too(by_two):
+    np.testing.assert_allclose(*by_two["streamed"], rtol=1e-5)
 
 
 @pytest.mark.slow
