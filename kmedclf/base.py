@@ -5,6 +5,7 @@ from __future__ import annotations
 import kmedclf.utils.tensorflow_loaded  # noqa: F401
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -31,7 +32,7 @@ from kmedclf.inputs.image_input import ImageInput
 from kmedclf.inputs.images import Images, Rows
 from kmedclf.inputs.medmnist import with_labels
 from kmedclf.parameters import TrainingParameters
-from kmedclf.persistence import memory
+from kmedclf.persistence import checkpoint, memory
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.training import cache, divergence, heads, loop, network, optimizers, program
 from kmedclf.training.callbacks import EpochProgress
@@ -39,6 +40,7 @@ from kmedclf.training.heads import HEADS, Head, head_of
 from kmedclf.training.program import frozen
 from kmedclf.training.rows import Labelled, Oversample, Split, arrange, number_groups
 from kmedclf.training.schedules import Schedule
+from kmedclf.training.strategy import Sharing
 from kmedclf.utils import annotated
 
 
@@ -70,6 +72,15 @@ def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
     chosen = dict(spec.options)
     own = chosen.get("optimizer_config"), chosen.get("optimizer_class")
     return spec.optimizer, spec.precision, *frozen, "momentum" in chosen, own
+
+
+_OF_ROWS = ("channels", "class_weight", "image_size", "on_error", "oversample", "resize",
+            "validation_fraction", "validation_split")  # fmt: skip
+"""Parameters that decide which rows a training has, and with which pixels and weights."""
+
+
+def _only_watches(callback: keras.callbacks.Callback) -> bool:
+    return getattr(callback, "only_watches", False)
 
 
 def _plain(value: Any) -> Any:
@@ -386,7 +397,7 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
         try:
             task = self._training_task(schedule, data, start, keep_optimizer=keep_optimizer)
             held = (task.validation_rows or task.rows).images
-            with task.rows.images.explained(), held.explained():
+            with task.rows.images.explained(), held.explained(), self._kept(task) as task:
                 state = self._train(task)
         except BaseException:  # an interrupted estimator keeps its earlier fit
             self.__dict__ = before
@@ -397,6 +408,25 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
         self.n_params_, self.n_non_trainable_params_ = state.n_params
         return self
 
+    @contextmanager
+    def _kept(self, task: loop.TrainingTask) -> Iterator[loop.TrainingTask]:
+        """Give a training its checkpoint, unless it is one epoch of several calls."""
+        if self.checkpoint is None or task.schedule.epochs < 2:
+            yield task
+            return
+        outside = *_OF_ROWS, *type(self).outside_graph
+        more = {name: getattr(self, name) for name in outside}
+        with checkpoint.kept(self.checkpoint, task, more) as file:
+            callbacks = [one for one in self._callbacks() if not _only_watches(one)]
+            if file.epoch and callbacks:
+                warnings.warn(
+                    f"{type(self).__name__} goes on after epoch {file.epoch}; "
+                    f"{type(callbacks[0]).__name__} and other callbacks see the next epochs only.",
+                    RuntimeWarning,
+                    stacklevel=5,
+                )
+            yield replace(task, checkpoint=file)
+
     def _start_identity(self) -> str:
         """Return a hash of the initial weights if they come from a file."""
         return ""
@@ -404,6 +434,9 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
     def _train(self, task: loop.TrainingTask) -> loop.TrainingState:
         if not task.schedule.epochs:
             return loop.train(task)
+        later = task.checkpoint.later(task) if task.checkpoint else None
+        if later is not None:
+            return later
         early = bool(task.schedule.early_stopping and task.validation_rows is not None)
         shown = EpochProgress(type(self).__name__, stops_early=early)
         progress = [shown] if self.verbose else []
@@ -413,7 +446,7 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
                 one.set_estimator(self)
         train = partial(self._run, callbacks=[*own, *progress])
         # A fit without a seed never repeats, and a stored fit would call no callbacks.
-        called = any(not getattr(one, "only_watches", False) for one in own)
+        called = not all(map(_only_watches, own))
         if self.memory is None or self.random_state is None or called:
             return train(task)
         return memory.recall(self.memory, self.memory_limit, task, train)
@@ -492,9 +525,10 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
                 checks.warn_of_one_hot(labels, name)
             self.classes_ = head.classes(data.classes, labels[weight > 0], name)
             self._seen |= array_likes.form(data.y, "y")
-            self._seed = checks.draw_seed(self.random_state)
+            self._seed = self._draw_seed()
         chosen = recipes.applied(self)
         spec = chosen._network_spec(images, head)
+        self._check_sharing(dict(spec.options).get("strategy"), schedule.batch_size)
         if start is not None and spec.network != self._spec.network:
             raise ValueError(
                 f"{name} can only continue to train the network it was fitted with; set "
@@ -524,6 +558,35 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
         return loop.TrainingTask(
             spec, schedule, rows, held, sets, self._seed, start, keep_optimizer
         )
+
+    def _check_sharing(self, shared: Sharing | None, batch_size: int) -> None:
+        """Refuse what several devices or processes cannot train together."""
+        name = type(self).__name__
+        if shared is not None and batch_size < shared.parts:
+            raise ValueError(
+                f"The 'batch_size' parameter of {name} must be at least the number of devices that "
+                f"share a batch, {shared.parts}. Got {batch_size} instead."
+            )
+        if shared is None or shared.processes == 1:
+            return
+        if self.random_state is None:
+            raise ValueError(
+                f"The 'random_state' parameter of {name} must be an integer for several processes, "
+                "which draw the same numbers from it. Got None instead."
+            )
+        if self.memory is not None:
+            raise ValueError(
+                f"The 'memory' parameter of {name} must be None for several processes, which train "
+                f"together or not at all. Got {self.memory!r} instead."
+            )
+
+    def _draw_seed(self) -> int:
+        """Draw the seed of a fit; one without a seed goes on with that of its checkpoint."""
+        if self.random_state is None and self.checkpoint is not None:
+            seed = checkpoint.seed_of(self.checkpoint)
+            if seed is not None:
+                return seed
+        return checks.draw_seed(self.random_state)
 
     def _oversampling(self, head: Head, augmented: bool) -> Oversample | None:
         if self.oversample is None:

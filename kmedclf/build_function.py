@@ -42,7 +42,9 @@ _METADATA = (
 )  # fmt: skip
 """What a build function finds in ``meta``."""
 
-_NOT_OF_A_NETWORK = {"cache", "callbacks", "memory", "random_state", "verbose", "warm_start"}
+_NOT_OF_A_NETWORK = {
+    "cache", "callbacks", "checkpoint", "memory", "random_state", "verbose", "warm_start",
+}  # fmt: skip
 """Parameters that are not kept with a network, as they may be large."""
 
 _MOST_VARIABLES, _MOST_ELEMENTS = 100_000, 10**11

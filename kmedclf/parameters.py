@@ -16,6 +16,7 @@ from typing import Annotated, Literal, TypeAlias
 import joblib
 import keras
 import numpy as np
+import tensorflow as tf
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from kmedclf import augmentation
@@ -170,6 +171,14 @@ class TrainingParameters:
     precision : {"auto", "float32", "mixed", "mixed_bfloat16", "mixed_float16"}, default="auto"
         Precision of all layers but the last; "mixed" chooses for the device. "float32" in the
         reference.
+    strategy : str, list of str, tf.distribute.Strategy or None, default=None
+        Devices that share one training, as with Keras' ``MirroredStrategy``: each computes the
+        gradient of its part of a batch, and one step is taken on their sum. "mirrored" is all GPUs,
+        or without a GPU all logical CPUs of TensorFlow; a list names some, as ["GPU:0", "GPU:1"].
+        "multi_worker" is those of all processes in ``TF_CONFIG``, which run the same program on the
+        same data, with an integer ``random_state``; the first one writes the ``checkpoint``.
+        ``batch_size`` is that of all devices together. Batch normalisation sees the part of its
+        device. The last rows of an epoch that fill no batch, and validation, use one device.
     jit_compile : bool or "auto", default="auto"
         Whether XLA compiles training steps; "auto" uses it where measurements showed a gain.
     image_shape : tuple of int or None, default=None
@@ -202,6 +211,13 @@ class TrainingParameters:
     memory_limit : int, str or None, default="10G"
         Maximum size of the fits in that folder, and of the features, in bytes, or with K, M or G.
         The least recently used fits are evicted first.
+    checkpoint : str, path-like or None, default=None
+        File that keeps the last epoch of an unfinished fit, like Keras' ``BackupAndRestore``. After
+        a crash or Ctrl-C, the same ``fit`` goes on from it, with the result of a fit that was not
+        interrupted, bit for bit; with other parameters, data, code or versions it is refused.
+        Short epochs are written together, in at most a tenth of the time; an interruption writes
+        the last one. The file is removed when the fit is finished. ``callbacks`` see the other
+        epochs only. Of searches, ``memory`` keeps the fits; ``partial_fit`` uses no checkpoint.
     callbacks : list of keras.callbacks.Callback or None, default=None
         Callbacks of the training, called as by Keras, with a model that returns probabilities.
         Values that they add to the logs are stored in ``history_``. They can be copied and pickled
@@ -265,6 +281,13 @@ class TrainingParameters:
         None
     )
     precision: Precision | Auto = AUTO
+    strategy: (
+        Literal["mirrored", "multi_worker"]
+        | list[str]
+        | tuple[str, ...]
+        | tf.distribute.Strategy
+        | None
+    ) = None
     jit_compile: Literal["auto"] | bool = "auto"
     image_shape: tuple[int, ...] | list[int] | None = None
     image_size: PositiveInt | tuple[int, ...] | list[int] | Auto = AUTO
@@ -276,6 +299,7 @@ class TrainingParameters:
     cache_limit: PositiveInt | str = "4G"
     memory: str | os.PathLike | joblib.Memory | None = None
     memory_limit: PositiveInt | str | None = "10G"
+    checkpoint: str | os.PathLike | None = None
     callbacks: list[keras.callbacks.Callback] | None = None
     warm_start: bool = False
     random_state: RandomState = None

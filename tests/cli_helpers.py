@@ -1,6 +1,12 @@
 """What the tests of the command line share."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from functools import partial
 
 import numpy as np
 from typer.testing import CliRunner
@@ -10,6 +16,18 @@ from kmedclf.cli import app
 from kmedclf.datasets import make_blood_cells
 
 NAMES = kmedclf.datasets.info("bloodmnist").class_names
+
+SCRIPT = shutil.which("kmedclf", path=os.path.dirname(sys.executable))
+
+
+def start(*command):
+    """Start a command as a process of its own."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # Jobs in the background of a shell ignore interruptions, and so would what they start.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [SCRIPT, *map(str, command)]
+    return subprocess.Popen(command, env=env, text=True, preexec_fn=heed, **pipes)
 
 
 def invoke(*arguments):

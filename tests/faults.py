@@ -106,12 +106,16 @@ def content(path):
     return hashlib.sha256(data).hexdigest()
 
 
+def is_apart(part):
+    return part[0] == "." or part == "memory" or part.endswith(".checkpoint")
+
+
 def visible(folder):
-    """All files but what is remembered and what lies hidden, with their contents."""
+    """All files but what is kept to go on with and what lies hidden, with their contents."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_file() and not any(part[0] == "." or part == "memory" for part in name.parts):
+        if path.is_file() and not any(map(is_apart, name.parts)):
             found[str(name)] = content(path)
     return found
 
@@ -133,8 +137,14 @@ def scenarios(work, data, images):
     run = work / "run"
 
     def train(*more):
-        return code("train", "mlp", "--data", data, "--out", run, "--epochs", 1, "-p", "units=4",
-                    "-p", "augment=false", *more)  # fmt: skip
+        new = ["train", "mlp", "--data", data, "--out", run, "--epochs", 1, "-p", "units=4",
+               "-p", "augment=false", *more]  # fmt: skip
+
+        def command():
+            begun = (work / "run.checkpoint" / "training.json").is_file()
+            return code(*(["train", "--resume", run] if begun and not more else new))()
+
+        return command
 
     def search():
         settings = ["--epochs", 2, "--final-epochs", 1, "--folds", 2, "-p", "augment=false"]

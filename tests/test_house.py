@@ -194,7 +194,7 @@ def test_lines():
 LIMITS = {  # beside each, where it shall go
     "modules with one importer": 9,  # 5
     "names used in one other module": 150,  # 40
-    "files crossed by a warm fit": 27,  # 14
-    "files crossed by kmedclf train": 49,  # 38; model card, its sentences, names, a file of images
-    "lines of kmedclf": 37_150,  # 18,500 and what AutoClassifier, pages and export add
+    "files crossed by a warm fit": 28,  # 14
+    "files crossed by kmedclf train": 51,  # 38; model card, its sentences, names, a file of images
+    "lines of kmedclf": 38_100,  # 18,500 and what AutoClassifier, pages and export add
 }

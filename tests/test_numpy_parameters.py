@@ -53,7 +53,7 @@ def _numpy(value, number):
 
 def test_every_parameter_is_given():
     given = {name for options in TOGETHER for name in options}
-    left = {"memory", "callbacks", "cache"}  # no scalars
+    left = {"memory", "callbacks", "cache", "checkpoint", "strategy"}  # no scalars
     assert given | left == set(annotated.parameter_constraints(TrainingParameters))
 
 

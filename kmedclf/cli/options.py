@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-DataOption = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="MedMNIST name, .npz file, 'synthetic' or another drawn set of 'kmedclf datasets'; a "
-        "folder with a folder of images for each class, perhaps within train, val and test; or a "
-        "CSV table with the columns path and label, perhaps also split and patient.",
-    ),
-]
+DATA = typer.Option(
+    "--data",
+    help="MedMNIST name, .npz file, 'synthetic' or another drawn set of 'kmedclf datasets'; a "
+    "folder with a folder of images for each class, perhaps within train, val and test; or a "
+    "CSV table with the columns path and label, perhaps also split and patient.",
+)
+DataOption = Annotated[str, DATA]
 SizeOption = Annotated[
     int | None,
     typer.Option(
@@ -51,3 +49,15 @@ QuietOption = Annotated[
 RunFolder = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote, or a model's file.")
 ]
+
+
+def check_alone(ctx: typer.Context, *free: str) -> None:
+    """Refuse settings beside --resume, which would be ignored; those in ``free`` are none."""
+    for name in ctx.params:
+        source = ctx.get_parameter_source(name)
+        if name not in ("resume", *free) and source is not None and source.name == "COMMANDLINE":
+            spelt = {"network": "NAME", "param": "-p"}.get(name, "--" + name.replace("_", "-"))
+            raise ValueError(
+                f"--resume DIR uses the settings in DIR; leave out {spelt}, or start another "
+                f"{ctx.info_name} with --out."
+            )

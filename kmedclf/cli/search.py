@@ -17,6 +17,7 @@ from kmedclf.cli.options import (
     RecipeOption,
     SizeOption,
     WeightsOption,
+    check_alone,
 )
 from kmedclf.cli.parameters import find_network, make, parameters
 
@@ -92,7 +93,7 @@ def search(
     if resume is not None:
         from kmedclf.runs import searches
 
-        _check_alone(ctx)
+        check_alone(ctx, "jobs", "quiet")
         settings = searches.read_settings(resume)
         out = resume
     else:
@@ -157,22 +158,6 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
     if settings["space"] is not None:
         SearchSpace.find(settings["space"])
-
-
-def _check_alone(ctx: typer.Context) -> None:
-    """Refuse settings beside --resume, which would be ignored."""
-    for name in ctx.params:
-        source = ctx.get_parameter_source(name)
-        if (
-            name not in ("resume", "jobs", "quiet")
-            and source is not None
-            and source.name == "COMMANDLINE"
-        ):
-            spelt = {"network": "NAME", "param": "-p"}.get(name, "--" + name.replace("_", "-"))
-            raise ValueError(
-                f"--resume DIR uses the settings in DIR; leave out {spelt}, or start another "
-                "search with --out."
-            )
 
 
 def _search(

@@ -23,6 +23,7 @@ from kmedclf.cli.console import (
     start_tensorflow,
 )
 from kmedclf.cli.options import (
+    DATA,
     DataOption,
     GroupsOption,
     LearningRateOption,
@@ -31,6 +32,7 @@ from kmedclf.cli.options import (
     RunFolder,
     SizeOption,
     WeightsOption,
+    check_alone,
 )
 from kmedclf.cli.parameters import NETWORKS, find_network, make, parameters
 
@@ -82,9 +84,15 @@ def demo(ctx: typer.Context, quiet: QuietOption = False) -> None:
 
 def train(
     ctx: typer.Context,
-    network: Annotated[str, typer.Argument(metavar="NAME", help=NETWORK_HELP)],
-    data: DataOption,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
+    network: Annotated[str | None, typer.Argument(metavar="NAME", help=NETWORK_HELP)] = None,
+    data: Annotated[str | None, DATA] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder to write.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="DIR", help="Go on with the unfinished training of DIR."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Maximum number of epochs.")] = None,
     seed: Annotated[
         int | None, typer.Option(help="The network's random_state (default: 0).")
@@ -110,23 +118,64 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a network, score it, and write a run folder."""
+    """Train a network, score it, and write a run folder.
+
+    After an interruption or a crash, --resume DIR goes on from the last epoch that is kept, in
+    DIR.checkpoint, with the same result.
+    """
+    from kmedclf.runs import unfinished
+
+    if resume is not None:
+        check_alone(ctx, "quiet")
+        out, settings = unfinished.read(resume)
+    else:
+        for name, value in {"NAME": network, "--data": data, "--out": out}.items():
+            if value is None:
+                raise ValueError(f"kmedclf train must get {name}, or --resume DIR. Got none.")
+        settings = {name: value for name, value in ctx.params.items() if name not in NO_SETTINGS}
+    assert out is not None
+    _train(ctx, settings, out, new=resume is None, quiet=quiet)
+    if not quiet:
+        say_next("train", out=out)
+
+
+NO_SETTINGS = ("out", "quiet", "resume")
+"""Options that a training does not go on with."""
+
+
+def _train(
+    ctx: typer.Context, settings: dict[str, Any], out: Path, *, new: bool, quiet: bool
+) -> None:
     from kmedclf import recipes, runs
     from kmedclf.datasets import sources
+    from kmedclf.runs import unfinished
 
-    cls_name, meant = find_network(network)
+    data, size, force = settings["data"], settings["size"], settings["force"]
+    cls_name, meant = find_network(settings["network"])
     given = parameters(
-        param, [cls_name], epochs=("--epochs", epochs), random_state=("--seed", seed),
-        image_size=("--size", size), recipe=("--recipe", recipe), weights=("--weights", weights),
-        learning_rate=("--learning-rate", learning_rate), **meant,
+        settings["param"], [cls_name], epochs=("--epochs", settings["epochs"]),
+        random_state=("--seed", settings["seed"]), image_size=("--size", size),
+        recipe=("--recipe", settings["recipe"]), weights=("--weights", settings["weights"]),
+        learning_rate=("--learning-rate", settings["learning_rate"]), **meant,
     )  # fmt: skip
+    if "checkpoint" in given:
+        raise ValueError(
+            f"-p checkpoint must be left out: the training is kept in {unfinished.folder_of(out)}."
+        )
+    if given.get("strategy") == "multi_worker":
+        raise ValueError(
+            "-p strategy must be 'mirrored' or names of devices: several processes would write the "
+            "same run. Train with them in a script."
+        )
     given = {"random_state": 0, "verbose": int(not quiet), **given}
     # Fail before reading data and importing TensorFlow.
     runs.check_free(out, force)
+    if new:
+        unfinished.check_none(out, force)
     keeps(ctx, f"The earlier run in {out} is as it was." if out.is_dir() and force else NOTHING)
     if sources.is_of_files(data):
         size = size or _side_of_weights(given)
-    content = sources.read_data(data, size, groups=groups)
+    content = sources.read_data(data, size, groups=settings["groups"])
     start_tensorflow(ctx)
     from kmedclf.evaluation.wording import epochs_of  # imports scikit-learn
 
@@ -134,8 +183,10 @@ def train(
     if not content.parameters:
         given.pop("image_size", None)
     estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **given})
+    calibrate = settings["calibrate"]
     with showing_progress(quiet):
-        run = runs.train(estimator, content, out, force=force, calibrate=calibrate)
+        run = runs.train(estimator, content, out, force=force, calibrate=calibrate, keeps=True,
+                         settings=settings if new else None)  # fmt: skip
     show(run.reports, f"{cls_name} on {content.description['name']}")
     if calibrate:
         console.print(next(iter(run.reports.values())).notes[-1], markup=False)
@@ -143,8 +194,6 @@ def train(
     trained = epochs_of(estimator.history_, estimator.best_epoch_, used)
     facts = f"{estimator.n_params_:,} parameters; {trained}; {run.seconds:.1f} s"
     console.print(f"{facts}; written to {out}", markup=False, soft_wrap=True)
-    if not quiet:
-        say_next("train", out=out)
 
 
 def evaluate(

@@ -25,7 +25,16 @@ from kmedclf.training.heads import HEADS
 from kmedclf.training.network import Spec
 from kmedclf.utils import annotated
 
-LOCAL = {"build_fn", "cache", "callbacks", "max_pixels", "memory", "model"}
+LOCAL = {
+    "build_fn",
+    "cache",
+    "callbacks",
+    "checkpoint",
+    "max_pixels",
+    "memory",
+    "model",
+    "strategy",
+}
 """Parameters that are not saved: files, folders, code, and limits on files."""
 
 ELSEWHERE = "elsewhere", "elsewhere.kmedclf"
@@ -77,10 +86,12 @@ def portable_spec(spec: Spec) -> dict[str, Any]:
     architecture = tuple(
         (name, portable(spec.estimator, name, value)) for name, value in spec.architecture
     )
-    plain |= {"estimator": None, "architecture": architecture}
+    # A model predicts on any machine, whatever it was trained on.
+    options = tuple(one for one in spec.options if one[0] != "strategy")
+    plain |= {"estimator": None, "architecture": architecture, "options": options}
     if spec.estimator.takes_any_parameter:  # of the user's optimizer, which may be any object
         shared = {field.name for field in fields(parameters.TrainingParameters)} - {"loss"}
-        plain["options"] = tuple(one for one in spec.options if one[0] in shared)
+        plain["options"] = tuple(one for one in options if one[0] in shared)
     return plain
 
 
@@ -352,7 +363,7 @@ def check_spec(spec: Spec, cls: type) -> None:
     """Refuse a spec that no estimator of the class can have."""
     known = annotated.parameter_constraints(cls)
     given = dict(spec.architecture)
-    options = dict(spec.options)
+    options = {name: one for name, one in spec.options if name != "strategy"}
     shared = {field.name for field in fields(parameters.TrainingParameters)}
     own = set(known) - shared - cls.outside_graph  # type: ignore[attr-defined]
     if cls.takes_any_parameter:  # type: ignore[attr-defined]

@@ -43,25 +43,31 @@ def key(task: TrainingTask) -> str:
     The number of epochs is appended, not hashed, so that shorter fits of the same training can be
     found by prefix.
     """
-    cls = task.spec.estimator
     start = task.start
-    # Code, device, arithmetic and versions are included: each may change the weights.
     parts = (
-        f"{cls.__module__}.{cls.__qualname__}",
-        _source(cls),
-        user_code.described(cls, task.spec.architecture, task.spec.options, task.augment),
+        parts_of(task),
         [getattr(task.spec, field.name) for field in fields(Spec) if field.name != "estimator"],
         astuple(replace(task.schedule, epochs=0)),
-        *_content(task.rows, task.validation_rows),
         task.augment,
         task.seed,
         None if start is None else (start.weights, start.history, start.optimizer),
         task.keep_optimizer,
-        bool(devices.gpus()),
-        arithmetic.setting(),
         versions(),
     )
     return f"{joblib.hash(parts)} {task.schedule.epochs}"
+
+
+def parts_of(task: TrainingTask) -> dict[str, Any]:
+    """Return what a result depends on besides parameters and versions, to be hashed."""
+    cls = task.spec.estimator
+    code = user_code.described(cls, task.spec.architecture, task.spec.options, task.augment)
+    # Code, device and arithmetic are included: each may change the weights.
+    return {
+        "class": f"{cls.__module__}.{cls.__qualname__}",
+        "code": (_source(cls), code),
+        "data": _content(task.rows, task.validation_rows),
+        "machine": {"gpu": bool(devices.gpus()), **arithmetic.setting()},
+    }
 
 
 def recall(

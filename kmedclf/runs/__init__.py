@@ -13,8 +13,8 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ import numpy as np
 from kmedclf import recipes
 from kmedclf.datasets.sources import ALL, Data, Split, is_whole
 from kmedclf.datasets.sources import read_data as read_data  # part of this module's interface
+from kmedclf.runs import unfinished
 from kmedclf.runs.machine import environment as environment  # part of this module's interface
 from kmedclf.utils import annotated, files
 from kmedclf.utils.files import write_json
@@ -74,15 +75,26 @@ def train(
     *,
     force: bool = False,
     calibrate: bool = False,
+    keeps: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> Run:
     """Fit an estimator on a data set, score it, and write a run folder.
 
     The folder ``out`` appears only when the run is complete; ``force`` replaces an earlier run.
-    With ``calibrate`` the saved model is a `kmedclf.CalibratedClassifier`, fitted on "val".
+    With ``calibrate`` the saved model is a `kmedclf.CalibratedClassifier`, fitted on "val". With
+    ``keeps``, an interrupted training stays beside ``out`` with its ``settings``; one that is there
+    goes on if they are None.
     """
-    with _folder_beside(Path(out), force) as (folder, put):
+    place = Path(out)
+    waits = unfinished.kept(place, settings) if keeps else nullcontext()
+    with _folder_beside(place, force) as (folder, put), waits as earlier:
+        if earlier is not None:
+            estimator.set_params(checkpoint=earlier.fit)
         run, data = _fitted(estimator, data, calibrate=calibrate)
         estimator.set_params(verbose=0)
+        if earlier is not None:
+            estimator.set_params(checkpoint=None)
+            run = replace(run, seconds=round(run.seconds + earlier.seconds, 3))
         run.estimator.save(folder / MODEL)
         for name, content in _described(estimator, run, data, calibrate).items():
             write_json(folder / f"{name}.json", content)

@@ -52,7 +52,7 @@ def _facts(
     chosen = ", ".join(
         f"{escaped(name)} {escaped(parameters['parameters'].get(name))}"
         for name in parameters.get("chosen", ())
-        if name not in ("memory", "callbacks", "verbose")
+        if name not in ("checkpoint", "memory", "callbacks", "verbose")
     )
     facts = {
         "kind": f"Deep learning: {escaped(parameters['estimator'])}, a neural network in Keras.",
@@ -175,7 +175,7 @@ def _card(
         chosen=[
             (escaped(name), escaped(parameters["parameters"].get(name)))
             for name in parameters.get("chosen", ())
-            if name not in ("memory", "callbacks", "verbose")
+            if name not in ("checkpoint", "memory", "callbacks", "verbose")
         ],
         epochs=facts["selection"].removesuffix("."),
         metrics=facts.get("metrics", OPEN),

@@ -54,6 +54,14 @@ def _lent(spec: Spec) -> Iterator[CompiledNetwork]:
             "Lower 'batch_size', or raise 'accumulate_steps' and keep it; smaller images and "
             "smaller networks take less, too."
         ) from error
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:
+        program.release()
+        if program.on is None or program.on.processes == 1:
+            raise
+        raise ConnectionError(
+            f"{spec.estimator.__name__} lost one of the {program.on.processes} processes that "
+            "train together, and none can go on alone; start all of them again."
+        ) from error
     except Exception:
         _give_back(spec, program)
         raise

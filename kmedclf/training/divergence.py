@@ -19,6 +19,10 @@ ABSURD = 1e8
 """Cross entropy per image beyond which a network has diverged, even if it is finite."""
 
 
+class Diverged(ValueError):
+    """A training diverged, and would do so again."""
+
+
 def largest(weights: list[np.ndarray]) -> float:
     """Return the largest magnitude among arrays; NaN or infinity if a value is not finite."""
     # Extremes take a tenth of the time of `isfinite`, and no boolean array.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kmedclf.inputs.images import Rows
-from kmedclf.training import batches, cache, devices, divergence, network
+from kmedclf.training import batches, cache, devices, divergence, network, strategy
 from kmedclf.training.batches import Feed, InMemoryBatches, StreamedBatches
 from kmedclf.training.callbacks import Hooks, Logs, calling
 from kmedclf.training.network import Spec
@@ -32,6 +33,32 @@ class TrainingState:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """Where a training stands between two epochs: all that its other epochs depend on."""
+
+    first: int  # epochs of earlier trainings
+    history: dict[str, list[float]]
+    weights: Weights
+    optimizer: Weights  # with the learning rate, which schedules and callbacks change
+    stopping: list[float] | None  # of `EarlyStopping`, with a validation set
+    best: Weights | None  # weights of the best epoch, if they are to be restored
+    ill: tuple[int, Logs] | None  # first of the last epochs with unsound logs
+
+
+class Checkpoint(Protocol):
+    """Keeps the last snapshot of an unfinished training outside the process."""
+
+    def later(self, task: TrainingTask) -> TrainingState | None:
+        """Return the kept state if a training of several parts was interrupted in a later one."""
+
+    def found(self, first: int) -> Snapshot | None:
+        """Return what an interrupted training has left, if it began after ``first`` epochs."""
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot in place of the one before."""
+
+
+@dataclass(frozen=True)
 class TrainingTask:
     """All that determines the result of a training."""
 
@@ -43,6 +70,7 @@ class TrainingTask:
     seed: int  # of initial weights, order, augmentation and dropout
     start: TrainingState | None = None  # continue from here
     keep_optimizer: bool = False  # return the optimizer's variables, too
+    checkpoint: Checkpoint | None = None  # changes no result
 
 
 def train(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback] = ()) -> TrainingState:
@@ -98,43 +126,43 @@ class _Run:
     def _epochs(
         self, history: dict[str, list[float]], calls: Hooks, first: int, last: int
     ) -> TrainingState:
-        schedule = self.task.schedule
+        schedule, checkpoint = self.task.schedule, self.task.checkpoint
         watch = EarlyStopping(schedule) if self.task.validation_rows is not None else None
         restores = schedule.early_stopping and schedule.restore_best
         best = None
-        chunks = self.feed.open(
-            self.task.rows,
-            self.batch_size,
-            self.task.augment,
-            self.task.seed,
-            (first + 1, last + 1),
-            schedule.mixes,
-            self.task.spec.n_classes,
-        )
+        ill: tuple[int, Logs] | None = None  # first of the last epochs with unsound logs
+        found = checkpoint.found(first) if checkpoint else None
+        if found:
+            history, best, ill = self._resumed(found, watch)
+        done = len(history.get("loss", ()))
+        self._check_processes(done)
+        chunks = self._open_feed(done, last)
         both = self.task.rows, self.task.validation_rows
         weight = max(_mean_weight(rows) for rows in both if rows)
-        ill: tuple[int, Logs] | None = None  # first of the last epochs with unsound logs
         calls("on_train_begin")
-        for epoch in range(first + 1, last + 1):
+        for epoch in range(done + 1, last + 1):
             rates = self.rates(history, first)
             calls("on_epoch_begin", epoch - 1)
             logs = self.epoch(epoch, chunks, rates, calls)
             sound = divergence.is_sound(logs, weight)
             ill = None if sound else ill or (epoch, logs)
-            if watch and watch.update(epoch - first, logs, sound=sound) and restores:
-                best = self.program.weights()
+            improved = watch and watch.update(epoch - first, logs, sound=sound) and restores
+            best = self.program.weights() if improved else best
             for name, value in calls.end_epoch(epoch - 1, logs).items():
                 history.setdefault(name, []).append(value)
             stopping = watch and schedule.early_stopping and watch.exhausted(epoch - first)
             if stopping or calls.stop or (not sound and self._beyond_help()):
                 break
+            if checkpoint and epoch < last:
+                weights = best if improved and best else self.program.weights()
+                checkpoint.keep(self._snapshot(first, history, weights, watch, best, ill))
         calls("on_train_end", logs)
         weights = self.program.weights() if best is None else best
         # The losses of an epoch are computed before its last step, which may have diverged.
         if best is None and not ill and self._useless(weights):
             ill = epoch, {"largest weight": divergence.largest(weights)}
         if best is None and ill:
-            raise ValueError(self._diverged(ill))
+            raise divergence.Diverged(self._diverged(ill))
         if ill and watch:
             kept = f" and epoch {first + watch.best_epoch} is restored"
             warnings.warn(self._diverged(ill, kept), RuntimeWarning, stacklevel=2)
@@ -143,6 +171,49 @@ class _Run:
             history=history,
             best_epoch=first + watch.best_epoch if watch else epoch,
         )
+
+    def _check_processes(self, done: int) -> None:
+        """Refuse to train with processes that would wait for each other, or learn another thing."""
+        if self.program.on and self.program.on.processes > 1:
+            labels, task = zlib.crc32(self.task.rows.y.tobytes()), self.task
+            same = len(task.rows), labels, task.seed, self.program.n_params, task.schedule, done
+            strategy.check_same(same, self.program.on.processes, task.spec.estimator.__name__)
+
+    def _open_feed(self, done: int, last: int) -> InMemoryBatches | StreamedBatches:
+        """Open the training rows for the epochs after ``done``."""
+        return self.feed.open(
+            self.task.rows,
+            self.batch_size,
+            self.task.augment,
+            self.task.seed,
+            (done + 1, last + 1),
+            self.task.schedule.mixes,
+            self.task.spec.n_classes,
+        )
+
+    def _snapshot(
+        self,
+        first: int,
+        history: dict[str, list[float]],
+        weights: Weights,
+        watch: EarlyStopping | None,
+        best: Weights | None,
+        ill: tuple[int, Logs] | None,
+    ) -> Snapshot:
+        # The next epoch goes on with the history, and may be interrupted.
+        history = {name: list(values) for name, values in history.items()}
+        optimizer = self.program.optimizer_state()
+        numbers = watch.numbers if watch else None
+        return Snapshot(first, history, weights, optimizer, numbers, best, ill)
+
+    def _resumed(
+        self, found: Snapshot, watch: EarlyStopping | None
+    ) -> tuple[dict[str, list[float]], Weights | None, tuple[int, Logs] | None]:
+        """Set everything to where a snapshot was taken; return history, best and ill."""
+        self.program.restore(found.weights, found.optimizer)
+        if watch and found.stopping:
+            watch.numbers = found.stopping
+        return found.history, found.best, found.ill
 
     def _beyond_help(self) -> bool:
         """Whether weights are not finite, so that training cannot recover."""
@@ -211,6 +282,9 @@ class _Run:
         if task.validation_rows is not None:
             scores = self.validate(task.validation_rows, calls)
             logs |= {f"val_{name}": value for name, value in scores.items()}
+        on = self.program.on
+        if on and on.processes > 1:
+            logs = dict(zip(logs, strategy.mean(list(logs.values()), on.processes), strict=True))
         return logs
 
     def _epoch_by_batches(

@@ -87,7 +87,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
 
 def _set_value(variable: Any, scope: keras.StatelessScope) -> Callable[..., Any] | None:
     """Return an initializer of the value that was assigned while the network was built."""
-    value = None if _is_generator(variable) else scope.get_current_value(variable)
+    value = None if is_generator(variable) else scope.get_current_value(variable)
     if value is None:
         return None
     array = keras.ops.convert_to_numpy(value)
@@ -191,12 +191,13 @@ def adapt(model: keras.Model, rows: Rows, scale: float, seed: int) -> None:
 
 def reseed(initializers: list[tuple[Any, Any]], seed: int) -> None:
     """Seed dropout and similar layers; leave all other variables."""
-    generators = [variable for variable, _ in initializers if _is_generator(variable)]
+    generators = [variable for variable, _ in initializers if is_generator(variable)]
     for number, variable in enumerate(generators):
         variable.assign(np.array([seed, number], dtype=variable.dtype))
 
 
-def _is_generator(variable: Any) -> bool:
+def is_generator(variable: Any) -> bool:
+    """Whether a variable is the state of random numbers."""
     return bool(variable.name == "seed_generator_state")  # of dropout and similar layers
 
 
@@ -217,7 +218,7 @@ def _without_drawn_seed(initializer: Any, drawn: set[int]) -> Any:
 
 
 def _initial_value(variable: Any, initializer: Any, seed: int) -> Any:
-    if _is_generator(variable):
+    if is_generator(variable):
         return np.array([seed, 0], dtype=variable.dtype)
     if isinstance(initializer, keras.initializers.Initializer):
         config = initializer.get_config()

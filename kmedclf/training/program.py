@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kmedclf.augmentation import test_time
 from kmedclf.inputs.images import Rows
-from kmedclf.training import devices, divergence, network, optimizers
+from kmedclf.training import devices, divergence, network, optimizers, strategy
 from kmedclf.training.batches import (
     MAX_GRAPHS,
     InMemoryBatches,
@@ -27,6 +27,7 @@ from kmedclf.training.batches import (
 from kmedclf.training.counting import count
 from kmedclf.training.heads import HEADS, Head, Loss
 from kmedclf.training.network import Spec
+from kmedclf.training.strategy import Sharing
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
@@ -131,6 +132,15 @@ def step_options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
     if estimator.accumulate_steps > 1:
         # More parts than rows means one row per part; int32 bounds the number.
         chosen["accumulate_steps"] = min(estimator.accumulate_steps, 2**30)
+    shared = strategy.sharing(estimator.strategy, type(estimator).__name__)
+    if shared is not None:
+        chosen["strategy"] = shared
+        if estimator.accumulate_steps > 1:
+            raise ValueError(
+                f"The 'accumulate_steps' parameter of {type(estimator).__name__} must be 1 with "
+                f"'strategy', which splits each batch already. Got {estimator.accumulate_steps} "
+                "instead."
+            )
     if estimator.loss == "focal":
         chosen |= {"focal_alpha": estimator.focal_alpha, "focal_gamma": estimator.focal_gamma}
     if estimator.label_smoothing:
@@ -181,8 +191,9 @@ def gradient_step(
     chosen: Mapping[str, Any],
     scalars: Mapping[str, tf.Variable],
     batch: tuple[Any, Any, Any],
+    on: Sharing | None = None,
 ) -> tuple[Any, Any]:
-    """Take one gradient step on a batch of images, labels and weights.
+    """Take one gradient step on a batch of images, labels and weights, shared by devices ``on``.
 
     Returns the summed loss and the number of images that the head counts as right.
     """
@@ -190,7 +201,9 @@ def gradient_step(
     l2 = scalars["l2"] if "l2" in chosen else None
     n = tf.shape(batch[0])[0]
     rows = tf.cast(n, tf.float32)
-    if parts == 1:
+    if on:
+        value, hits, gradients = _on_devices(model, head, loss, l2, batch, on)
+    elif parts == 1:
         value, hits, gradients = _gradient(model, head, loss, l2, batch, None)
     else:
         value, hits, gradients = _in_parts(model, head, loss, l2, batch, parts)
@@ -199,14 +212,22 @@ def gradient_step(
 
 
 def _gradient(
-    model: keras.Model, head: Head, loss: Loss, l2: Any, batch: tuple[Any, Any, Any], rows: Any
+    model: keras.Model,
+    head: Head,
+    loss: Loss,
+    l2: Any,
+    batch: tuple[Any, Any, Any],
+    rows: Any,
+    weights: list[Any] | None = None,
 ) -> tuple[Any, Any, list[Any]]:
     """Compute loss, hits and gradients of a batch.
 
     With ``rows``, they are scaled to the batch's share of ``rows`` rows, for accumulation.
+    ``weights`` are what the trainable variables stand for, if not for themselves.
     """
     x, y, weight = batch
     with tf.GradientTape() as tape:
+        tape.watch(weights or [])
         logits = model(tf.cast(x, tf.float32), training=True)  # (b, k)
         # Like Keras, divide by the number of rows, not by the sum of weights.
         value = tf.reduce_mean(loss(y, logits) * weight) + sum(model.losses)
@@ -219,7 +240,7 @@ def _gradient(
             value, goal = value * share, goal * share
         scaled = model.optimizer.scale_loss(goal)  # changes nothing but in float16
     hits = tf.reduce_sum(head.right(y, logits))
-    return value, hits, tape.gradient(scaled, model.trainable_variables)
+    return value, hits, tape.gradient(scaled, weights or model.trainable_variables)
 
 
 def _in_parts(
@@ -245,6 +266,66 @@ def _in_parts(
         parallel_iterations=1,
     )
     return value, hits, gradients
+
+
+def _on_devices(
+    model: keras.Model,
+    head: Head,
+    loss: Loss,
+    l2: Any,
+    batch: tuple[Any, Any, Any],
+    on: Sharing,
+) -> tuple[Any, Any, list[Any]]:
+    """Like `_gradient`, with a part of the batch on each device.
+
+    As with Keras' MirroredStrategy, batch normalisation sees the part of its device, and its moving
+    statistics become the mean over all devices.
+    """
+    n, first = tf.shape(batch[0])[0], strategy.number() * len(on.devices)
+    rows, found = tf.cast(n, tf.float32), []
+    for number, device in enumerate(on.devices, first if on.processes > 1 else 0):
+        start, end = n * number // on.parts, n * (number + 1) // on.parts
+        with tf.device(device):
+            x, y, weight = (tf.identity(column[start:end]) for column in batch)
+            with _copied(model, number) as scope:
+                weights = [scope.get_current_value(v) for v in model.trainable_variables]
+                value, hits, gradients = _gradient(
+                    model, head, loss, l2, (x, y, weight), rows, weights
+                )
+            gradients = [
+                tf.zeros_like(v) if one is None else tf.convert_to_tensor(one)
+                for v, one in zip(weights, gradients, strict=True)
+            ]
+            states = [scope.get_current_value(v) for v in model.non_trainable_variables]
+            found.append((value, hits, *gradients, *states))
+    kinds = [tf.as_dtype(one.dtype).is_floating for one in found[0]]
+    sums = [
+        tf.add_n(one) for one, kind in zip(zip(*found, strict=True), kinds, strict=True) if kind
+    ]
+    if on.processes > 1:
+        sums = strategy.reduce(sums, on.processes)
+    (value, hits), sums = sums[:2], sums[2:]
+    k = len(model.trainable_variables)
+    gradients, means = sums[:k], iter(sums[k:])
+    for variable, new in zip(model.non_trainable_variables, found[0][2 + k :], strict=True):
+        if network.is_generator(variable):  # without the number of the device
+            variable.assign(tf.stack([variable.value[0], new[1]]))
+        elif tf.as_dtype(new.dtype).is_floating:
+            variable.assign(next(means) / on.parts)
+        else:
+            variable.assign(new)
+    return value, hits, gradients
+
+
+def _copied(model: keras.Model, number: int) -> keras.StatelessScope:
+    """Let a model compute with copies of its variables on the current device."""
+    copies = []
+    for variable in model.variables:
+        copy = tf.identity(variable.value)
+        if network.is_generator(variable):  # other dropout on each device
+            copy += tf.constant([number * 2_654_435_761 % 2**32, 0], copy.dtype)
+        copies.append((variable, copy))
+    return keras.StatelessScope(copies, collect_losses=True, initialize_variables=False)
 
 
 Weights = list[np.ndarray]
@@ -277,7 +358,10 @@ class CompiledNetwork:
         self.growing = 0  # changes that enlarge the network and have not completed
         self._images = OpenImages()
         jit = devices.xla_pays() if spec.jit_compile == "auto" else spec.jit_compile
-        self._jit_compile = bool(jit) and "accumulate_steps" not in self._options
+        self.on: Sharing | None = self._options.get("strategy")
+        self._jit_compile = (
+            bool(jit) and self.on is None and "accumulate_steps" not in self._options
+        )
         self._graphs: dict[tuple[Any, ...], Any] = {}
         count("builds")
 
@@ -366,6 +450,18 @@ class CompiledNetwork:
         optimizers.assign(self.model.optimizer, state)
         self.model.optimizer.learning_rate = learning_rate
 
+    def restore(self, weights: Weights, optimizer: Weights) -> None:
+        """Set all weights, and all of the optimizer's variables with the learning rate."""
+        own = [*self.model.weights, *self.model.optimizer.variables]
+        wanted = [(tuple(one.shape), np.dtype(one.dtype)) for one in own]
+        if wanted != [(one.shape, one.dtype) for one in (*weights, *optimizer)]:
+            raise ValueError(
+                f"The kept weights of {self.spec.estimator.__name__} must be those of its network. "
+                "Got others instead."
+            )
+        self.model.set_weights(weights)
+        optimizers.assign(self.model.optimizer, optimizer)
+
     def release(self) -> None:
         """Release the images of the last pass."""
         self._images.close()
@@ -422,7 +518,8 @@ class CompiledNetwork:
             tf.TensorSpec([None, *y.shape[1:]], y.dtype),
             tf.TensorSpec([None, *weight.shape[1:]], tf.float32),
         )
-        graph = self._graph(self._train_step, (*given, jit), given, jit_compile=jit)
+        on = self.on if whole else None  # a few last rows are not shared
+        graph = self._graph(self._train_step, (*given, jit, on), given, (on,), jit_compile=jit)
         with network.alone() if tf.executing_eagerly() else nullcontext():
             return graph(x, y, weight)
 
@@ -448,10 +545,10 @@ class CompiledNetwork:
             del self._graphs[next(iter(self._graphs))]
         return self._graphs[key]
 
-    def _train_step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[Any, Any]:
+    def _train_step(self, on: Sharing | None, *batch: tf.Tensor) -> tuple[Any, Any]:
         count("traces")
-        batch = x, y, weight
-        return gradient_step(self.model, self.head, self.loss, self._options, self._scalars, batch)
+        fixed = self.model, self.head, self.loss, self._options, self._scalars
+        return gradient_step(*fixed, batch, on)
 
     def set_rate(self, rate: Any) -> None:
         """Set the learning rate, inside a graph or outside."""
@@ -481,7 +578,7 @@ class CompiledNetwork:
             n_rows,
             batch_size,
             prefetch_spec=prefetch_spec,
-            whole_apart=self._jit_compile,
+            whole_apart=self._jit_compile or self.on is not None,
         )
 
     def _all_logits(self, on_disk: bool, tta: tuple[str, ...], images: Any, *given: Any) -> Any:

@@ -77,6 +77,16 @@ class EarlyStopping:
             self.best, self.best_epoch = -np.inf if np.isnan(value) else value, epoch
         return self.best_epoch == epoch and np.isfinite(self.best)
 
+    @property
+    def numbers(self) -> list[float]:
+        """What was seen so far, as numbers; set them to go on from there."""
+        return [self.best_epoch, self.best, self._mark_epoch, self._mark]
+
+    @numbers.setter
+    def numbers(self, values: Sequence[float]) -> None:
+        self.best_epoch, self._mark_epoch = int(values[0]), int(values[2])
+        self.best, self._mark = float(values[1]), float(values[3])
+
     def _margin(self) -> float:
         if not np.isfinite(self._mark):
             return 0.0

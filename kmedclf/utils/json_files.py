@@ -35,6 +35,22 @@ _MORE: dict[str, tuple[type, ...]] = {
 }
 """Optional settings."""
 
+_TRAINING: dict[str, tuple[type, ...]] = {
+    "calibrate": (bool,),
+    "data": (str,),
+    "epochs": (int, type(None)),
+    "force": (bool,),
+    "groups": (str, type(None)),
+    "learning_rate": (float, int, type(None)),
+    "network": (str,),
+    "param": (list, type(None)),
+    "recipe": (str, type(None)),
+    "seed": (int, type(None)),
+    "size": (int, type(None)),
+    "weights": (str, type(None)),
+}
+"""Settings of a training, all required: the options of the command, as they were given."""
+
 
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file; refuse anything but a regular file of at most `MOST` bytes."""
@@ -63,22 +79,39 @@ def read_environment(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def check_settings(path: Path, content: Any) -> dict[str, Any]:
     """Refuse settings of a search with missing entries or wrong types."""
-    known = {**_SETTINGS, **_MORE}
-    if not isinstance(content, dict) or not set(_SETTINGS) <= set(content):
-        raise ValueError(f"{path} must hold the settings of a search. Got something else.")
-    for name, types in known.items():
-        # bool is a subclass of int.
-        if name in content and (
-            not isinstance(content[name], types)
-            or (isinstance(content[name], bool) and bool not in types)
-        ):
-            raise ValueError(
-                f"The {name!r} in {path} must be that of a search. Got {content[name]!r:.60} "
-                "instead."
-            )
+    _check_types(path, content, _SETTINGS, _MORE, "search")
     if not re.fullmatch(r"[A-Z][A-Za-z0-9]*Classifier", content["network"]):
         raise ValueError(
             f"The 'network' in {path} must be a classifier's name. Got "
             f"{content['network']!r:.60} instead."
         )
     return content
+
+
+def check_training(path: Path, content: Any) -> dict[str, Any]:
+    """Refuse settings of a training with missing entries or wrong types."""
+    _check_types(path, content, _TRAINING, {}, "training")
+    if not all(isinstance(one, str) for one in content["param"] or ()):
+        raise ValueError(f"The 'param' in {path} must be a list of text. Got something else.")
+    return content
+
+
+def _check_types(
+    path: Path,
+    content: Any,
+    required: dict[str, tuple[type, ...]],
+    more: dict[str, tuple[type, ...]],
+    what: str,
+) -> None:
+    if not isinstance(content, dict) or not set(required) <= set(content):
+        raise ValueError(f"{path} must hold the settings of a {what}. Got something else.")
+    for name, types in {**required, **more}.items():
+        # bool is a subclass of int.
+        if name in content and (
+            not isinstance(content[name], types)
+            or (isinstance(content[name], bool) and bool not in types)
+        ):
+            raise ValueError(
+                f"The {name!r} in {path} must be that of a {what}. Got {content[name]!r:.60} "
+                "instead."
+            )

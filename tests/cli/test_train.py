@@ -4,15 +4,10 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from functools import partial
 
 import numpy as np
 import pytest
-from cli_helpers import NAMES, invoke, read, refused
+from cli_helpers import NAMES, invoke, read, refused, start
 from PIL import Image
 
 import kmedclf
@@ -20,9 +15,6 @@ from kmedclf import recipes
 from kmedclf.cli.parameters import NETWORKS
 from kmedclf.evaluation import Report
 from kmedclf.utils import arithmetic
-
-SCRIPT = shutil.which("kmedclf", path=os.path.dirname(sys.executable))
-
 
 FILES = [
     "CHECKLIST.md", "MODEL_CARD.md",
@@ -212,15 +204,6 @@ def test_demo_says_synthetic_and_compares(monkeypatch):
     assert "176,648" in done.stdout
 
 
-def _start(*command):
-    env = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # Jobs in the background of a shell ignore interruptions, and so would what they start.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    command = [SCRIPT, *map(str, command)]
-    return subprocess.Popen(command, env=env, text=True, preexec_fn=heed, **pipes)
-
-
 def test_real_processes_print_tables_and_no_chatter(npz, tmp_path):
     run, image = tmp_path / "run", tmp_path / "cell.png"
     Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save(image)
@@ -230,7 +213,7 @@ def test_real_processes_print_tables_and_no_chatter(npz, tmp_path):
     ]
     first_lines = []
     for command in commands:
-        process = _start(*command)
+        process = start(*command)
         printed, complaints = process.communicate(timeout=120)
         complaints = complaints.partition("\nNext:")[0]  # beside the table of predict
         assert (complaints, process.returncode) == ("", 0), command
@@ -238,18 +221,3 @@ def test_real_processes_print_tables_and_no_chatter(npz, tmp_path):
         first_lines.append(printed.splitlines()[0])
     assert first_lines[0].startswith("CNNClassifier on tiny cells")
     assert first_lines[1] == "path,prediction,probability"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
-def test_an_interrupted_training_leaves_nothing(npz, tmp_path):
-    network = "train", "cnn", "-p", "filters=4", "-p", "early_stopping=false", "--epochs", 100_000
-    process = _start(*network, "--data", npz, "--out", tmp_path / "run")
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    _, complaints = process.communicate(timeout=60)
-    assert process.returncode not in (0, None)
-    assert "Traceback" not in complaints
-    assert list(tmp_path.iterdir()) == []

@@ -194,6 +194,28 @@ def _fits(folder):
     return {store._path(KEY).name: store._path(KEY).read_bytes()}
 
 
+def _checkpoint(folder):
+    from kmedclf.persistence import checkpoint
+    from kmedclf.training import loop
+
+    weights = [np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros(3, np.float32)]
+    history = {"loss": [1.0, 0.5], "val_loss": [2.0, 1.5]}
+    best = [one + 1 for one in weights]
+    snapshot = loop.Snapshot(0, history, weights, weights[:1], [1, -2.0, 1, -2.0], best, None)
+    file = checkpoint.File(folder / "fit.checkpoint", _task(), {})
+    file.keep(snapshot)
+    return {"fit.checkpoint": (folder / "fit.checkpoint").read_bytes()}
+
+
+def read_checkpoint(path):
+    """Read the checkpoint of an unfinished fit."""
+    from kmedclf.persistence import checkpoint
+
+    kept = checkpoint.read(path)
+    assert len(kept.snapshot.history["loss"]) > kept.snapshot.first
+    return path.stat().st_size
+
+
 def _run_folder(folder):
     from cli_helpers import train_mlp, write_npz
 
@@ -217,6 +239,7 @@ KINDS = {
     "json": (_model_json, read_model_json, 800),
     "weights": (_weights, read_weights, 800),
     "memory": (_fits, read_memory, 2500),
+    "checkpoint": (_checkpoint, read_checkpoint, 1000),
     "run": (_run_folder, read_run_folder, 600),
     "search": (_settings, read_search_folder, 2000),
 }
@@ -232,6 +255,8 @@ def read_any(path):
         return (read_run_folder if path.name == "model.kmedclf" else read_model)(path)
     if path.suffix == ".kmedclf-fit":
         return read_memory(path)
+    if path.suffix == ".checkpoint":
+        return read_checkpoint(path)
     if path.suffix == ".json" and path.stem in old_models.recorded():
         return read_model_json(path)
     if path.suffix == ".json":
@@ -266,6 +291,7 @@ def test_many_mutants(kind, tmp_path):
 
 
 def test_many_are_thirty_thousand():
-    files = {"model": len(old_models.recorded()), "weights": 3, "memory": 1, "run": 3, "search": 1}
+    files = {"model": len(old_models.recorded()), "weights": 3, "memory": 1, "run": 3, "search": 1,
+             "checkpoint": 1}  # fmt: skip
     files["json"] = files["model"]
     assert sum(files[kind] * n for kind, (_, _, n) in KINDS.items()) >= SLOW
