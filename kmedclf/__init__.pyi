@@ -3,6 +3,7 @@ from . import evaluation as evaluation
 from . import models as models
 from . import programs as programs
 from . import search as search
+from . import serve as serve
 from .auto import AutoClassifier as AutoClassifier
 from .base import ImageClassifier as ImageClassifier
 from .build_function import KerasImageClassifier as KerasImageClassifier
