@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def _header(file: IO[bytes], bound: Bound) -> Any:
 
     meta = None
     if file.read(132).endswith(b"DICM"):
-        meta = _read_file_meta_info(file)
+        meta = _read_file_meta_info(cast(BinaryIO, file))
     file.seek(0)
     if meta is not None and meta.get("TransferSyntaxUID") == _DEFLATED:
         # pydicom would inflate without a limit.

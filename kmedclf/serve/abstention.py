@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
-from kmedclf.evaluation.wording import count
+from kmedclf.evaluation.wording import count, percent
 
 ACCURACY = 0.95
 """Share of right answers that a chosen threshold had on the validation images."""
@@ -33,7 +33,7 @@ def choose(reports: Mapping[str, Any]) -> Abstention:
     if val is None:
         return Abstention(
             EVEN,
-            "No validation images are known to choose a threshold on, so that it is even odds.",
+            "No validation images are known to choose a threshold on: it is even odds.",
         )
     confidence, right = _outcomes(val)
     threshold = lowest_threshold(confidence, right)
@@ -41,12 +41,10 @@ def choose(reports: Mapping[str, Any]) -> Abstention:
         return Abstention(
             EVEN,
             f"On {count(val.n, 'validation image')}, no threshold leaves {FEWEST} answers or more "
-            f"of which {ACCURACY:.0%} are right, so that it is even odds.",
+            f"of which {percent(ACCURACY)} are right: it is even odds.",
         )
-    chosen = (
-        f"The lowest at which {ACCURACY:.0%} of the answers on {count(val.n, 'validation image')} "
-        "were right."
-    )
+    images = count(val.n, "validation image")
+    chosen = f"The lowest at which {percent(ACCURACY)} of the answers on {images} were right."
     return Abstention(threshold, " ".join([chosen, *([_on_test(test, threshold)] if test else [])]))
 
 
@@ -82,7 +80,8 @@ def _on_test(report: Any, threshold: float) -> str:
     if not n:
         return f"It answers none of {count(report.n, 'test image')}."
     ends = binomtest(k, n).proportion_ci()
+    answers, right_ones = percent(round(n / report.n, 2)), percent(round(k / n, 3))
     return (
-        f"It answers {n / report.n:.0%} of {count(report.n, 'test image')}, of which {k / n:.1%} "
+        f"It answers {answers} of {count(report.n, 'test image')}, of which {right_ones} "
         f"[{100 * ends.low:.1f}, {100 * ends.high:.1f}] are right."
     )

@@ -89,12 +89,11 @@ class ServedModel:
 
     def _warm_up(self) -> None:
         """Predict a black image: the first prediction builds the network."""
-        network = next(iter(networks(self.estimator)), None)
-        if network is not None:
-            dtype = network.X_dtype_ if network.X_dtype_.kind in "iuf" else np.dtype(np.uint8)
-            flat = len(network.X_shape_) == 2
-            shape = network.X_shape_[1:] if flat else network.image_shape_
-            self._probabilities(np.zeros((1, *shape), dtype))
+        for network in networks(self.estimator):
+            kind, shape = network.X_dtype_, network.X_shape_[1:]
+            if kind.kind not in "iuf":  # paths
+                kind, shape = np.dtype(np.uint8), network.image_shape_
+            network.predict_proba(np.zeros((1, *shape), kind))
 
     # -- answers -----------------------------------------------------------------------------
 
