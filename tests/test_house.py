@@ -200,9 +200,9 @@ def test_lines():
 
 
 LIMITS = {  # beside each, where it shall go
-    "modules with one importer": 9,  # 5
+    "modules with one importer": 10,  # 5
     "names used in one other module": 150,  # 40
     "files crossed by a warm fit": 27,  # 14
     "files crossed by kmedclf train": 48,  # 38; model card, its sentences, names
-    "lines of kmedclf": 36_500,  # 18,500 and what AutoClassifier, pages and export add
+    "lines of kmedclf": 37_900,  # 18,500 and what AutoClassifier, pages, export and service add
 }

@@ -38,21 +38,15 @@ def app(
     It shows probabilities, a heat map and similar training images. It is a service as well, which
     other programs can ask: POST /predict, GET /model. Ctrl-C ends it.
     """
-    from kmedclf import runs
-    from kmedclf.serve import LOCAL, MAX_BYTES, MAX_IMAGES, check_extra
+    from kmedclf import runs, serve
 
     # Fail before TensorFlow is imported.
-    check_extra("kmedclf app")
+    serve.check_extra("kmedclf app")
     runs.check_run(folder)
     with _bound(host, port) as listener:
         start_tensorflow(ctx)
-        from kmedclf.serve.model import ServedModel
-        from kmedclf.serve.page import make_page_app
-        from kmedclf.serve.uploads import Limits
-
-        served = ServedModel.open(folder, threshold, "kmedclf app")
-        hosts = [*LOCAL, host]
-        application = make_page_app(served, Limits(MAX_BYTES, MAX_IMAGES), hosts)
+        hosts = [*serve.LOCAL, host]
+        application = serve.app(folder, threshold=threshold, hosts=hosts, page=True)
         _serve(application, listener, host)
     say_next("app", folder=folder)
 

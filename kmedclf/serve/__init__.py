@@ -43,6 +43,7 @@ def app(
     max_bytes: int = MAX_BYTES,
     max_images: int = MAX_IMAGES,
     hosts: Sequence[str] = LOCAL,
+    page: bool = False,
 ) -> FastAPI:
     """Make a FastAPI application that answers requests with a model's predictions.
 
@@ -62,7 +63,10 @@ def app(
         Most images in a request.
     hosts : sequence of str, default=("localhost",)
         Names by which the service may be called, besides IP addresses; others are refused, since
-        a page of a stranger could use one to reach it (DNS rebinding). ``["*"]`` allows all.
+        a page of a stranger could use one to reach it (DNS rebinding). ``["*"]`` allows all, and
+        requests of pages of all origins.
+    page : bool, default=False
+        Whether ``GET /`` is the page of ``kmedclf app``, to drop images on.
 
     Returns
     -------
@@ -98,8 +102,13 @@ def app(
     from kmedclf.serve import http
     from kmedclf.serve.model import ServedModel
 
+    limits = http.Limits(max_bytes, max_images)
     served = ServedModel.open(model, threshold, "kmedclf.serve.app")
-    return http.make_app(served, http.Limits(max_bytes, max_images), hosts)
+    if page:
+        from kmedclf.serve.page import make_page_app
+
+        return make_page_app(served, limits, hosts)
+    return http.make_app(served, limits, hosts)
 
 
 def router(

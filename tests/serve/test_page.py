@@ -13,16 +13,12 @@ from serving import running
 
 import kmedclf
 from kmedclf.inputs.image_files import MemoryFile
-from kmedclf.serve.model import ServedModel
-from kmedclf.serve.page import make_page_app
-from kmedclf.serve.uploads import Limits
 
 X, y = data()
-LIMITS = Limits(10_000_000, 8)
 
 
 def page(model):
-    return running(make_page_app(ServedModel.open(model, None, "test"), LIMITS, ["localhost"]))
+    return running(kmedclf.serve.app(model, page=True))
 
 
 def png(image):

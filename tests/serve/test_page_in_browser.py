@@ -1,5 +1,7 @@
 """The page of `kmedclf app` in a browser: a file is dropped, its answer seen."""
 
+import base64
+
 import numpy as np
 import pytest
 from image_samples import save
@@ -42,13 +44,9 @@ def answered(chrome, n):  # noqa: F811
 
 
 def test_dropped_files_are_answered(opened, run_folder, tmp_path):
-    import base64
-
     images, _ = kmedclf.datasets.make_blood_cells(3, 8, random_state=9)
-    field = opened.find_element("id", "files")
-    field.send_keys(
-        "\n".join(str(save(tmp_path / f"{i}.png", one)) for i, one in enumerate(images))
-    )
+    paths = [str(save(tmp_path / f"{i}.png", one)) for i, one in enumerate(images)]
+    opened.find_element("id", "files").send_keys("\n".join(paths))
     answered(opened, 3)
     dicom = base64.b64encode(save(tmp_path / "3.dcm", images[0]).read_bytes()).decode()
     opened.execute_script(DROP, opened.find_element("css selector", "h1"), "3.dcm", dicom)
@@ -87,9 +85,8 @@ def test_a_telephone_shows_it_without_scrolling_sideways(opened, axe, tmp_path, 
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    opened.find_element("id", "files").send_keys(
-        str(save(tmp_path / f"{'long' * 20}.png", images[0]))
-    )
+    path = save(tmp_path / f"{'long' * 20}.png", images[0])
+    opened.find_element("id", "files").send_keys(str(path))
     answered(opened, 1)
     widths = opened.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     opened.execute_script(axe)
