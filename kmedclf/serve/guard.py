@@ -27,8 +27,6 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
-        if scope["type"] == "websocket":
-            return  # there are none
         if refusal is None:
             await self._app(scope, receive, send)
             return
@@ -51,7 +49,9 @@ class Guard:
                     "A page may ask this service only if the service has sent it. Got one from "
                     f"{origin[:100]}."
                 )
-        if headers.get("sec-fetch-site") == "cross-site":
+        # A link to the page is no harm
+        elsewhere = headers.get("sec-fetch-site") == "cross-site"
+        if elsewhere and headers.get("sec-fetch-mode") != "navigate":
             return 403, "A page may ask this service only if the service has sent it."
         return None
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import anyio
 from fastapi import APIRouter, FastAPI, HTTPException, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 import kmedclf
 from kmedclf.inputs.image_files import default_max_pixels
 from kmedclf.serve.guard import Guard
 from kmedclf.serve.model import Answer, ServedModel, check_threshold
-from kmedclf.serve.uploads import Limits, Refused, images_of
+from kmedclf.serve.uploads import Limits, Refused, read_body
 
 NO_DEVICE = "For research: this is no medical device, and nothing here is a diagnosis."
+
+T = TypeVar("T")
 
 MOST_AT_ONCE = 8
 """Requests whose images are decoded at a time; each may take hundreds of megabytes."""
@@ -57,6 +59,8 @@ class Predictions(BaseModel):
 
 class ModelFacts(BaseModel):
     """What is known of the model."""
+
+    model_config = ConfigDict(protected_namespaces=())  # for model_card
 
     estimator: str
     class_names: list[str]
@@ -149,7 +153,7 @@ def make_app(served: ServedModel, limits: Limits, hosts: Sequence[str], **more: 
 def make_router(served: ServedModel, limits: Limits) -> APIRouter:
     """Make the endpoints, for any application."""
     router = APIRouter()
-    room = Room(served, limits)
+    worker = Worker(limits)
 
     @router.post(
         "/predict",
@@ -164,7 +168,7 @@ def make_router(served: ServedModel, limits: Limits) -> APIRouter:
         probability.
         """
         least = _threshold(threshold)
-        answers = await room.answers(request, least)
+        answers = await worker.call(request, served.answers, least)
         return Predictions(
             predictions=[prediction_of(served, one) for one in answers],
             calibrated=served.calibrated,
@@ -184,25 +188,21 @@ def make_router(served: ServedModel, limits: Limits) -> APIRouter:
     return router
 
 
-class Room:
-    """Where requests wait for their turn, and errors become answers."""
+class Worker:
+    """Calls functions with the images of requests, in threads; their errors become answers."""
 
-    def __init__(self, served: ServedModel, limits: Limits) -> None:
-        self._served, self._limits = served, limits
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._limiter: anyio.CapacityLimiter | None = None
 
-    async def answers(self, request: Request, threshold: float | None) -> list[Answer]:
-        """Read the images of a request, and answer."""
-        return await self.run(request, self._served.answers, threshold)
-
-    async def run(self, request: Request, function: Any, *arguments: Any) -> Any:
-        """Call a function with the images of a request, in a thread."""
+    async def call(self, request: Request, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function with the images of a request, and further arguments."""
         if self._limiter is None:  # belongs to an event loop
             self._limiter = anyio.CapacityLimiter(MOST_AT_ONCE)
         try:
-            images = await images_of(request, self._limits)
+            body = await read_body(request, self._limits)
             return await anyio.to_thread.run_sync(
-                function, images, *arguments, limiter=self._limiter
+                lambda: function(body.images(), *arguments), limiter=self._limiter
             )
         except Refused as error:
             raise HTTPException(error.status, error.sentence) from None

@@ -16,7 +16,7 @@ from kmedclf.evaluation.scores import SCORES
 from kmedclf.inputs.image_files import MemoryFile
 from kmedclf.pages import filled, webp
 from kmedclf.pages.gallery import LARGE_SIDE, overlay, shrunk
-from kmedclf.serve.http import NO_DEVICE, Room, make_app, prediction_of
+from kmedclf.serve.http import NO_DEVICE, Worker, make_app, prediction_of
 from kmedclf.serve.model import ServedModel, networks
 from kmedclf.serve.similar import TrainingImages
 from kmedclf.serve.uploads import Limits, Refused
@@ -41,7 +41,7 @@ def make_page_app(served: ServedModel, limits: Limits, hosts: Sequence[str]) -> 
         training_images.stop()
 
     application = make_app(served, limits, hosts, lifespan=lifespan)
-    room = Room(served, limits)
+    worker = Worker(limits)
     explainer = Explainer(served, training_images)
     text, policy = page_of(served, limits)
     headers = {**HEADERS, "Content-Security-Policy": f"{policy}; frame-ancestors 'none'"}
@@ -52,8 +52,7 @@ def make_page_app(served: ServedModel, limits: Limits, hosts: Sequence[str]) -> 
 
     @application.post("/explain", include_in_schema=False)
     async def explain(request: Request) -> dict[str, Any]:
-        found: dict[str, Any] = await room.run(request, explainer.explain)
-        return found
+        return await worker.call(request, explainer.explain)
 
     return application
 

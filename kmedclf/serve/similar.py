@@ -74,12 +74,16 @@ class TrainingImages:
         ]
 
     def _read(self) -> None:
+        # Whatever is the matter with the images, the page works without them
         try:
             self.words = self._read_all()
-        # Whatever is the matter with the images, the page works without them
-        except (OSError, ValueError, KeyError, MemoryError) as error:
+        except (OSError, ValueError, ImportError, MemoryError) as error:
             reason = " ".join(str(error).split())
             self.words = f"The training images cannot be compared with: {reason}"
+        except Exception as error:
+            name = type(error).__name__
+            self.words = f"Comparing with the training images failed, kmedclf's own fault: {name}."
+            raise
 
     def _read_all(self) -> str:
         if self._served.folder is None:

@@ -6,10 +6,10 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -39,30 +39,40 @@ class Refused(Exception):
         self.status, self.sentence = status, sentence
 
 
-async def images_of(request: Request, limits: Limits) -> np.ndarray | list[MemoryFile]:
-    """Read the images of a request: files of a form, one file as the body, or arrays in JSON."""
+@dataclass(frozen=True)
+class Body:
+    """What a request holds: files, or the JSON of arrays."""
+
+    limits: Limits
+    files: list[MemoryFile] | None
+    json: bytes = b""
+
+    def images(self) -> np.ndarray | list[MemoryFile]:
+        """Return files, or arrays (n, ...), which takes time for large JSON."""
+        images = _array(self.json) if self.files is None else self.files
+        if not len(images):
+            raise Refused(400, "The request must hold an image. Got none.")
+        if len(images) > self.limits.max_images:
+            raise Refused(413, _too_many(self.limits, f"Got {len(images)}."))
+        return images
+
+
+async def read_body(request: Request, limits: Limits) -> Body:
+    """Read files of a form, one file as the body, or arrays in JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     stream = _bounded(request, limits.max_bytes)
-    images: np.ndarray | list[MemoryFile]
     if kind == "multipart/form-data":
-        images = await _files(request, stream, limits)
-    elif kind == "application/json":
-        body = b"".join([part async for part in stream])
-        images = await run_in_threadpool(_array, body)
-    elif kind.startswith(WHOLE_BODY):
-        images = [MemoryFile("image", b"".join([part async for part in stream]))]
-    else:
-        raise Refused(
-            415,
-            "The body must be image files (multipart/form-data), one image file (image/..., "
-            "application/dicom) or arrays (application/json). Got "
-            f"{kind[:LONGEST_NAME] or 'no content type'}.",
-        )
-    if not len(images):
-        raise Refused(400, "The request must hold an image. Got none.")
-    if len(images) > limits.max_images:
-        raise Refused(413, _too_many(limits, f"Got {len(images)}."))
-    return images
+        return Body(limits, await _files(request, stream, limits))
+    if kind == "application/json":
+        return Body(limits, None, b"".join([part async for part in stream]))
+    if kind.startswith(WHOLE_BODY):
+        return Body(limits, [MemoryFile("image", b"".join([part async for part in stream]))])
+    raise Refused(
+        415,
+        "The body must be image files (multipart/form-data), one image file (image/..., "
+        "application/dicom) or arrays (application/json). Got "
+        f"{kind[:LONGEST_NAME] or 'no content type'}.",
+    )
 
 
 async def _bounded(request: Request, most: int) -> AsyncIterator[bytes]:

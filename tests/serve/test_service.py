@@ -279,7 +279,9 @@ def test_only_own_names_and_own_pages_may_ask(client, cnn):
         headers = {"Host": host, **({"Origin": origin} if origin else {})}
         found, answer = client.files(("cell.png", GOOD), **headers)
         assert found == status, (host, origin, answer)
-    assert client.get("/health", Sec_Fetch_Site="cross-site")[0] == 403
+    for mode, status in (("cors", 403), ("no-cors", 403), ("navigate", 200)):
+        given = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": mode}
+        assert client.get("/health", **given)[0] == status
     with running(kmedclf.serve.app(cnn, hosts=["cells.hospital.example"])) as other:
         assert other.get("/health", Host="cells.hospital.example")[0] == 200
         assert other.get("/health", Host="localhost")[0] == 421
