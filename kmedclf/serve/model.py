@@ -37,6 +37,7 @@ class ServedModel:
     folder: Path | None = None  # of the run
     reports: Mapping[str, Any] = field(default_factory=dict)
     card: str | None = None
+    trained_on: str = ""  # name of the data
     # One network at a time: every further one would be built and traced anew, and each uses all
     # cores anyway.
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -57,6 +58,7 @@ class ServedModel:
     def _read(cls, place: Path, threshold: float | None) -> ServedModel:
         from kmedclf import runs
         from kmedclf.runs.cards import CARD
+        from kmedclf.utils.json_files import read_environment
 
         runs.check_run(place)
         if place.is_file():
@@ -71,6 +73,7 @@ class ServedModel:
             place,
             run.reports,
             card.read_text(encoding="utf-8") if card.is_file() else None,
+            str(read_environment(place)["data"].get("name", "")),
         )
 
     @classmethod
@@ -90,10 +93,8 @@ class ServedModel:
     def _warm_up(self) -> None:
         """Predict a black image: the first prediction builds the network."""
         for network in networks(self.estimator):
-            kind, shape = network.X_dtype_, network.X_shape_[1:]
-            if kind.kind not in "iuf":  # paths
-                kind, shape = np.dtype(np.uint8), network.image_shape_
-            network.predict_proba(np.zeros((1, *shape), kind))
+            # Zeros as floats fit every kind of pixels
+            network.predict_proba(np.zeros((1, *network.image_shape_), np.float32))
 
     # -- answers -----------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ def page_of(served: ServedModel, limits: Limits) -> tuple[str, str]:
         "app.html",
         "app.js",
         policy="; connect-src 'self'",
-        title=f"{served.name}: what is in an image?",
+        title=f"{served.name} on {served.trained_on}" if served.trained_on else served.name,
         notice=NO_DEVICE,
         served=served,
         megabytes=limits.max_bytes // 2**20,
