@@ -148,7 +148,9 @@ def _training_images(folder: Path) -> tuple[Any, Any, Path | None, list[str]]:
     # Nothing is downloaded for this
     if not known and not (os.sep not in source and sources.cached(source, size or 28).is_file()):
         raise FileNotFoundError(f"{root.name} is not where it was.")
-    data = sources.read_data(source, size, "train", runs.groups_of(folder, source, "train"))
+    # An AutoClassifier trains on both parts as one
+    only = "train" if "val" in told["n"] else None
+    data = sources.read_data(source, size, only, runs.groups_of(folder, source, "train")).joined()
     X, y = data.splits["train"]
     if told.get("sha256") != data.description.get("sha256") or len(y) != told["n"]["train"]:
         raise ValueError(f"{data.description['name']} has changed since.")

@@ -12,6 +12,8 @@ from PIL import Image
 from serving import running
 
 import kmedclf
+from kmedclf import runs
+from kmedclf.datasets import sources
 from kmedclf.inputs.image_files import MemoryFile
 
 X, y = data()
@@ -125,6 +127,16 @@ def test_training_images_that_are_not_there_are_said_to_be_missing(run_folder, t
     assert found["similar"] == []
     ending = {"gone": "cells.npz is not where it was.", "other images": "has changed since."}
     assert found["similar_words"].endswith(ending[change])
+
+
+def test_images_of_a_run_on_both_parts_are_found(run_folder, tmp_path):
+    """As those of an AutoClassifier."""
+    content = sources.read_data(str(run_folder.parent / "cells.npz"))
+    runs.train(make("MLPClassifier"), content.joined(), tmp_path / "run")
+    with page(tmp_path / "run") as client:
+        found = explained(client, content.splits["val"][0][3])
+    assert found["similar"][0]["name"] == "training image 103"
+    assert "160 training images" in found["similar_words"]
 
 
 def test_a_file_of_a_model_without_convolutions_has_neither_map_nor_similar_images(tmp_path):
