@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -338,58 +336,3 @@ def test_what_cannot_be_served_is_refused_at_once(cnn, tmp_path):
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=sentence):
             kmedclf.serve.app(model, **more)
-
-
-WATCHED = """
-import json, os, sys, threading
-events, watching = [], False
-def watch(name, arguments):
-    if not watching: return
-    if name in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
-        events.append([name, str(arguments[1:])])
-    flags = arguments[2] if name == "open" else None
-    if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-        events.append([name, str(arguments[0])])
-    if name in ("subprocess.Popen", "os.exec", "os.posix_spawn"):
-        events.append([name, str(arguments[0])])
-sys.addaudithook(watch)
-sys.path.insert(0, os.environ["TESTS"])
-import http.client, numpy as np
-from serving import running, form, BOUNDARY
-import kmedclf.serve
-from file_samples import pillow
-model = kmedclf.load(sys.argv[1])
-big = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
-with running(kmedclf.serve.app(model)) as client:
-    watching = True
-    events.append(["port", str(client.port)])
-    print(client.files(("big.tif", pillow("TIFF", big)), ("big.png", pillow("PNG", big)))[0])
-    watching = False
-print(json.dumps(events))
-"""
-
-
-def test_nothing_is_sent_elsewhere_and_nothing_is_written(cnn, tmp_path):
-    """Also where FastAPI is told by the environment to export telemetry."""
-    cnn.save(tmp_path / "model.kmedclf")
-    told = {
-        "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
-        "TESTS": os.path.dirname(os.path.dirname(__file__)),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, tmp_path / "model.kmedclf"],
-        env={**os.environ, **told}, capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    status, events = done.stdout.splitlines()[-2:]
-    assert status == "200"
-    (_, port), *rest = json.loads(events)
-    # The client's own connection alone: no other, no file, no process
-    places = [arguments for name, arguments in rest if name == "socket.connect"]
-    assert places == [f"(('127.0.0.1', {port}),)"]
-    others = [one for one in rest if one[0] not in ("socket.connect", "socket.getaddrinfo")]
-    assert not others
-    assert all(port in arguments for _, arguments in rest), rest
-    assert [path.name for path in tmp_path.iterdir()] == ["model.kmedclf"]
