@@ -4,7 +4,7 @@
 
 The service has a process of its own, the clients are threads of this one: both share the machine,
 and the clients take a part of it. Every client keeps its connection, and compares every answer with
-``predict_proba`` of the image alone, bit for bit. Memory is that of the service. "Network alone"
+``predict_proba`` of the image alone, bit for bit. Memory and CPU are those of the service. "Network alone"
 is ``predict_proba`` of an array without any service, of one image and of as many as there are
 clients: what putting requests into one batch could save.
 """
@@ -66,7 +66,7 @@ def serve() -> None:
     port = listener.getsockname()[1]
     answers.give(port=port, expected=expected, alone=alone)
     while answers.request() is not None:
-        answers.give(rss_mb=rss_mb(), peak_mb=peak_rss_mb())
+        answers.give(rss_mb=rss_mb(), peak_mb=peak_rss_mb(), cpu_s=time.process_time())
 
 
 def _milliseconds(cnn: Any, X: np.ndarray) -> float:
@@ -163,15 +163,17 @@ def table(found: dict[str, Any], args: Any) -> str:
     rounds = found["rounds"]
     columns = {name: [one[name] for one in rounds] for name in rounds[0]}
     alone = {n: statistics.median(ms) for n, ms in found["alone_ms"].items()}
+    cpu = found["after"]["cpu_s"] - found["before"]["cpu_s"]
     memory = [f"{found[when][what]:,.0f}" for when in ("before", "after")
               for what in ("rss_mb", "peak_mb")]  # fmt: skip
     lines = [
-        "| requests | errors | requests a second | p50, ms | p99, ms "
+        "| requests | errors | requests a second | p50, ms | p99, ms | CPU ms a request "
         "| MB before (peak) | MB after (peak) |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
         f"| {args.repeats * args.requests:,} | {len(found['failures'])} "
         f"| {spread(columns['per_second'])} | {spread(columns['p50_ms'], 1)} "
-        f"| {spread(columns['p99_ms'], 1)} | {memory[0]} ({memory[1]}) "
+        f"| {spread(columns['p99_ms'], 1)} "
+        f"| {1000 * cpu / (args.repeats * args.requests):.1f} | {memory[0]} ({memory[1]}) "
         f"| {memory[2]} ({memory[3]}) |",
         "",
         f"Network alone: {alone['1']:.1f} ms for one image, {alone['8']:.1f} ms for eight at once "
