@@ -4,9 +4,9 @@
 
 The service has a process of its own, the clients are threads of this one: both share the machine,
 and the clients take a part of it. Every client keeps its connection, and compares every answer with
-``predict_proba`` of the image alone, bit for bit. Memory and CPU are those of the service. "Network alone"
-is ``predict_proba`` of an array without any service, of one image and of as many as there are
-clients: what putting requests into one batch could save.
+``predict_proba`` of the image alone, bit for bit. Memory and CPU are those of the service. "Network
+alone" is ``predict_proba`` of an array without any service, of one image and of eight at once: what
+putting requests into one batch could save.
 """
 
 from __future__ import annotations
