@@ -66,20 +66,26 @@ class TrainingImages:
             found = self._directions(self._transformer.transform(image))[0]
         cosines = self._features @ found
         best = np.argsort(-cosines, kind="stable")[:SHOWN]
-        return [
-            Similar(
-                self._names[i], self._labels[i], float(cosines[i]), webp(shrunk(self._X[i], SIDE))
-            )
-            for i in best.tolist()
-        ]
+        try:
+            return [
+                Similar(
+                    self._names[i],
+                    self._labels[i],
+                    float(cosines[i]),
+                    webp(shrunk(self._X[i], SIDE)),
+                )
+                for i in best.tolist()
+            ]
+        except (OSError, ValueError) as error:  # a file that has gone meanwhile
+            self._features, self.words = None, _cannot(error)
+            return []
 
     def _read(self) -> None:
         # Whatever is the matter with the images, the page works without them
         try:
             self.words = self._read_all()
         except (OSError, ValueError, ImportError, MemoryError) as error:
-            reason = " ".join(str(error).split())
-            self.words = f"The training images cannot be compared with: {reason}"
+            self.words = _cannot(error)
         except Exception as error:
             name = type(error).__name__
             self.words = f"Comparing with the training images failed, kmedclf's own fault: {name}."
@@ -126,6 +132,10 @@ class TrainingImages:
         """Standardise features (n, d), and scale them to length 1; products are cosines."""
         found = (features - self._mean) / self._spread
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+
+
+def _cannot(error: Exception) -> str:
+    return f"The training images cannot be compared with: {' '.join(str(error).split())}"
 
 
 def main_network(model: Any) -> Any:

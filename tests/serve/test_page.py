@@ -132,11 +132,29 @@ def test_training_images_that_are_not_there_are_said_to_be_missing(run_folder, t
 def test_images_of_a_run_on_both_parts_are_found(run_folder, tmp_path):
     """As those of an AutoClassifier."""
     content = sources.read_data(str(run_folder.parent / "cells.npz"))
-    runs.train(make("MLPClassifier"), content.joined(), tmp_path / "run")
+    runs.train(make("MLPClassifier", units=64), content.joined(), tmp_path / "run")
     with page(tmp_path / "run") as client:
         found = explained(client, content.splits["val"][0][3])
     assert found["similar"][0]["name"] == "training image 103"
     assert "160 training images" in found["similar_words"]
+
+
+def test_training_images_in_a_folder_are_named_below_it(tmp_path):
+    root = tmp_path / "cells"
+    for i, (image, label) in enumerate(zip(X, y, strict=True)):
+        path = root / "train" / "abc"[label] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    content = sources.read_data(str(root), 8)
+    runs.train(make("MLPClassifier", units=64), content, tmp_path / "run")
+    with page(tmp_path / "run") as client:
+        found = explained(client, X[5])
+        nearest = f"train/{'abc'[y[5]]}/5.png"
+        assert (found["similar"][0]["name"], found["similar"][0]["label"]) == (nearest, "abc"[y[5]])
+        (root / nearest).unlink()
+        found = explained(client, X[5])
+    assert found["similar"] == []  # and the answer is there
+    assert found["similar_words"].startswith("The training images cannot be compared with: ")
 
 
 def test_a_file_of_a_model_without_convolutions_has_neither_map_nor_similar_images(tmp_path):
