@@ -86,8 +86,8 @@ def app(
     Notes
     -----
     One network serves all requests, one at a time, on all cores. The images of one request are
-    one batch, and requests are never put together: an answer is that of ``predict_proba``, bit for
-    bit, whoever else asks.
+    one batch, and requests are never put together: an answer is that of ``predict_proba`` for the
+    same pixels, bit for bit, whoever else asks.
 
     Examples
     --------
