@@ -24,7 +24,7 @@ NETWORKS: tuple[str, ...] = tuple(
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    ["datasets", "evaluation", "models", "programs", "search", "trackers"],
+    ["datasets", "evaluation", "models", "programs", "search", "serve", "trackers"],
     {
         "auto": ["AutoClassifier"],
         "base": ["ImageClassifier"],

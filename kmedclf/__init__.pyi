@@ -3,6 +3,7 @@ from . import evaluation as evaluation
 from . import models as models
 from . import programs as programs
 from . import search as search
+from . import serve as serve
 from . import trackers as trackers
 from .auto import AutoClassifier as AutoClassifier
 from .base import ImageClassifier as ImageClassifier

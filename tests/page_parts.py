@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 from PIL import Image
+from sklearn.dummy import DummyClassifier
 
 from kmedclf import studies
 from kmedclf.datasets import audit, sources
@@ -16,6 +17,10 @@ from kmedclf.evaluation import (
     write_page,
 )
 from kmedclf.pages.search import write_search_page
+from kmedclf.serve.abstention import Abstention
+from kmedclf.serve.model import ServedModel
+from kmedclf.serve.page import page_of
+from kmedclf.serve.uploads import Limits
 from kmedclf.studies.study import PAGE, write
 
 NAMES = [
@@ -159,7 +164,22 @@ def write_search(folder):
     return folder / "report.html"
 
 
+def write_app(folder):
+    """Write the page of `kmedclf app`, which is served otherwise."""
+    y = np.arange(30) % 5
+    served = ServedModel(
+        DummyClassifier().fit(np.zeros((30, 1)), y),
+        NAMES,
+        Abstention(0.5, f"A reason {NAMES[1]}."),
+        reports={"test": report_of(class_names=NAMES)},
+    )
+    text, _ = page_of(served, Limits(2**20, 8))
+    (folder / "app.html").write_text(text, encoding="utf-8")
+    return folder / "app.html"
+
+
 PAGES = {
+    "app": write_app,
     "search": write_search,
     "report": write_report,
     "100 classes": write_hundred_classes,

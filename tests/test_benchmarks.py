@@ -36,6 +36,7 @@ def run(script, *options):
         "overhead",
         "portfolio",
         "predict",
+        "serve",
         "train",
         "transfer",
     ],

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 import kmedclf
-from kmedclf.cli import auto, data, doctor, export, parameters, reports, search, studies, train
+from kmedclf.cli import (
+    auto,
+    data,
+    doctor,
+    export,
+    parameters,
+    reports,
+    search,
+    serve,
+    studies,
+    train,
+)
 from kmedclf.cli.console import Commands
 
 app = typer.Typer(
@@ -57,6 +68,7 @@ for command in (
     reports.report,
     reports.compare,
     export.export,
+    serve.app,
     studies.reproduce,
     doctor.doctor,
 ):

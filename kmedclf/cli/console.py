@@ -124,6 +124,7 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
         ("report {out}", "one page: scores, figures, every mistake"),
         ("compare {out} OTHER_DIR", "with another network on the same images"),
         ("predict {out} IMAGES --out predictions.csv", "classify new images"),
+        ("app {out}", "a page to drop images on"),
     ),
     "auto": (
         ("report {out}", "one page: scores, figures, every mistake"),
@@ -157,6 +158,10 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
     "reproduce": (
         ("datasets", "the data sets that studies can run on"),
         ("train cnn --data synthetic --out runs/cnn", "a network of your own"),
+    ),
+    "app": (
+        ("predict {folder} IMAGES --out predictions.csv", "classify many images at once"),
+        ("evaluate {folder} --data FOLDER", "how good that is, on images whose classes are known"),
     ),
     "export": (("predict {folder} IMAGES", "what the file must give as well"),),
     "params": (

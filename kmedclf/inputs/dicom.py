@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def read_dicom(file: IO[bytes], path: str, bound: Bound) -> np.ndarray:
         raise ImportError(
             f"{path} is DICOM, which needs pydicom: pip install 'kmedclf[dicom]'."
         ) from error
-    header = _header(file, path, bound)
+    header = _header(file, bound)
     if "PixelData" not in header:
         raise Unfit("is not an image that can be read (DICOM without pixels).")
     if int(header.get("NumberOfFrames") or 1) > 1:
@@ -72,15 +72,15 @@ def read_dicom(file: IO[bytes], path: str, bound: Bound) -> np.ndarray:
     return _grey(header, stored, decoding)
 
 
-def _header(file: IO[bytes], path: str, bound: Bound) -> Any:
+def _header(file: IO[bytes], bound: Bound) -> Any:
     """Read all elements of a file with or without meta information."""
     import pydicom
     from pydicom.dataset import FileMetaDataset
-    from pydicom.filereader import read_file_meta_info
+    from pydicom.filereader import _read_file_meta_info  # the public one takes paths only
 
     meta = None
     if file.read(132).endswith(b"DICM"):
-        meta = read_file_meta_info(path)
+        meta = _read_file_meta_info(cast(BinaryIO, file))
     file.seek(0)
     if meta is not None and meta.get("TransferSyntaxUID") == _DEFLATED:
         # pydicom would inflate without a limit.

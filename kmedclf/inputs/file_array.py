@@ -22,7 +22,7 @@ import joblib
 import numpy as np
 from joblib.disk import memstr_to_bytes
 
-from kmedclf.inputs.image_files import Form, read, refuse, to_depth
+from kmedclf.inputs.image_files import Form, MemoryFile, read, refuse, to_depth
 from kmedclf.utils.archives import npy_header
 from kmedclf.utils.files import written_beside
 from kmedclf.utils.own_folder import IMAGES, OwnFolder
@@ -253,6 +253,8 @@ class FileArray:
 
     def _pixels(self, i: int) -> np.ndarray:
         """Read one image at its own depth, from the store if possible."""
+        if isinstance(self.paths[i], MemoryFile):  # no store may keep what is not on disk
+            return read(self.paths[i], self.form)
         key = self._keys[i]
         pixels = self._store.get(key, self._serial)
         if pixels is None or pixels.shape != self.form.shape:
@@ -262,7 +264,11 @@ class FileArray:
 
     def _key(self, i: int) -> bytes:
         """Identify a decoded file by path, size, modification time and form."""
-        path = os.path.abspath(self.paths[i])
+        given = self.paths[i]
+        if isinstance(given, MemoryFile):
+            text = f"{hashlib.sha256(given.content).hexdigest()}\0{self.form}"
+            return hashlib.blake2b(text.encode(), digest_size=16).digest()
+        path = os.path.abspath(given)
         try:
             try:
                 status = os.stat(path)

@@ -7,6 +7,7 @@ and EXIF and round differently.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,18 @@ STACK = 1000
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BITS, PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH, SAMPLE_FORMAT = 258, 262, 322, 323, 339
 WHITE_IS_ZERO, SIGNED = 0, 2
+
+
+class MemoryFile(str):
+    """An image file in memory, wherever a path may be: its text is its name, for messages."""
+
+    content: bytes
+
+    def __new__(cls, name: str, content: bytes) -> MemoryFile:
+        """Make a file of a name and its bytes."""
+        self = super().__new__(cls, name)
+        self.content = content
+        return self
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,9 @@ def refuse(path: str | Path, error: Exception | str) -> NoReturn:
 def _file(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a regular file; errors while it is open are raised by `refuse`."""
     try:
+        if isinstance(path, MemoryFile):
+            yield io.BytesIO(path.content)
+            return
         # Opening a pipe would block.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise Unfit(f"must be a file. It is {'a folder' if os.path.isdir(path) else 'none'}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -92,6 +93,12 @@ class ImageInput:
         else:
             X = check_array(X, allow_nd=True, estimator=type(self).__name__, **given)
         return array_likes.numbers(X, type(self).__name__)
+
+    def file_array(self, files: Sequence[str]) -> FileArray:
+        """Return image files as the array that the fitted estimator predicts from."""
+        array = self._check_files(list(files), fitted=True).array
+        assert isinstance(array, FileArray)
+        return array
 
     def _check_files(self, paths: list[str], *, fitted: bool) -> Images:
         """Make images of files; a fitted estimator reads them as it did in fit."""

@@ -70,6 +70,11 @@ SHADES = 50
 
 def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
     """Fill a template and write it to a file, atomically."""
+    write_text(path, filled(template, "page.js", **values)[0])
+
+
+def filled(template: str, script: str, policy: str = "", **values: Any) -> tuple[str, str]:
+    """Fill a template; return the page and its content security policy, to which one may add."""
     # Names of classes and files come from the data: everything is escaped
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(
@@ -83,14 +88,14 @@ def render(path: str | os.PathLike[str], template: str, **values: Any) -> None:
     )  # fmt: skip
     parts = {
         "style": _asset("page.css") + _shades(),
-        "script": _asset("page.js"),
+        "script": _asset(script),
     }
-    policy = _policy(**parts)
+    policy = _policy(**parts, more=policy)
     safe = {name: Markup(text) for name, text in parts.items()}
     text = environment.get_template(template).render(
         page=template.removesuffix(".html"), policy=policy, **safe, **values
     )
-    write_text(path, text)
+    return text, policy
 
 
 def spaced(name: Any) -> str:
@@ -142,7 +147,7 @@ def _shades() -> str:
     return "\n".join(rules)
 
 
-def _policy(style: str, script: str) -> Markup:
+def _policy(style: str, script: str, more: str = "") -> Markup:
     """Return a content security policy that allows our style and script only, by hash.
 
     Names of files and classes could smuggle in elements or attributes, but not with these hashes.
@@ -153,7 +158,7 @@ def _policy(style: str, script: str) -> Markup:
     )
     return Markup(
         f"default-src 'none'; img-src data:; style-src 'sha256-{style_hash}'; "
-        f"script-src 'sha256-{script_hash}'; base-uri 'none'; form-action 'none'"
+        f"script-src 'sha256-{script_hash}'; base-uri 'none'; form-action 'none'{more}"
     )
 
 

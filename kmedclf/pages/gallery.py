@@ -140,11 +140,11 @@ def _maps(report: Any, X: Any, model: Any, rows: Sequence[int]) -> dict[int, str
             else [int(report.proba[row].argmax()) for row in part]
         )
         heats, _ = grad_cam.gradcam_maps(model, [X[row] for row in part], index=index)
-        found |= {row: _overlay(heat) for row, heat in zip(part, heats, strict=True)}
+        found |= {row: overlay(heat) for row, heat in zip(part, heats, strict=True)}
     return found
 
 
-def _overlay(heat: np.ndarray) -> str:
+def overlay(heat: np.ndarray) -> str:
     """Colour a map (h, w) of values in [0, 1]; the browser lays it over the picture."""
     pixels = (255 * colormaps["inferno"](heat)).astype(np.uint8)  # (h, w, 4)
     pixels[..., 3] = np.round(40 + 130 * heat)

@@ -61,7 +61,7 @@ def test_what_follows_can_be_typed(trained):
     out, done = trained
     steps = re.findall(r"^  kmedclf (.+?) +# ", done.stdout.partition("\nNext:\n")[2], re.M)
     assert [shlex.split(step)[:2] for step in steps] == [
-        [name, str(out)] for name in ("report", "compare", "predict")
+        [name, str(out)] for name in ("report", "compare", "predict", "app")
     ]
     done = invoke(*shlex.split(steps[0]), "--plain")
     assert done.exit_code == 0, done.output

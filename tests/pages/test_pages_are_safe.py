@@ -32,10 +32,9 @@ HOSTILE = [
 ]
 ALLOWED = set(
     "a aside b bdi body button caption clippath dd defs details dialog div dl dt figcaption figure "
-    "footer g h1 h2 h3 head header html image img li link main meta nav noscript p path rect "
-    "script section span strong style summary svg table tbody td text th thead title tr tspan ul "
-    "use "
-    "".split()
+    "footer g h1 h2 h3 head header html image img input label li link main meta nav noscript "
+    "p path rect script section span strong style summary svg table tbody td text th thead title "
+    "tr tspan ul use".split()
 )
 
 

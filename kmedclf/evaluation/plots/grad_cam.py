@@ -56,25 +56,39 @@ def gradcam_maps(
 
     ``index`` holds the class to explain of each image; the predicted ones by default.
     """
-    # Here, since importing the figures must not load TensorFlow
-    import keras
-    import tensorflow as tf
+    return GradCam(model).maps(X, index=index)
 
-    name, pixels = type(model).__name__, _pixels(model, X)
-    model = getattr(model, "network_", model)
-    features, scores = _features(model, name), _logits(model)
-    both = keras.Model(model.inputs, [features.output, scores])
-    batch = tf.convert_to_tensor(np.reshape(pixels, (-1, *model.input_shape[1:])), tf.float32)
-    # The score is the logit, as in the paper: probabilities near 1 have gradients near 0
-    with tf.GradientTape() as tape:
-        maps, values = both(batch, training=False)  # (m, h', w', f), (m, k)
-        chosen = np.argmax(values, axis=1) if index is None else np.asarray(index, np.int64)
-        score = tf.gather(values, chosen, axis=1, batch_dims=1)  # (m,)
-    # float32, since mixed precision computes features in half precision
-    slope = tf.cast(tape.gradient(score, maps), tf.float32)
-    weights = tf.reduce_mean(slope, axis=(1, 2), keepdims=True)
-    heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1)).numpy()
-    return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12), chosen
+
+class GradCam:
+    """The Grad-CAM of one network, which is built once for any number of images."""
+
+    def __init__(self, model: Any) -> None:
+        # Here, since importing the figures must not load TensorFlow
+        import keras
+
+        network = getattr(model, "network_", model)
+        features = _features(network, type(model).__name__)
+        self._model = model
+        self._both = keras.Model(network.inputs, [features.output, _logits(network)])
+
+    def maps(
+        self, X: Any, *, index: Sequence[int] | np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compute maps and classes; see `gradcam_maps`."""
+        import tensorflow as tf
+
+        pixels = np.reshape(_pixels(self._model, X), (-1, *self._both.input_shape[1:]))
+        # The score is the logit, as in the paper: probabilities near 1 have gradients near 0
+        with tf.GradientTape() as tape:
+            # (m, h', w', f), (m, k)
+            maps, values = self._both(tf.convert_to_tensor(pixels, tf.float32), training=False)
+            chosen = np.argmax(values, axis=1) if index is None else np.asarray(index, np.int64)
+            score = tf.gather(values, chosen, axis=1, batch_dims=1)  # (m,)
+        # float32, since mixed precision computes features in half precision
+        slope = tf.cast(tape.gradient(score, maps), tf.float32)
+        weights = tf.reduce_mean(slope, axis=(1, 2), keepdims=True)
+        heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1)).numpy()
+        return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12), chosen
 
 
 @styled
