@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 import kmedclf
-from kmedclf.cli import auto, data, doctor, export, parameters, reports, search, studies, train
+from kmedclf.cli import (
+    auto,
+    cluster,
+    data,
+    doctor,
+    export,
+    parameters,
+    reports,
+    search,
+    studies,
+    train,
+)
 from kmedclf.cli.console import Commands
 
 app = typer.Typer(
@@ -61,6 +72,8 @@ for command in (
     doctor.doctor,
 ):
     app.command(cls=parameters.Command)(command)
+for command in (cluster.scheduler, cluster.worker):
+    app.command(context_settings=cluster.DASK_OPTIONS)(command)
 
 
 def main() -> None:
