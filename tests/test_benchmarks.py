@@ -36,6 +36,7 @@ def run(script, *options):
         "overhead",
         "portfolio",
         "predict",
+        "scaling",
         "train",
         "transfer",
     ],

@@ -72,8 +72,8 @@ for command in (
     doctor.doctor,
 ):
     app.command(cls=parameters.Command)(command)
-for command in (cluster.scheduler, cluster.worker):
-    app.command(context_settings=cluster.DASK_OPTIONS)(command)
+app.command(context_settings=cluster.DASK_OPTIONS)(cluster.scheduler)
+app.command(context_settings=cluster.DASK_OPTIONS)(cluster.worker)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ worker once, memory maps go as paths, and workers are checked before the first f
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import mmap
 import os
@@ -21,6 +22,9 @@ from joblib.parallel import get_active_backend
 
 if TYPE_CHECKING:
     from distributed import Client
+
+ATTEMPTS = 30
+"""How often data are sent, a second apart, while workers are lost."""
 
 RESENT = 3
 """How often a search sends its data again after all workers that had them were lost."""
@@ -84,24 +88,36 @@ def on_cluster(cluster: Any, *, n_workers: int = 1, timeout: float = 60) -> Iter
 
 def _client(cluster: Any, timeout: float) -> Client:
     """Connect to a cluster, with a client that sends data to all workers."""
-    distributed = find_dask()
+    find_dask()
+    from distributed import Client
 
-    class Broadcasting(distributed.Client):  # type: ignore[misc,name-defined]
-        def scatter(self, data: Any, **options: Any) -> Any:
+    class Broadcasting(Client):
+        def scatter(self, data: Any, asynchronous: bool | None = None, **options: Any) -> Any:
             # joblib sends an array to one worker. If that one is lost, the search would be, too.
-            return super().scatter(data, **{**options, "broadcast": True})
+            options["broadcast"] = True
+            return self.sync(self._patiently, data, options, asynchronous=asynchronous)
+
+        async def _patiently(self, data: Any, options: dict[str, Any]) -> Any:
+            # A worker that is lost meanwhile breaks this off, and joblib would wait for ever.
+            for attempt in range(ATTEMPTS):
+                try:
+                    return await super().scatter(data, asynchronous=True, **options)
+                except OSError:
+                    if attempt == ATTEMPTS - 1:
+                        raise
+                    await asyncio.sleep(1)
 
     options = {"set_as_default": False, "timeout": timeout}
-    if isinstance(cluster, distributed.Client):
+    if isinstance(cluster, Client):
         options["security"] = cluster.security
         cluster = cluster.scheduler.address
     return Broadcasting(cluster, **options)
 
 
-def find_dask() -> Any:
+def find_dask() -> None:
     """Import Dask's distributed; raises ImportError that says how to install it."""
     try:
-        return importlib.import_module("distributed")
+        importlib.import_module("distributed")
     except ImportError as error:
         raise ImportError(
             "A search on several machines needs Dask: pip install 'kmedclf[dask]'."
@@ -118,8 +134,9 @@ class _Backend(DaskDistributedBackend):
 
 def _plugin() -> Any:
     """Make the plugin that prepares every worker, also those that come later."""
+    from distributed import WorkerPlugin
 
-    class Prepared(find_dask().WorkerPlugin):  # type: ignore[misc,name-defined]
+    class Prepared(WorkerPlugin):
         name = "kmedclf"
 
         def setup(self, worker: Any) -> None:
@@ -207,7 +224,6 @@ def check_shared(client: Client, paths: Sequence[Path]) -> None:
 
 def memory_maps_by_path() -> None:
     """Let Dask send memory maps as paths, in this process, instead of what they hold."""
-    find_dask()
     from distributed.protocol import dask_deserialize, dask_serialize
 
     dask_serialize.register(np.memmap)(_by_path)

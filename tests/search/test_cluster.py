@@ -1,6 +1,7 @@
 """Searches on a cluster of real processes: equal to those of one process, and sent once."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from helpers import ROOT
+from cli_helpers import invoke, read, refused, write_npz
+from helpers import ROOT, run, same
 from searching import X_VAL, Y_VAL, Probe, X, Y, mlp
 from sklearn.model_selection import GridSearchCV
 
@@ -70,6 +72,11 @@ def end(process):
     process.wait()
 
 
+def joined(cluster):
+    """Wait for two workers, however busy the machine is."""
+    return on_cluster(cluster, n_workers=2, timeout=300)
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     with running(tmp_path_factory.mktemp("cluster")) as found:
@@ -78,7 +85,7 @@ def workplace(tmp_path_factory):
 
 @pytest.fixture
 def client(workplace):
-    with on_cluster(workplace[0], n_workers=2) as client:
+    with joined(workplace[0]) as client:
         yield client
 
 
@@ -105,7 +112,7 @@ def check_equal(one, other):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_cluster_does_not_change_the_result(engine, workplace):
     alone = ENGINES[engine](mlp()).fit(X, Y)
-    with on_cluster(workplace[0], n_workers=2):
+    with joined(workplace[0]):
         check_equal(alone, ENGINES[engine](mlp()).fit(X, Y))
 
 
@@ -188,6 +195,104 @@ def test_a_memory_map_that_a_worker_does_not_find_is_named(client, tmp_path):
             opened[3]
 
 
+FACTS = {"keras": "3", "threads": 1}
+
+
+@pytest.mark.parametrize(
+    ("threads", "facts", "sentence"),
+    [
+        ([1, 2], [FACTS, FACTS], "one thread each, .* Got 2 at tcp://b"),
+        ([1, 1], [FACTS, {**FACTS, "threads": 4}], "Got threads 1 at tcp://a and 4 at tcp://b"),
+        ([1, 1], [FACTS, {**FACTS, "keras": "4"}], "Got keras 3 at tcp://a and 4 at tcp://b"),
+    ],
+)
+def test_workers_that_are_not_alike_are_refused(threads, facts, sentence):
+    names = ["tcp://a", "tcp://b"]
+    pairs = [dict(zip(names, each, strict=True)) for each in (threads, facts)]
+    with pytest.raises(ValueError, match=sentence):
+        cluster.check_workers(*pairs)
+
+
+def test_without_a_scheduler_or_enough_workers(workplace):
+    with pytest.raises(OSError, match="Timed out"), on_cluster("tcp://127.0.0.1:1", timeout=0.2):
+        pass
+    with pytest.raises(TimeoutError), on_cluster(workplace[0], n_workers=3, timeout=0.2):
+        pass
+
+
+def test_commands_listen_on_this_machine_only(client, workplace):
+    mine = [psutil.Process(process.pid) for process in workplace[1]]
+    everyone = [*mine, *chain(*(one.children(recursive=True) for one in mine))]
+    sockets = [one for process in everyone for one in process.net_connections()]
+    heard = {one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN}
+    assert heard == {"127.0.0.1"}
+
+
+def test_a_folder_that_a_worker_does_not_see_is_named(client, tmp_path):
+    cluster.check_shared(client, [tmp_path])
+    with pytest.raises(FileNotFoundError, match=r"nowhere must be in a folder that all workers"):
+        cluster.check_shared(client, [tmp_path / "nowhere"])
+
+
+def remember(folder, seeds, start):
+    """Fit, and remember the fits, at the same time as another process."""
+    from kmedclf.persistence import memory
+
+    out = []
+    writes = memory.Store.keep
+
+    def keep(*given):
+        for _ in range(20):  # most of the time, both write
+            writes(*given)
+
+    time.sleep(max(0, start - time.time()))
+    memory.Store.keep = keep
+    try:
+        for seed in seeds:
+            out.append(mlp(epochs=1, random_state=seed, memory=folder).fit(X, Y).weights_)
+    finally:
+        memory.Store.keep = writes
+    return out
+
+
+def test_two_processes_write_the_same_entry_at_once(client, tmp_path):
+    seeds = range(4)
+    workers = list(client.nthreads())
+    at = time.time() + 1
+    one, other = client.gather(
+        [
+            client.submit(remember, str(tmp_path), seeds, at, workers=worker, pure=False)
+            for worker in workers
+        ]
+    )
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len([path for path in files if path.suffix == ".kmedclf-fit"]) == len(seeds)
+    assert not [path for path in files if "part" in path.name]
+    before = [path.stat().st_mtime_ns for path in files]
+    read = remember(str(tmp_path), seeds, 0)  # a warning, of a damaged entry, would be an error
+    assert [path.stat().st_mtime_ns for path in files] == before
+    for fits in zip(one, other, read, strict=True):
+        assert same(*fits[:2])
+        assert same(*fits[1:])
+
+
+def test_search_of_the_command_line_on_a_cluster(workplace, tmp_path):
+    npz = write_npz(tmp_path)
+    (tmp_path / "space.yaml").write_text("estimator: mlp\nparameters: {units: [2, 4, 8]}\n")
+    options = ["mlp", "--data", npz, "--space", tmp_path / "space.yaml", "--epochs", 2]
+    options += ["--final-epochs", 2, "--subset", 1, "-p", "augment=false"]
+    tables = {}
+    for name, more in {"here": [], "there": ["--scheduler", workplace[0]]}.items():
+        done = invoke("search", *options, "--out", tmp_path / name, *more)
+        assert done.exit_code == 0, done.output
+        table = read(tmp_path / name / "results.json")
+        tables[name] = {key: value for key, value in table.items() if "_time" not in key}
+        assert len([*(tmp_path / name / "memory").rglob("*.kmedclf-fit")]) == 9
+    assert tables["here"] == tables["there"]
+    sentence = refused("search", *options, "--out", tmp_path / "o", "--scheduler", "x", "--jobs", 2)
+    assert sentence.startswith("--jobs must be left out with --scheduler")
+
+
 def search_and_kill(client, engine, victims=1):
     """Search while workers are killed; give the search."""
     workers = client.run(os.getpid)
@@ -210,7 +315,7 @@ def search_and_kill(client, engine, victims=1):
 def test_a_killed_worker_is_replaced_and_changes_nothing(engine, workplace):
     alone = ENGINES[engine](mlp(epochs=40)).fit(X, Y)
     for _ in range(5):
-        with on_cluster(workplace[0], n_workers=2) as client:
+        with joined(workplace[0]) as client:
             check_equal(alone, search_and_kill(client, engine))
 
 
@@ -218,5 +323,66 @@ def test_a_killed_worker_is_replaced_and_changes_nothing(engine, workplace):
 @pytest.mark.parametrize("engine", ["staged", "tuner"])
 def test_all_workers_may_be_killed(engine, workplace):
     alone = ENGINES[engine](mlp(epochs=40)).fit(X, Y)
-    with on_cluster(workplace[0], n_workers=2) as client:
+    with joined(workplace[0]) as client:
         check_equal(alone, search_and_kill(client, engine, victims=2))
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_after_its_scheduler_was_killed(tmp_path):
+    alone = ENGINES["staged"](mlp(epochs=40)).fit(X, Y)
+    net = mlp(epochs=40, memory=str(tmp_path / "memory"))
+
+    def entries():
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.kmedclf-fit")}
+
+    with running(tmp_path) as (address, (scheduler, _)):
+        with joined(address):
+
+            def kill():
+                while len(entries()) < 3:
+                    time.sleep(0.01)
+                scheduler.kill()
+
+            thread = threading.Thread(target=kill)
+            thread.start()
+            with pytest.raises(Exception, match=r"cancelled|closed|lost"):
+                ENGINES["staged"](net).fit(X, Y)
+            thread.join()
+    kept = entries()
+    assert len(kept) >= 3
+    with running(tmp_path) as (address, _), joined(address):
+        check_equal(alone, ENGINES["staged"](net).fit(X, Y))
+    assert kept.items() <= entries().items()
+
+
+def certificates(folder):
+    """Write a certificate that signs itself, and its key: the names of Dask's options for them."""
+    paths = folder / "cert.pem", folder / "key.pem"
+    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", paths[0], "-keyout", paths[1]]
+    subprocess.run(["openssl", *made], check=True, capture_output=True)
+    return {"ca-file": paths[0], "cert": paths[0], "key": paths[1]}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_connections_may_be_encrypted(tmp_path):
+    files = certificates(tmp_path)
+    options = chain(*((f"--tls-{name}", path) for name, path in files.items()))
+    with running(tmp_path, *options, scheme="tls") as (address, _):
+        ca, cert, key = map(str, files.values())
+        security = distributed.Security(
+            tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True
+        )
+        with distributed.Client(address, security=security, timeout=300) as mine:
+            with joined(mine) as client:
+                assert client.scheduler.address.startswith("tls://")
+                there = ENGINES["staged"](mlp()).fit(X, Y)
+        check_equal(ENGINES["staged"](mlp()).fit(X, Y), there)
+        code = f"from kmedclf.search import on_cluster\nwith on_cluster('{address}'): print('in')"
+        names = {"CA_FILE": ca, "CLIENT__CERT": cert, "CLIENT__KEY": key}
+        configured = {f"DASK_DISTRIBUTED__COMM__TLS__{name}": path for name, path in names.items()}
+        assert run(code, **configured) == "in\n"
+        for unencrypted in (address, address.replace("tls", "tcp")):
+            with pytest.raises(OSError, match=r"TLS|Timed out"), on_cluster(unencrypted, timeout=2):
+                pass
