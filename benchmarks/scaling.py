@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks._common import ROOT, arguments, headline, machine, noise, say, spread, write
 
 GRID = {
-    "filters": [8, 16, 32, 64],
+    "filters": [8, 16, 32],
     "optimizer": ["sgd", "adam"],
     "class_weight": [None, "balanced"],
 }
@@ -316,7 +316,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.set_defaults(repeats=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--images", type=int, default=911)
     parser.add_argument("--results", type=Path, help="Markdown file whose section is written")
     args = parser.parse_args()

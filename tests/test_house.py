@@ -204,5 +204,5 @@ LIMITS = {  # beside each, where it shall go
     "names used in one other module": 150,  # 40
     "files crossed by a warm fit": 27,  # 14
     "files crossed by kmedclf train": 48,  # 38; model card, its sentences, names
-    "lines of kmedclf": 36_500,  # 18,500 and what AutoClassifier, pages and export add
+    "lines of kmedclf": 36_920,  # 18,500 and what AutoClassifier, pages and export add
 }
