@@ -80,8 +80,6 @@ def worker(
     # No limit of memory: Dask counts the pages of memory maps, which the system takes back itself.
     options = ["--nthreads", "1", "--nworkers", str(workers), "--memory-limit", "0"]
     options += ["--host", host, "--no-dashboard", *_http(host)]
-    # So that the first fit does not wait for TensorFlow.
-    options += ["--preload", "kmedclf.utils.tensorflow_loaded"]
     _run(dask_worker.main, [address, *options, *ctx.args])
 
 
