@@ -32,7 +32,8 @@ def scheduler(
     find_dask()
     from distributed.cli import dask_scheduler
 
-    say_next("scheduler", address=f"{host}:{port}")
+    scheme = "tls" if any(one.startswith("--tls") for one in ctx.args) else "tcp"
+    say_next("scheduler", address=f"{scheme}://{host}:{port}")
     _run(
         dask_scheduler.main,
         ["--host", host, "--port", str(port), "--no-dashboard", *_http(host), *ctx.args],

@@ -62,7 +62,8 @@ def on_cluster(cluster: Any, *, n_workers: int = 1, timeout: float = 60) -> Iter
     TimeoutError
         If there are too few workers.
     ValueError
-        If a worker has several threads, other versions or another arithmetic than the first.
+        If a worker has several threads, other versions or another arithmetic than the first, or
+        if the address begins with tls:// and there are no certificates.
 
     Notes
     -----
@@ -111,7 +112,13 @@ def _client(cluster: Any, timeout: float) -> Client:
     if isinstance(cluster, Client):
         options["security"] = cluster.security
         cluster = cluster.scheduler.address
-    return Broadcasting(cluster, **options)
+    try:
+        return Broadcasting(cluster, **options)
+    except TypeError as error:  # what Dask says is about its own insides
+        raise ValueError(
+            f"The scheduler at {cluster} must be reached with certificates, those of Dask's "
+            f"configuration or of a client. {error}."
+        ) from error
 
 
 def find_dask() -> None:
