@@ -58,7 +58,7 @@ def on_cluster(cluster: Any, *, n_workers: int = 1, timeout: float = 60) -> Iter
     ImportError
         If Dask is not installed.
     OSError
-        If no scheduler answers.
+        If no scheduler answers, or if it is lost; `ConnectionError` then.
     TimeoutError
         If there are too few workers.
     ValueError
@@ -83,6 +83,13 @@ def on_cluster(cluster: Any, *, n_workers: int = 1, timeout: float = 60) -> Iter
         check_workers(client.nthreads(), client.run(facts))
         with joblib.parallel_config(backend=_Backend(client=client)):
             yield client
+    except Exception as error:
+        if _is_cancelled(error):
+            raise ConnectionError(
+                "The search lost its scheduler, or all workers that had its data. Start both "
+                "again: finished fits are loaded, if the estimator has 'memory'."
+            ) from error
+        raise
     finally:
         client.close()
 
@@ -104,7 +111,7 @@ def _client(cluster: Any, timeout: float) -> Client:
                 try:
                     return await super().scatter(data, asynchronous=True, **options)
                 except OSError:
-                    if attempt == ATTEMPTS - 1:
+                    if attempt == ATTEMPTS - 1 or self.status != "running":
                         raise
                     await asyncio.sleep(1)
 
@@ -214,6 +221,10 @@ def sent(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_lost(error: BaseException) -> bool:
     """Whether a fit did not run because all workers that had its data were lost."""
+    return _is_cancelled(error) and "scheduler" not in str(error)
+
+
+def _is_cancelled(error: BaseException) -> bool:
     # Named, not imported: Dask need not be installed.
     return type(error).__name__ == "FutureCancelledError"
 
