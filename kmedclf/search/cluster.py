@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
-from joblib._dask import DaskDistributedBackend
 from joblib.parallel import get_active_backend
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def on_cluster(cluster: Any, *, n_workers: int = 1, timeout: float = 60) -> Iter
         client.wait_for_workers(n_workers, timeout=timeout)
         client.register_plugin(_plugin())
         check_workers(client.nthreads(), client.run(facts))
-        with joblib.parallel_config(backend=_Backend(client=client)):
+        with joblib.parallel_config(backend=_backend(client)):
             yield client
     except Exception as error:
         if _is_cancelled(error):
@@ -138,12 +137,15 @@ def find_dask() -> None:
         ) from error
 
 
-class _Backend(DaskDistributedBackend):
-    """joblib's backend, which would use this process instead of a cluster's only worker."""
+def _backend(client: Client) -> Any:
+    """Make joblib's backend, which would use this process instead of a cluster's only worker."""
+    from joblib._dask import DaskDistributedBackend  # imports Dask
 
-    def effective_n_jobs(self, n_jobs: int) -> int:
-        """Return the number of threads of all workers, at least 2."""
-        return max(2, super().effective_n_jobs(n_jobs))
+    class Backend(DaskDistributedBackend):
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, super().effective_n_jobs(n_jobs))
+
+    return Backend(client=client)
 
 
 def _plugin() -> Any:
