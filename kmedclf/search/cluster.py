@@ -155,9 +155,10 @@ def _plugin() -> Any:
     class Prepared(WorkerPlugin):
         name = "kmedclf"
 
-        def setup(self, worker: Any) -> None:
+        async def setup(self, worker: Any) -> None:
             memory_maps_by_path()
-            facts()  # imports TensorFlow, told how to compute here
+            # Imports TensorFlow, told how to compute here, while the worker goes on to answer.
+            await asyncio.to_thread(facts)
 
     memory_maps_by_path()
     return Prepared()
