@@ -83,7 +83,8 @@ def on_cluster(cluster: Any, *, n_workers: int = 1, timeout: float = 60) -> Iter
         with joblib.parallel_config(backend=_backend(client)):
             yield client
     except Exception as error:
-        if _is_cancelled(error):
+        # Named, not imported, as in `is_lost`.
+        if type(error).__name__ in ("FutureCancelledError", "CommClosedError"):
             raise ConnectionError(
                 "The search lost its scheduler, or all workers that had its data. Start both "
                 "again: finished fits are loaded, if the estimator has 'memory'."
@@ -224,12 +225,8 @@ def sent(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_lost(error: BaseException) -> bool:
     """Whether a fit did not run because all workers that had its data were lost."""
-    return _is_cancelled(error) and "scheduler" not in str(error)
-
-
-def _is_cancelled(error: BaseException) -> bool:
     # Named, not imported: Dask need not be installed.
-    return type(error).__name__ == "FutureCancelledError"
+    return type(error).__name__ == "FutureCancelledError" and "scheduler" not in str(error)
 
 
 def check_shared(client: Client, paths: Sequence[Path]) -> None:
