@@ -9,6 +9,7 @@ import typer
 import kmedclf
 from kmedclf.cli import (
     auto,
+    cluster,
     data,
     doctor,
     export,
@@ -73,6 +74,8 @@ for command in (
     doctor.doctor,
 ):
     app.command(cls=parameters.Command)(command)
+app.command(context_settings=cluster.DASK_OPTIONS)(cluster.scheduler)
+app.command(context_settings=cluster.DASK_OPTIONS)(cluster.worker)
 
 
 def main() -> None:

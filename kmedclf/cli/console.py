@@ -147,6 +147,11 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
         ("report {out}/best", "one page of the winner"),
         ("compare {out}/best OTHER_DIR", "with another network on the same images"),
     ),
+    "scheduler": (
+        ("worker {address} --workers 2", "on each machine that shall train"),
+        ("search cnn --data DATA --out DIR --scheduler {address}", "the search, anywhere"),
+    ),
+    "worker": (("search cnn --data DATA --out DIR --scheduler {address}", "the search, anywhere"),),
     "report": (
         ("compare {folder} OTHER_DIR --out comparison.html", "with another network"),
         ("predict {folder} IMAGES --out predictions.csv", "classify new images"),

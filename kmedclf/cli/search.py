@@ -66,6 +66,13 @@ def search(
         int | None, typer.Option(help="Trials of random and bayesian (default: 20).")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Number of parallel fits.")] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Train on the workers of this scheduler; see 'kmedclf scheduler'.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed (default: 0).")] = None,
     recipe: RecipeOption = None,
     weights: WeightsOption = None,
@@ -89,11 +96,16 @@ def search(
     there is none, with a patience of 10 epochs and not before epoch 10. Candidates of halving and
     hyperband do not stop early: these engines set the epochs themselves.
     Every finished fit is cached in DIR; after an interruption, --resume DIR does not repeat it.
+    With --scheduler, all workers must see DIR, and data that are files, under the same path.
     """
+    if scheduler is not None and jobs != 1:
+        raise ValueError(
+            f"--jobs must be left out with --scheduler, whose workers are the jobs. Got {jobs}."
+        )
     if resume is not None:
         from kmedclf.runs import searches
 
-        check_alone(ctx, "jobs", "quiet")
+        check_alone(ctx, "jobs", "scheduler", "quiet")
         settings = searches.read_settings(resume)
         out = resume
     else:
@@ -136,7 +148,7 @@ def search(
                 del settings["parameters"][name]
         _check_settings(settings)
     assert out is not None
-    _search(ctx, settings, out, jobs, new=resume is None, quiet=quiet)
+    _search(ctx, settings, out, jobs, scheduler, new=resume is None, quiet=quiet)
     if not quiet:
         say_next("search", out=out)
 
@@ -161,7 +173,14 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
 
 def _search(
-    ctx: typer.Context, settings: dict[str, Any], out: Path, jobs: int, *, new: bool, quiet: bool
+    ctx: typer.Context,
+    settings: dict[str, Any],
+    out: Path,
+    jobs: int,
+    scheduler: str | None,
+    *,
+    new: bool,
+    quiet: bool,
 ) -> None:
     from kmedclf import runs
     from kmedclf.datasets import sources
@@ -171,14 +190,22 @@ def _search(
         searches.check_free(out)
     # Fail now, not after hours of search.
     runs.check_free(out / "best", True)
-    content = sources.read_data(settings["data"], settings["size"], groups=settings.get("groups"))
+    data = settings["data"]
+    if scheduler is not None and sources.is_of_files(data):
+        data = str(Path(data).expanduser().absolute())  # workers have directories of their own
+    content = sources.read_data(data, settings["size"], groups=settings.get("groups"))
     start_tensorflow(ctx)
     cls = getattr(kmedclf, settings["network"])
     given = {**content.parameters, **settings["parameters"]}
     estimator = make(cls, {"random_state": settings["seed"], **given})
     grouped = "train" in content.groups
     searcher = searches.searcher(
-        estimator, settings, out, jobs, grouped=grouped, verbose=int(not quiet)
+        estimator,
+        settings,
+        out,
+        None if scheduler else jobs,
+        grouped=grouped,
+        verbose=int(not quiet),
     )
     if fixed := searches.taken_out(settings, cls):
         console.print(
@@ -190,7 +217,7 @@ def _search(
     if not new:
         keeps(ctx, go_on)
     with searches.begun(out, settings if new else None, go_on):
-        with showing_progress(quiet):
+        with showing_progress(quiet), searches.on_workers(scheduler, out, content):
             searches.run(searcher, content)
         searches.write_results(out, searcher)
         words = "Training the winner on all training images:"

@@ -99,7 +99,7 @@ def searcher(
     estimator: Any,
     settings: dict[str, Any],
     out: Path,
-    jobs: int,
+    jobs: int | None,
     *,
     grouped: bool = False,
     verbose: int = 1,
@@ -117,7 +117,7 @@ def searcher(
 
     fixed, engine = settings["parameters"], settings["engine"]
     own = {"epochs": settings["epochs"], "n_iter_no_change": 10, "min_epochs": 10}
-    own["memory"] = str(out / MEMORY)
+    own["memory"] = str(out.absolute() / MEMORY)  # workers may have another working directory
     if engine in BY_RUNGS:
         own["early_stopping"] = False
     candidate = clone(estimator)
@@ -173,19 +173,34 @@ def run(search: Any, data: Data) -> None:
     if "train" in data.groups:
         more["groups"] = data.groups["train"]
     with _room_for_workers(search.n_jobs):
-        if search.n_jobs != 1:
+        if search.n_jobs not in (1, None):
             _start_workers(search.n_jobs)
         search.fit(*data.splits["train"], **more)
 
 
 @contextmanager
-def _room_for_workers(n_jobs: int) -> Iterator[None]:
+def on_workers(scheduler: str | None, out: Path, data: Data) -> Iterator[None]:
+    """Train on a scheduler's workers, if there is one, which must see the folder and the images."""
+    if scheduler is None:
+        yield
+        return
+    from kmedclf.search import cluster, on_cluster
+
+    images = [X for X, _ in data.splits.values() if len(X)]
+    files = [Path(X[0]) for X in images if isinstance(X[0], str | os.PathLike)]
+    with on_cluster(scheduler) as client:
+        cluster.check_shared(client, [out.absolute() / SETTINGS, *files])
+        yield
+
+
+@contextmanager
+def _room_for_workers(n_jobs: int | None) -> Iterator[None]:
     """Let joblib's workers share arrays in a folder that `sweep` removes if all are killed.
 
     Uses shared memory, as joblib does by default, if enough is free.
     """
     known, shared = os.environ.get("JOBLIB_TEMP_FOLDER"), Path("/dev/shm")
-    if n_jobs == 1 or known:
+    if n_jobs in (1, None) or known:
         yield
         return
     roomy = shared.is_dir() and shutil.disk_usage(shared).free > 2 * 2**30

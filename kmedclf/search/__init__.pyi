@@ -1,3 +1,4 @@
+from .cluster import on_cluster as on_cluster
 from .spaces import Range as Range
 from .spaces import SearchSpace as SearchSpace
 from .staged import StagedSearchCV as StagedSearchCV

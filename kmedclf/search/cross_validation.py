@@ -9,7 +9,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -27,7 +27,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, has_fit_parameter
 
 from kmedclf.inputs.checks import Params, cut, is_held_out, unwrap
-from kmedclf.search import scoring
+from kmedclf.search import cluster, scoring
 from kmedclf.search.progress import SearchProgress
 from kmedclf.search.scoring import Scorer, curves_of
 from kmedclf.search.spaces import on_rungs, stages_for
@@ -141,6 +141,7 @@ class Evaluator:
     error_score: float | str = np.nan  # score of a fit that fails, or "raise"
     tasks: Tasks | None = None
     _known: dict[str, list[Fit]] = field(default_factory=dict)
+    _sent: dict[str, Any] | None = None  # the data, or what stands for them on a cluster
 
     def __call__(
         self, candidates: Sequence[Params], work: Callable[[Params], float] = lambda _: 1.0
@@ -159,6 +160,37 @@ class Evaluator:
             if None not in row:
                 self.progress.skip(folds * work(candidates[i]))
                 part.take(earlier + i, candidates[i], [fit.score for fit in row])
+        done = self._train(candidates, todo)
+        for i, k, fit in done:
+            fits[i][k] = replace(fit, score=float(self.error_score)) if fit.error else fit
+            if None not in fits[i]:
+                part.take(earlier + i, candidates[i], [one.score for one in fits[i]])
+            self.progress.advance(work(candidates[i]), earlier + i + 1, k + 1)
+        self._report_failures(fits)
+        for one, row in zip(candidates, fits, strict=True):
+            self._known[_key(one)] = row
+        return fits
+
+    def _train(
+        self, candidates: Sequence[Params], todo: list[tuple[int, int]]
+    ) -> Iterator[tuple[int, int, Fit]]:
+        """Fit candidates on folds, by their numbers, in any order; again where a cluster failed."""
+        left = list(todo)
+        for attempt in range(cluster.RESENT + 1):
+            try:
+                for i, k, fit in self._fits(candidates, left.copy()):
+                    left.remove((i, k))
+                    yield i, k, fit
+                return
+            except Exception as error:
+                if attempt == cluster.RESENT or not cluster.is_lost(error):
+                    raise
+                self._sent = None
+
+    def _fits(
+        self, candidates: Sequence[Params], todo: list[tuple[int, int]]
+    ) -> Iterator[tuple[int, int, Fit]]:
+        folds = len(self.data.splits)
         strict = self.error_score == "raise"
         jobs = joblib.effective_n_jobs(self.n_jobs)
         # With many candidates, one worker gets all folds of each, so that it compiles once.
@@ -169,27 +201,24 @@ class Evaluator:
             batch_size=batch,
             pre_dispatch=2 * jobs * batch,
         )
+        if self._sent is None:
+            # Once for all calls, and not with each of its fits.
+            self._sent = cluster.sent(
+                {one.name: getattr(self.data, one.name) for one in fields(Data)}
+            )
         tasks = (
             delayed(_fit_and_score)(
                 task,
                 clone(self.estimator),
                 candidates[task[0]],
-                self.data,
+                self._sent,
                 self.scorer,
                 strict,
                 self.tasks.one() if self.tasks else Task(),
             )
             for task in todo
         )
-        for i, k, fit in parallel(tasks):
-            fits[i][k] = replace(fit, score=float(self.error_score)) if fit.error else fit
-            if None not in fits[i]:
-                part.take(earlier + i, candidates[i], [one.score for one in fits[i]])
-            self.progress.advance(work(candidates[i]), earlier + i + 1, k + 1)
-        self._report_failures(fits)
-        for one, row in zip(candidates, fits, strict=True):
-            self._known[_key(one)] = row
-        return fits
+        yield from parallel(tasks)
 
     def _recall(self, candidate: Params, folds: int) -> list[Any]:
         # If every seed is fixed, fitting a candidate of an earlier stage again changes nothing.
@@ -223,12 +252,13 @@ def _fit_and_score(
     which: tuple[int, int],
     estimator: Any,
     params: Params,
-    data: Data,
+    given: dict[str, Any],
     scorer: Scorer,
     strict: bool,
     task: Task,
 ) -> tuple[int, int, Fit]:
     i, k = which
+    data = Data(**given)
     train, test = data.splits[k]
     start = time.perf_counter()
     try:

@@ -156,7 +156,7 @@ def facts() -> dict[str, Any]:
         **setting(),
         "onednn_reason": _reason,
         "processor": processor(),
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "threads_per_core": _threads_per_core(),
     }
 
@@ -171,7 +171,7 @@ def faster() -> list[str]:
         found.append(
             f"{LIMIT} keeps oneDNN at {instruction_set()}: unset it, as this CPU has {largest}."
         )
-    used, cores = threads(), _usable_cores()
+    used, cores = threads(), usable_cores()
     if used < cores:
         found.append(f"TensorFlow uses {used} of {cores} cores: unset TF_NUM_INTRAOP_THREADS.")
     return found
@@ -182,10 +182,10 @@ def threads() -> int:
     import tensorflow as tf
 
     given = tf.config.threading.get_intra_op_parallelism_threads()
-    return int(given or os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or _usable_cores()
+    return int(given or os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or usable_cores()
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Count the cores, or hyperthreads, that this process may run on."""
     try:
         return len(os.sched_getaffinity(0))

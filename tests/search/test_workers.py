@@ -7,7 +7,6 @@ from itertools import chain
 import joblib
 import numpy as np
 import pytest
-from helpers import run
 from searching import FLAT, X_VAL, Y_VAL, Probe, X, Y, mlp, scores
 
 from kmedclf.search import Range, StagedSearchCV, TunerSearchCV
@@ -87,30 +86,3 @@ def test_gpus_that_are_not_there(monkeypatch, wanted):
 def _number_after(seconds):
     time.sleep(seconds)  # or one worker would do it all
     return devices.worker_number()
-
-
-DASK = """
-import joblib, psutil
-from dask.distributed import Client, LocalCluster
-from searching import X, Y, mlp
-from kmedclf.search import StagedSearchCV
-
-def listening():
-    me = psutil.Process()
-    sockets = [one for p in [me, *me.children(recursive=True)] for one in p.net_connections()]
-    return {one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN}
-
-if __name__ == "__main__":
-    search = StagedSearchCV(mlp(), [{"batch_size": [8, 16]}], refit=False)
-    here = search.fit(X, Y).cv_results_["mean_test_score"].tolist()
-    local = {"host": "127.0.0.1", "dashboard_address": None}
-    with LocalCluster(n_workers=2, threads_per_worker=1, **local) as cluster, Client(cluster):
-        with joblib.parallel_config(backend="dask"):
-            there = search.fit(X, Y).cv_results_["mean_test_score"].tolist()
-        print(here == there, listening())
-"""
-
-
-def test_dask_on_loopback():
-    pytest.importorskip("distributed")
-    assert run(DASK).splitlines()[-1] == "True {'127.0.0.1'}"
