@@ -115,7 +115,8 @@ def test_types_are_checked_alike_whatever_extras_are_installed(wheel):
     there = {name.lower().replace("_", "-") for name in required}
     configuration = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     overrides = configuration["tool"]["mypy"]["overrides"]
-    brought = {"cycler", "markupsafe", "requests"}  # by matplotlib, jinja2 and tensorflow
+    # by matplotlib, jinja2 and tensorflow, and by fastapi
+    brought = {"cycler", "markupsafe", "requests", "anyio", "pydantic", "starlette"}
     told = {name.split(".")[0] for each in overrides for name in each["module"]}
     distributions = packages_distributions()
     unknown = {

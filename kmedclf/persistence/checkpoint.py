@@ -105,7 +105,8 @@ class File:
         kept = self._kept.snapshot if self._kept and self._is_ours else None
         if kept is None or kept.first < done + task.schedule.epochs:
             return None
-        return TrainingState(kept.weights, kept.history, self.epoch)
+        history = {name: values[: kept.first] for name, values in kept.history.items()}
+        return TrainingState(kept.weights, history, kept.first)
 
     def found(self, first: int) -> Snapshot | None:
         """Return the snapshot of an interrupted fit, once, if it began after ``first`` epochs."""

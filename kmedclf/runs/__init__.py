@@ -26,7 +26,7 @@ from kmedclf.datasets.sources import ALL, Data, Split, is_whole
 from kmedclf.datasets.sources import read_data as read_data  # part of this module's interface
 from kmedclf.runs import unfinished
 from kmedclf.runs.machine import environment as environment  # part of this module's interface
-from kmedclf.utils import annotated, files
+from kmedclf.utils import files
 from kmedclf.utils.files import write_json
 from kmedclf.utils.json_files import read_environment, read_json
 
@@ -173,6 +173,8 @@ def _scored(data: Data) -> list[str]:
 
 def _described(estimator: Any, run: Run, data: Data, calibrate: bool) -> dict[str, dict[str, Any]]:
     """Return the contents of the JSON files that describe a training, by file name."""
+    from kmedclf.utils import annotated  # with scikit-learn
+
     given = estimator.get_params(deep=False)
     parameters = {
         "estimator": type(estimator).__name__,

@@ -79,7 +79,7 @@ def test_groups_come_from_paths(tmp_path, pattern, groups):
         (("a/x.txt",), {}, "There is no class, a folder of images, in"),
         (("a/1.png", "2.png"), {}, "must be in the folder of its class. 2.png is not."),
         (("a/1.png",), {"split": "test"}, "be None, as there are no folders of splits, for"),
-        (("a/1.png", "b/x.png"), {"group": r"\d"}, r"'\\d' does not match x.png."),
+        (("a/1.png", "b/x.png"), {"group": r"\d"}, r"'\d' does not match x.png."),
     ],
 )
 def test_wrong_folders_are_one_sentence(tmp_path, names, options, sentence):

@@ -195,6 +195,7 @@ def test_workers_decide_as_their_parent():
 
 
 COMMANDS = {
+    "app": ["app", "RUN", "--port", "0"],
     "auto": ["auto", "synthetic", "--out", "new"],
     "demo": ["demo"],
     "doctor": ["doctor"],
@@ -206,7 +207,8 @@ COMMANDS = {
     "search": ["search", "cnn", "--data", "synthetic", "--out", "new"],
     "train": ["train", "cnn", "--data", "synthetic", "--out", "new"],
 }
-LIGHT = {"audit", "compare", "datasets", "params"}  # they need no TensorFlow
+# They need no TensorFlow; processes of a worker take their networks from a search, by pickle.
+LIGHT = {"audit", "compare", "datasets", "params", "scheduler", "worker"}
 
 
 @pays
