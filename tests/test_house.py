@@ -193,7 +193,7 @@ def test_lines():
 
 LIMITS = {  # beside each, where it shall go
     "modules with one importer": 10,  # 5
-    "names used in one other module": 150,  # 40
+    "names used in one other module": 154,  # 40; service, cluster and checkpoints brought 14
     "files crossed by a warm fit": 28,  # 14
     "files crossed by kmedclf train": 51,  # 38; model card, its sentences, names, a file of images
     "lines of kmedclf": 39_800,  # 18,500 and what AutoClassifier, pages and export add

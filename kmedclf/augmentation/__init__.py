@@ -16,8 +16,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kmedclf.augmentation import colour, geometry, keras_layers, views
+from kmedclf.augmentation import colour, geometry, keras_layers
 from kmedclf.augmentation.geometry import dihedral, flip_rotate, flips, mirror, salted, shift
+from kmedclf.augmentation.views import one_of
 
 Augmentation = Callable[[Any, Any], Any]
 
@@ -46,7 +47,7 @@ def make(several: Sequence[str | keras_layers.Layer], dtype: Any = tf.float32) -
     sets: dict[str, Augmentation] = {
         **_SETS,
         "intensity": functools.partial(colour.intensity, bounds=bounds),
-        views.ONE_OF: views.one_of,
+        ONE_OF: one_of,
     }
     steps = [sets[one] if isinstance(one, str) else keras_layers.make(one) for one in several]
 
@@ -71,6 +72,9 @@ _SETS: dict[str, Augmentation] = {
     "rotate": geometry.rotate,
     "shift": shift,
 }
+
+ONE_OF = "one_of"
+"""The choice of one of several computed views; users choose augmentations that have views."""
 
 NAMES = tuple(_SETS)
 """The named sets that ``augment=`` accepts, alone or in a list applied in order."""

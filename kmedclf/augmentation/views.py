@@ -6,9 +6,6 @@ from typing import Any
 
 import tensorflow as tf
 
-ONE_OF = "one_of"
-"""Name of the choice among augmentations; users choose augmentations that have views instead."""
-
 
 def one_of(images: Any, seed: Any) -> Any:
     """Put a view, drawn for each image, in the first place of views (b, v, 1, d)."""

@@ -10,8 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kmedclf.augmentation import test_time
-from kmedclf.augmentation.views import ONE_OF
+from kmedclf.augmentation import ONE_OF, test_time
 from kmedclf.inputs.file_array import Store
 from kmedclf.inputs.images import Images, Rows
 from kmedclf.models._features import FeaturePass, FeatureSpec
@@ -35,19 +34,12 @@ class HeadSpec(network.Spec):
         return estimator._classify(x[:, 0, 0], self)
 
 
-def applies(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback]) -> bool:
-    """Whether a training can use features: of the head, with views that can be counted."""
-    alone = dict(task.spec.architecture).get("trainable") == "head"
-    countable = set(task.augment) <= FEW and not task.schedule.mixes
-    views = countable and (not task.augment or task.spec.image_shape[1] > 1)
-    # A user's callback gets the whole network as its model.
-    return alone and views and all(getattr(one, "only_watches", False) for one in callbacks)
-
-
 def train(
     task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback], store: Store
 ) -> TrainingState:
-    """Train the head of a network; return the state of the whole network."""
+    """Train a network, from features if its head alone is trained; return the whole state."""
+    if not _applies(task, callbacks):
+        return loop.train(task, callbacks)
     views = tuple(str(one) for one in task.augment)
     spec = FeatureSpec.below(task.spec)
     with tf.device(None), cache.borrow(spec) as program:
@@ -71,6 +63,15 @@ def train(
     state = loop.train(on_features, callbacks)
     n_params = state.n_params[0], sum(one.size for one in below)
     return replace(state, weights=[*below, *state.weights], n_params=n_params)
+
+
+def _applies(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback]) -> bool:
+    """Whether a training can use features: of the head, with views that can be counted."""
+    alone = dict(task.spec.architecture).get("trainable") == "head"
+    countable = set(task.augment) <= FEW and not task.schedule.mixes
+    views = countable and (not task.augment or task.spec.image_shape[1] > 1)
+    # A user's callback gets the whole network as its model.
+    return alone and views and all(getattr(one, "only_watches", False) for one in callbacks)
 
 
 def _start(program: CompiledNetwork, task: TrainingTask) -> list[np.ndarray]:

@@ -261,7 +261,5 @@ class PretrainedClassifier(ImageClassifier):
         return super()._train(replace(task, start=start))
 
     def _run(self, task: loop.TrainingTask, callbacks: Any) -> loop.TrainingState:
-        if not _frozen.applies(task, callbacks):
-            return super()._run(task, callbacks)
         store = store_of(self.memory, self.memory_limit, type(self).__name__)
         return _frozen.train(task, callbacks, store)
