@@ -47,7 +47,7 @@ def rotate(images: Any, seed: Any, degrees: float = 15.0) -> Any:
 
 
 def distortion(images: Any, seed: Any) -> Any:
-    """Distort each image: a perspective with probability 1/2, an affine map, a resized crop.
+    """Distort each image: a perspective and an affine map, each with probability 1/2, and a crop.
 
     The perspective draws each corner inwards by up to a quarter of the side. The affine map turns
     and shears by up to 10 degrees, shifts by up to 10 % and scales by 0.9 to 1.1. The crop is
@@ -55,12 +55,13 @@ def distortion(images: Any, seed: Any) -> Any:
     """
     n = tf.shape(images)[0]
     identity = tf.eye(3, batch_shape=[n])
-    coin = uniform(seed, 0, [n, 1, 1], 0.0, 1.0) < 0.5
-    perspective = tf.where(coin, _perspective(seed, n), identity)
+    coins = [uniform(seed, salt, [n, 1, 1], 0.0, 1.0) < 0.5 for salt in (0, 3)]
+    perspective = tf.where(coins[0], _perspective(seed, n), identity)
     # From the output back to the input: the crop is made last, so it is undone first.
     crops = _crop(seed, n, 0.8, 1.0)
     aspect = images.shape[2] / images.shape[1]
-    return project(images, perspective @ _affine(seed, n, aspect) @ crops)
+    affine_map = tf.where(coins[1], _affine(seed, n, aspect), identity)
+    return project(images, perspective @ affine_map @ crops)
 
 
 def _matrix(*entries: Any) -> Any:

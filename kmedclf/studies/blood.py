@@ -33,6 +33,8 @@ from kmedclf.training.heads import computed_class_weights
 DATASET = "bloodmnist"
 CLASSES = datasets.info(DATASET).class_names
 KERNELS = {"kernel_size": [3, 5, 7], "filters": [8, 16, 32, 64, 128]}
+SEARCHED: dict[str, Any] = {"epochs": 50, "n_iter_no_change": 10, "min_epochs": 10}
+"""How the candidates of the report's searches train; its final trainings are the defaults."""
 
 
 class Reported(NamedTuple):
@@ -184,9 +186,7 @@ def perceptron(lab: Workspace, mlp: kmedclf.MLPClassifier | None = None) -> Sect
 
 def kernels(lab: Workspace, grid: dict[str, list[int]] = KERNELS) -> Section:
     """Item (b): accuracy by number and size of kernels."""
-    cnn = kmedclf.CNNClassifier(
-        epochs=50, n_iter_no_change=10, min_epochs=10, random_state=lab.seed
-    )
+    cnn = kmedclf.CNNClassifier(**SEARCHED, random_state=lab.seed)
     search = lab.search(cnn, [grid], cv=StratifiedKFold(3), subset=("first", 0.4))
     results = search.cv_results_
     means, stds = results["mean_test_score"], results["std_test_score"]
@@ -214,6 +214,7 @@ def kernels(lab: Workspace, grid: dict[str, list[int]] = KERNELS) -> Section:
             f"{words_of.training(search.estimator, lab.data)} {_validated(search, lab)} "
             f"{_searched_anyway(lab, grid)}"
         ).strip(),
+        choices=_begun(lab, "cnn", "Parameters that are not searched here"),
         findings=_of_kernels(found, sizes, numbers, beside),
         tables=[
             Table(
@@ -274,7 +275,7 @@ def residual(lab: Workspace, resnet: kmedclf.ResNetClassifier | None = None) -> 
             "As in the report, the parameters of this network were not searched for, as that takes "
             "long; 'kmedclf search resnet' searches them."
         ),
-        choices=_choices(run, lab),
+        choices=[*_choices(run, lab), *_of_deeper(run, lab)],
         findings=[
             *_findings(run, "resnet", lab),
             f"In order of test accuracy: {order}.",
@@ -313,6 +314,7 @@ def longer(lab: Workspace) -> Section:
         ),
         choices=[
             *_choices(run, lab),
+            *_of_deeper(run, lab),
             lab.choice(
                 "Length", count(recipes.parameters(run.estimator)["epochs"], "epoch"),
                 "Its length is not named; 200 epochs are the limit of the other trainings.",
@@ -332,17 +334,13 @@ def longer(lab: Workspace) -> Section:
 
 def perceptron_search(lab: Workspace) -> Section:
     """Item (a), continued: the staged search for the perceptron."""
-    mlp = kmedclf.MLPClassifier(
-        epochs=50, n_iter_no_change=10, min_epochs=10, random_state=lab.seed
-    )
+    mlp = kmedclf.MLPClassifier(**SEARCHED, random_state=lab.seed)
     return _staged(lab, "mlp", mlp, "(a), continued: the search for the perceptron")
 
 
 def convolutions_search(lab: Workspace) -> Section:
     """Items (b) and (c), continued: the staged search for the simple convolutional network."""
-    cnn = kmedclf.CNNClassifier(
-        epochs=50, n_iter_no_change=10, min_epochs=10, random_state=lab.seed
-    )
+    cnn = kmedclf.CNNClassifier(**SEARCHED, random_state=lab.seed)
     title = "(b) and (c), continued: the search for the simple convolutional network"
     return _staged(lab, "cnn", cnn, title)
 
@@ -365,6 +363,17 @@ def _choices(run: runs.Run, lab: Workspace) -> list[Choice]:
     rate = used["learning_rate"]
     taken = f"Keras' default for {used['optimizer']}" if rate is None else f"{rate:g}"
     return [lab.choice("Learning rate", taken, "The report names none.", "learning_rate")]
+
+
+def _of_deeper(run: runs.Run, lab: Workspace) -> list[Choice]:
+    """List what the report leaves open of the deeper network, which it did not search."""
+    used = recipes.parameters(run.estimator)
+    return [
+        lab.choice("Optimizer", used["optimizer"], "The report names none for this network.",
+                   "optimizer"),
+        lab.choice("Batches", words_of.batches(run.estimator),
+                   "The report names no size for this network.", "batch_size"),
+    ]  # fmt: skip
 
 
 def _additions(used: Mapping[str, Any]) -> list[str]:
@@ -772,13 +781,7 @@ def _staged(lab: Workspace, name: str, estimator: Any, title: str) -> Section:
             "What wins here does not change the networks of the other items. As in the report the "
             "search is part of the study, unless --only names other items."
         ),
-        choices=[
-            Choice(
-                "Parameters whose stage is still to come",
-                _begun_with(name, lab),
-                "The report does not say what its search began with.",
-            )
-        ],
+        choices=_begun(lab, name, "Parameters whose stage is still to come"),
         findings=[line for stage, one in stages for line in _of_stage(name, stage, one, lab)],
         tables=[_winners(name, stages), *(_candidates(*one, folds, lab) for one in stages)],
         figures=[
@@ -791,6 +794,11 @@ def _staged(lab: Workspace, name: str, estimator: Any, title: str) -> Section:
             for key, drawn in effects(search).items()
         ],
     )
+
+
+def _begun(lab: Workspace, name: str, what: str) -> list[Choice]:
+    why = "The report does not say what its search began with."
+    return [Choice(what, _begun_with(name, lab), why)]
 
 
 def _begun_with(name: str, lab: Workspace) -> str:

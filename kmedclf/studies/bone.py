@@ -27,10 +27,13 @@ SHARED: dict[str, Any] = {
     "early_stopping": False,
 }  # fmt: skip
 ADAM: dict[str, Any] = {"optimizer": "adam", "momentum": 0.0}
-N_REPEATS = 5
+TRAININGS = {"alexnet": 5, "resnet": 2}
+"""Trainings of the best row, as the report trained its best rows again."""
 
 COUNTED: Reported = {"train + val": (4480, 4383), "test": (360, 240)}
-"""Images of the report: fractured, not fractured."""
+"""Images of the report, in the order of `PATTERNS`."""
+PATTERNS = ("^fractur", "^(no|un)")
+"""Fractured and not, as `kmedclf.studies.dataset.places` finds them in other data."""
 
 
 class Row(NamedTuple):
@@ -180,6 +183,7 @@ def images(lab: Workspace) -> Section:
     return distribution(
         lab,
         COUNTED,
+        PATTERNS,
         method="The report's images are X-rays of bones, with or without a fracture.",
         choices=[Choice("How the 20 % are drawn", how, "The report does not say.")] * drawn,
         findings=[
@@ -196,8 +200,8 @@ def alexnet(lab: Workspace) -> Section:
 
 
 def resnet(lab: Workspace) -> Section:
-    """ResNet-50 over batch sizes, epochs and rates."""
-    return _section(lab, "resnet")
+    """ResNet-50 over batch sizes, epochs and rates; the best one repeated with another seed."""
+    return _with_repeats(lab, "resnet", _section(lab, "resnet"))
 
 
 def densenet(lab: Workspace) -> Section:
@@ -316,6 +320,7 @@ def _section(lab: Workspace, key: str) -> Section:
     one = ARCHITECTURES[key]
     made = _trained(lab, key)
     best = _best(made)
+    shown = _shown(one, made, best)
     ests = [each.run.estimator for each in made]
     n_params = sorted({est.n_params_ for est in ests})
     weights = " to ".join(dict.fromkeys((f"{n_params[0]:,}", f"{n_params[-1]:,}")))
@@ -334,8 +339,8 @@ def _section(lab: Workspace, key: str) -> Section:
             )
         ),
         choices=_choices(lab, key, ests),
-        tables=[_table(key, made), _certainty(best)],
-        figures=_figures(key, _shown(one, made, best)),
+        tables=[_table(key, made), *map(_certainty, shown.values())],
+        figures=_figures(key, shown),
         findings=[
             _chosen(made, best),
             *_beside(one, made),
@@ -536,17 +541,17 @@ def _medians(run: runs.Run) -> list[str]:
     return ["–" if one is None else f"{one:.3f}" for one in found]
 
 
-def _certainty(best: Trained) -> Table:
+def _certainty(one: Trained) -> Table:
     """List how sure the right and the wrong predictions of a row are."""
-    report = best.run.reports["test"]
+    report = one.run.reports["test"]
     rows = []
     for kind, mask in (("right", report.right), ("wrong", ~report.right)):
-        one, sure = report.certainty[kind], report.proba.max(axis=1)[mask]
-        quartiles = ["–" if q is None else f"{q:.3f}" for q in one[2:]]
-        rows.append([kind, f"{one.images:,}", *quartiles,
+        found, sure = report.certainty[kind], report.proba.max(axis=1)[mask]
+        quartiles = ["–" if q is None else f"{q:.3f}" for q in found[2:]]
+        rows.append([kind, f"{found.images:,}", *quartiles,
                      f"{np.mean(sure > 0.9):.3f}" if len(sure) else "–"])  # fmt: skip
     head = ["Predictions", "Images", "First quartile", "Median", "Third quartile", "Above 0.9"]
-    return Table(f"Probability of the predicted class, {best.name}", head, rows)
+    return Table(f"Probability of the predicted class, {one.name}", head, rows)
 
 
 def _shown(one: Architecture, made: Sequence[Trained], best: Trained) -> dict[str, Trained]:
@@ -586,7 +591,7 @@ def _with_repeats(lab: Workspace, key: str, section: Section) -> Section:
     """Add repetitions of the best row with other seeds, and their common confusion matrix."""
     best = _best(_trained(lab, key))
     again = [best.run]
-    for number in range(1, len(lab.some(range(N_REPEATS)))):
+    for number in range(1, len(lab.some(range(TRAININGS[key])))):
         est = ARCHITECTURES[key].make(**best.found, random_state=lab.seed + number)
         again.append(lab.train(f"{best.name}-repeat-{number}", est, page=False))
     reports = [run.reports["test"] for run in again]

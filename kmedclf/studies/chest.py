@@ -13,7 +13,7 @@ from kmedclf.datasets import sources
 from kmedclf.evaluation import plots
 from kmedclf.studies import subsets
 from kmedclf.studies import words as words_of
-from kmedclf.studies.dataset import NAMES, Reported, counts, distribution
+from kmedclf.studies.dataset import NAMES, Reported, counts, distribution, places
 from kmedclf.studies.section import HEAD, Choice, Figure, Section, Table, cells
 from kmedclf.studies.study import Study, Workspace
 
@@ -22,19 +22,20 @@ SHARED: dict[str, Any] = {
     "augment": "mirror",
 }  # fmt: skip
 
-CLASSES = ("covid", "normal", "virus")
+PATTERNS = ("covid", "normal", "vir")
+"""The report's classes, as `kmedclf.studies.dataset.places` finds them in other data."""
 COUNTED: Reported = {
     "train + val + test": (590, 936, 866), "train": (416, 647, 611), "val": (90, 136, 132),
     "test": (84, 153, 123),
 }  # fmt: skip
-"""Images of the report, each with its mirror image, in the order of `CLASSES`."""
+"""Images of the report, each with its mirror image, in the order of `PATTERNS`."""
 
 
 class Published(NamedTuple):
     """What the report says of a network: accuracy; precision, recall and F1; test images."""
 
     accuracy: float
-    by_class: tuple[tuple[float, float, float], ...]  # in the order of CLASSES
+    by_class: tuple[tuple[float, float, float], ...]  # in the order of PATTERNS
     macro: tuple[float, float, float]
     weighted: tuple[float, float, float]
     support: tuple[int, int, int] = (84, 153, 123)
@@ -87,6 +88,7 @@ def images(lab: Workspace) -> Section:
     return distribution(
         lab,
         COUNTED,
+        PATTERNS,
         method=(
             "The report's images are X-rays of chests: covid, normal, or pneumonia by another "
             "virus. It had 1,196 and counts each of them twice, once mirrored; here every image is "
@@ -335,28 +337,18 @@ def _pixels(X: np.ndarray, data: sources.Data) -> np.ndarray:
 # -- tables and figures ----------------------------------------------------------------------------
 
 
-def order_of_classes(names: Sequence[str]) -> list[int] | None:
-    """Return the position in `CLASSES` of each class name; None if the classes are others."""
-    found = [
-        [k for k, part in enumerate(("covid", "normal", "vir")) if part in name.casefold()]
-        for name in names
-    ]
-    places = [one[0] for one in found if len(one) == 1]
-    return places if sorted(places) == [0, 1, 2] and len(names) == 3 else None
-
-
 def _classes(name: str, run: runs.Run) -> Table:
     """Put precision, recall and F1 of each class beside the report's."""
     report, published = run.reports["test"], REPORTED[name]
-    places = order_of_classes([one.name for one in report.per_class])
+    order = places([one.name for one in report.per_class], PATTERNS)
     rows: list[list[Any]] = []
     for number, one in enumerate(report.per_class):
-        k = None if places is None else places[number]
+        k = None if order is None else order[number]
         there = None if k is None else published.by_class[k]
         n = "–" if k is None else str(published.support[k])
         rows.append(_row(one.name, one.support, n, (one.precision, one.recall, one.f1), there))
-    total = "–" if places is None else str(sum(published.support))
-    accuracy = "–" if places is None else f"{published.accuracy:.2f}"
+    total = "–" if order is None else str(sum(published.support))
+    accuracy = "–" if order is None else f"{published.accuracy:.2f}"
     rows.append(
         [
             "accuracy",
@@ -372,7 +364,7 @@ def _classes(name: str, run: runs.Run) -> Table:
     )
     for kind in ("macro", "weighted"):
         means = [report.scores[f"{what}_{kind}"] for what in ("precision", "recall", "f1")]
-        there = None if places is None else getattr(published, kind)
+        there = None if order is None else getattr(published, kind)
         rows.append(_row(f"{kind} average", report.n, total, means, there))
     head = ["Class", "Images", "Report: images", "Precision", "Report", "Recall", "Report", "F1",
             "Report"]  # fmt: skip
@@ -391,12 +383,12 @@ def _row(
 def _pool(leaking: sources.Data) -> Table:
     """Count the images of the doubled pool beside those of the report."""
     rows = []
-    places = order_of_classes(leaking.class_names)
+    order = places(leaking.class_names, PATTERNS)
     for split in ("train", "val", "test"):
         for k, (name, n) in enumerate(
             zip(leaking.class_names, counts(leaking, split), strict=True)
         ):
-            there = "–" if places is None else str(COUNTED[split][places[k]])
+            there = "–" if order is None else str(COUNTED[split][order[k]])
             rows.append([NAMES[split], name, f"{n:,}", there])
     return Table(
         "Images with their mirror images", ["Split", "Class", "Images", "Report: images"], rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,17 @@ Reported = Mapping[str, Sequence[int]]
 """Images of each class that a report counts, by split, or by splits joined by " + "."""
 
 
+def places(names: Sequence[str], patterns: Sequence[str]) -> list[int] | None:
+    """Return which of the patterns each class name matches; None unless that is one to one."""
+    found = [
+        [k for k, pattern in enumerate(patterns) if re.search(pattern, name.casefold())]
+        for name in names
+    ]
+    matched = [one[0] for one in found if len(one) == 1]
+    one_to_one = len(names) == len(patterns) and sorted(matched) == list(range(len(patterns)))
+    return matched if one_to_one else None
+
+
 def counts(data: sources.Data, split: str) -> list[int]:
     """Count the images of each class in a split, or in splits joined by " + "."""
     y = np.concatenate([data.splits[one][1] for one in split.split(" + ")])
@@ -32,6 +44,7 @@ def counts(data: sources.Data, split: str) -> list[int]:
 def distribution(
     lab: Workspace,
     reported: Reported,
+    patterns: Sequence[str],
     *,
     method: str = "",
     choices: Sequence[Choice] = (),
@@ -44,7 +57,9 @@ def distribution(
     lab : Workspace
         The study.
     reported : mapping of str to sequence of int
-        See `Reported`; shown if the data have as many classes.
+        See `Reported`; shown if the data have these classes.
+    patterns : sequence of str
+        A regular expression for each class of the report, for names in lower case; see `places`.
     method : str
         What is said before how validation images came about.
     choices, findings
@@ -53,11 +68,11 @@ def distribution(
     data = lab.data
     listed = [one for one in NAMES if one in data.splits]
     joined = [one for one in reported if " + " in one and set(one.split(" + ")) <= set(listed)]
-    known = len(next(iter(reported.values()))) == len(data.class_names)
+    order = places(data.class_names, patterns)
     rows = []
     for split in [*listed, *joined]:
-        published = reported.get(split) if known else None
-        rows += _rows(data, split, published)
+        published = reported.get(split) if order else None
+        rows += _rows(data, split, published and [published[k] for k in order or ()])
     labels = {NAMES[one]: data.splits[one][1] for one in listed}
     # A class may be missing from all splits, or from training alone.
     present = sorted({one for y in labels.values() for one in np.unique(y).tolist()})

@@ -21,7 +21,7 @@ SETS = {
 DESCRIBED = {
     "basic": "flips in both directions, rotation by up to 15 degrees",
     "intensity": "colour jitter",
-    "distortion": "perspective, affine map, resized crop",
+    "distortion": "perspective and affine map with probability 0.5 each, resized crop",
     "blur": "Gaussian on 5 × 5 pixels",
 }
 

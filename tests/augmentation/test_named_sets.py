@@ -79,7 +79,7 @@ def test_perspective_moves_corners_inwards():
     assert step.std(axis=0).min() > 0.1
 
 
-def test_distortion_puts_half_the_images_in_perspective():
+def test_distortion_puts_half_the_images_in_perspective_and_turns_half():
     """The other maps are affine: an image of coordinates stays evenly spaced."""
     y, x = np.mgrid[-1:1:33j, -1:1:33j].astype(np.float32)
     drawn = geometry.distortion(_repeat(np.stack([x, y], axis=-1), 400), KEY).numpy()
@@ -90,6 +90,12 @@ def test_distortion_puts_half_the_images_in_perspective():
     assert bent[coin].mean() > 0.95
     assert 155 < coin.sum() < 245
     assert np.abs(drawn).max() <= 1.001
+    # and half in the affine map, without which a crop is left: columns stay columns
+    turned = np.ptp(inner[..., 0], axis=1).max(axis=1) > 1e-3
+    second = geometry.uniform(KEY, 3, [400], 0.0, 1.0).numpy() < 0.5
+    assert not turned[~coin & ~second].any()
+    assert turned[~coin & second].mean() > 0.95
+    assert 155 < second.sum() < 245
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])

@@ -1,11 +1,14 @@
 """What the studies of bones and chests put beside the numbers of their reports."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from kmedclf import MLPClassifier, ViTClassifier, studies
 from kmedclf.datasets import make_blood_cells
-from kmedclf.studies import bone, chest
+from kmedclf.datasets.synthetic_xrays import XRAYS
+from kmedclf.studies import bone, chest, dataset, lung
 
 NAMES = ["Covid", "Normal", "Viral Pneumonia"]
 
@@ -73,7 +76,7 @@ def test_right_and_wrong_predictions_are_all_counted(several):
 
 
 @pytest.mark.parametrize(
-    ("names", "places"),
+    ("names", "order"),
     [
         (["Covid", "Normal", "Viral Pneumonia"], [0, 1, 2]),
         (["COVID-19", "normal", "virus"], [0, 1, 2]),
@@ -83,8 +86,24 @@ def test_right_and_wrong_predictions_are_all_counted(several):
         (["Covid", "Covid 2", "Normal"], None),
     ],
 )
-def test_classes_are_found_by_their_names(names, places):
-    assert chest.order_of_classes(names) == places
+def test_classes_are_found_by_their_names(names, order):
+    assert dataset.places(names, chest.PATTERNS) == order
+
+
+def test_the_reports_counts_stand_beside_its_own_classes(lab):
+    """Folders of a user may have other names, and so another order."""
+    section = chest.images(dataclasses.replace(
+        lab, data=dataclasses.replace(lab.data, class_names=("Normal", "Virus", "covid"))
+    ))  # fmt: skip
+    whole = [row for row in section.tables[0].rows if "validation" in row[0] and "," in row[0]]
+    assert [(row[1], row[4]) for row in whole] == [
+        ("Normal", "936"), ("Virus", "866"), ("covid", "590"),
+    ]  # fmt: skip
+    for study in (bone, lung):
+        assert dataset.places(XRAYS[study.STUDY.name].class_names, study.PATTERNS) == list(
+            range(len(study.PATTERNS))
+        )
+    assert dataset.places(["fractured", "unfractured"], bone.PATTERNS) == [0, 1]
 
 
 @pytest.mark.parametrize("name", chest.REPORTED)

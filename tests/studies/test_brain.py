@@ -172,6 +172,11 @@ def test_sentences_of_a_comparison_are_those_of_its_reports(tmp_path):
         assert float(re.search(r"difference ([+-][\d.]+)", said)[1]) == pytest.approx(
             pair.difference.value, abs=6e-4
         )
+    best = max(("fold-1", "fold-2"), key=lambda name: reports[name].accuracy)
+    assert (
+        f"against fold {best[-1]}, the best of the first part: test accuracy"
+        in (made["imbalance"].findings[-1])
+    )
     (table,) = made["discussion"].tables
     trained = [one for one in brain.CLAIMS if one.first in lab.results]
     assert [row[1] for row in table.rows] == [one.words for one in trained]
