@@ -25,6 +25,7 @@ from kmedclf.studies.study import Study, Workspace
 SHARED: dict[str, Any] = {
     "optimizer": "sgd", "momentum": 0.9, "batch_size": 32, "epochs": 10, "augment": False,
     "early_stopping": False,
+    "recipe": "reference",  # "auto" is "transfer" from ImageNet weights: other schedule and loss
 }  # fmt: skip
 ADAM: dict[str, Any] = {"optimizer": "adam", "momentum": 0.0}
 TRAININGS = {"alexnet": 5, "resnet": 2}

@@ -35,6 +35,7 @@ MARK = " †"
 BASE: dict[str, Any] = {
     "epochs": 20, "batch_size": 32, "optimizer": "sgd", "learning_rate": 0.001, "momentum": 0.9,
     "early_stopping": False, "augment": False,
+    "recipe": "reference",  # "auto" is "transfer" from ImageNet weights: other schedule and loss
 }  # fmt: skip
 SHORT: dict[str, Any] = {"epochs": 10}
 """The first part of the report trains for 10 epochs, the others for 20."""

@@ -20,6 +20,7 @@ from kmedclf.studies.study import Study, Workspace
 SHARED: dict[str, Any] = {
     "optimizer": "adam", "learning_rate": 0.001, "batch_size": 32, "early_stopping": False,
     "augment": "mirror",
+    "recipe": "reference",  # "auto" is "transfer" from ImageNet weights: other schedule and loss
 }  # fmt: skip
 
 PATTERNS = ("covid", "normal", "vir")

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kmedclf import MLPClassifier, recipes, runs, studies
+from kmedclf import (
+    DeepResNetClassifier,
+    EfficientNetClassifier,
+    MLPClassifier,
+    recipes,
+    runs,
+    studies,
+)
 from kmedclf.evaluation import evaluate_predictions
 from kmedclf.search import SearchSpace
 from kmedclf.studies import blood, bone, brain, chest, dataset, lung
@@ -93,6 +100,24 @@ def test_numbers_of_the_protocols():
     assert bone.SHARED.items() >= {"batch_size": 32, "epochs": 10}.items()
     assert bone.STUDY.validation == 0.2
     assert bone.TRAININGS == {"alexnet": 5, "resnet": 2}
+
+
+def test_pretrained_networks_train_as_the_reports_did():
+    """The recipe "transfer", which suits published weights, would change schedule and loss."""
+    plain = {
+        "lr_schedule": None, "label_smoothing": 0.0, "head_epochs": 0, "backbone_rate": 1.0,
+        "frozen_batch_norm": False, "precision": "float32",
+    }  # fmt: skip
+    makers = [one.make() for one in bone.ARCHITECTURES.values()]
+    brains = [
+        kind(**brain.BASE, weights="imagenet")
+        for kind in (DeepResNetClassifier, EfficientNetClassifier)
+    ]
+    several = [*makers, *brains, chest.networks(0)["vit"]]
+    assert sum(est.weights == "imagenet" for est in several) == 6
+    for est in several:
+        used = recipes.parameters(est)
+        assert {name: used[name] for name in plain} == plain
 
 
 def test_training_accuracy_is_told_from_that_of_the_test():
