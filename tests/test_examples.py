@@ -1,7 +1,6 @@
 """Every example of the assignment runs to its end, small and short."""
 
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -27,15 +26,24 @@ def npz(tmp_path_factory):
 
 
 @pytest.fixture
-def run(npz, tmp_path, monkeypatch, capsys):
-    """Run an example, in this process: importing TensorFlow takes longer than most of them."""
+def script(monkeypatch, capsys):
+    """Run a script, in this process: importing TensorFlow takes longer than most of them."""
+
+    def script(path, *options):
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, options)])
+        monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+        runpy.run_path(str(path), run_name="__main__")
+        return capsys.readouterr().out
+
+    return script
+
+
+@pytest.fixture
+def run(script, npz, tmp_path):
+    """Run the example of an item."""
 
     def run(item):
-        command = [str(ITEMS[item]), "--data", str(npz), "--quick", "--out", str(tmp_path)]
-        monkeypatch.setattr(sys, "argv", command)
-        monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
-        runpy.run_path(str(ITEMS[item]), run_name="__main__")
-        printed = capsys.readouterr().out
+        printed = script(ITEMS[item], "--data", npz, "--quick", "--out", tmp_path)
         assert f"({item}) " in printed
         return printed
 
@@ -75,13 +83,11 @@ def test_networks_are_trained_once(run, tmp_path):
     assert (tmp_path / "cnn-mistakes.png").is_file()
 
 
-def test_ensemble_calibrated(npz, tmp_path):
-    script, out = EXAMPLES / "ensemble_calibrated.py", tmp_path / "both.kmedclf"
-    assert len(script.read_text(encoding="utf-8").splitlines()) <= 120
-    command = [sys.executable, str(script), "--quick", "--data", str(npz), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
-    rows = [line for line in done.stdout.splitlines() if line.count("[") == 3]
+def test_ensemble_calibrated(script, npz, tmp_path):
+    path, out = EXAMPLES / "ensemble_calibrated.py", tmp_path / "both.kmedclf"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 120
+    printed = script(path, "--quick", "--data", npz, "--out", out)
+    rows = [line for line in printed.splitlines() if line.count("[") == 3]
     assert len(rows) == 5
     X, y = datasets.load(str(npz), "test")
     assert f"{kmedclf.load(out).score(X, y):.3f} [" in rows[-1]

@@ -115,6 +115,7 @@ def test_as_long_as_x_is_cut():
     assert cut != whole
 
 
+@pytest.mark.slow
 def test_unsliced_survives_workers():
     held = {"X_val": kmedclf.Unsliced(X[::-1]), "y_val": kmedclf.Unsliced(y[::-1])}
     one, two = (

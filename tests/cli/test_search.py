@@ -100,6 +100,7 @@ def test_finished_search_resumes_without_a_fit(files):
     assert began == after
 
 
+@pytest.mark.slow
 def test_killed_search_ends_as_if_undisturbed(files):
     run(*command(files, out="undisturbed"))
     code = "import sys; from kmedclf.cli import main; sys.exit(main())"

@@ -65,6 +65,7 @@ def test_workers_do_not_change_the_trials(tuner, as_many_threads):
     np.testing.assert_array_equal(scores(alone), scores(together))
 
 
+@pytest.mark.slow
 def test_each_worker_has_a_gpu_of_its_own(monkeypatch):
     parallel = joblib.Parallel(n_jobs=2)
     numbers = set(parallel(joblib.delayed(_number_after)(0.2) for _ in range(8)))

@@ -6,7 +6,7 @@ import threading
 import keras
 import numpy as np
 import pytest
-from helpers import ENGINE, data, make, run, same
+from helpers import ENGINE, data, make, same
 from joblib import Parallel, delayed, parallel_config
 
 X, y = data()
@@ -73,19 +73,3 @@ def test_spawned_workers():
 
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert same(pool.apply(_weights, (0,)), _weights(0))
-
-
-def test_a_forked_child_says_what_to_do_instead():
-    code = """
-import os
-from helpers import data, make
-estimator = make("MLPClassifier", epochs=1).fit(*data())
-if os.fork() == 0:
-    try:
-        estimator.predict(data()[0])
-    except RuntimeError as error:
-        print(error, flush=True)
-    os._exit(0)
-os.wait()
-"""
-    assert "loky" in run(code)

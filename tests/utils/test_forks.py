@@ -64,6 +64,7 @@ def test_forked_children_work_or_say_what_to_do_and_end_well(use):
     assert printed.count("status 0") == 2
 
 
+@pytest.mark.slow
 def test_a_child_forked_before_tensorflow_is_used_works():
     code = f"""
 {SETUP}
