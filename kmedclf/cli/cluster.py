@@ -55,7 +55,7 @@ def worker(
     host: Annotated[
         str | None,
         typer.Option(
-            help="Address to listen on (default: the one that the scheduler is reached from)."
+            help="Address to listen on (default: the one from which it reaches the scheduler)."
         ),
     ] = None,
 ) -> None:

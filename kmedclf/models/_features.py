@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,18 @@ class FeatureSpec(network.Spec):
     size: tuple[int, int] | None = None  # to which images are resized
 
     @classmethod
-    def below(cls, spec: network.Spec, **changes: Any) -> FeatureSpec:
+    def below(cls, spec: network.Spec) -> FeatureSpec:
         """Describe what is below the head of a network, frozen."""
-        given = {field.name: getattr(spec, field.name) for field in fields(network.Spec)}
         # No head and no training: an optimizer without variables, which is never used.
-        given |= {"n_classes": 1, "options": (), "head": "softmax", "optimizer": "sgd",
-                  "jit_compile": False, "architecture": untrained(spec.architecture)}  # fmt: skip
-        return cls(**given | changes)
+        return spec.turned_into(
+            cls,
+            architecture=untrained(spec.architecture),
+            n_classes=1,
+            optimizer="sgd",
+            jit_compile=False,
+            options=(),
+            head="softmax",
+        )
 
     def outputs(self, estimator: Any, x: Any) -> Any:
         """Map images (b, h, w, c) to features (b, d), float32."""

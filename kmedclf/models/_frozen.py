@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ MOST_BYTES = 2**31
 """Most memory that features of all images may take; beyond it the network runs in every epoch."""
 
 FEW = {"mirror", "flips", "dihedral"}
-"""Augmentations of so few views that each can be computed: those that test-time views have."""
+"""Augmentations with so few views that all are computed; test-time augmentation has the same."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,28 @@ class HeadSpec(network.Spec):
 
 
 def train(
-    task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback], store: Store
+    task: TrainingTask,
+    callbacks: Sequence[keras.callbacks.Callback],
+    find_store: Callable[[], Store],
 ) -> TrainingState:
-    """Train a network, from features if its head alone is trained; return the whole state."""
+    """Train a network, from features if its head alone is trained; return the whole state.
+
+    ``find_store`` returns where features are kept.
+    """
     if not _applies(task, callbacks):
         return loop.train(task, callbacks)
     views = tuple(str(one) for one in task.augment)
-    spec = FeatureSpec.below(task.spec)
-    with tf.device(None), cache.borrow(spec) as program:
-        below = _start(program, task)
+    several = [rows for rows in (task.rows, task.validation_rows) if rows is not None]
+    with tf.device(None), cache.borrow(FeatureSpec.below(task.spec)) as program:
         per_image = program.model.output.shape[-1] * 4 * test_time.count(views)
-        several = [rows for rows in (task.rows, task.validation_rows) if rows is not None]
-        if per_image * sum(map(len, several)) > MOST_BYTES:
-            return loop.train(task, callbacks)
-        train_rows, *held = (_embedded(program, rows, views, store) for rows in several)
-    given = {name: getattr(task.spec, name) for name in network.Spec.__dataclass_fields__}
-    head = HeadSpec(**given | {"image_shape": train_rows.images.shape, "scale": 1.0, "start": ""})
+        fits = per_image * sum(map(len, several)) <= MOST_BYTES
+        if fits:
+            below, store = _start(program, task), find_store()
+            train_rows, *held = (_embedded(program, rows, views, store) for rows in several)
+    if not fits:
+        return loop.train(task, callbacks)
+    shape = train_rows.images.shape
+    head = task.spec.turned_into(HeadSpec, image_shape=shape, scale=1.0, start="")
     start = task.start and replace(task.start, weights=task.start.weights[len(below) :])
     on_features = replace(
         task,

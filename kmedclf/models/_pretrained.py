@@ -261,5 +261,5 @@ class PretrainedClassifier(ImageClassifier):
         return super()._train(replace(task, start=start))
 
     def _run(self, task: loop.TrainingTask, callbacks: Any) -> loop.TrainingState:
-        store = store_of(self.memory, self.memory_limit, type(self).__name__)
+        store = partial(store_of, self.memory, self.memory_limit, type(self).__name__)
         return _frozen.train(task, callbacks, store)

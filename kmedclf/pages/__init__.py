@@ -88,7 +88,7 @@ def filled(template: str, script: str, policy: str = "", **values: Any) -> tuple
     )  # fmt: skip
     parts = {
         "style": _asset("page.css") + _shades(),
-        "script": _asset(script),
+        "script": _asset("elements.js") + _asset(script),
     }
     policy = _policy(**parts, more=policy)
     safe = {name: Markup(text) for name, text in parts.items()}

@@ -150,7 +150,7 @@ def _backend(client: Client) -> Any:
 
 
 def _plugin() -> Any:
-    """Make the plugin that prepares every worker, also those that come later."""
+    """Make the plugin that prepares every worker, including those that come later."""
     from distributed import WorkerPlugin
 
     class Prepared(WorkerPlugin):

@@ -33,7 +33,7 @@ def choose(reports: Mapping[str, Any]) -> Abstention:
     if val is None:
         return Abstention(
             EVEN,
-            "No validation images are known to choose a threshold on: it is even odds.",
+            f"No validation images are known to choose a threshold on, so it is {EVEN}.",
         )
     confidence, right = _outcomes(val)
     threshold = lowest_threshold(confidence, right)
@@ -41,7 +41,7 @@ def choose(reports: Mapping[str, Any]) -> Abstention:
         return Abstention(
             EVEN,
             f"On {count(val.n, 'validation image')}, no threshold leaves {FEWEST} answers or more "
-            f"of which {percent(ACCURACY)} are right: it is even odds.",
+            f"of which {percent(ACCURACY)} are right, so it is {EVEN}.",
         )
     images = count(val.n, "validation image")
     chosen = f"The lowest at which {percent(ACCURACY)} of the answers on {images} were right."

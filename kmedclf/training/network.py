@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import numpy as np
@@ -26,6 +26,8 @@ from kmedclf.utils.random_state import python_random_kept
 if TYPE_CHECKING:
     from kmedclf.inputs.images import Rows
 
+
+S = TypeVar("S", bound="Spec")
 
 _building = threading.RLock()
 
@@ -52,6 +54,11 @@ class Spec:
         free = self.estimator.changes_no_shape
         shape = tuple(one for one in self.architecture if one[0] not in free)
         return self.estimator, shape, self.image_shape, self.scale, self.n_classes, self.head
+
+    def turned_into(self, kind: type[S], **changes: Any) -> S:
+        """Copy what describes this network into a spec of another kind, with changes."""
+        given = {field.name: getattr(self, field.name) for field in fields(Spec)}
+        return kind(**given | changes)
 
     def outputs(self, estimator: Any, x: Any) -> Any:
         """Map images (b, h, w, c) to what the network returns: logits (b, k), float32."""

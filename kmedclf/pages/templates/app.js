@@ -7,28 +7,11 @@
   const clear = document.getElementById("clear");
   const SHOWN = 8;
 
-  const make = (tag, text, className) => {
-    const element = document.createElement(tag);
-    if (text !== undefined) element.textContent = text;
-    if (className) element.className = className;
-    return element;
-  };
-  const called = (name) => `\u2068${name.replace(/([\p{L}\p{N}])_(?=[\p{L}\p{N}])/gu, "$1 ")}\u2069`;
-  const picture = (base64, alt, className) => {
-    const image = make("img", undefined, className);
-    image.alt = alt;
-    image.addEventListener("load", () => {
-      if (image.naturalWidth < 64) image.classList.add("small");
-    });
-    image.src = `data:image/webp;base64,${base64}`;
-    return image;
-  };
-
   const bars = (pairs, found) => {
     const list = make("ul", undefined, "bars");
     for (const [name, share] of pairs) {
       const item = make("li", undefined, found.labels.includes(name) ? "predicted" : "");
-      const label = make("span", called(name));
+      const label = make("span", inWords(name));
       label.dir = "auto";
       label.title = name;
       const bar = make("i");
@@ -47,8 +30,8 @@
       return [labels, found.abstained ? "Unsure: some labels are too close to even odds." : ""];
     }
     const share = found.probability.toFixed(3);
-    if (!found.abstained) return [called(found.label), `Probability ${share}.`];
-    const best = called(found.explained);
+    if (!found.abstained) return [inWords(found.label), `Probability ${share}.`];
+    const best = inWords(found.explained);
     return ["Unsure", `The most probable class, ${best}, has ${share}, below ${data.threshold.toFixed(3)}.`];
   };
 
@@ -72,7 +55,7 @@
       over.style.left = `${(50 * (most - w)) / most}%`;
       over.style.top = `${(50 * (most - h)) / most}%`;
     });
-    return view(`Grad-CAM for ${called(found.explained)}. ${found.heat_words}`, under, over);
+    return view(`Grad-CAM for ${inWords(found.explained)}. ${found.heat_words}`, under, over);
   };
 
   const alike = (found) => {
@@ -84,7 +67,7 @@
         const figure = make("figure");
         const words = make("figcaption");
         const name = make("bdi", one.name);
-        const label = make("strong", called(one.label));
+        const label = make("strong", inWords(one.label));
         words.append(label, ` ${one.cosine.toFixed(2)}`, make("br"), name);
         name.className = "file";
         figure.append(picture(one.picture, `${one.name}, ${one.label}`), words);

@@ -44,26 +44,10 @@
   const PAGE = 24;
   let listed = data.order;
 
-  const make = (tag, text, className) => {
-    const element = document.createElement(tag);
-    if (text !== undefined) element.textContent = text;
-    if (className) element.className = className;
-    return element;
-  };
-  const isolate = (text) => `\u2068${text}\u2069`;
-  const called = (index) => isolate(data.names[index].replace(/([\p{L}\p{N}])_(?=[\p{L}\p{N}])/gu, "$1 "));
+  const called = (index) => inWords(data.names[index]);
   const labels = (list) => (list.length ? list.map(called).join(", ") : "nothing");
   const named = (number) => data.images[number].f ?? `Image ${number}`;
   const said = (entry) => `${labels(entry.t)} → ${labels(entry.p)}`;
-  const picture = (base64, alt, className) => {
-    const image = make("img", undefined, className);
-    image.alt = alt;
-    image.addEventListener("load", () => {
-      if (image.naturalWidth < 64) image.classList.add("small");
-    });
-    image.src = `data:image/webp;base64,${base64}`;
-    return image;
-  };
 
   const probabilities = (entry) => {
     const list = make("ul", undefined, "shares");
