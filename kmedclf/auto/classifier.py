@@ -18,7 +18,6 @@ from sklearn.utils import Tags, _safe_indexing, indexable
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from kmedclf import persistence
 from kmedclf.auto import portfolio
 from kmedclf.auto.linear import EfficientNetProbe, PixelClassifier
 from kmedclf.auto.material import Material, class_labels, grouped
@@ -28,8 +27,8 @@ from kmedclf.calibration import CalibratedClassifier
 from kmedclf.ensemble import EnsembleClassifier, take_over_input
 from kmedclf.evaluation import evaluate_predictions
 from kmedclf.inputs import array_likes, checks
-from kmedclf.inputs.file_array import as_paths
-from kmedclf.inputs.medmnist import with_labels
+from kmedclf.inputs.array_likes import as_paths, with_labels
+from kmedclf.persistence import SaveMixin
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.training import devices
 from kmedclf.training.callbacks import OutOfTime
@@ -46,7 +45,7 @@ ALL, NESTED = "ensemble, out of fold", "ensemble, nested"
 
 
 @savable("auto")
-class AutoClassifier(ClassifierMixin, BaseEstimator):
+class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
     """The best classifier in the time you have: it tries what paid elsewhere, and mixes the best.
 
     It looks for copies of a picture and keeps them in one fold, tries the candidates of a
@@ -431,17 +430,6 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         )
         mixed = f"The model is {used[0]} alone" if len(used) == 1 else f"It mixes {', '.join(used)}"
         return f"{words} {mixed}."
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save to a single file, without pickle; `kmedclf.load` reads it.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to write; by convention ``*.kmedclf``.
-        """
-        check_is_fitted(self)
-        persistence.save(self, path)
 
     @property
     def n_params_(self) -> int:

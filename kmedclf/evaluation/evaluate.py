@@ -41,8 +41,8 @@ from kmedclf.evaluation.scores import (
     reliability,
     resample,
 )
+from kmedclf.inputs.array_likes import with_labels
 from kmedclf.inputs.label_kinds import check_not_exclusive, check_y, has_columns, is_multilabel
-from kmedclf.inputs.medmnist import with_labels
 from kmedclf.utils.files import places_below
 
 

@@ -99,7 +99,7 @@ def recall(
         state = train(task) if start is None else _go_on(task, start, train)
         store.keep(name, state, task.spec.estimator.__name__)
         if limit is not None:
-            store.reduce(n_bytes(limit))
+            store.reduce(n_bytes(limit, "memory_limit", task.spec.estimator.__name__))
     return state
 
 

@@ -19,8 +19,9 @@ from kmedclf.evaluation.compare import p_text
 from kmedclf.evaluation.wording import count, kept_value
 from kmedclf.studies import words as words_of
 from kmedclf.studies.dataset import Reported, distribution
-from kmedclf.studies.section import Choice, Figure, Section, Table, clock, score, spread
+from kmedclf.studies.section import Choice, Figure, Section, Table, score, spread
 from kmedclf.studies.study import Study, Workspace
+from kmedclf.utils.text import clock
 
 SHARED: dict[str, Any] = {
     "optimizer": "sgd", "momentum": 0.9, "batch_size": 32, "epochs": 10, "augment": False,

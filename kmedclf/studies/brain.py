@@ -24,8 +24,9 @@ from kmedclf.evaluation.scores import Estimate
 from kmedclf.evaluation.wording import count
 from kmedclf.studies import subsets
 from kmedclf.studies import words as words_of
-from kmedclf.studies.section import Choice, Figure, Section, Table, clock, spread
+from kmedclf.studies.section import Choice, Figure, Section, Table, spread
 from kmedclf.studies.study import Study, Workspace
+from kmedclf.utils.text import clock
 
 N_FOLDS = 5
 SCORES = ("precision_macro", "recall_macro", "f1_macro", "accuracy", "auc_macro")

@@ -144,12 +144,6 @@ def _parted(text: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (text, "")
 
 
-def clock(seconds: float) -> str:
-    """Format seconds as minutes and seconds, "6:20"."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
 def spread(values: Sequence[float], digits: int = 4) -> str:
     """Format mean and standard deviation (ddof 0)."""
     return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
@@ -173,7 +167,7 @@ def cells(run: runs.Run) -> list[Any]:
         score(run, "auc_macro"),
         score(run, split="val"),
         str(len(run.estimator.history_["loss"])),
-        clock(run.seconds),
+        text.clock(run.seconds),
     ]
 
 

@@ -118,6 +118,6 @@ def test_workers_share_a_folder(paths, tmp_path):
 
 
 def test_limits_may_be_written_with_units():
-    store = file_array.store_of("memory", "2M")
+    store = file_array.Store.of("memory", "2M", "Net")
     assert store.limit == 2 * 1024**2
-    np.testing.assert_equal(file_array.store_of(None, "1K").get(b"", 0), None)
+    np.testing.assert_equal(file_array.Store.of(None, "1K", "Net").get(b"", 0), None)
