@@ -7,6 +7,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -21,10 +22,14 @@ from sklearn.utils.validation import check_is_fitted
 from kmedclf.auto import portfolio
 from kmedclf.auto.linear import EfficientNetProbe, PixelClassifier
 from kmedclf.auto.material import Material, class_labels, grouped
-from kmedclf.auto.selection import Mixture, Selector
-from kmedclf.auto.trials import Clock, Trial, make
-from kmedclf.calibration import CalibratedClassifier
-from kmedclf.ensemble import EnsembleClassifier, take_over_input
+from kmedclf.auto.trials import Clock, Trial, cross_fitted, make
+from kmedclf.calibration import CalibratedClassifier, fit_temperature, scaled
+from kmedclf.ensemble import (
+    EnsembleClassifier,
+    greedy_weights,
+    likelihoods,
+    take_over_input,
+)
 from kmedclf.evaluation import evaluate_predictions
 from kmedclf.inputs import array_likes, checks
 from kmedclf.inputs.array_likes import as_paths, with_labels
@@ -448,6 +453,44 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.classifier_tags.multi_label = True
         return tags
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weights of candidates, and a temperature of their mean."""
+
+    shares: np.ndarray  # (m,)
+    temperature: float
+
+    def __call__(self, probas: np.ndarray) -> np.ndarray:
+        """Mix probabilities (m, n, k) to (n, k)."""
+        mean = np.tensordot(self.shares, probas, 1)
+        return mean if self.temperature == 1 else scaled(mean, self.temperature)
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Chooses mixtures of candidates from their out-of-fold probabilities."""
+
+    probas: np.ndarray  # (m, r, k)
+    true: np.ndarray  # (r,) positions of classes, or (r, k) zeros and ones
+    weight: np.ndarray  # (r,)
+    parts: np.ndarray  # (r,)
+
+    def choose(self, rows: Any = slice(None)) -> Mixture:
+        """Choose weights greedily, and a temperature, on some rows."""
+        probas, true, weight = self.probas[:, rows], self.true[rows], self.weight[rows]
+        shares = greedy_weights(likelihoods(probas, true), weight)
+        if true.ndim == 2:
+            return Mixture(shares, 1.0)
+        mean = np.tensordot(shares, probas, 1)
+        return Mixture(shares, fit_temperature(mean, true, weight))
+
+    def nested(self) -> np.ndarray:
+        """Predict every row by the mixture that was chosen without its part, (r, k)."""
+        return cross_fitted(
+            self.choose, lambda mixture, rows: mixture(self.probas[:, rows]), self.parts
+        )
 
 
 def _in_order(trials: Sequence[Trial]) -> Iterator[Trial]:

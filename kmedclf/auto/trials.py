@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import clone
@@ -16,7 +17,6 @@ from kmedclf.auto import linear
 from kmedclf.auto.linear import MOST_ROWS, HeadProblem
 from kmedclf.auto.material import Material
 from kmedclf.auto.portfolio import Entry
-from kmedclf.auto.selection import cross_fitted
 from kmedclf.base import ImageClassifier
 from kmedclf.ensemble import aligned, fit_member, likelihoods, log_losses
 from kmedclf.features import ImageFeatures
@@ -35,6 +35,9 @@ LARGE_SHARE = 0.5
 """Share of the whole time that one network may take, in all folds."""
 SEEN = 50_000
 """Images, repeats counted, after which even fewer epochs than these shares are worth a try."""
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -304,3 +307,24 @@ def make(
         parameters.setdefault("cache", "memory")
     kind = LinearTrial if issubclass(cls, linear.LinearNetwork) else NetworkTrial
     return kind(entry, material, clock, cls(**parameters), memory)
+
+
+def cross_fitted(
+    choose: Callable[[np.ndarray], T],
+    apply: Callable[[T, np.ndarray], np.ndarray],
+    parts: np.ndarray,
+) -> np.ndarray:
+    """Predict each part (a number a row) by what was chosen on the others: an honest estimate.
+
+    ``choose`` and ``apply`` get masks of rows; ``apply`` returns probabilities of its rows.
+    """
+    found: np.ndarray | None = None
+    for part in np.unique(parts):
+        inside = parts == part
+        # A single part has no others.
+        proba = apply(choose(~inside if not inside.all() else inside), inside)
+        if found is None:
+            found = np.empty((len(parts), proba.shape[1]), proba.dtype)
+        found[inside] = proba
+    assert found is not None
+    return found

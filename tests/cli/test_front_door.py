@@ -24,7 +24,7 @@ from kmedclf.cli.parameters import (
     find_network,
 )
 from kmedclf.datasets import load_csv, make_blood_cells, sources
-from kmedclf.runs import searches
+from kmedclf.runs.searches import SearchFolder
 
 COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands}
 
@@ -281,7 +281,7 @@ def test_a_search_keeps_patients_in_one_fold(table, tmp_path):
     assert read(out / "search.json")["groups"] == "patient"
     data = sources.read_data(str(table), groups="patient")
     net = get("MLPClassifier")(random_state=0)
-    search = searches.searcher(net, read(out / "search.json"), out, 1, grouped=True)
+    search = SearchFolder.read(out).searcher(net, 1, grouped=True)
     X, y = data.splits["train"]
     patients = data.groups["train"]
     for train, test in search.cv.split(X, y, groups=patients):
