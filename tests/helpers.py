@@ -32,6 +32,7 @@ EVERY = [
     for name in PUBLIC
 ]
 ALL = [*EVERY, pytest.param(NAMES[-1])]
+QUICK = [name for name in NAMES if name not in SLOW]
 # Training, checks and errors know nothing of architectures. Two deep networks stand for all there:
 # one with batch normalisation, one with attention and dropout.
 _LEFT_OUT = set(SLOW) - {"DeepResNetClassifier", "ViTClassifier"}
