@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from kmedclf.auto import portfolio
 from kmedclf.auto.linear import EfficientNetProbe, PixelClassifier
-from kmedclf.auto.material import Material, class_labels, grouped
+from kmedclf.auto.material import Material, grouped
 from kmedclf.auto.trials import Clock, Trial, cross_fitted, make
 from kmedclf.calibration import CalibratedClassifier, fit_temperature, scaled
 from kmedclf.ensemble import (
@@ -37,6 +37,7 @@ from kmedclf.persistence import SaveMixin
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.training import devices
 from kmedclf.training.callbacks import OutOfTime
+from kmedclf.training.heads import head_of
 from kmedclf.utils import annotated
 
 LOOK_SHARE = 0.1
@@ -264,7 +265,7 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
         if len(rows) < len(weight):
             X, weight, labels = _safe_indexing(X, rows), weight[rows], labels[rows]
             groups = None if groups is None else _safe_indexing(groups, rows)
-        classes = class_labels(labels, name)
+        classes = head_of(labels).classes(None, labels, name)
         limit = LOOK_SHARE * float(self.time_limit)
         shape = None if paths is not None else images.shape
         numbers = grouped(_pictures(X, shape), groups, limit, name, self._say)

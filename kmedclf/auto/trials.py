@@ -21,7 +21,6 @@ from kmedclf.base import ImageClassifier
 from kmedclf.ensemble import aligned, fit_member, likelihoods, log_losses
 from kmedclf.features import ImageFeatures
 from kmedclf.training.callbacks import Deadline, OutOfTime
-from kmedclf.training.heads import HEADS
 
 PENALTIES = (0.1, 0.01, 1.0, 0.001)
 """Inverse strengths of the penalty that a linear candidate chooses from, as they are tried."""
@@ -203,7 +202,7 @@ class LinearTrial(Trial):
     ) -> np.ndarray:
         """Compute the probabilities (r, k) of the scored rows for one choice."""
         material = self.material
-        kind = HEADS["sigmoid" if material.true.ndim == 2 else "softmax"]
+        kind = material.head
         proba = np.empty((material.n, self._k), np.float32)
         for number, (train, test) in enumerate(material.splits):
             problem = self._problems.get((number, str(columns)))

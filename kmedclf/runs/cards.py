@@ -84,12 +84,15 @@ def _facts(
         "input_errors": "Files that are no image are refused by name; poor quality is not noticed: "
         f"{OPEN}.",
     }  # fmt: skip
-    if first is None:
-        return facts
+    return facts if first is None else facts | _facts_of(reports, first)
+
+
+def _facts_of(reports: Mapping[str, Any], first: Any) -> dict[str, str]:
+    """Say what the reports of a run know, the first of them in detail."""
     low = min(one.support for one in first.per_class)
     warned = [escaped(one.text) for one in verdict(first) if one.kind == "warning"]
     score = "recall" if first.exclusive else "auc"
-    return facts | {
+    return {
         "metrics": f"{', '.join(SCORES[name] for name in first.headline)}; all in metrics.json. "
         f"Why these: {OPEN}.",
         "uncertainty": f"{brackets(first)} Models are compared by 'kmedclf compare'.".strip(),
