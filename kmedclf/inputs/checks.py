@@ -109,17 +109,6 @@ def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray
     return weight
 
 
-def check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
-    """Return the sorted classes, from the labels or as the user announces them."""
-    classes = np.unique(labels if classes is None else classes)
-    if len(classes) < 2:
-        raise ValueError(
-            f"y of {name}.fit must hold at least 2 classes of any weight. "
-            f"Got 1 class instead, {listed(classes)}."
-        )
-    return classes
-
-
 def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarray:
     """Check sample weights: one finite, non-negative number per image, not all zero."""
     if hasattr(sample_weight, "__len__"):

@@ -155,22 +155,6 @@ def score(run: runs.Run, name: str = "accuracy", split: str = "test") -> str:
     return "–" if found is None or found.value is None else f"{found.value:.4f}"
 
 
-HEAD = ["Test accuracy, 95 % interval", "F1, macro", "AUC, macro", "Validation", "Epochs", "min:s"]
-"""Heads of the columns of `cells`."""
-
-
-def cells(run: runs.Run) -> list[Any]:
-    """Return the columns that every network of a study has."""
-    return [
-        str(run.reports["test"].scores["accuracy"]),
-        score(run, "f1_macro"),
-        score(run, "auc_macro"),
-        score(run, split="val"),
-        str(len(run.estimator.history_["loss"])),
-        text.clock(run.seconds),
-    ]
-
-
 def verdict(first: str, a: runs.Run, second: str, b: runs.Run) -> str:
     """Say whether the test set shows a difference between two networks."""
     pair = evaluation.compare({first: a.reports["test"], second: b.reports["test"]}).pairs[0]
