@@ -232,7 +232,7 @@ def _stoppable() -> Iterator[None]:
 def start_tensorflow(ctx: typer.Context) -> None:
     """Import TensorFlow without its startup messages; logged errors are shown."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
-    with console.status("Starting TensorFlow"), nullcontext() if ctx.obj else without_chatter():
+    with errors.status("Starting TensorFlow"), nullcontext() if ctx.obj else without_chatter():
         import kmedclf.utils.tensorflow_loaded
 
         import tensorflow as tf

@@ -12,7 +12,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from kmedclf.cli.console import console, say_next, start_tensorflow
+from kmedclf.cli.console import console, errors, say_next, start_tensorflow
 from kmedclf.cli.options import RunFolder
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def report(
         read_report(folder, split)
     if (explain or folder.is_file()) and not is_search:
         start_tensorflow(ctx)
-    target = write_run_page(folder, data=data, split=split, out=out, explain=explain)
+    with errors.status("Writing the page"):
+        target = write_run_page(folder, data=data, split=split, out=out, explain=explain)
     console.print(f"Report written to {target}", markup=False, soft_wrap=True)
     say_next("report", folder=folder)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -209,11 +208,13 @@ def evaluate(
     """Score a trained network on a split of a data set; classes are matched by name."""
     from kmedclf import runs
     from kmedclf.datasets import sources
+    from kmedclf.evaluation.wording import count
 
     split = split or runs.default_split(folder, data)
     content = sources.read_data(data, size, split, runs.groups_of(folder, data, split))
     start_tensorflow(ctx)
-    report = runs.evaluate(folder, content, split)
+    with errors.status(f"Scoring {count(len(content.splits[split][1]), 'image')}"):
+        report = runs.evaluate(folder, content, split)
     show({split: report}, f"{folder} on {content.description['name']}")
     say_next("evaluate", folder=folder, split=split, data=data)
 
@@ -251,12 +252,12 @@ def predict(
     # A calibrated model may have its own threshold.
     best = getattr(estimator, "decide", lambda proba: proba.argmax(axis=1))(probabilities)
     columns = ["prediction"] if multilabel else ["prediction", "probability"]
-    rows = [["path", *columns, *(names if proba else [])]]
+    rows: list[list[Any]] = [["path", *columns, *(names if proba else [])]]
     for path, row, index in zip(readable, probabilities, best, strict=True):
         found = [name for name, p in zip(names, row, strict=True) if p > 0.5]
         label = SEPARATOR.join(found) if multilabel else names[index]
         numbers = [*([] if multilabel else [row[index]]), *(row if proba else [])]
-        rows.append([str(path), label, *(f"{number:.6f}" for number in numbers)])
+        rows.append([path, label, *(f"{number:.6f}" for number in numbers)])
     _write_csv(rows, out)
     # Without a file, the table is what stdout holds
     say_next("predict", errors if out is None else console, folder=folder)
@@ -299,16 +300,17 @@ def _say_resized(estimator: ImageClassifier, paths: list[Path]) -> None:
         errors.print(f"{n_resized} of {len(paths)} images resized to {height} × {width} pixels.")
 
 
-def _write_csv(rows: list[list[str]], out: Path | None) -> None:
+def _write_csv(rows: list[list[Any]], out: Path | None) -> None:
     from kmedclf.utils.files import written_beside
+    from kmedclf.utils.text import write_csv
 
     if out is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        write_csv(sys.stdout, rows, lineterminator="\n")
         return
     # Keep file names that are not UTF-8 byte by byte, so that they still name the files.
     options: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     with written_beside(out) as beside, beside.open("w", **options) as file:
-        csv.writer(file).writerows(rows)
+        write_csv(file, rows)
     console.print(f"{len(rows) - 1} predictions written to {out}", markup=False, soft_wrap=True)
 
 
@@ -337,6 +339,7 @@ def show(reports: dict[str, AnyReport], title: str) -> None:
     title = ", with ".join([title, *list(words)[:1]])
     console.print(title, markup=False, style="bold")
     console.print(table)
-    for split, report in reports.items():
-        for warning in report.warnings:
-            console.print(f"{split}: {warning}", markup=False, highlight=False)
+    # Those of the other split would say the same once more
+    split, report = next(iter(reports.items()))
+    for warning in report.warnings:
+        console.print(f"{split}: {warning}", markup=False, highlight=False)

@@ -18,7 +18,7 @@ from kmedclf.evaluation.plots.style import height
 from kmedclf.evaluation.report import MultilabelReport, Report
 from kmedclf.evaluation.scores import SCORES
 from kmedclf.evaluation.wording import epochs_of, verdict
-from kmedclf.pages import SHADES, chart, csv_link, flat, render, without_folders
+from kmedclf.pages import SHADES, chart, csv_link, flat, render, spaced, without_folders
 from kmedclf.pages.gallery import CORRECT_SHOWN, gallery
 from kmedclf.utils.files import places_below
 
@@ -101,7 +101,7 @@ def write_page(
         "title": title,
         "note": note,
         "report": report,
-        "remarks": verdict(report, twins),
+        "remarks": [one._replace(text=spaced(one.text)) for one in verdict(report, twins)],
         "links": dict(links or {}),
         "headline": [(SCORES[name], report.scores[name]) for name in report.headline],
         "scores": [(SCORES[name], one) for name, one in report.scores.items()],
