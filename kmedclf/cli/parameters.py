@@ -172,13 +172,13 @@ class Command(TyperCommand):
 
 def params(
     network: Annotated[
-        str | None, typer.Argument(metavar="[NETWORK]", help="As of 'kmedclf train'.")
+        str | None, typer.Argument(metavar="NETWORK", help="Network, as for 'kmedclf train'.")
     ] = None,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A parameter, to see all about it.")
+        str | None, typer.Argument(metavar="NAME", help="One parameter, to explain in full.")
     ] = None,
 ) -> None:
-    """List the parameters of a network, or say all about one; without NETWORK, list networks."""
+    """List the parameters of a network, or explain one; without NETWORK, list the networks."""
     if network is None:
         for short, cls in NETWORKS.items():
             doc = ast.get_docstring(_classes(cls)[-1][0]) or ""

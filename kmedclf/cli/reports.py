@@ -19,24 +19,28 @@ if TYPE_CHECKING:
     from kmedclf.evaluation import Comparison
 
 
-SplitOption = Annotated[str, typer.Option(help="train, val or test.")]
+SplitOption = Annotated[str, typer.Option(help="Images to report on: train, val or test.")]
 
 
 def report(
     ctx: typer.Context,
     folder: RunFolder,
     data: Annotated[
-        str | None, typer.Option("--data", help="Where the images are (default: as in training).")
+        str | None,
+        typer.Option("--data", help="Where the images are, if not where they were in training."),
     ] = None,
     split: SplitOption = "test",
-    out: Annotated[Path | None, typer.Option(help="File (default: DIR/report.html).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write (default: DIR/report.html).")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain/--plain", help="With Grad-CAM maps, or without.")
     ] = True,
 ) -> None:
     """Write the report of a trained network, or of a search, as one page.
 
-    That of a network shows its mistakes, that of a search its stages and learning curves.
+    The page of a network shows its scores and every mistake; that of a search shows its stages
+    and learning curves.
     """
     from kmedclf.pages.search import SETTINGS
     from kmedclf.runs.page import page_of, read_report, write_run_page
@@ -58,7 +62,7 @@ def report(
 def compare(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
     split: SplitOption = "test",
-    out: Annotated[Path | None, typer.Option(help="HTML file to write as well.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write an HTML page to this file.")] = None,
 ) -> None:
     """Compare trained networks on the same images, with intervals and paired tests."""
     from kmedclf import datasets, evaluation

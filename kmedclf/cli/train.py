@@ -105,22 +105,22 @@ def train(
             "-p",
             "--param",
             metavar="NAME=VALUE",
-            help="Any parameter of the network, as -p augment=false; repeatable. 'kmedclf params "
+            help="Set any other parameter, as in -p augment=false; repeatable. 'kmedclf params "
             "NAME' lists them.",
         ),
     ] = None,
     size: SizeOption = None,
     groups: GroupsOption = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Scale probabilities by a temperature from val.")
+        bool, typer.Option("--calibrate", help="Calibrate the probabilities on the val split.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run.")] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train a network, score it, and write a run folder.
 
-    After an interruption or a crash, --resume DIR goes on from the last epoch that is kept, in
-    DIR.checkpoint, with the same result.
+    After an interruption or a crash, --resume DIR goes on from the last finished epoch, which is
+    kept in DIR.checkpoint, and ends with the same result.
     """
     from kmedclf.runs import unfinished
 
@@ -201,7 +201,9 @@ def evaluate(
     data: DataOption,
     split: Annotated[
         str | None,
-        typer.Option(help="train, val, test or all (default: test; all of another folder)."),
+        typer.Option(
+            help="train, val, test or all (default: test; all of a folder that has no splits)."
+        ),
     ] = None,
     size: SizeOption = None,
 ) -> None:
@@ -223,13 +225,17 @@ def predict(
     ctx: typer.Context,
     folder: RunFolder,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    out: Annotated[Path | None, typer.Option(help="CSV file to write (default: screen).")] = None,
-    proba: Annotated[bool, typer.Option("--proba", help="Write all probabilities.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV file to write (default: print the table).")
+    ] = None,
+    proba: Annotated[
+        bool, typer.Option("--proba", help="Write the probabilities of all classes.")
+    ] = False,
 ) -> None:
     """Classify image files, and write path, class and probability as CSV.
 
-    Multilabel networks: all labels with a probability above 0.5, joined by "|".
-    Unreadable files are skipped and named on the screen; the exit code is then 3.
+    A multilabel network gives all labels with a probability above 0.5, joined by "|". Unreadable
+    files are left out and named; the exit code is then 3.
     """
     from kmedclf import runs
     from kmedclf.datasets.folders import find_images
