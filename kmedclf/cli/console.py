@@ -117,6 +117,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 NEXT: dict[str, tuple[tuple[str, str], ...]] = {
     "demo": (
+        ("train cnn --data synthetic --out runs/demo", "a run to look at, on the same images"),
         ("train cnn --data bloodmnist --out runs/cnn", "real blood cells, which are downloaded"),
         ("train cnn --data FOLDER --out runs/own", "images of your own, a folder for each class"),
     ),

@@ -64,7 +64,7 @@ def demo(ctx: typer.Context, quiet: QuietOption = False) -> None:
     data = sources.read_data("synthetic")
     n = data.description["n"]
     console.print("[bold]Synthetic blood cells[/] in 8 classes, drawn by a program:", end=" ")
-    console.print(f"{n['train']} to train on, {n['val']} to validate, {n['test']} to test.")
+    console.print(f"{n['train']:,} to train on, {n['val']:,} to validate, {n['test']:,} to test.")
     table = Table("network", "parameters", "test accuracy", "seconds", "images/s", box=None)
     start_tensorflow(ctx)
     for name, given in DEMO.items():
