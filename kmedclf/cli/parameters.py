@@ -78,7 +78,9 @@ def find_network(name: str) -> tuple[str, dict[str, tuple[str, Any]]]:
         cls, meant = ALIASES[word]
         return cls, {key: (name, value) for key, value in meant.items() if value is not None}
     known, near = ", ".join(NETWORKS), suggest(word, [*NETWORKS, *ALIASES], n=1)
-    raise ValueError(f"NAME must be one of {known}, or as resnet18. Got {name!r} instead{near}")
+    raise ValueError(
+        f"NAME must be one of {known}, or a name such as resnet18. Got {name!r} instead{near}"
+    )
 
 
 def parameters(

@@ -42,12 +42,15 @@ def report(
     The page of a network shows its scores and every mistake; that of a search shows its stages
     and learning curves.
     """
+    from kmedclf import runs
     from kmedclf.pages.search import SETTINGS
     from kmedclf.runs.page import page_of, read_report, write_run_page
     from kmedclf.utils import files
 
-    files.prepare(page_of(folder) if out is None else out, files.is_page)
     is_search = (folder / SETTINGS).is_file()
+    if not is_search:
+        runs.check_run(folder)
+    files.prepare(page_of(folder) if out is None else out, files.is_page)
     # Fail before TensorFlow is imported.
     if not folder.is_file() and not is_search:
         read_report(folder, split)
