@@ -141,7 +141,7 @@ class Evaluator:
     error_score: float | str = np.nan  # score of a fit that fails, or "raise"
     tasks: Tasks | None = None
     _known: dict[str, list[Fit]] = field(default_factory=dict)
-    _sent: dict[str, Any] | None = None  # the data, or what stands for them on a cluster
+    _sent: Any = None  # the data, or what stands for them on a cluster
 
     def __call__(
         self, candidates: Sequence[Params], work: Callable[[Params], float] = lambda _: 1.0
