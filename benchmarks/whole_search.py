@@ -53,7 +53,9 @@ def our_search(stage: str, way: str, epochs: int, seed: int, cv: Any) -> Any:
     )
     if way == "grid":
         return GridSearchCV(estimator, grid, cv=cv, refit=False)
-    return StagedSearchCV(estimator, [grid], search="halving", cv=cv, n_jobs=2, refit=False)
+    return StagedSearchCV(
+        estimator, [grid], search="halving", factor=2, cv=cv, n_jobs=2, refit=False
+    )
 
 
 def measure(stage: str, way: str, seed: int, data: str, epochs: int) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def named(params: dict[str, Any]) -> str:
 
 
 def regret(run: dict[str, Any], runs: list[dict[str, Any]]) -> float | None:
-    """Return what the winner of a way costs, in points; None without the full grid, and of stock."""
+    """Return what the winner of a way costs, in points; None if it is unknown."""
     key = run["grid"], run["seed"], "grid"
     full = [one["table"] for one in runs if (one["grid"], one["seed"], one["way"]) == key]
     if not full or run["way"].startswith("stock"):

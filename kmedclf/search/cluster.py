@@ -195,16 +195,20 @@ def check_workers(threads: Mapping[str, int], found: Mapping[str, Mapping[str, A
                 )
 
 
+def active_client() -> Client | None:
+    """Return the client of the cluster on whose workers fits run; None if they run here."""
+    return getattr(get_active_backend()[0], "client", None)
+
+
 def sent(values: Mapping[str, Any]) -> dict[str, Any]:
     """Send data to the workers, if fits run on a cluster; else return them as they are.
 
     The values of mappings in ``values`` are sent one by one. What comes back stands for the data
     in the arguments of fits.
     """
-    backend, _ = get_active_backend()
-    client = getattr(backend, "client", None)
+    client = active_client()
     # With one thread in all, joblib's own backend for Dask does not use it.
-    if client is None or backend.effective_n_jobs(-1) == 1:
+    if client is None or get_active_backend()[0].effective_n_jobs(-1) == 1:
         return dict(values)
     places = [
         (name, key)
