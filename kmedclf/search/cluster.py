@@ -195,6 +195,11 @@ def check_workers(threads: Mapping[str, int], found: Mapping[str, Mapping[str, A
                 )
 
 
+def active_client() -> Client | None:
+    """Return the client of the cluster on whose workers fits run; None if they run here."""
+    return getattr(get_active_backend()[0], "client", None)
+
+
 def sent(values: Mapping[str, Any]) -> Any:
     """Send data to the workers, if fits run on a cluster; else return them as they are.
 
@@ -204,9 +209,9 @@ def sent(values: Mapping[str, Any]) -> Any:
     backend, _ = get_active_backend()
     if hasattr(backend, "put"):  # Ray's, see `on_ray`
         return backend.put(dict(values))
-    client = getattr(backend, "client", None)
+    client = active_client()
     # With one thread in all, joblib's own backend for Dask does not use it.
-    if client is None or backend.effective_n_jobs(-1) == 1:
+    if client is None or get_active_backend()[0].effective_n_jobs(-1) == 1:
         return dict(values)
     places = [
         (name, key)
