@@ -40,14 +40,15 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def many_networks():
+def many_networks(request):
     """Keep the compiled networks of many tests: tracing them again takes a tenth of the suite.
 
-    Tests of the limits set their own.
+    Tests of the limits set their own, and the graphs of the slow tests' deep networks are large.
     """
-    from kmedclf.training import (
-        cache,  # not above: pytest-xdist's first process needs no TensorFlow
-    )
+    if "not slow" not in request.config.option.markexpr:
+        return
+    # Not above: pytest-xdist's first process needs no TensorFlow.
+    from kmedclf.training import cache
 
     cache.MAX_PROGRAMS = 64
 

@@ -143,6 +143,7 @@ IDLE = {
     "channels",
     "checkpoint",
     "early_stopping",
+    "frozen_batch_norm",
     "image_shape",
     "image_size",
     "jit_compile",
@@ -155,6 +156,7 @@ IDLE = {
     "on_error",
     "resize",
     "restore_best",
+    "stem",
     "stop_against",
     "strategy",
     "tol",
@@ -162,6 +164,7 @@ IDLE = {
     "tta",
     "verbose",
     "warm_start",
+    "weights",
 }
 # Some do something only beside others: these are set in both fits.
 STOPPING = {"early_stopping": True, "epochs": 4, "min_epochs": 2, "n_iter_no_change": 2, "tol": 0.1}

@@ -1,12 +1,13 @@
 """Compiled programs under threads, worker processes and callbacks that predict."""
 
+import os
 import threading
 
 import keras
 import numpy as np
 import pytest
 from helpers import ENGINE, ONE, data, make, same
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 
 X, y = data()
 
@@ -58,8 +59,10 @@ def _weights(seed):
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_workers(backend, as_many_threads):
-    results = Parallel(n_jobs=2, backend=backend)(delayed(_weights)(seed) for seed in (0, 1, 0))
+def test_workers(backend):
+    threads = {"inner_max_num_threads": os.cpu_count()} if backend == "loky" else {}
+    with parallel_config(backend, **threads):
+        results = Parallel(n_jobs=2)(delayed(_weights)(seed) for seed in (0, 1, 0))
     assert same(results[0], _weights(0))
     assert same(results[1], _weights(1))
     assert same(results[0], results[2])
