@@ -241,7 +241,7 @@ def _detail(cls: str, one: _Parameter, own: Mapping[str, Any]) -> None:
     bases = [node.name for node, _ in _classes(cls)]
     for recipe in recipes.RECIPES:
         usual = recipes.values_of(recipe, bases).get(one.name)
-        shown = {recipe: usual}
+        shown: dict[str, Any] = {recipe: usual}
         if "trainable" in _annotations(cls):
             shown[f"{recipe}, trainable=head"] = recipes.values_of(recipe, bases, "head").get(
                 one.name

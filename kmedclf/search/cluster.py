@@ -195,9 +195,10 @@ def check_workers(threads: Mapping[str, int], found: Mapping[str, Mapping[str, A
                 )
 
 
-def active_client() -> Client | None:
-    """Return the client of the cluster on whose workers fits run; None if they run here."""
-    return getattr(get_active_backend()[0], "client", None)
+def in_use() -> bool:
+    """Whether fits run on the workers of a cluster, of Dask or of Ray, instead of here."""
+    backend, _ = get_active_backend()
+    return hasattr(backend, "client") or hasattr(backend, "put")
 
 
 def sent(values: Mapping[str, Any]) -> Any:
@@ -209,9 +210,9 @@ def sent(values: Mapping[str, Any]) -> Any:
     backend, _ = get_active_backend()
     if hasattr(backend, "put"):  # Ray's, see `on_ray`
         return backend.put(dict(values))
-    client = active_client()
+    client = getattr(backend, "client", None)
     # With one thread in all, joblib's own backend for Dask does not use it.
-    if client is None or get_active_backend()[0].effective_n_jobs(-1) == 1:
+    if client is None or backend.effective_n_jobs(-1) == 1:
         return dict(values)
     places = [
         (name, key)

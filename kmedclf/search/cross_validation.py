@@ -310,7 +310,7 @@ def _continues(network: Any) -> bool:
     plain = not chosen["early_stopping"] and chosen["lr_schedule"] is None
     own = isinstance(network.random_state, Integral) and network.checkpoint is None
     # Workers of a cluster may have another disk, and processes that train together no memory.
-    return plain and own and network.strategy is None and cluster.active_client() is None
+    return plain and own and network.strategy is None and not cluster.in_use()
 
 
 @dataclass
