@@ -142,13 +142,17 @@ def test_what_is_missing_is_made_again(made):
     kept = (out / "cnn" / "model.kmedclf").stat().st_mtime_ns
     (out / "mlp" / "model.kmedclf").unlink()
     (out / "mlp" / "report.html").unlink()
-    (out / "cnn" / "report.html").unlink()
+    cards = {path: path.read_text(encoding="utf-8") for path in (out / "cnn").glob("*.md")}
+    assert len(cards) == 2
+    for path in (out / "cnn" / "report.html", *cards):
+        path.unlink()
     for path in (out / "mlp").iterdir():
         path.unlink()
     done = invoke("blood", "--out", out, "--quick", "--seed", 3, "--resume", *ONLY)
     assert done.exit_code == 0, done.output
     assert (out / "mlp" / "model.kmedclf").is_file()
     assert (out / "cnn" / "report.html").is_file()
+    assert {path: path.read_text(encoding="utf-8") for path in cards} == cards
     assert (out / "cnn" / "model.kmedclf").stat().st_mtime_ns == kept
     timed = r"; \d+ s\.|\| [\d.,]+ +\| [\d.,]+ \|$"  # seconds and speed differ
     same = [re.sub(timed, "", text, flags=re.M) for text in (output, done.stdout)]
