@@ -3,14 +3,12 @@
 import functools
 import hashlib
 import json
-import os
 import random
 
 import keras
 import numpy as np
 import pytest
 from helpers import ALL, ENGINE, beside, data, make, run, same
-from joblib import parallel_config
 from sklearn.model_selection import cross_validate
 
 from kmedclf import ImageClassifier
@@ -115,13 +113,11 @@ def test_in_another_process(name):
 
 
 @engine
-def test_in_workers_with_as_many_threads(name):
-    # With a worker's own share of the cores, convolutions add up in another order.
-    with parallel_config("loky", inner_max_num_threads=os.cpu_count()):
-        serial, parallel = (
-            cross_validate(make(name), X, y, cv=2, n_jobs=n_jobs, return_estimator=True)
-            for n_jobs in (1, 2)
-        )
+def test_in_workers_with_as_many_threads(name, as_many_threads):
+    serial, parallel = (
+        cross_validate(make(name), X, y, cv=2, n_jobs=n_jobs, return_estimator=True)
+        for n_jobs in (1, 2)
+    )
     for one, other in zip(serial["estimator"], parallel["estimator"], strict=True):
         assert same(one, other)
         assert one.history_ == other.history_

@@ -423,6 +423,28 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
         decide = getattr(self.classifier_, "decide", lambda rows: rows.argmax(axis=1))
         return decide(proba)
 
+    def nested_report(self, y: Any, class_names: Any = None) -> Any:
+        """Report on the training images, each predicted without it.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,) or (n, k)
+            What fit got.
+        class_names : sequence or mapping, optional
+            As in `kmedclf.evaluation.evaluate`.
+
+        Returns
+        -------
+        Report or MultilabelReport
+            Of the images in ``oof_rows_``.
+        """
+        check_is_fitted(self)
+        classes = None if self._several else self.classes_
+        y = np.asarray(y)[self.oof_rows_]
+        return evaluate_predictions(
+            y, self.oof_proba_, classes=classes, class_names=class_names, n_bootstrap=0
+        )
+
     def verdict(self) -> str:
         """Say in a few sentences how good the classifier is, and how far that can be trusted."""
         check_is_fitted(self)

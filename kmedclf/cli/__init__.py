@@ -38,7 +38,9 @@ def _version(asked: bool) -> None:
         raise typer.Exit()
 
 
-VersionOption = typer.Option("--version", help="Show it.", callback=_version, is_eager=True)
+VersionOption = typer.Option(
+    "--version", help="Show the version.", callback=_version, is_eager=True
+)
 
 
 @app.callback()
@@ -49,9 +51,8 @@ def _options(
 ) -> None:
     """Medical image classifiers on Keras that behave like scikit-learn estimators.
 
-    Exit codes: 0, success; 1, a fault of kmedclf, or a finding of --strict; 2, wrong input, and
-    nothing was done; 3, finished parts are kept and missing parts are named; 130 and 143,
-    interrupted.
+    Exit codes: 0, done; 1, a fault of kmedclf itself, or a finding of 'audit --strict'; 2, wrong
+    input, nothing was done; 3, done in part: what is missing is named; 130 or 143, interrupted.
     """
     ctx.obj = debug
 

@@ -15,13 +15,13 @@ from kmedclf.cli.train import show
 def auto(
     ctx: typer.Context,
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Name, file or folder, as of 'kmedclf train'.")
+        str, typer.Argument(metavar="DATA", help="Name, file or folder, as for 'kmedclf train'.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
-    minutes: Annotated[float, typer.Option(help="Time to train.", min=0.01)] = 10,
+    minutes: Annotated[float, typer.Option(help="Time to train, in minutes.", min=0.01)] = 10,
     weights: Annotated[
         str | None,
-        typer.Option(help="Pretrained weights: 'imagenet', or a file (default: without)."),
+        typer.Option(help="Pretrained weights to use: 'imagenet', or a file (default: none)."),
     ] = None,
     variant: Annotated[
         str, typer.Option(help="EfficientNet of the weights: lite0, b0, b1 or b2.")
@@ -30,8 +30,8 @@ def auto(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of finished parts, with which the same command goes on (default: DIR of "
-            "--out with '.memory').",
+            help="Folder that keeps finished parts, so that the same command goes on after an "
+            "interruption (default: the folder of --out with '.memory').",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
@@ -39,7 +39,7 @@ def auto(
     groups: GroupsOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run.")] = False,
 ) -> None:
-    """Find the best classifier in the given time, score it, and write a run folder with its page.
+    """Find the best classifier in the given time, and write its run folder and page.
 
     It trains on train and val, in folds of its own; test is scored once, at the end. Ctrl-C ends
     the search, and the best so far is written.

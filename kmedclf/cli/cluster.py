@@ -18,11 +18,11 @@ DASK_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 def scheduler(
     ctx: typer.Context,
     host: Annotated[
-        str, typer.Option(help="Address to listen on: of this machine only, unless you say so.")
+        str, typer.Option(help="Address to listen on; by default only this machine can reach it.")
     ] = LOOPBACK,
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8786,
 ) -> None:
-    """Give the fits of searches to workers, until Ctrl-C. Needs Dask.
+    """Hand out the fits of searches to workers, until Ctrl-C. Needs Dask.
 
     Other options are those of 'dask scheduler', such as --tls-ca-file. Anyone who can connect can
     run code on this machine: use an address of a private network, or TLS.
@@ -43,9 +43,14 @@ def scheduler(
 def worker(
     ctx: typer.Context,
     address: Annotated[
-        str, typer.Argument(metavar="ADDRESS", help="Of the scheduler, as tcp://127.0.0.1:8786.")
+        str,
+        typer.Argument(
+            metavar="ADDRESS", help="Address of the scheduler, such as tcp://127.0.0.1:8786."
+        ),
     ],
-    workers: Annotated[int, typer.Option(min=1, help="Processes, each with one fit.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of processes; each trains one fit at a time.")
+    ] = 1,
     threads: Annotated[
         int | None,
         typer.Option(

@@ -117,6 +117,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 NEXT: dict[str, tuple[tuple[str, str], ...]] = {
     "demo": (
+        ("train cnn --data synthetic --out runs/demo", "a run to look at, on the same images"),
         ("train cnn --data bloodmnist --out runs/cnn", "real blood cells, which are downloaded"),
         ("train cnn --data FOLDER --out runs/own", "images of your own, a folder for each class"),
     ),
@@ -232,7 +233,7 @@ def _stoppable() -> Iterator[None]:
 def start_tensorflow(ctx: typer.Context) -> None:
     """Import TensorFlow without its startup messages; logged errors are shown."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
-    with console.status("Starting TensorFlow"), nullcontext() if ctx.obj else without_chatter():
+    with errors.status("Starting TensorFlow"), nullcontext() if ctx.obj else without_chatter():
         import kmedclf.utils.tensorflow_loaded
 
         import tensorflow as tf

@@ -33,22 +33,25 @@ def datasets() -> None:
 
 def audit(
     data: DataOption,
-    out: Annotated[Path | None, typer.Option(help="HTML file to write as well.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write an HTML page to this file.")] = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Exit with 1 if there are leaks or contradicting labels."),
     ] = False,
     near: Annotated[
-        bool, typer.Option("--near/--exact", help="Search for nearly identical images as well.")
+        bool,
+        typer.Option(
+            "--near/--exact", help="Find nearly identical images as well, or only identical ones."
+        ),
     ] = True,
     groups: Annotated[
         str | None,
         typer.Option(
             metavar="KEY|REGEX|CSV|COLUMN",
-            help="Patients, or other groups. KEY: the file's arrays train_KEY, val_KEY, test_KEY. "
-            "For a folder: a regular expression that finds the patient in the path of an image, or "
-            "a CSV file with the columns path, below the folder, and group. For a CSV table of "
-            "images: a column.",
+            help="Find patients, or other groups, that are in two splits. For a folder: a regular "
+            "expression that finds the patient in the path of an image, or a CSV file with the "
+            "columns path (below the folder) and group. For a CSV table of images: one of its "
+            "columns. For an .npz file: KEY of its arrays train_KEY, val_KEY and test_KEY.",
         ),
     ] = None,
     size: SizeOption = None,

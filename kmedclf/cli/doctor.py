@@ -19,7 +19,7 @@ def doctor(
     ctx: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Write the facts as JSON.")] = False,
 ) -> None:
-    """Say what this machine offers, what kmedclf made of it, and what would be faster.
+    """Show the hardware and versions that kmedclf found, and what would make it faster.
 
     Starts TensorFlow, which takes seconds.
     """

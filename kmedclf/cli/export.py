@@ -15,7 +15,8 @@ def export(
     ctx: typer.Context,
     folder: RunFolder,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="File to write; a folder of saved_model.")
+        Path,
+        typer.Option("--out", metavar="FILE", help="File to write; with saved_model, a folder."),
     ],
     format: Annotated[
         str, typer.Option("--format", help="onnx, saved_model, litert or keras.")

@@ -9,17 +9,17 @@ import typer
 
 DATA = typer.Option(
     "--data",
-    help="MedMNIST name, .npz file, 'synthetic' or another drawn set of 'kmedclf datasets'; a "
-    "folder with a folder of images for each class, perhaps within train, val and test; or a "
-    "CSV table with the columns path and label, perhaps also split and patient.",
+    help="The images: a folder with one folder of images for each class, or with train, val and "
+    "test, each of which has such folders; an .npz file; a CSV table with the columns path and "
+    "label, and perhaps split and patient; or a name that 'kmedclf datasets' lists.",
 )
 DataOption = Annotated[str, DATA]
 SizeOption = Annotated[
     int | None,
     typer.Option(
         "--size",
-        help="Side of the images, for MedMNIST names and folders (default: 28, folders 64, and 224 "
-        "in studies).",
+        help="Size to which images are scaled, in pixels (default: 64 for folders and tables, 28 "
+        "for MedMNIST; 224 with pretrained weights and in studies).",
     ),
 ]
 GroupsOption = Annotated[
@@ -27,14 +27,14 @@ GroupsOption = Annotated[
     typer.Option(
         "--groups",
         metavar="REGEX|CSV|COLUMN",
-        help="Patients, or other groups, that stay together when a folder without splits is split. "
-        "A regular expression that finds the patient in the path of an image, or a CSV file with "
-        "the columns path, below the folder, and group. For a CSV table of images: a column.",
+        help="Keeps all images of a patient, or of another group, in one split. For a folder: a "
+        "regular expression that finds the patient in the path of an image, or a CSV file with the "
+        "columns path (below the folder) and group. For a CSV table of images: one of its columns.",
     ),
 ]
 RecipeOption = Annotated[
     str | None,
-    typer.Option("--recipe", help="reference, fast, best or transfer; see 'kmedclf params'."),
+    typer.Option("--recipe", help="How to train: reference, fast, best or transfer."),
 ]
 WeightsOption = Annotated[
     str | None,
@@ -44,10 +44,11 @@ LearningRateOption = Annotated[
     float | None, typer.Option("--learning-rate", "--lr", help="Learning rate.")
 ]
 QuietOption = Annotated[
-    bool, typer.Option("--quiet", help="Without progress, and without what to type next.")
+    bool, typer.Option("--quiet", help="Print results only: no progress, no next commands.")
 ]
 RunFolder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Folder 'kmedclf train' wrote, or a model's file.")
+    Path,
+    typer.Argument(metavar="DIR", help="Run folder, as 'kmedclf train' writes, or a model file."),
 ]
 
 

@@ -78,7 +78,9 @@ def find_network(name: str) -> tuple[str, dict[str, tuple[str, Any]]]:
         cls, meant = ALIASES[word]
         return cls, {key: (name, value) for key, value in meant.items() if value is not None}
     known, near = ", ".join(NETWORKS), suggest(word, [*NETWORKS, *ALIASES], n=1)
-    raise ValueError(f"NAME must be one of {known}, or as resnet18. Got {name!r} instead{near}")
+    raise ValueError(
+        f"NAME must be one of {known}, or a name such as resnet18. Got {name!r} instead{near}"
+    )
 
 
 def parameters(
@@ -172,13 +174,13 @@ class Command(TyperCommand):
 
 def params(
     network: Annotated[
-        str | None, typer.Argument(metavar="[NETWORK]", help="As of 'kmedclf train'.")
+        str | None, typer.Argument(metavar="NETWORK", help="Network, as for 'kmedclf train'.")
     ] = None,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A parameter, to see all about it.")
+        str | None, typer.Argument(metavar="NAME", help="One parameter, to explain in full.")
     ] = None,
 ) -> None:
-    """List the parameters of a network, or say all about one; without NETWORK, list networks."""
+    """List the parameters of a network, or explain one; without NETWORK, list the networks."""
     if network is None:
         for short, cls in NETWORKS.items():
             doc = ast.get_docstring(_classes(cls)[-1][0]) or ""
@@ -239,7 +241,7 @@ def _detail(cls: str, one: _Parameter, own: Mapping[str, Any]) -> None:
     bases = [node.name for node, _ in _classes(cls)]
     for recipe in recipes.RECIPES:
         usual = recipes.values_of(recipe, bases).get(one.name)
-        shown = {recipe: usual}
+        shown: dict[str, Any] = {recipe: usual}
         if "trainable" in _annotations(cls):
             shown[f"{recipe}, trainable=head"] = recipes.values_of(recipe, bases, "head").get(
                 one.name

@@ -12,44 +12,52 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from kmedclf.cli.console import console, say_next, start_tensorflow
+from kmedclf.cli.console import console, errors, say_next, start_tensorflow
 from kmedclf.cli.options import RunFolder
 
 if TYPE_CHECKING:
     from kmedclf.evaluation import Comparison
 
 
-SplitOption = Annotated[str, typer.Option(help="train, val or test.")]
+SplitOption = Annotated[str, typer.Option(help="Images to report on: train, val or test.")]
 
 
 def report(
     ctx: typer.Context,
     folder: RunFolder,
     data: Annotated[
-        str | None, typer.Option("--data", help="Where the images are (default: as in training).")
+        str | None,
+        typer.Option("--data", help="Where the images are, if not where they were in training."),
     ] = None,
     split: SplitOption = "test",
-    out: Annotated[Path | None, typer.Option(help="File (default: DIR/report.html).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write (default: DIR/report.html).")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain/--plain", help="With Grad-CAM maps, or without.")
     ] = True,
 ) -> None:
     """Write the report of a trained network, or of a search, as one page.
 
-    That of a network shows its mistakes, that of a search its stages and learning curves.
+    The page of a network shows its scores and every mistake; that of a search shows its stages
+    and learning curves.
     """
+    from kmedclf import runs
     from kmedclf.pages.search import SETTINGS
     from kmedclf.runs.page import page_of, read_report, write_run_page
     from kmedclf.utils import files
 
-    files.prepare(page_of(folder) if out is None else out, files.is_page)
     is_search = (folder / SETTINGS).is_file()
+    if not is_search:
+        runs.check_run(folder)
+    files.prepare(page_of(folder) if out is None else out, files.is_page)
     # Fail before TensorFlow is imported.
     if not folder.is_file() and not is_search:
         read_report(folder, split)
     if (explain or folder.is_file()) and not is_search:
         start_tensorflow(ctx)
-    target = write_run_page(folder, data=data, split=split, out=out, explain=explain)
+    with errors.status("Writing the page"):
+        target = write_run_page(folder, data=data, split=split, out=out, explain=explain)
     console.print(f"Report written to {target}", markup=False, soft_wrap=True)
     say_next("report", folder=folder)
 
@@ -57,7 +65,7 @@ def report(
 def compare(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
     split: SplitOption = "test",
-    out: Annotated[Path | None, typer.Option(help="HTML file to write as well.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write an HTML page to this file.")] = None,
 ) -> None:
     """Compare trained networks on the same images, with intervals and paired tests."""
     from kmedclf import datasets, evaluation

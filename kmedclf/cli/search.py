@@ -38,20 +38,24 @@ class Engine(StrEnum):
 def search(
     ctx: typer.Context,
     network: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Network, as of 'kmedclf train'.")
+        str | None, typer.Argument(metavar="NAME", help="Network, as for 'kmedclf train'.")
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Name, file or folder, as of 'kmedclf train'."),
+        typer.Option("--data", help="Name, file or folder, as for 'kmedclf train'."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder to write.")
+    ] = None,
     resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="DIR", help="Resume a search.")
+        Path | None,
+        typer.Option("--resume", metavar="DIR", help="Go on with the unfinished search of DIR."),
     ] = None,
     space: Annotated[
         str | None,
         typer.Option(
-            help="Space, or its file (default: NAME, or NAME_flat for the last three engines)."
+            help="Search space: a name, or a YAML file (default: NAME; NAME_flat for random, "
+            "bayesian and hyperband)."
         ),
     ] = None,
     engine: Annotated[Engine, typer.Option(help="How candidates are chosen.")] = Engine.STAGED,
@@ -59,14 +63,19 @@ def search(
     final_epochs: Annotated[int, typer.Option(help="Maximum epochs of the winner.")] = 200,
     subset: Annotated[
         float | None,
-        typer.Option(help="Share of the images to search on (default: the space's, or all)."),
+        typer.Option(
+            help="Share of the images to search on (default: as the space says, else all)."
+        ),
     ] = None,
     first: Annotated[
-        bool, typer.Option("--first", help="Take the first images, not random ones.")
+        bool,
+        typer.Option(
+            "--first", help="With --subset, take the first images instead of random ones."
+        ),
     ] = False,
-    folds: Annotated[int, typer.Option(help="Folds.")] = 3,
+    folds: Annotated[int, typer.Option(help="Number of cross-validation folds.")] = 3,
     trials: Annotated[
-        int | None, typer.Option(help="Trials of random and bayesian (default: 20).")
+        int | None, typer.Option(help="Number of candidates of random and bayesian (default: 20).")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Number of parallel fits.")] = 1,
     scheduler: Annotated[
@@ -86,7 +95,7 @@ def search(
             "-p",
             "--param",
             metavar="NAME=VALUE",
-            help="Fixed parameter, which is not searched even where the space has it; repeatable.",
+            help="Fix a parameter, which is then not searched; repeatable.",
         ),
     ] = None,
     size: SizeOption = None,

@@ -16,7 +16,11 @@ LOOPBACK = "127.0.0.1"
 PORT = 8642
 
 HostOption = Annotated[
-    str, typer.Option("--host", help="Address to listen at; others than 127.0.0.1 are open to all.")
+    str,
+    typer.Option(
+        "--host",
+        help="Address to listen on; with any but 127.0.0.1, the whole network can use the page.",
+    ),
 ]
 
 
@@ -28,16 +32,17 @@ def app(
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Least probability of an answer (default: by the validation images of the run).",
+            help="Least probability of an answer; below it, the page says that it is unsure "
+            "(default: chosen on validation images).",
             min=0,
             max=1,
         ),
     ] = None,
 ) -> None:
-    """Show a page, on this computer alone, to drop images on.
+    """Serve a page to drop images on, for this computer alone.
 
-    It shows probabilities, a heat map and similar training images. It is a service as well, which
-    other programs can ask: POST /predict, GET /model. Ctrl-C ends it.
+    It shows probabilities, a heat map and similar training images. Other programs can ask as
+    well: POST /predict, GET /model. Ctrl-C ends it.
     """
     from kmedclf import runs, serve
 

@@ -26,27 +26,29 @@ def reproduce(
         str | None,
         typer.Option(
             "--data",
-            help="As for train; the page says where the report's images are. Without it: images "
-            "drawn of the study's kind, or, for blood, a download.",
+            help="The images, as for 'kmedclf train'. By default the study draws synthetic images "
+            "of the same kind, or, for blood, downloads BloodMNIST. Its page says where to get the "
+            "real ones.",
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Small and short, as a smoke test.")
+        bool, typer.Option("--quick", help="Try it out: few images, few epochs.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Resume the study in DIR; finished parts are read.")
+        bool, typer.Option("--resume", help="Go on with the unfinished study in DIR.")
     ] = False,
     size: SizeOption = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="ITEM", help="An item; repeatable.")
+        list[str] | None,
+        typer.Option("--only", metavar="ITEM", help="Do only this item; repeatable."),
     ] = None,
     keep_copies: Annotated[
         bool,
-        typer.Option("--keep-copies", help="Keep identical images, where the study removes them."),
+        typer.Option("--keep-copies", help="Keep identical images, which some studies remove."),
     ] = False,
     epochs: Annotated[
-        int | None, typer.Option(help="Epochs of all networks (default: each the study's).")
+        int | None, typer.Option(help="Epochs of all networks (default: as in the study).")
     ] = None,
     param: Annotated[
         list[str] | None,
@@ -54,7 +56,7 @@ def reproduce(
             "-p",
             "--param",
             metavar="NAME=VALUE",
-            help="Parameter of all networks that have it, as weights=null; repeatable.",
+            help="Set a parameter of all networks that have it, as in weights=null; repeatable.",
         ),
     ] = None,
     quiet: QuietOption = False,

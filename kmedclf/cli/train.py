@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,7 +64,7 @@ def demo(ctx: typer.Context, quiet: QuietOption = False) -> None:
     data = sources.read_data("synthetic")
     n = data.description["n"]
     console.print("[bold]Synthetic blood cells[/] in 8 classes, drawn by a program:", end=" ")
-    console.print(f"{n['train']} to train on, {n['val']} to validate, {n['test']} to test.")
+    console.print(f"{n['train']:,} to train on, {n['val']:,} to validate, {n['test']:,} to test.")
     table = Table("network", "parameters", "test accuracy", "seconds", "images/s", box=None)
     start_tensorflow(ctx)
     for name, given in DEMO.items():
@@ -106,22 +105,22 @@ def train(
             "-p",
             "--param",
             metavar="NAME=VALUE",
-            help="Any parameter of the network, as -p augment=false; repeatable. 'kmedclf params "
+            help="Set any other parameter, as in -p augment=false; repeatable. 'kmedclf params "
             "NAME' lists them.",
         ),
     ] = None,
     size: SizeOption = None,
     groups: GroupsOption = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Scale probabilities by a temperature from val.")
+        bool, typer.Option("--calibrate", help="Calibrate the probabilities on the val split.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run.")] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train a network, score it, and write a run folder.
 
-    After an interruption or a crash, --resume DIR goes on from the last epoch that is kept, in
-    DIR.checkpoint, with the same result.
+    After an interruption or a crash, --resume DIR goes on from the last finished epoch, which is
+    kept in DIR.checkpoint, and ends with the same result.
     """
     from kmedclf.runs import unfinished
 
@@ -202,18 +201,22 @@ def evaluate(
     data: DataOption,
     split: Annotated[
         str | None,
-        typer.Option(help="train, val, test or all (default: test; all of another folder)."),
+        typer.Option(
+            help="train, val, test or all (default: test; all of a folder that has no splits)."
+        ),
     ] = None,
     size: SizeOption = None,
 ) -> None:
     """Score a trained network on a split of a data set; classes are matched by name."""
     from kmedclf import runs
     from kmedclf.datasets import sources
+    from kmedclf.evaluation.wording import count
 
     split = split or runs.default_split(folder, data)
     content = sources.read_data(data, size, split, runs.groups_of(folder, data, split))
     start_tensorflow(ctx)
-    report = runs.evaluate(folder, content, split)
+    with errors.status(f"Scoring {count(len(content.splits[split][1]), 'image')}"):
+        report = runs.evaluate(folder, content, split)
     show({split: report}, f"{folder} on {content.description['name']}")
     say_next("evaluate", folder=folder, split=split, data=data)
 
@@ -222,13 +225,17 @@ def predict(
     ctx: typer.Context,
     folder: RunFolder,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    out: Annotated[Path | None, typer.Option(help="CSV file to write (default: screen).")] = None,
-    proba: Annotated[bool, typer.Option("--proba", help="Write all probabilities.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV file to write (default: print the table).")
+    ] = None,
+    proba: Annotated[
+        bool, typer.Option("--proba", help="Write the probabilities of all classes.")
+    ] = False,
 ) -> None:
     """Classify image files, and write path, class and probability as CSV.
 
-    Multilabel networks: all labels with a probability above 0.5, joined by "|".
-    Unreadable files are skipped and named on the screen; the exit code is then 3.
+    A multilabel network gives all labels with a probability above 0.5, joined by "|". Unreadable
+    files are left out and named; the exit code is then 3.
     """
     from kmedclf import runs
     from kmedclf.datasets.folders import find_images
@@ -251,12 +258,12 @@ def predict(
     # A calibrated model may have its own threshold.
     best = getattr(estimator, "decide", lambda proba: proba.argmax(axis=1))(probabilities)
     columns = ["prediction"] if multilabel else ["prediction", "probability"]
-    rows = [["path", *columns, *(names if proba else [])]]
+    rows: list[list[Any]] = [["path", *columns, *(names if proba else [])]]
     for path, row, index in zip(readable, probabilities, best, strict=True):
         found = [name for name, p in zip(names, row, strict=True) if p > 0.5]
         label = SEPARATOR.join(found) if multilabel else names[index]
         numbers = [*([] if multilabel else [row[index]]), *(row if proba else [])]
-        rows.append([str(path), label, *(f"{number:.6f}" for number in numbers)])
+        rows.append([path, label, *(f"{number:.6f}" for number in numbers)])
     _write_csv(rows, out)
     # Without a file, the table is what stdout holds
     say_next("predict", errors if out is None else console, folder=folder)
@@ -299,16 +306,17 @@ def _say_resized(estimator: ImageClassifier, paths: list[Path]) -> None:
         errors.print(f"{n_resized} of {len(paths)} images resized to {height} × {width} pixels.")
 
 
-def _write_csv(rows: list[list[str]], out: Path | None) -> None:
+def _write_csv(rows: list[list[Any]], out: Path | None) -> None:
     from kmedclf.utils.files import written_beside
+    from kmedclf.utils.text import write_csv
 
     if out is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        write_csv(sys.stdout, rows, lineterminator="\n")
         return
     # Keep file names that are not UTF-8 byte by byte, so that they still name the files.
     options: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     with written_beside(out) as beside, beside.open("w", **options) as file:
-        csv.writer(file).writerows(rows)
+        write_csv(file, rows)
     console.print(f"{len(rows) - 1} predictions written to {out}", markup=False, soft_wrap=True)
 
 
@@ -337,6 +345,7 @@ def show(reports: dict[str, AnyReport], title: str) -> None:
     title = ", with ".join([title, *list(words)[:1]])
     console.print(title, markup=False, style="bold")
     console.print(table)
-    for split, report in reports.items():
-        for warning in report.warnings:
-            console.print(f"{split}: {warning}", markup=False, highlight=False)
+    # Those of the other split would say the same once more
+    split, report = next(iter(reports.items()))
+    for warning in report.warnings:
+        console.print(f"{split}: {warning}", markup=False, highlight=False)

@@ -134,9 +134,10 @@ class Audit:
         said = []
         leaked, double = int(self.leaked.sum()), len(self.two_labels)
         if leaked:
-            text = f"Leak found: {leaked:,} of {self.n:,} images are also in an earlier split, so "
-            text += "scores on them are too good. Move or delete them, or pass 'exclude=leaked' to "
-            said.append(Remark("warning", f"{text}'evaluate'."))
+            are = "is" if leaked == 1 else "are"
+            text = f"Leak found: {leaked:,} of {self.n:,} images {are} also in an earlier split: "
+            text += "scores are too good. Delete one copy of each, or in Python leave them out: "
+            said.append(Remark("warning", f"{text}evaluate(..., exclude=found.leaked)."))
         if self.straddling:
             n = len(self.straddling)
             text = f"Leak found: {n:,} group{' is' if n == 1 else 's are'} in several splits; draw "
@@ -193,14 +194,15 @@ class Audit:
         found: list[tuple[str, ...]] = [("", "found", "across splits", "two labels")]
         found += [tuple("–" if n is None else f"{n}" for n in row) for row in self.findings()]
         leaks = [
-            f"{leaked:,} of {n:,} images of {name} also stand in an earlier split."
+            f"{leaked:,} of {n:,} images of {name} {'is' if leaked == 1 else 'are'} also in an "
+            "earlier split."
             for name, n, leaked in self.leaks()
         ]
-        leaks += self.not_looked_for
         balance: list[tuple[str, ...]] = [("Images of class", *self.splits)]
         for name, row in zip(self.classes, self.balance.T, strict=True):
             balance.append((name, *map(str, row)))
-        parts = [title, table(found, numbers=True), "\n".join(leaks), *self._examples()]
+        verdict = "\n".join(one.text for one in self.verdict)
+        parts = [title, verdict, table(found, numbers=True), "\n".join(leaks), *self._examples()]
         parts.append(table(balance, numbers=True))
         return "\n\n".join(filter(None, parts))
 

@@ -287,7 +287,8 @@ def load_folder(
     images = classes[split]
     if not images:
         raise FileNotFoundError(
-            f"There is no class, a folder of images, in {places[split]}. {left}".rstrip()
+            f"{places[split]} must hold a folder of images for each class. It has none. "
+            f"{left}".rstrip()
         )
     left.warn(stacklevel=2)
     paths, y, groups = [], [], []

@@ -19,6 +19,7 @@ from kmedclf.datasets.folders import SPLIT_NAMES, ImageFiles, load_folder, split
 from kmedclf.datasets.synthetic import FINDINGS
 from kmedclf.datasets.synthetic_brains import TUMOURS
 from kmedclf.datasets.synthetic_xrays import XRAYS
+from kmedclf.utils.text import suggest
 
 SYNTHETIC = {"train": (2000, 0), "val": (400, 1), "test": (1000, 2)}
 """Number of images and seed of each split of a synthetic set."""
@@ -154,8 +155,16 @@ def check_source(source: str) -> None:
     """Refuse what is neither a known name nor a path of data, without reading images."""
     if is_of_files(source):
         is_whole(source)
-    elif source not in DRAWN:
+    elif Path(source).suffix == ".npz":
         datasets.info(source)
+    elif source not in {*DRAWN, *datasets.names()}:
+        beside = Path(source).expanduser().absolute().parent
+        near = [str(Path(source).with_name(one.name)) for one in beside.glob("*")]
+        hint = suggest(source, [*datasets.names(), *DRAWN, *near], n=1)
+        raise ValueError(
+            "--data must be a folder of images, an .npz file, a CSV table, or a name that 'kmedclf "
+            f"datasets' lists. Got {source!r} instead{hint}"
+        )
 
 
 class Columns(NamedTuple):

@@ -123,9 +123,9 @@ def verdict(report: Any, twins: int | None = None) -> list[Remark]:
     """
     said = _verdict_of_classes(report) if report.exclusive else _verdict_of_labels(report)
     if twins:
-        are = "is" if twins == 1 else "are"
-        text = f"{count(twins, 'image')} of these {are} also among the training images, pixel by "
-        said.append(Remark("warning", f"{text}pixel: the scores are too good."))
+        are = "is a training image" if twins == 1 else "are training images"
+        text = f"Leak found: {twins:,} of these images {are} as well, pixel by pixel: the "
+        said.append(Remark("warning", f"{text}scores are too good."))
     elif twins == 0:
         said.append(Remark("good", "None of the images is identical to a training image."))
     said += [Remark("warning", text) for text in report.warnings]
@@ -241,18 +241,19 @@ def compared(found: Any) -> list[Remark]:
     lost = [one for one in mine if one.p_holm < 0.05]
     level = [one for one in mine if one.p_holm >= 0.05]
     near = mine[0]
-    ahead = f"{near.difference} ahead of {near.second}, the next"
+    ahead = f"{near.difference} ahead of {near.second}, the next best"
     if not level:
         text = f"{first.name} wins: accuracy {first.scores[score]}, {ahead}"
-        others = f", and ahead of all {len(mine)} others" if len(mine) > 1 else ""
-        said = [Remark("good", f"{text}{others}; chance alone would seldom do that.")]
+        others = f", and better than all {len(mine)} others" if len(mine) > 1 else ""
+        said = [Remark("good", f"{text}{others}. Chance alone would seldom do that.")]
     elif near.only_first == near.only_second == 0:
         said = [Remark("warning", f"{best}; {near.second} is right for the very same images.")]
     else:
-        told = f"{best}, {ahead}, but these {found.n:,} images cannot tell it from "
-        said = [Remark("warning", f"{told}{_listing([one.second for one in level])}.")]
+        told = f"{best}, but these {found.n:,} images cannot tell it from "
+        told += f"{_listing([one.second for one in level])}: it is {ahead}."
+        said = [Remark("warning", told)]
     if level and lost:
-        names = [f"{one.second} (by {one.difference})" for one in lost]
+        names = [f"{one.second}, by {one.difference}" for one in lost]
         said.append(Remark("good", f"It is better than {_listing(names)}."))
     apart = near.only_first + near.only_second
     if not found.multilabel and 0 < apart < LEAST_DISCORDANT:

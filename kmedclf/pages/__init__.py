@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import io
 import os
@@ -26,6 +25,7 @@ from kmedclf.evaluation.plots.style import quiet_about_glyphs, styled
 from kmedclf.evaluation.scores import Estimate
 from kmedclf.evaluation.wording import brackets, count
 from kmedclf.utils.files import write_text
+from kmedclf.utils.text import write_csv
 
 _PART = r"[^\s\\/\"'<>|,;:()]"
 _QUOTED = re.compile(r"""(["'])((?:file://)?(?:~|/|[A-Za-z]:[\\/]|\\\\)[^"'\n]*)\1""")
@@ -124,9 +124,7 @@ def _terms(body: str) -> list[tuple[str, str]]:
 def csv_link(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table as the address of a link: a data URI of CSV, which needs no other file."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
+    write_csv(buffer, [head, *rows], lineterminator="\n")
     text = buffer.getvalue().encode("utf-8", "backslashreplace")
     return "data:text/csv;charset=utf-8," + quote(text, safe=",.;:/-_()=+!*@$")
 

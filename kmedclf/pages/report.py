@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from kmedclf.evaluation.plots.style import height
 from kmedclf.evaluation.report import MultilabelReport, Report
 from kmedclf.evaluation.scores import SCORES
 from kmedclf.evaluation.wording import epochs_of, verdict
-from kmedclf.pages import SHADES, chart, csv_link, flat, render, without_folders
+from kmedclf.pages import SHADES, chart, csv_link, flat, render, spaced, without_folders
 from kmedclf.pages.gallery import CORRECT_SHOWN, gallery
 from kmedclf.utils.files import places_below
 
@@ -95,17 +96,17 @@ def write_page(
             f"The 'X' parameter of write_page must hold the {report.n} images of the report. "
             f"Got {len(X)} instead."
         )
-    listed = _shown(parameters)
+    shown, listed = _in_words(report), _shown(parameters)
     first = [pair for pair in listed if chosen is None or pair[0].partition(".")[0] in chosen]
     values: dict[str, Any] = {
         "title": title,
         "note": note,
         "report": report,
-        "remarks": verdict(report, twins),
+        "remarks": verdict(shown, twins),
         "links": dict(links or {}),
         "headline": [(SCORES[name], report.scores[name]) for name in report.headline],
         "scores": [(SCORES[name], one) for name, one in report.scores.items()],
-        "figures": training_values(history, best_epoch, parameters) + _figures(report),
+        "figures": training_values(history, best_epoch, parameters) + _figures(shown),
         "parameters": first,
         "defaults": [pair for pair in listed if pair not in first],
         "environment": _environment(environment),
@@ -151,7 +152,7 @@ def render_comparison(
     columns = "first,second,only_first,only_second,difference,low,high,p,p_holm".split(",")
     downloads = [("Scores", "scores.csv", csv_link(head, rows))]
     if pairs:
-        downloads.append(("Every two models", "pairs.csv", csv_link(columns, pairs)))
+        downloads.append(("Pairs of models", "pairs.csv", csv_link(columns, pairs)))
     values = comparison_values(comparison)
     links = dict(links or {})
     render(path, "comparison.html", title=title, links=links, downloads=downloads, **values)
@@ -213,6 +214,13 @@ def _words(name: str) -> str:
 
 def _environment(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return [pair for pair in _shown(values) if pair[1] != "None"]
+
+
+def _in_words(report: Any) -> Any:
+    """Return a report whose classes have names in words, as tables have them."""
+    per_class = tuple(one._replace(name=spaced(one.name)) for one in report.per_class)
+    names = tuple(map(spaced, report.class_names))
+    return replace(report, class_names=names, per_class=per_class)
 
 
 def _rates(report: Report) -> np.ndarray:

@@ -20,6 +20,8 @@ SETTINGS = "search.json"
 """File with the settings of a search, by which its folder is known."""
 SHOWN = 200
 """Number of candidates in the table, the best first."""
+NAMED = 4
+"""The verdict names the winner's parameters, if they are no more."""
 CURVES = 4
 """Number of candidates whose learning curves are drawn, the best first."""
 
@@ -158,7 +160,9 @@ def _verdict(
 ) -> list[Remark]:
     """Say who won, how sure that is, what mattered, and where the search may have ended early."""
     rows = parts[-1][1]
-    said = [Remark("plain", f"The winner scored {_text(results, best)} over the folds.")]
+    chosen = [f"{name} {value}" for name, value in flat(_chosen(results, parts))[:-1]]
+    words = f", with {', '.join(chosen)}" if 0 < len(chosen) <= NAMED else ""
+    said = [Remark("plain", f"The winner scored {_text(results, best)} over the folds{words}.")]
     failed = [row for row in range(len(results["params"])) if _score(results, row) == -np.inf]
     if failed:
         said.append(Remark("warning", f"{count(len(failed), 'candidate')} failed."))

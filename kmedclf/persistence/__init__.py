@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import kmedclf.utils.tensorflow_loaded  # noqa: F401
 
+import functools
 import importlib
 import inspect
 import json
@@ -49,7 +50,11 @@ HOMES = ("kmedclf.models", "kmedclf.build_function", "kmedclf.ensemble", "kmedcl
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
     packages = ("kmedclf", "tensorflow", "keras", "scikit-learn", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+# Reading a package's metadata takes milliseconds, and every remembered fit asks for all of them.
+_version = functools.cache(version)
 
 
 class SaveMixin:

@@ -2,13 +2,15 @@
 
 model.kmedclf holds the estimator; parameters.json its parameters, as given and as its recipe sets
 them; history.json its learning curves; metrics.json the scores on "test" and "val";
-evaluation-test.json and evaluation-val.json the full reports; environment.json data, versions,
-machine and seconds; MODEL_CARD.md and CHECKLIST.md what a reader of a study must know. `RUN`
-matches every file of a run; other files belong to the user and stay.
+evaluation-test.json and evaluation-val.json the full reports, evaluation-nested.json that of an
+AutoClassifier on its training images; environment.json data, versions, machine and seconds;
+MODEL_CARD.md and CHECKLIST.md what a reader of a study must know. `RUN` matches every file of a
+run; other files belong to the user and stay.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -40,10 +42,14 @@ METRICS = "metrics.json"
 
 RUN = re.compile(
     r"model\.kmedclf|(parameters|history|metrics|environment)\.json|(MODEL_CARD|CHECKLIST)\.md"
-    r"|evaluation-(train|val|test|all)\.json|report(-(train|val|test|all))?\.html"
+    r"|evaluation-(train|val|test|all|nested)\.json|report(-(train|val|test|all))?\.html"
     r"|\.DS_Store|Thumbs\.db|desktop\.ini"  # left by file managers
 )
 """Matches the names of all files of a run; ``force`` may replace them."""
+
+
+MOST_TWINS = 20_000
+"""Number of training images above which a run does not look for copies of them."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,9 @@ def _score_all(run: Run, data: Data, folder: Path) -> tuple[str, BaseException] 
         failures.append((next(iter(data.splits)), error))
     try:
         _write_cards(folder, run.reports)
+        if hasattr(run.estimator, "nested_report"):
+            report = run.estimator.nested_report(data.splits["train"][1], run.class_names)
+            _write_report(folder, "nested", report, data)
     except OSError as error:
         failures.append((next(iter(data.splits)), error))
     return failures[0] if failures else None
@@ -195,9 +204,34 @@ def _described(estimator: Any, run: Run, data: Data, calibrate: bool) -> dict[st
             **({"temperature": run.estimator.temperature_} if calibrate else {}),
             "seconds": run.seconds,
             "images_per_second": round(run.images_per_second, 1),
+            "twins": _twins(data),
             **environment(),
         },
     }
+
+
+def _twins(data: Data) -> dict[str, int]:
+    """Count the scored images that are also training images, pixel by pixel or byte by byte.
+
+    Empty if there are too many training images to look at.
+    """
+    seen = data.splits["train"][0]
+    if len(seen) > MOST_TWINS:
+        return {}
+    try:
+        known = set(map(_content, seen))
+        return {
+            split: sum(_content(one) in known for one in data.splits[split][0])
+            for split in _scored(data)
+        }
+    except OSError:  # removed since: the training is not lost for that
+        return {}
+
+
+def _content(image: Any) -> bytes:
+    is_path = isinstance(image, str | os.PathLike)
+    content = Path(image).read_bytes() if is_path else np.ascontiguousarray(image).tobytes()
+    return hashlib.sha256(content).digest()
 
 
 def fit(estimator: Any, data: Data, *, calibrate: bool = False) -> Run:
@@ -301,13 +335,20 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     return Run(estimator, class_names, reports, environment["seconds"], n_train)
 
 
-def _reports(folder: str | os.PathLike[str]) -> dict[str, AnyReport]:
-    """Read the reports on "test" and "val" that a run folder holds."""
+def nested_reports(folder: str | os.PathLike[str]) -> dict[str, AnyReport]:
+    """Read what an AutoClassifier says of its training images, each predicted without it."""
+    return _reports(folder, ["nested"])
+
+
+def _reports(
+    folder: str | os.PathLike[str], splits: Sequence[str] = ("test", "val")
+) -> dict[str, AnyReport]:
+    """Read the reports on some splits, as far as a run folder holds them."""
     from kmedclf.evaluation.report import read_report_file
 
     return {
         split: read_report_file(path)
-        for split in ("test", "val")
+        for split in splits
         if (path := Path(folder, f"evaluation-{split}.json")).is_file()
     }
 

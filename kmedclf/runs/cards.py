@@ -47,7 +47,11 @@ def _facts(
     numbers = ", ".join(f"{escaped(split)} {n:,}" for split, n in data["n"].items())
     known = {"early_stopping", "restore_best", "monitor"} <= used.keys()
     epochs = epochs_of(history["history"], history["best_epoch"], used if known else None)
-    groups = data.get("groups")
+    groups = (
+        "No group is in two parts; groups were found by the '--groups' of the training."
+        if data.get("groups")
+        else f"Images; groups, such as patients, were not given to the training: {OPEN}."
+    )
     first = next(iter(reports.values()), None)
     chosen = ", ".join(
         f"{escaped(name)} {escaped(parameters['parameters'].get(name))}"
@@ -61,9 +65,8 @@ def _facts(
         "preprocessing": f"Images at {data['size']} pixels; normalisation "
         f"{escaped(used.get('normalize'))}; augmentation {escaped(used.get('augment'))}.",
         "splits": f"{numbers} images. Patients: {OPEN}.",
-        "groups": "No group is in two parts; groups were found by the '--groups' of the training."
-        if groups
-        else f"Images; groups, such as patients, were not given to the training: {OPEN}.",
+        "groups": groups,
+        "disjoint": f"{groups} {_leaks(environment)}",
         "network": f"{environment['n_params']:,} weights, images of "
         f"{' × '.join(map(str, data['image_shape']))}; model.kmedclf and parameters.json hold all.",
         "software": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()) + ".",
@@ -84,20 +87,23 @@ def _facts(
         "input_errors": "Files that are no image are refused by name; poor quality is not noticed: "
         f"{OPEN}.",
     }  # fmt: skip
-    return facts if first is None else facts | _facts_of(reports, first)
+    return facts if first is None else facts | _facts_of(environment, reports, first)
 
 
-def _facts_of(reports: Mapping[str, Any], first: Any) -> dict[str, str]:
+def _facts_of(
+    environment: Mapping[str, Any], reports: Mapping[str, Any], first: Any
+) -> dict[str, str]:
     """Say what the reports of a run know, the first of them in detail."""
     low = min(one.support for one in first.per_class)
-    warned = [escaped(one.text) for one in verdict(first) if one.kind == "warning"]
+    said = _remarks(environment, reports)
+    warned = [escaped(one.text) for one in said if one.kind == "warning"]
     score = "recall" if first.exclusive else "auc"
     return {
         "metrics": f"{', '.join(SCORES[name] for name in first.headline)}; all in metrics.json. "
         f"Why these: {OPEN}.",
         "uncertainty": f"{brackets(first)} Models are compared by 'kmedclf compare'.".strip(),
         "precision": f"{count(first.n, 'image')}, the rarest class {low:,}; "
-        f"{escaped(verdict(first)[0].text)}",
+        f"{escaped(said[0].text)}",
         "scores": " ".join(
             f"{escaped(split)}: accuracy {one.scores['accuracy']}, n = {one.n:,}."
             for split, one in reports.items()
@@ -111,6 +117,25 @@ def _facts_of(reports: Mapping[str, Any], first: Any) -> dict[str, str]:
         "limits": " ".join([*warned, f"Tested on {count(first.n, 'image')} of the same source as "
                             f"the training images; others: {OPEN}."]),
     }  # fmt: skip
+
+
+def _remarks(environment: Mapping[str, Any], reports: Mapping[str, Any]) -> list[Any]:
+    """Say what the scores of the first split mean, leaks included."""
+    for split, report in reports.items():
+        return verdict(report, environment.get("twins", {}).get(split))
+    return []
+
+
+def _leaks(environment: Mapping[str, Any]) -> str:
+    """Say how many scored images the training has seen, as far as that was looked for."""
+    found = environment.get("twins")
+    if not found:
+        return f"Not looked for: 'kmedclf audit' finds them. Found: {OPEN}."
+    counted = ", ".join(f"{escaped(split)} {n:,}" for split, n in found.items())
+    return (
+        f"Images that are also training images, pixel by pixel: {counted}. Mirrored, moved or "
+        f"neighbouring ones, by 'kmedclf audit': {OPEN}."
+    )
 
 
 def _wrong(report: Any) -> str:
@@ -144,7 +169,7 @@ def _card(
 
     data, used = environment["data"], parameters["used"]
     first = next(iter(reports.values()), None)
-    remarks = [] if first is None else verdict(first)
+    remarks = _remarks(environment, reports)
     text = (Path(__file__).parent / "model_card.md").read_text("utf-8")
     # Values are Markdown already; those of strangers' text are escaped where they are put in
     template = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined).from_string(
@@ -174,6 +199,7 @@ def _card(
         weights=escaped(used.get("weights") or "none, trained from the start"),
         splits=facts["splits"].removesuffix(f" Patients: {OPEN}."),
         groups=facts["groups"],
+        leaks=_leaks(environment),
         used={name: escaped(used.get(name)) for name in ("augment", "normalize", "precision")},
         chosen=[
             (escaped(name), escaped(parameters["parameters"].get(name)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -17,9 +16,6 @@ from kmedclf.evaluation.report import AnyReport, read_report_file
 from kmedclf.pages.report import write_page
 from kmedclf.pages.search import SETTINGS, write_search_page
 from kmedclf.utils.json_files import read_json
-
-MOST_TWINS = 20_000
-"""Number of training images above which a page does not look for copies of them."""
 
 
 def read_report(folder: str | os.PathLike[str], split: str) -> AnyReport:
@@ -111,7 +107,7 @@ def write_run_page(
     parameters, history, environment = (
         _read(folder, name) for name in ("parameters", "history", "environment")
     )
-    trained = environment["data"]
+    trained, twins = environment["data"], environment.pop("twins", {})
     scored = scored or trained
     if not isinstance(data, sources.Data):
         source = data or scored["source"]
@@ -140,7 +136,7 @@ def write_run_page(
         note=note,
         lists=_tried(history),
         links=links_beside(target, trained["source"]),
-        twins=_twins(folder, trained, X) if _is_held_out(data, trained, split) else None,
+        twins=twins.get(split) if _is_held_out(data, trained, split) else None,
     )
     return target
 
@@ -159,28 +155,6 @@ def _is_held_out(data: sources.Data, trained: dict[str, Any], split: str) -> boo
     """Check whether images are another split of the data that the run was trained on."""
     shown = data.description
     return split != "train" and all(shown.get(k) == trained.get(k) for k in ("source", "sha256"))
-
-
-def _twins(folder: Any, trained: dict[str, Any], X: Any) -> int | None:
-    """Count the images that are also training images, pixel by pixel or byte by byte.
-
-    None if the training images are gone, or too many to look at for one sentence.
-    """
-    if trained["n"].get("train", MOST_TWINS) > MOST_TWINS:
-        return None
-    groups = runs.groups_of(folder, trained["source"], "train")
-    try:
-        seen = sources.read_data(trained["source"], trained["size"], "train", groups)
-        known = {_content(one) for one in seen.splits["train"][0]}
-        return sum(_content(one) in known for one in X)
-    except (OSError, ValueError, KeyError):  # moved or changed since: the page tells no lie
-        return None
-
-
-def _content(image: Any) -> bytes:
-    is_path = isinstance(image, str | os.PathLike)
-    content = Path(image).read_bytes() if is_path else np.ascontiguousarray(image).tobytes()
-    return hashlib.sha256(content).digest()
 
 
 def links_beside(page: Path, source: str) -> dict[str, str]:

@@ -7,7 +7,6 @@ parameters on the score, report.html all of that as a page, and best the run fol
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import shutil
@@ -34,6 +33,7 @@ from kmedclf.utils import files
 from kmedclf.utils.files import write_json, written_beside
 from kmedclf.utils.json_files import check_types, read_json
 from kmedclf.utils.own_folder import FIT_SUFFIX, FITS
+from kmedclf.utils.text import write_csv
 
 if TYPE_CHECKING:
     from kmedclf.search import SearchSpace
@@ -229,9 +229,8 @@ class SearchFolder:
         columns = [name for name in results if name != "params"]
         with written_beside(self.out / "results.csv") as beside:
             with beside.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(columns)
-                writer.writerows(zip(*(results[name] for name in columns), strict=True))
+                rows = zip(*(results[name] for name in columns), strict=True)
+                write_csv(file, [columns, *rows])
         write_json(self.out / "results.json", {name: _plain(results[name]) for name in results})
         curves = [
             [{name: _plain(one) for name, one in fold.items()} for fold in folds]

@@ -28,8 +28,10 @@ class Abstention(NamedTuple):
 
 
 def choose(reports: Mapping[str, Any]) -> Abstention:
-    """Choose the threshold by the report on "val", and say what it does on "test"."""
-    val, test = reports.get("val"), reports.get("test")
+    """Choose the threshold by the report on "val" or "nested", and say what it does on "test"."""
+    val, test, images = reports.get("val"), reports.get("test"), "validation image"
+    if val is None and "nested" in reports:  # of an AutoClassifier, which trains on "val", too
+        val, images = reports["nested"], "training image"
     if val is None:
         return Abstention(
             EVEN,
@@ -40,11 +42,14 @@ def choose(reports: Mapping[str, Any]) -> Abstention:
     if threshold is None:
         return Abstention(
             EVEN,
-            f"On {count(val.n, 'validation image')}, no threshold leaves {FEWEST} answers or more "
+            f"On {count(val.n, images)}, no threshold leaves {FEWEST} answers or more "
             f"of which {percent(ACCURACY)} are right, so it is {EVEN}.",
         )
-    images = count(val.n, "validation image")
-    chosen = f"The lowest at which {percent(ACCURACY)} of the answers on {images} were right."
+    without = ", each predicted without it," if images == "training image" else ""
+    chosen = (
+        f"The lowest at which {percent(ACCURACY)} of the answers on {count(val.n, images)}"
+        f"{without} were right."
+    )
     return Abstention(threshold, " ".join([chosen, *([_on_test(test, threshold)] if test else [])]))
 
 

@@ -69,7 +69,7 @@ class ServedModel:
         return cls(
             run.estimator,
             run.class_names,
-            _abstention(run.estimator, run.reports, threshold),
+            _abstention(run.estimator, {**run.reports, **runs.nested_reports(place)}, threshold),
             place,
             run.reports,
             card.read_text(encoding="utf-8") if card.is_file() else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from kmedclf.studies import public_sets, subsets
 from kmedclf.studies.public_sets import PUBLIC, PublicSet
 from kmedclf.studies.section import CHOSEN, Choice, Section
 from kmedclf.utils.files import check_folder, sweep, write_json, write_text, written_beside
+from kmedclf.utils.text import write_csv
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier
@@ -582,9 +582,7 @@ def _write_results(lab: Workspace, title: str, sections: Sequence[Section]) -> N
         written_beside(lab.out / "results.csv") as beside,
         beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(rows)
+        write_csv(file, [columns, *([row.get(name, "") for name in columns] for row in rows)])
 
 
 def settings_of(

@@ -1,11 +1,13 @@
-"""Text helpers: suggestions for misspelt names, NAME=VALUE, aligned tables."""
+"""Text helpers: suggestions for misspelt names, NAME=VALUE, aligned tables, CSV."""
 
 from __future__ import annotations
 
+import csv
 import difflib
+import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 
 def suggest(name: str, known: Iterable[str], n: int = 2) -> str:
@@ -40,6 +42,27 @@ def table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def write_csv(file: TextIO, rows: Iterable[Iterable[Any]], *, lineterminator: str = "\r\n") -> None:
+    """Write a table as CSV in which no name of a file or class is a formula of a spreadsheet."""
+    writer = csv.writer(file, lineterminator=lineterminator)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """Put "./" before a path, or an apostrophe before a text, that a spreadsheet would compute."""
+    is_path = isinstance(value, os.PathLike)
+    text = os.fspath(value) if is_path else value
+    if not isinstance(text, str) or not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    if is_path:  # which still names the file
+        return os.path.join(os.curdir, text)
+    try:
+        float(text)  # such as "-0.5"
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def clock(seconds: float) -> str:

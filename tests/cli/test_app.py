@@ -69,6 +69,21 @@ def test_it_shows_a_page_until_ctrl_c_sends_nothing_and_writes_nothing(run, tmp_
     assert not [one for one in events if one[1] == "socket.connect"]
 
 
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_whoever_opens_it_to_the_network_is_warned(host, shown, monkeypatch, capsys):
+    uvicorn = pytest.importorskip("uvicorn")
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    from kmedclf.cli.serve import _bound, _serve
+
+    with _bound(host, 0) as listener:
+        _serve(None, listener, host)
+        port = listener.getsockname()[1]
+    output, problems = capsys.readouterr()
+    assert f"http://{host}:{port}" in output
+    warning = f"Whoever reaches {host}:{port} over the network can use this model: there is no "
+    assert problems.startswith(warning) == shown, problems
+
+
 def test_what_is_wrong_is_said_before_tensorflow_starts(run, tmp_path, monkeypatch):
     monkeypatch.setattr("kmedclf.cli.serve.start_tensorflow", None)  # would fail as a fault of ours
     assert "There is no model.kmedclf in it." in refused("app", tmp_path)

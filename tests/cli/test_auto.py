@@ -35,6 +35,15 @@ def test_writes_a_run_with_its_page(run):
     assert read(folder / "run" / "history.json")["leaderboard"][0]["name"] == "ensemble, nested"
 
 
+def test_the_page_to_drop_images_on_chooses_its_threshold_on_images_predicted_without_them(run):
+    from kmedclf.serve.model import ServedModel
+
+    folder, _ = run
+    nested = read(folder / "run" / "evaluation-nested.json")
+    found = ServedModel.open(folder / "run", None, "a test").abstention
+    assert f"{nested['n']} training images" in found.reason
+
+
 def test_the_next_command_works(run, tmp_path):
     folder, _ = run
     image = next((folder / "cells" / "lymphocyte").iterdir())

@@ -75,7 +75,7 @@ def test_command_fails_on_leaks_only_if_strict(cells, tmp_path):
     assert command(leaky, "--strict", "--exact").exit_code == 0
     done = command(leaky, "--strict", "--out", tmp_path / "audit.html")
     assert done.exit_code == 1
-    assert "1 of 10 images of val also stand in an earlier split." in done.stdout
+    assert "1 of 10 images of val is also in an earlier split." in done.stdout
     assert "Nearly identical, in several splits" in (tmp_path / "audit.html").read_text()
 
 
@@ -113,7 +113,7 @@ def test_files_of_any_size_are_compared(cells, tmp_path):
     Image.fromarray(X[4]).resize((56, 56)).save(root / "test" / "class <0>" / "large.png")
     done = command(root, "--strict")
     assert done.exit_code == 1
-    assert "1 of 21 images of test also stand in an earlier split." in done.stdout
+    assert "1 of 21 images of test is also in an earlier split." in done.stdout
     assert re.search(r"Images of another shape +1 ", done.stdout)
 
 
@@ -174,7 +174,7 @@ def test_a_folder_without_splits_is_audited_in_those_that_train_draws(whole, tmp
     done = command(whole, "--strict", "--exact", "--out", tmp_path / "audit.html")
     assert done.exit_code == 1, done.output
     assert f"{N + 1} images: {sizes}" in done.stdout
-    assert f"1 of {len(splits['test'])} images of test also stand in an earlier" in done.stdout
+    assert f"1 of {len(splits['test'])} images of test is also in an earlier" in done.stdout
     for text in (done.stdout, html.unescape((tmp_path / "audit.html").read_text())):
         assert "these are what 'kmedclf train' draws" in text
     page = (tmp_path / "audit.html").read_text()

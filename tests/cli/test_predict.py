@@ -1,6 +1,7 @@
 """The command predict: files in, a table out."""
 
 import csv
+import io
 import os
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 import kmedclf
 from kmedclf.datasets import make_blood_cells
 from kmedclf.inputs import image_files
+from kmedclf.utils.text import write_csv
 
 
 @pytest.fixture
@@ -53,6 +55,18 @@ def test_predict_agrees_with_the_estimator(run, images):
     X = np.asarray(Image.open(images / "b.png"))[None]
     proba = kmedclf.load(run[0] / "model.kmedclf").predict_proba(X)[0]
     assert row == [str(images / "b.png"), NAMES[proba.argmax()], f"{proba.max():.6f}"]
+
+
+def test_no_name_is_a_formula_of_a_spreadsheet(run, images, tmp_path, monkeypatch):
+    (images / "b.png").rename(images / "=cmd.png")
+    monkeypatch.chdir(images)
+    done = invoke("predict", run[0], "=cmd.png")
+    assert done.exit_code == 0, done.output
+    path = done.stdout.splitlines()[1].split(",")[0]
+    assert path == os.path.join(os.curdir, "=cmd.png")
+    rows = [["=1+1", "-0.5", "-x", 1.5, "a"]]
+    write_csv(written := io.StringIO(), rows, lineterminator="\n")
+    assert written.getvalue() == "'=1+1,-0.5,'-x,1.5,a\n"
 
 
 def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):

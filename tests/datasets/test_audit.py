@@ -189,7 +189,7 @@ def test_text_and_dict(cells):
     found = audit(X, y, splits=splits, class_names=[f"class {i}" for i in np.unique(y)])
     text = str(found)
     assert re.search(r"Groups of identical images +1 +1 +\d", text)
-    assert "1 of 20 images of test also stand in an earlier split." in text
+    assert "1 of 20 images of test is also in an earlier split." in text
     plain = json.loads(json.dumps(found.to_dict()))
     assert plain["identical"] == [[0, 40]]
     assert plain["leaked"] == [40]

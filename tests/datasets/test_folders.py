@@ -75,8 +75,8 @@ def test_groups_come_from_paths(tmp_path, pattern, groups):
 @pytest.mark.parametrize(
     ("names", "options", "sentence"),
     [
-        ((), {}, "There is no class, a folder of images, in"),
-        (("a/x.txt",), {}, "There is no class, a folder of images, in"),
+        ((), {}, "must hold a folder of images for each class. It has none."),
+        (("a/x.txt",), {}, "must hold a folder of images for each class. It has none."),
         (("a/1.png", "2.png"), {}, "must be in the folder of its class. 2.png is not."),
         (("a/1.png",), {"split": "test"}, "be None, as there are no folders of splits, for"),
         (("a/1.png", "b/x.png"), {"group": r"\d"}, r"'\d' does not match x.png."),

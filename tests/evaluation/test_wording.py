@@ -538,8 +538,8 @@ def test_copies_of_training_images_are_told_if_they_were_looked_for():
     told = {n: " ".join(one.text for one in verdict(report, n)) for n in (None, 0, 1, 12)}
     assert "training image" not in told[None]
     assert "None of the images is identical" in told[0]
-    assert "1 image of these is also among the training images" in told[1]
-    assert "12 images of these are also among" in told[12]
+    assert "1 of these images is a training image as well" in told[1]
+    assert "12 of these images are training images as well" in told[12]
 
 
 def test_labels_get_a_verdict():

@@ -108,7 +108,7 @@ def test_a_damaged_entry_is_decoded_again(paths, tmp_path):
     assert not list(folder.rglob("*.part"))
 
 
-def test_workers_share_a_folder(paths, tmp_path):
+def test_workers_share_a_folder(paths, tmp_path, as_many_threads):
     from sklearn.model_selection import GridSearchCV
 
     grid = {"batch_size": [16, 48]}

@@ -69,9 +69,19 @@ def test_names_are_text_in_both(run):
                     if re.match(r"\| \d+", line)}) <= 1  # fmt: skip
 
 
+def test_both_tell_which_images_the_training_has_seen(run):
+    card, checklist = (
+        (run / name).read_text("utf-8") for name in ("MODEL_CARD.md", "CHECKLIST.md")
+    )
+    leaks = "Images that are also training images, pixel by pixel: test 1, val 0."
+    assert leaks in card
+    assert leaks in checklist
+    assert "1 of these images is a training image as well" in card.split("## Bias")[1]
+
+
 def test_the_page_of_a_run_tells_leaks_and_what_was_chosen(run):
     page = write_run_page(run, explain=False).read_text("utf-8")
-    assert "1 image of these is also among the training images" in page
+    assert "1 of these images is a training image as well" in page
     first, defaults = page[page.index('id="parameters"') :].split("<details>")
     assert "<dt>units</dt>" in first
     assert "<dt>batch size</dt>" in defaults

@@ -39,6 +39,9 @@ def test_the_reason_is_told_with_what_it_does_on_test_images():
     assert "of 400 test images" in found.reason
     assert choose({}).threshold == 0.5
     assert "No validation images" in choose({}).reason
+    nested = choose({"nested": report_of(500, 0), "test": report_of(400, 1)})
+    assert nested.threshold == found.threshold
+    assert "on 500 training images, each predicted without it, were right" in nested.reason
     few = choose({"val": report_of(20, 0)})
     assert few.threshold == 0.5
     assert "20 validation images" in few.reason
