@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,8 @@ def train(
 
 def _score_all(run: Run, data: Data, folder: Path) -> tuple[str, BaseException] | None:
     """Score a run on "test" and "val" and write the reports; return the first failure."""
+    from kmedclf.runs import cards
+
     failures: list[tuple[str, BaseException]] = []
     for split in _scored(data):
         try:
@@ -130,38 +133,41 @@ def _score_all(run: Run, data: Data, folder: Path) -> tuple[str, BaseException] 
             run.reports.pop(split, None)
             failures.insert(0, (split, error))
             break
-    try:
-        write_json(folder / METRICS, {split: _scores(one) for split, one in run.reports.items()})
-    except OSError as error:
-        failures.append((next(iter(data.splits)), error))
-    try:
-        _write_cards(folder, run.reports)
-        if hasattr(run.estimator, "nested_report"):
-            report = run.estimator.nested_report(data.splits["train"][1], run.class_names)
-            _write_report(folder, "nested", report, data)
-    except OSError as error:
-        failures.append((next(iter(data.splits)), error))
+    metrics = {split: _scores(one) for split, one in run.reports.items()}
+    for written in (
+        partial(write_json, folder / METRICS, metrics),
+        partial(cards.write, folder, run.reports),
+        partial(_write_nested, run, data, folder),
+    ):
+        try:
+            written()
+        except OSError as error:
+            failures.append((next(iter([*_scored(data), *data.splits])), error))
     return failures[0] if failures else None
+
+
+def _write_nested(run: Run, data: Data, folder: Path) -> None:
+    """Write what an AutoClassifier knows of itself without a test part."""
+    if hasattr(run.estimator, "nested_report"):
+        report = run.estimator.nested_report(data.splits["train"][1], run.class_names)
+        _write_report(folder, "nested", report, data)
 
 
 def _scores(report: AnyReport) -> dict[str, Any]:
     return {"n": report.n, **{name: one._asdict() for name, one in report.scores.items()}}
 
 
-def _complete_scores(folder: Path, split: str, report: AnyReport, data: Data) -> None:
-    """Add scores on the run's own data that could not be written during training."""
-    own = data.description["source"] == _data_of(folder)["source"]
-    path = folder / METRICS
-    known = read_json(path) if path.is_file() else {}
-    if own and split in ("test", "val") and split not in known:
-        write_json(path, {**known, split: _scores(report)})
-        _write_cards(folder, _reports(folder))
-
-
-def _write_cards(folder: Path, reports: dict[str, AnyReport]) -> None:
+def _complete_scores(folder: Path, reports: dict[str, AnyReport]) -> None:
+    """Write the scores and the cards that training could not write."""
     from kmedclf.runs import cards
 
-    cards.write(folder, reports)
+    path = folder / METRICS
+    known = read_json(path) if path.is_file() else {}
+    missing = {split: _scores(one) for split, one in reports.items() if split not in known}
+    if missing or not cards.are_in(folder):
+        cards.write(folder, _reports(folder))
+    if missing:  # last, as it says that the cards have these scores
+        write_json(path, {**known, **missing})
 
 
 def complete(folder: Path, run: Run, data: Data) -> None:
@@ -169,11 +175,7 @@ def complete(folder: Path, run: Run, data: Data) -> None:
     for split in _scored(data):
         if split not in run.reports:
             run.reports[split] = evaluate(folder, data, split)
-    path = folder / METRICS
-    known = read_json(path) if path.is_file() else {}
-    if set(run.reports) - set(known):
-        write_json(path, {split: _scores(one) for split, one in run.reports.items()})
-        _write_cards(folder, run.reports)
+    _complete_scores(folder, run.reports)
 
 
 def _scored(data: Data) -> list[str]:
@@ -434,7 +436,9 @@ def evaluate(folder: str | os.PathLike[str], data: Data, split: str) -> AnyRepor
     y = _same_labels(estimator, class_names, data, y)
     report = _score(estimator, data, (X, y), class_names)
     _write_report(Path(folder), split, report, data)
-    _complete_scores(Path(folder), split, report, data)
+    own = data.description["source"] == _data_of(Path(folder))["source"]
+    if own and split in ("test", "val"):
+        _complete_scores(Path(folder), {split: report})
     return report
 
 

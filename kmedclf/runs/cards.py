@@ -28,6 +28,11 @@ def write(folder: Path, reports: Mapping[str, Any]) -> None:
     write_text(folder / CHECKLIST, _checklist(facts))
 
 
+def are_in(folder: Path) -> bool:
+    """Whether the folder of a run has both files."""
+    return all((folder / name).is_file() for name in (CARD, CHECKLIST))
+
+
 def escaped(value: Any) -> str:
     """Write a value as text of one line of Markdown: names are strangers' text."""
     text = " ".join(str(value).split())
