@@ -1,4 +1,7 @@
-"""The base class of all estimators."""
+"""The base class of all estimators.
+
+One long file: whatever reads or sets a private attribute of an estimator is its method.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmedclf.datasets import npz
+from kmedclf.datasets.npz import NpzFile
 from kmedclf.datasets.registry import DatasetInfo, Task, find
 from kmedclf.inputs.array_likes import is_medmnist, of_medmnist
 from kmedclf.utils.download import download, md5_of, reason_of
@@ -198,11 +199,10 @@ def info(name_or_path: Any) -> DatasetInfo:
     if not _is_path(name_or_path):
         return find(os.fspath(name_or_path))
     path = Path(name_or_path).expanduser()
-    headers = npz.read_headers(path)
-    splits = npz.check_splits(path, headers)
-    labels = [_labels(path, split) for split in splits]
-    task, class_names = _classes(path, labels, "class_names" in headers)
-    images = headers[f"{splits[0]}_images"].shape
+    file = NpzFile(path)
+    labels = [_labels(file, split) for split in file.splits]
+    task, class_names = _classes(file, labels)
+    images = file.headers[f"{file.splits[0]}_images"].shape
     volumes = len(images) == 4 and images[3] > 4
     return DatasetInfo(
         volumes=volumes,
@@ -211,7 +211,7 @@ def info(name_or_path: Any) -> DatasetInfo:
         task=task,
         class_names=class_names,
         n_channels=images[3] if len(images) == 4 and not volumes else 1,
-        n_samples={split: len(y) for split, y in zip(splits, labels, strict=True)},
+        n_samples={split: len(y) for split, y in zip(file.splits, labels, strict=True)},
     )
 
 
@@ -224,34 +224,33 @@ def _is_path(name_or_path: str | os.PathLike[str]) -> bool:
 
 
 def _read(path: Path, split: str, mmap: bool) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    splits = npz.check_splits(path, npz.read_headers(path))
-    if split not in splits:
-        raise ValueError(f"{path} has no '{split}' split, only {' and '.join(map(repr, splits))}.")
+    file = NpzFile(path)
+    if split not in file.splits:
+        only = " and ".join(map(repr, file.splits))
+        raise ValueError(f"{path} has no '{split}' split, only {only}.")
     # Labels are small, and are read into memory in any case
-    read = npz.map_array if mmap else npz.read_array
-    return read(path, f"{split}_images"), _labels(path, split)
+    read = file.map if mmap else file.read
+    return read(f"{split}_images"), _labels(file, split)
 
 
-def _labels(path: Path, split: str) -> NDArray[np.int64]:
+def _labels(file: NpzFile, split: str) -> NDArray[np.int64]:
     """Read labels as (n,), or (n, n_labels) of zeros and ones."""
-    y = npz.read_array(path, f"{split}_labels").astype(np.int64)
+    y = file.read(f"{split}_labels").astype(np.int64)
     if y.ndim == 2 and y.shape[1] == 1:
         return y[:, 0]
     if y.ndim == 2 and y.size and (y.min() < 0 or y.max() > 1):
         raise ValueError(
-            f"'{split}_labels' in {path} has {y.shape[1]} columns and must then hold zeros and "
-            f"ones. Got values from {y.min()} to {y.max()} instead."
+            f"'{split}_labels' in {file.path} has {y.shape[1]} columns and must then hold zeros "
+            f"and ones. Got values from {y.min()} to {y.max()} instead."
         )
     return y
 
 
-def _classes(
-    path: Path, labels: list[NDArray[np.int64]], named: bool
-) -> tuple[Task, tuple[str, ...]]:
+def _classes(file: NpzFile, labels: list[NDArray[np.int64]]) -> tuple[Task, tuple[str, ...]]:
     """Infer the task and the class names from the labels and the optional array ``class_names``."""
     if len({y.shape[1:] for y in labels}) > 1:
         raise ValueError(
-            f"The labels in {path} must be of one kind in all splits. Got the shapes "
+            f"The labels in {file.path} must be of one kind in all splits. Got the shapes "
             f"{', '.join(str(y.shape) for y in labels)} instead."
         )
     if labels[0].ndim == 2:
@@ -262,13 +261,13 @@ def _classes(
         values = np.unique(np.concatenate(labels))
         needed = int(values.max(initial=-1)) + 1
         class_names = [str(value) for value in values]
-    if named:
-        names = npz.read_array(path, "class_names").ravel()
-        with npz.explained(path):  # damaged text may hold invalid code points
+    if "class_names" in file.headers:
+        names = file.read("class_names").ravel()
+        with npz.explained(file.path):  # damaged text may hold invalid code points
             class_names = [str(name) for name in names]
         if len(class_names) < needed:
             raise ValueError(
-                f"'class_names' in {path} must name {needed} classes. "
+                f"'class_names' in {file.path} must name {needed} classes. "
                 f"Got {len(class_names)} instead."
             )
     # Class names count here: a file may lack images of a class that it names
@@ -280,10 +279,10 @@ def _classes(
 def _check_known(path: Path, entry: DatasetInfo, size: int) -> None:
     """Check a cached file by the shapes of its arrays."""
     # Not by its md5, which takes long for gigabytes
-    headers = npz.read_headers(path)
-    for split in npz.check_splits(path, headers):
+    file = NpzFile(path)
+    for split in file.splits:
         colour = (3,) if entry.n_channels == 3 else ()
         colour = (size,) if entry.volumes else colour
-        shape = headers[f"{split}_images"].shape
+        shape = file.headers[f"{split}_images"].shape
         if shape != (entry.n_samples.get(split), size, size, *colour):
             raise ValueError(f"{path} holds '{split}_images' of shape {shape}.")

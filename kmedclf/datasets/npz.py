@@ -11,6 +11,8 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,14 +41,85 @@ class Header(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def read_headers(path: Path) -> dict[str, Header]:
-    """Read the shape and dtype of every array, by name, without unpacking the data."""
-    with _open(path) as archive:
-        return {
-            info.filename.removesuffix(".npy"): _header(archive, info)
-            for info in archive.infolist()
-            if info.filename.endswith(".npy")
-        }
+@dataclass(frozen=True)
+class NpzFile:
+    """A file of MedMNIST's layout; its headers are read once."""
+
+    path: Path
+
+    @cached_property
+    def headers(self) -> dict[str, Header]:
+        """Shape and dtype of every array, by name, read without unpacking the data."""
+        with _open(self.path) as archive:
+            return {
+                info.filename.removesuffix(".npy"): _header(archive, info)
+                for info in archive.infolist()
+                if info.filename.endswith(".npy")
+            }
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """The splits, after a check that images and labels fit together."""
+        splits = []
+        for split in SPLITS:
+            present = [key for key in (f"{split}_images", f"{split}_labels") if key in self.headers]
+            if len(present) == 1:
+                missing = "labels" if present[0].endswith("images") else "images"
+                raise ValueError(f"{self.path} holds '{present[0]}' but no '{split}_{missing}'.")
+            if present:
+                _check_pair(self.path, split, self.headers)
+                splits.append(split)
+        if not splits:
+            raise ValueError(
+                f"{self.path} must hold 'train_images' and 'train_labels' (or val or test). It "
+                f"holds {', '.join(map(repr, self.headers)) or 'no array'} instead."
+            )
+        return tuple(splits)
+
+    def read(self, key: str) -> NDArray[Any]:
+        """Read one array into memory."""
+        with _open(self.path) as archive:
+            info = _member(archive, key)
+            header = _header(archive, info)
+            if header.dtype.hasobject:
+                raise ValueError(f"{key!r} holds Python objects, which are not read")
+            with archive.open(info) as file:
+                return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+    def map(self, key: str) -> NDArray[Any]:
+        """Map one array from disk, read-only, instead of reading it into memory.
+
+        A compressed array cannot be mapped: it is unpacked once, beside the file, as
+        ``<stem>_<key>.npy``, and again only if the file is newer.
+        """
+        path = self.path
+        target = path.with_name(f"{path.stem}_{key}.npy")
+        if not target.is_file() or target.stat().st_mtime < path.stat().st_mtime:
+            # Root may write anywhere, so that `os.access` alone would ignore a read-only folder
+            if not os.access(path.parent, os.W_OK) or not path.parent.stat().st_mode & 0o222:
+                raise PermissionError(
+                    f"mmap=True unpacks {path.name} once beside itself, but {path.parent} cannot "
+                    "be written to; copy the file to a folder of yours, or load it with mmap=False."
+                )
+            # Unpack to a temporary file first, so that no other process maps half an array
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unpack-") as folder:
+                part = Path(folder, target.name)
+                with _open(path) as archive:
+                    info = _member(archive, key)
+                    _header(archive, info)
+                    with archive.open(info) as packed, part.open("wb") as unpacked:
+                        shutil.copyfileobj(packed, unpacked, 1 << 20)
+                part.replace(target)
+        with explained(target):
+            mapped: NDArray[Any] = np.load(target, mmap_mode="r", allow_pickle=False)
+        expected = self.headers[key]
+        if (mapped.shape, mapped.dtype) != (expected.shape, expected.dtype):
+            raise ValueError(
+                f"{target} must hold what {path.name} does, {expected.dtype} of shape "
+                f"{expected.shape}. It holds {mapped.dtype} of shape {mapped.shape}: remove or "
+                "rename it."
+            )
+        return mapped
 
 
 @contextlib.contextmanager
@@ -89,76 +162,11 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
     return Header(shape, dtype)
 
 
-def read_array(path: Path, key: str) -> NDArray[Any]:
-    """Read one array into memory."""
-    with _open(path) as archive:
-        info = _member(archive, key)
-        header = _header(archive, info)
-        if header.dtype.hasobject:
-            raise ValueError(f"{key!r} holds Python objects, which are not read")
-        with archive.open(info) as file:
-            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-
-
 def _member(archive: zipfile.ZipFile, key: str) -> zipfile.ZipInfo:
     try:
         return archive.getinfo(f"{key}.npy")
     except KeyError:
         raise ValueError(f"it holds no {key!r}") from None
-
-
-def map_array(path: Path, key: str) -> NDArray[Any]:
-    """Map one array from disk, read-only, instead of reading it into memory.
-
-    A compressed array cannot be mapped: it is unpacked once, beside the file, as
-    ``<stem>_<key>.npy``, and again only if the file is newer.
-    """
-    target = path.with_name(f"{path.stem}_{key}.npy")
-    if not target.is_file() or target.stat().st_mtime < path.stat().st_mtime:
-        # Root may write anywhere, so that `os.access` alone would ignore a read-only folder
-        if not os.access(path.parent, os.W_OK) or not path.parent.stat().st_mode & 0o222:
-            raise PermissionError(
-                f"mmap=True unpacks {path.name} once beside itself, but {path.parent} cannot be "
-                f"written to; copy the file to a folder of yours, or load it with mmap=False."
-            )
-        # Unpack to a temporary file first, so that no other process maps half an array
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unpack-") as folder:
-            part = Path(folder, target.name)
-            with _open(path) as archive:
-                info = _member(archive, key)
-                _header(archive, info)
-                with archive.open(info) as packed, part.open("wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked, 1 << 20)
-            part.replace(target)
-    with explained(target):
-        mapped: NDArray[Any] = np.load(target, mmap_mode="r", allow_pickle=False)
-    expected = read_headers(path)[key]
-    if (mapped.shape, mapped.dtype) != (expected.shape, expected.dtype):
-        raise ValueError(
-            f"{target} must hold what {path.name} does, {expected.dtype} of shape "
-            f"{expected.shape}. It holds {mapped.dtype} of shape {mapped.shape}: remove or rename "
-            "it."
-        )
-    return mapped
-
-
-def check_splits(path: Path, headers: dict[str, Header]) -> tuple[str, ...]:
-    """Check that images and labels fit together, and return the splits of a file."""
-    splits = []
-    for split in SPLITS:
-        present = [key for key in (f"{split}_images", f"{split}_labels") if key in headers]
-        if len(present) == 1:
-            missing = "labels" if present[0].endswith("images") else "images"
-            raise ValueError(f"{path} holds '{present[0]}' but no '{split}_{missing}'.")
-        if present:
-            _check_pair(path, split, headers)
-            splits.append(split)
-    if not splits:
-        raise ValueError(
-            f"{path} must hold 'train_images' and 'train_labels' (or val or test). It holds "
-            f"{', '.join(map(repr, headers)) or 'no array'} instead."
-        )
-    return tuple(splits)
 
 
 def _check_pair(path: Path, split: str, headers: dict[str, Header]) -> None:

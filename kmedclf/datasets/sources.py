@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmedclf import datasets
-from kmedclf.datasets import loading, npz, tables
+from kmedclf.datasets import loading, tables
 from kmedclf.datasets.folders import SPLIT_NAMES, ImageFiles, load_folder, split_folders
+from kmedclf.datasets.npz import NpzFile
 from kmedclf.datasets.synthetic import FINDINGS
 from kmedclf.datasets.synthetic_brains import TUMOURS
 from kmedclf.datasets.synthetic_xrays import XRAYS
@@ -397,14 +398,14 @@ def _of_file(source: str, key: str, splits: list[str]) -> NDArray[Any]:
     path = Path(source).expanduser()
     if path.suffix != ".npz":
         raise ValueError(f"--groups must go with a file or a folder. Got {source!r} instead.")
-    known = npz.read_headers(path)
-    missing = [f"{split}_{key}" for split in splits if f"{split}_{key}" not in known]
+    file = NpzFile(path)
+    missing = [f"{split}_{key}" for split in splits if f"{split}_{key}" not in file.headers]
     if missing:
         raise ValueError(
             f"--groups must be the KEY of arrays {', '.join(f'{one}_KEY' for one in splits)} in "
             f"{path}. Got {key!r}, and there is no {missing[0]!r}."
         )
-    return np.concatenate([npz.read_array(path, f"{split}_{key}").ravel() for split in splits])
+    return np.concatenate([file.read(f"{split}_{key}").ravel() for split in splits])
 
 
 def _files(root: Path, groups: str | None) -> AuditInput:

@@ -1,4 +1,7 @@
-"""Search spaces: ranges, stages and spaces, read from YAML and checked against an estimator."""
+"""Search spaces: ranges, stages and spaces, read from YAML and checked against an estimator.
+
+One long file: what may stand in YAML, in Python, and in a user's dict is one set of rules.
+"""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ def test_further_folds_of_a_candidate_grow_no_memory():
     assert grown[1:, 1:].mean() < 0.5  # the first network's also start TensorFlow's threads
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ENGINE)
+@pytest.mark.slow  # a plain network, one with statistics, and one with attention
+@pytest.mark.parametrize("name", ["CNNClassifier", "DeepResNetClassifier", "ViTClassifier"])
 def test_a_hundred_fits_in_flat_memory(name):
     _watch_fits(name, 100)
