@@ -53,7 +53,8 @@ def read_headers(path: Path) -> dict[str, Header]:
 def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an npz file, and raise any error as a sentence that names it."""
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        what = "file" if Path(path).suffix else "file or folder"
+        raise FileNotFoundError(f"There is no {what} {path}.")
     with explained(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if len(names) > MEMBERS:
