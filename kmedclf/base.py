@@ -22,17 +22,17 @@ from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
-from kmedclf import augmentation, parameters, persistence, recipes, routing
+from kmedclf import augmentation, parameters, recipes, routing
 from kmedclf.augmentation import test_time
 from kmedclf.augmentation.test_time import pool, resolve
 from kmedclf.export import ExportMixin, graph
 from kmedclf.inputs import array_likes, checks, pixels
+from kmedclf.inputs.array_likes import with_labels
 from kmedclf.inputs.checks import HELD_OUT, unwrap
 from kmedclf.inputs.image_input import ImageInput
 from kmedclf.inputs.images import Images, Rows
-from kmedclf.inputs.medmnist import with_labels
 from kmedclf.parameters import TrainingParameters
-from kmedclf.persistence import checkpoint, memory
+from kmedclf.persistence import SaveMixin, checkpoint, memory
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.training import cache, divergence, heads, loop, network, optimizers, program
 from kmedclf.training.callbacks import EpochProgress
@@ -93,7 +93,7 @@ def _plain(value: Any) -> Any:
 @savable("network")
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 @dataclass(kw_only=True, eq=False, repr=False)
-class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifier):
+class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, KerasClassifier):
     """Base class of all image classifiers: a Keras network with the interface of scikit-learn.
 
     A subclass declares its architecture's parameters as annotated fields with defaults, and maps
@@ -605,7 +605,9 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
 
     def _validation_rows(self, data: FitData) -> Labelled | None:
         name = type(self).__name__
-        checks.check_pair(data.X_val, data.y_val, name)
+        if (data.X_val is None) != (data.y_val is None):
+            missing = "y_val" if data.y_val is None else "X_val"
+            raise ValueError(f"{name}.fit must get X_val and y_val together. Got no {missing}.")
         if data.X_val is None:
             return None
         images = self._check_X(data.X_val, reset=False)
@@ -955,14 +957,3 @@ class ImageClassifier(ExportMixin, TrainingParameters, ImageInput, KerasClassifi
             # Not one_d_array, though paths are one: scikit-learn's checks would then flatten X.
             input_tags=InputTags(three_d_array=True),
         )
-
-    def save(self, path: Any) -> None:
-        """Save to a single file, without pickle; `kmedclf.load` reads it.
-
-        Parameters
-        ----------
-        path : path-like
-            File to write; by convention ``*.kmedclf``.
-        """
-        check_is_fitted(self)
-        persistence.save(self, path)

@@ -5,7 +5,6 @@ All three are chosen on a validation set, for a fitted classifier that stays unc
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
@@ -17,12 +16,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import log_loss
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
-from kmedclf import persistence
 from kmedclf.ensemble import encode
 from kmedclf.evaluation import Report, choose_threshold, evaluate_predictions
 from kmedclf.export import ExportMixin
 from kmedclf.inputs.array_likes import labels
 from kmedclf.inputs.label_kinds import check_y, is_multilabel
+from kmedclf.persistence import SaveMixin
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.utils import annotated
 
@@ -43,7 +42,7 @@ PASSED_ON = ("best_epoch_", "feature_names_in_", "history_", "image_shape_", "n_
 
 
 @savable("calibrated")
-class CalibratedClassifier(ClassifierMixin, ExportMixin, BaseEstimator):
+class CalibratedClassifier(ClassifierMixin, ExportMixin, SaveMixin, BaseEstimator):
     """A fitted classifier whose probabilities are corrected on validation images.
 
     Parameters
@@ -208,17 +207,6 @@ class CalibratedClassifier(ClassifierMixin, ExportMixin, BaseEstimator):
             return np.asarray(proba.argmax(axis=1))
         positive = self._positive()
         return np.where(proba[:, positive] >= self.threshold_, positive, 1 - positive)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save classifier and corrections to one file; `kmedclf.load` reads it.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to write; by convention ``*.kmedclf``.
-        """
-        check_is_fitted(self)
-        persistence.save(self, path)
 
     def connect(self, images: Any = None) -> Graph:
         """Connect the classifier to a Keras tensor of images, or a new input; for `export`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -26,11 +25,11 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
-from kmedclf import persistence
 from kmedclf.export import ExportMixin
 from kmedclf.inputs.array_likes import labels
 from kmedclf.inputs.checks import cut, positions
 from kmedclf.inputs.label_kinds import check_y, has_columns, is_multilabel
+from kmedclf.persistence import SaveMixin
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.utils import annotated
 
@@ -221,7 +220,7 @@ def take_over_input(estimator: Any, member: Any) -> None:
 
 
 @savable("ensemble")
-class EnsembleClassifier(ClassifierMixin, ExportMixin, _BaseComposition):
+class EnsembleClassifier(ClassifierMixin, ExportMixin, SaveMixin, _BaseComposition):
     """Average the probabilities of several classifiers: of architectures, seeds, or folds.
 
     Parameters
@@ -485,22 +484,6 @@ class EnsembleClassifier(ClassifierMixin, ExportMixin, _BaseComposition):
         if self._several:
             return (proba > 0.5).astype(np.int64)
         return self.classes_[proba.argmax(axis=1)]
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save all members to one file, without pickle; `kmedclf.load` reads it.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to write; by convention ``*.kmedclf``.
-
-        Raises
-        ------
-        TypeError
-            If a member is not an estimator of kmedclf.
-        """
-        check_is_fitted(self)
-        persistence.save(self, path)
 
     def connect(self, images: Any = None) -> Graph:
         """Connect all members to a Keras tensor of images, or to a new input; for `export`."""

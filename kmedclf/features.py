@@ -31,8 +31,8 @@ from kmedclf.models._features import (
     AT_ONCE,
     FeaturePass,
     FeatureSpec,
+    FeatureStore,
     layer_of,
-    store_of,
     untrained,
 )
 from kmedclf.models._pretrained import PretrainedClassifier
@@ -330,7 +330,7 @@ class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         found = np.empty((len(images.array), self._n_features_out), np.float32)
         with images.explained(), tf.device(None), cache.borrow(self._spec) as program:
             program.load(self.weights_)
-            store = store_of(self.memory, self.memory_limit, type(self).__name__)
+            store = FeatureStore.of(self.memory, self.memory_limit, type(self).__name__)
             pass_ = FeaturePass(program, images, views, store, self._batch_size(images))
             for start in range(0, len(found), AT_ONCE):
                 rows = np.arange(start, min(start + AT_ONCE, len(found)))

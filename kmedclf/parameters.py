@@ -176,7 +176,8 @@ class TrainingParameters:
         gradient of its part of a batch, and one step is taken on their sum. "mirrored" is all GPUs,
         or without a GPU all logical CPUs of TensorFlow; a list names some, as ["GPU:0", "GPU:1"].
         "multi_worker" is those of all processes in ``TF_CONFIG``, which run the same program on the
-        same data, with an integer ``random_state``; the first one writes the ``checkpoint``.
+        same data, with an integer ``random_state``; the first one writes the ``checkpoint``. They
+        wait for each other for ``KMEDCLF_JOIN_SECONDS``, an environment variable, or ten minutes.
         ``batch_size`` is that of all devices together. Batch normalisation sees the part of its
         device. The last rows of an epoch that fill no batch, and validation, use one device.
     jit_compile : bool or "auto", default="auto"

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -115,13 +116,22 @@ def chosen(recipe: str, weights: Any) -> str:
     return "reference" if own else "transfer"
 
 
+def values_of(recipe: str, bases: Iterable[str], trainable: Any = None) -> dict[str, Any]:
+    """Collect a recipe's values for a class, given by the names of its bases, farthest first."""
+    given: dict[str, Any] = {}
+    bases = list(bases)
+    for name in ("reference", recipe):
+        for base in bases:
+            given |= RECIPES[name].get(base, {})
+    return given | HEAD_ALONE if recipe == "transfer" and trainable == "head" else given
+
+
 def parameters(estimator: ImageClassifier) -> dict[str, Any]:
     """Return all parameters of an estimator, with the recipe's values in place of "auto"."""
     values = estimator.get_params(deep=False)
     recipe = chosen(estimator.recipe, values.get("weights"))
-    given = {**_given(type(estimator), recipe), "recipe": recipe}
-    if recipe == "transfer" and values.get("trainable") == "head":
-        given |= HEAD_ALONE
+    bases = [base.__name__ for base in reversed(type(estimator).__mro__)]
+    given = {**values_of(recipe, bases, values.get("trainable")), "recipe": recipe}
     return {
         name: given[name] if name in given and _is_auto(value) else value
         for name, value in values.items()
@@ -138,12 +148,3 @@ def applied(estimator: ImageClassifier) -> ImageClassifier:
 
 def _is_auto(value: Any) -> bool:
     return isinstance(value, str) and value == AUTO
-
-
-def _given(cls: type, recipe: str) -> dict[str, Any]:
-    """Collect a recipe's values for a class; nearer base classes override farther ones."""
-    given: dict[str, Any] = {}
-    for name in ("reference", recipe):
-        for base in reversed(cls.__mro__):
-            given |= RECIPES[name].get(base.__name__, {})
-    return given

@@ -11,6 +11,7 @@ from pathlib import Path
 # Read by TensorFlow when it is imported, by the first test that needs it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import joblib
 import numpy as np
 import pytest
 
@@ -36,6 +37,31 @@ def pytest_configure(config):
         paths = filter(None, [target, os.environ.get("PYTHONPATH")])
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     sys.path.append(os.environ["PYTHONPATH"].split(os.pathsep)[0])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def many_networks(request):
+    """Keep the compiled networks of many tests: tracing them again takes a tenth of the suite.
+
+    Tests of the limits set their own, and the graphs of the slow tests' deep networks are large.
+    """
+    if "not slow" not in request.config.option.markexpr:
+        return
+    # Not above: pytest-xdist's first process needs no TensorFlow.
+    from kmedclf.training import cache
+
+    cache.MAX_PROGRAMS = 64
+
+
+@pytest.fixture
+def as_many_threads():
+    """Give joblib's processes as many threads as this one has, which all such tests share.
+
+    With fewer threads TensorFlow rounds otherwise; joblib starts other processes, which import
+    TensorFlow again, wherever the number differs.
+    """
+    with joblib.parallel_config("loky", inner_max_num_threads=os.cpu_count()):
+        yield
 
 
 @pytest.fixture

@@ -32,11 +32,17 @@ EVERY = [
     for name in PUBLIC
 ]
 ALL = [*EVERY, pytest.param(NAMES[-1])]
+QUICK = [name for name in NAMES if name not in SLOW]
 # Training, checks and errors know nothing of architectures. Two deep networks stand for all there:
 # one with batch normalisation, one with attention and dropout.
 _LEFT_OUT = set(SLOW) - {"DeepResNetClassifier", "ViTClassifier"}
 ENGINE_EVERY = [one for one in EVERY if one.values[0] not in _LEFT_OUT]
 ENGINE = [*ENGINE_EVERY, pytest.param(NAMES[-1])]
+# One of them by default, the others slow: for what takes seconds and holds for the engine alone.
+ONE = [
+    pytest.param(*one.values, marks=[] if one.values[0] == "CNNClassifier" else pytest.mark.slow)
+    for one in ENGINE_EVERY
+]
 
 SMALL = {
     "block_config": (1, 1),

@@ -277,7 +277,7 @@ def test_copies():
     assert clone(estimator).get_params() == estimator.get_params()
 
 
-def test_a_search_in_two_processes():
+def test_a_search_in_two_processes(as_many_threads):
     grid = {"model__filters": [2, 4], "optimizer__learning_rate": [0.01, 0.1]}
     search = GridSearchCV(net(), grid, cv=2, n_jobs=2, error_score="raise").fit(X, y)
     alone = GridSearchCV(net(), grid, cv=2, error_score="raise").fit(X, y)

@@ -72,7 +72,7 @@ def test_ends_a_pipeline(name):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_grid_search(name, n_jobs):
+def test_grid_search(name, n_jobs, as_many_threads):
     grid = {"batch_size": [16, 48], "learning_rate": [0.01, 0.1]}
     search = GridSearchCV(make(name), grid, cv=2, n_jobs=n_jobs, error_score="raise").fit(X, y)
     assert search.best_params_.keys() == grid.keys()

@@ -3,14 +3,12 @@
 import functools
 import hashlib
 import json
-import os
 import random
 
 import keras
 import numpy as np
 import pytest
-from helpers import ALL, beside, data, make, run, same
-from joblib import parallel_config
+from helpers import ALL, ENGINE, beside, data, make, run, same
 from sklearn.model_selection import cross_validate
 
 from kmedclf import ImageClassifier
@@ -19,6 +17,7 @@ from kmedclf.training import cache
 X, y = data()
 
 every_estimator = pytest.mark.parametrize("name", ALL)
+engine = pytest.mark.parametrize("name", ENGINE)  # what no architecture can change
 
 
 @every_estimator
@@ -72,7 +71,7 @@ def test_a_seed_fixed_in_the_network_stays_fixed():
     np.testing.assert_array_equal(starts[0][1], starts[1][1])
 
 
-@every_estimator
+@engine
 def test_a_longer_training_begins_with_a_shorter(name):
     short, long = make(name, epochs=2).fit(X, y), make(name, epochs=4).fit(X, y)
     assert long.history_["loss"][:2] == short.history_["loss"]
@@ -113,14 +112,12 @@ def test_in_another_process(name):
     assert digests_elsewhere(*beside(name))[name] == digest(name)
 
 
-@every_estimator
-def test_in_workers_with_as_many_threads(name):
-    # With a worker's own share of the cores, convolutions add up in another order.
-    with parallel_config("loky", inner_max_num_threads=os.cpu_count()):
-        serial, parallel = (
-            cross_validate(make(name), X, y, cv=2, n_jobs=n_jobs, return_estimator=True)
-            for n_jobs in (1, 2)
-        )
+@engine
+def test_in_workers_with_as_many_threads(name, as_many_threads):
+    serial, parallel = (
+        cross_validate(make(name), X, y, cv=2, n_jobs=n_jobs, return_estimator=True)
+        for n_jobs in (1, 2)
+    )
     for one, other in zip(serial["estimator"], parallel["estimator"], strict=True):
         assert same(one, other)
         assert one.history_ == other.history_
@@ -144,7 +141,7 @@ def _global_state():
     ), keras.config.dtype_policy().name
 
 
-@every_estimator
+@engine
 @pytest.mark.parametrize("seed", [0, None])
 def test_global_random_state_is_left_alone(name, seed):
     cache.clear()

@@ -15,8 +15,7 @@ from kmedclf.training import cache
 X, y = data(40)
 HELD = {"X_val": X[:16], "y_val": y[:16]}
 SLOWER = [
-    pytest.param(name, marks=pytest.mark.slow)
-    for name in ("MLPClassifier", "ResNetClassifier", "TinyNet")
+    pytest.param(name, marks=pytest.mark.slow) for name in ("MLPClassifier", "ResNetClassifier")
 ]
 OPTIONS = {"augment": ["flips", "rotate"], "batch_size": 16, "loss": "focal", "weight_decay": 0.01}
 

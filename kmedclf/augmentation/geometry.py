@@ -292,21 +292,6 @@ def shift(images: Any, seed: Any, pixels: int = 2) -> Any:
     return shifted(images, offset)
 
 
-def mirrored(images: Any) -> Any:
-    """Mirror all images left-right."""
-    return tf.reverse(images, [2])
-
-
-def upended(images: Any) -> Any:
-    """Mirror all images upside-down."""
-    return tf.reverse(images, [1])
-
-
-def transposed(images: Any) -> Any:
-    """Exchange rows and columns of all images."""
-    return tf.transpose(images, [0, 2, 1, 3])
-
-
 def shifted(images: Any, offset: Any) -> Any:
     """Shift images by whole pixels (b, 2), down and to the right negative, borders reflected."""
     height, width = (tf.shape(images)[axis] for axis in (1, 2))

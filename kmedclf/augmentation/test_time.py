@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import log_expit, log_softmax, logsumexp
 
-from kmedclf.augmentation.geometry import mirrored, shifted, transposed, upended
+from kmedclf.augmentation.geometry import shifted
 
 View = Callable[[Any], Any]
 SHIFT = 2
@@ -19,6 +19,21 @@ SHIFT = 2
 
 def _same(images: Any) -> Any:
     return images
+
+
+def _mirrored(images: Any) -> Any:
+    """Mirror all images left-right."""
+    return tf.reverse(images, [2])
+
+
+def _upended(images: Any) -> Any:
+    """Mirror all images upside-down."""
+    return tf.reverse(images, [1])
+
+
+def _transposed(images: Any) -> Any:
+    """Exchange rows and columns of all images."""
+    return tf.transpose(images, [0, 2, 1, 3])
 
 
 def _moved(down: int, right: int) -> View:
@@ -30,9 +45,9 @@ def _moved(down: int, right: int) -> View:
 
 
 _STEPS: dict[str, tuple[tuple[View, ...], ...]] = {
-    "mirror": ((_same, mirrored),),
-    "flips": ((_same, mirrored), (_same, upended)),
-    "dihedral": ((_same, mirrored), (_same, upended), (_same, transposed)),
+    "mirror": ((_same, _mirrored),),
+    "flips": ((_same, _mirrored), (_same, _upended)),
+    "dihedral": ((_same, _mirrored), (_same, _upended), (_same, _transposed)),
     "shift": (
         (_same, *itertools.starmap(_moved, [(SHIFT, 0), (-SHIFT, 0), (0, SHIFT), (0, -SHIFT)])),
     ),

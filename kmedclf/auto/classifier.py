@@ -7,6 +7,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -18,21 +19,25 @@ from sklearn.utils import Tags, _safe_indexing, indexable
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from kmedclf import persistence
 from kmedclf.auto import portfolio
 from kmedclf.auto.linear import EfficientNetProbe, PixelClassifier
-from kmedclf.auto.material import Material, class_labels, grouped
-from kmedclf.auto.selection import Mixture, Selector
-from kmedclf.auto.trials import Clock, Trial, make
-from kmedclf.calibration import CalibratedClassifier
-from kmedclf.ensemble import EnsembleClassifier, take_over_input
+from kmedclf.auto.material import Material, grouped
+from kmedclf.auto.trials import Clock, Trial, cross_fitted, make
+from kmedclf.calibration import CalibratedClassifier, fit_temperature, scaled
+from kmedclf.ensemble import (
+    EnsembleClassifier,
+    greedy_weights,
+    likelihoods,
+    take_over_input,
+)
 from kmedclf.evaluation import evaluate_predictions
 from kmedclf.inputs import array_likes, checks
-from kmedclf.inputs.file_array import as_paths
-from kmedclf.inputs.medmnist import with_labels
+from kmedclf.inputs.array_likes import as_paths, with_labels
+from kmedclf.persistence import SaveMixin
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.training import devices
 from kmedclf.training.callbacks import OutOfTime
+from kmedclf.training.heads import head_of
 from kmedclf.utils import annotated
 
 LOOK_SHARE = 0.1
@@ -46,7 +51,7 @@ ALL, NESTED = "ensemble, out of fold", "ensemble, nested"
 
 
 @savable("auto")
-class AutoClassifier(ClassifierMixin, BaseEstimator):
+class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
     """The best classifier in the time you have: it tries what paid elsewhere, and mixes the best.
 
     It looks for copies of a picture and keeps them in one fold, tries the candidates of a
@@ -260,7 +265,7 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         if len(rows) < len(weight):
             X, weight, labels = _safe_indexing(X, rows), weight[rows], labels[rows]
             groups = None if groups is None else _safe_indexing(groups, rows)
-        classes = class_labels(labels, name)
+        classes = head_of(labels).classes(None, labels, name)
         limit = LOOK_SHARE * float(self.time_limit)
         shape = None if paths is not None else images.shape
         numbers = grouped(_pictures(X, shape), groups, limit, name, self._say)
@@ -454,17 +459,6 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         mixed = f"The model is {used[0]} alone" if len(used) == 1 else f"It mixes {', '.join(used)}"
         return f"{words} {mixed}."
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save to a single file, without pickle; `kmedclf.load` reads it.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to write; by convention ``*.kmedclf``.
-        """
-        check_is_fitted(self)
-        persistence.save(self, path)
-
     @property
     def n_params_(self) -> int:
         """Number of trainable weights of all members."""
@@ -482,6 +476,44 @@ class AutoClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.classifier_tags.multi_label = True
         return tags
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weights of candidates, and a temperature of their mean."""
+
+    shares: np.ndarray  # (m,)
+    temperature: float
+
+    def __call__(self, probas: np.ndarray) -> np.ndarray:
+        """Mix probabilities (m, n, k) to (n, k)."""
+        mean = np.tensordot(self.shares, probas, 1)
+        return mean if self.temperature == 1 else scaled(mean, self.temperature)
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Chooses mixtures of candidates from their out-of-fold probabilities."""
+
+    probas: np.ndarray  # (m, r, k)
+    true: np.ndarray  # (r,) positions of classes, or (r, k) zeros and ones
+    weight: np.ndarray  # (r,)
+    parts: np.ndarray  # (r,)
+
+    def choose(self, rows: Any = slice(None)) -> Mixture:
+        """Choose weights greedily, and a temperature, on some rows."""
+        probas, true, weight = self.probas[:, rows], self.true[rows], self.weight[rows]
+        shares = greedy_weights(likelihoods(probas, true), weight)
+        if true.ndim == 2:
+            return Mixture(shares, 1.0)
+        mean = np.tensordot(shares, probas, 1)
+        return Mixture(shares, fit_temperature(mean, true, weight))
+
+    def nested(self) -> np.ndarray:
+        """Predict every row by the mixture that was chosen without its part, (r, k)."""
+        return cross_fitted(
+            self.choose, lambda mixture, rows: mixture(self.probas[:, rows]), self.parts
+        )
 
 
 def _in_order(trials: Sequence[Trial]) -> Iterator[Trial]:

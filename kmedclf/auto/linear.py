@@ -28,7 +28,7 @@ from kmedclf.models.efficientnet import STAGES, VARIANTS, EfficientNetClassifier
 from kmedclf.parameters import PositiveFloat, PositiveInt
 from kmedclf.recipes import Auto
 from kmedclf.training import cache, loop
-from kmedclf.training.heads import HEADS
+from kmedclf.training.heads import head_of
 from kmedclf.training.network import Spec
 from kmedclf.training.program import frozen
 
@@ -196,7 +196,7 @@ class LinearNetwork(ImageClassifier):
             loss = -log_softmax(logits, axis=1)[np.arange(len(y)), y]
         else:
             loss = -log_expit(np.where(y > 0, logits, -logits))
-        kind = HEADS["softmax" if y.ndim == 1 else "sigmoid"]
+        kind = head_of(y)
         history = {"loss": [float(loss.mean())], "accuracy": [kind.accuracy(y, logits)]}
         whole = [*weights[:-2], head.kernel.astype(np.float32), head.bias.astype(np.float32)]
         return loop.TrainingState(whole, history, best_epoch=1)

@@ -22,8 +22,7 @@ from sklearn.model_selection import (
 )
 
 from kmedclf.datasets.similarity import near_duplicates, summarize
-from kmedclf.inputs.checks import check_classes
-from kmedclf.training.heads import HEADS, Head, head_of
+from kmedclf.training.heads import Head, head_of
 from kmedclf.training.rows import number_groups
 
 FOLDS = ((3_000, 0.2, 5), (20_000, 0.1, 3))
@@ -133,11 +132,6 @@ def _splits(
     else:
         splitter = GroupKFold(folds)
     return list(splitter.split(strata, strata, groups))
-
-
-def class_labels(y: np.ndarray, name: str) -> np.ndarray:
-    """Return the sorted classes of labels (n,), or the numbers of the columns of (n, k)."""
-    return check_classes(None, y, name) if y.ndim == 1 else HEADS["sigmoid"].classes(None, y, name)
 
 
 def grouped(

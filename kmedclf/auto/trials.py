@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import clone
@@ -16,12 +17,10 @@ from kmedclf.auto import linear
 from kmedclf.auto.linear import MOST_ROWS, HeadProblem
 from kmedclf.auto.material import Material
 from kmedclf.auto.portfolio import Entry
-from kmedclf.auto.selection import cross_fitted
 from kmedclf.base import ImageClassifier
 from kmedclf.ensemble import aligned, fit_member, likelihoods, log_losses
 from kmedclf.features import ImageFeatures
 from kmedclf.training.callbacks import Deadline, OutOfTime
-from kmedclf.training.heads import HEADS
 
 PENALTIES = (0.1, 0.01, 1.0, 0.001)
 """Inverse strengths of the penalty that a linear candidate chooses from, as they are tried."""
@@ -35,6 +34,9 @@ LARGE_SHARE = 0.5
 """Share of the whole time that one network may take, in all folds."""
 SEEN = 50_000
 """Images, repeats counted, after which even fewer epochs than these shares are worth a try."""
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -200,7 +202,7 @@ class LinearTrial(Trial):
     ) -> np.ndarray:
         """Compute the probabilities (r, k) of the scored rows for one choice."""
         material = self.material
-        kind = HEADS["sigmoid" if material.true.ndim == 2 else "softmax"]
+        kind = material.head
         proba = np.empty((material.n, self._k), np.float32)
         for number, (train, test) in enumerate(material.splits):
             problem = self._problems.get((number, str(columns)))
@@ -304,3 +306,24 @@ def make(
         parameters.setdefault("cache", "memory")
     kind = LinearTrial if issubclass(cls, linear.LinearNetwork) else NetworkTrial
     return kind(entry, material, clock, cls(**parameters), memory)
+
+
+def cross_fitted(
+    choose: Callable[[np.ndarray], T],
+    apply: Callable[[T, np.ndarray], np.ndarray],
+    parts: np.ndarray,
+) -> np.ndarray:
+    """Predict each part (a number a row) by what was chosen on the others: an honest estimate.
+
+    ``choose`` and ``apply`` get masks of rows; ``apply`` returns probabilities of its rows.
+    """
+    found: np.ndarray | None = None
+    for part in np.unique(parts):
+        inside = parts == part
+        # A single part has no others.
+        proba = apply(choose(~inside if not inside.all() else inside), inside)
+        if found is None:
+            found = np.empty((len(parts), proba.shape[1]), proba.dtype)
+        found[inside] = proba
+    assert found is not None
+    return found

@@ -240,13 +240,15 @@ def _detail(cls: str, one: _Parameter, own: Mapping[str, Any]) -> None:
         return
     bases = [node.name for node, _ in _classes(cls)]
     for recipe in recipes.RECIPES:
-        given: dict[str, Any] = {}
-        for origin in ("reference", recipe):
-            for base in bases:
-                given |= recipes.RECIPES[origin].get(base, {})
-        if one.name in given:
-            console.print(f"  {recipe:<10} {json.dumps(given[one.name])}", markup=False,
-                          highlight=False)  # fmt: skip
+        usual = recipes.values_of(recipe, bases).get(one.name)
+        shown: dict[str, Any] = {recipe: usual}
+        if "trainable" in _annotations(cls):
+            shown[f"{recipe}, trainable=head"] = recipes.values_of(recipe, bases, "head").get(
+                one.name
+            )
+        for words, value in shown.items():
+            if words == recipe or value != usual:
+                console.print(f"  {words:<10} {json.dumps(value)}", markup=False, highlight=False)
 
 
 # -- the text of modules ---------------------------------------------------------------------------

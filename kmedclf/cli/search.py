@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from kmedclf.cli.options import (
     check_alone,
 )
 from kmedclf.cli.parameters import find_network, make, parameters
+
+if TYPE_CHECKING:
+    from kmedclf.runs.searches import SearchFolder
 
 
 class Engine(StrEnum):
@@ -111,12 +114,9 @@ def search(
         raise ValueError(
             f"--jobs must be left out with --scheduler, whose workers are the jobs. Got {jobs}."
         )
+    settings: dict[str, Any] = {}
     if resume is not None:
-        from kmedclf.runs import searches
-
         check_alone(ctx, "jobs", "scheduler", "quiet")
-        settings = searches.read_settings(resume)
-        out = resume
     else:
         given = {"NAME": network, "--data": data, "--out": out}
         for name, value in given.items():
@@ -156,10 +156,12 @@ def search(
             if option is not None:
                 del settings["parameters"][name]
         _check_settings(settings)
-    assert out is not None
-    _search(ctx, settings, out, jobs, scheduler, new=resume is None, quiet=quiet)
+    from kmedclf.runs.searches import SearchFolder  # imports scikit-learn and matplotlib
+
+    folder = SearchFolder.read(resume) if resume else SearchFolder(out or Path(), settings)
+    _search(ctx, folder, jobs, scheduler, new=resume is None, quiet=quiet)
     if not quiet:
-        say_next("search", out=out)
+        say_next("search", out=folder.out)
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
@@ -183,8 +185,7 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
 def _search(
     ctx: typer.Context,
-    settings: dict[str, Any],
-    out: Path,
+    folder: SearchFolder,
     jobs: int,
     scheduler: str | None,
     *,
@@ -193,10 +194,10 @@ def _search(
 ) -> None:
     from kmedclf import runs
     from kmedclf.datasets import sources
-    from kmedclf.runs import searches
 
+    out, settings = folder.out, folder.settings
     if new:
-        searches.check_free(out)
+        folder.check_free()
     # Fail now, not after hours of search.
     runs.check_free(out / "best", True)
     data = settings["data"]
@@ -208,15 +209,10 @@ def _search(
     given = {**content.parameters, **settings["parameters"]}
     estimator = make(cls, {"random_state": settings["seed"], **given})
     grouped = "train" in content.groups
-    searcher = searches.searcher(
-        estimator,
-        settings,
-        out,
-        None if scheduler else jobs,
-        grouped=grouped,
-        verbose=int(not quiet),
+    searcher = folder.searcher(
+        estimator, None if scheduler else jobs, grouped=grouped, verbose=int(not quiet)
     )
-    if fixed := searches.taken_out(settings, cls):
+    if fixed := folder.taken_out(cls):
         console.print(
             f"Fixed by -p and not searched, though the space has it: {_listed(fixed)}.",
             markup=False,
@@ -225,13 +221,13 @@ def _search(
     go_on = f"What is finished is in {out}; 'kmedclf search --resume {out}' goes on."
     if not new:
         keeps(ctx, go_on)
-    with searches.begun(out, settings if new else None, go_on):
-        with showing_progress(quiet), searches.on_workers(scheduler, out, content):
-            searches.run(searcher, content)
-        searches.write_results(out, searcher)
+    with folder.begun(go_on, new=new):
+        with showing_progress(quiet):
+            folder.run(searcher, content, scheduler)
+        folder.write_results(searcher)
         words = "Training the winner on all training images:"
         console.print(words, _listed(searcher.best_params_), markup=False)
-        winner = searches.winner(estimator, searcher, settings)
+        winner = folder.winner(estimator, searcher)
         run = runs.train(winner, content, out / "best", force=True)
     for split, report in run.reports.items():
         accuracy = report.scores["accuracy"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kmedclf.datasets import npz
 from kmedclf.datasets.registry import DatasetInfo, Task, find
-from kmedclf.inputs.medmnist import is_medmnist, of_medmnist
+from kmedclf.inputs.array_likes import is_medmnist, of_medmnist
 from kmedclf.utils.download import download, md5_of, reason_of
 
 ZENODO = "https://zenodo.org/records/10519652/files"

@@ -26,23 +26,15 @@ from kmedclf.evaluation.report import (
 from kmedclf.evaluation.scores import (
     OF_LABEL,
     WEIGHTED,
+    ClassScores,
     Intervals,
     MultilabelOutcome,
     Outcome,
     Samples,
-    certainty,
-    class_scores,
-    decisions,
     effective_size,
-    headline,
-    listed_names,
-    never_predicted,
-    notes,
-    reliability,
-    resample,
 )
+from kmedclf.inputs.array_likes import with_labels
 from kmedclf.inputs.label_kinds import check_not_exclusive, check_y, has_columns, is_multilabel
-from kmedclf.inputs.medmnist import with_labels
 from kmedclf.utils.files import places_below
 
 
@@ -241,7 +233,7 @@ def evaluate_labels(
     pred = (proba > 0.5 if threshold is None else proba >= chosen).astype(np.uint8)
     outcome = MultilabelOutcome.of(true, pred, proba, weight)
     found = outcome.scores(np.ones((len(true), 1)))
-    samples = resample(outcome, n_bootstrap, random_state)
+    samples = outcome.resample(n_bootstrap, random_state)
     intervals = Intervals(samples, confidence)
     confusion = multilabel_confusion_matrix(true, pred)
     per_class = _per_class(found, intervals, names, (true == 1, pred == 1, weight))
@@ -302,12 +294,12 @@ def _notes(classes: Sequence[LabelScores], found: Samples, weighted: bool) -> li
     ):  # fmt: skip
         if names:
             said.append(
-                f"{what.format(listed_names(names))}; AUC is not defined there, and macro averages "
-                "run over the labels that define a score."
+                f"{what.format(_listed_names(names))}; AUC is not defined there, and macro "
+                "averages run over the labels that define a score."
             )
-    if ignored := [one.name for one in classes if never_predicted(one)]:
+    if ignored := [one.name for one in classes if _never_predicted(one)]:
         said.append(
-            f"Never predicted: {listed_names(ignored)}; precision is undefined there and counts "
+            f"Never predicted: {_listed_names(ignored)}; precision is undefined there and counts "
             "as 0 in the averages."
         )
     for name, what in (("recall_micro", "has"), ("precision_micro", "is given")):
@@ -518,12 +510,12 @@ def evaluate_predictions(
     weight = check_weight(sample_weight, len(true))
 
     outcome = Outcome.of(true, pred, proba, weight, positive, given, ordinal=ordinal)
-    samples = resample(outcome, n_bootstrap, random_state)
+    samples = outcome.resample(n_bootstrap, random_state)
     intervals = Intervals(samples, confidence)
     confusion = confusion_matrix(true, pred, labels=np.arange(len(labels)))
     point = outcome.scores(np.ones((len(true), 1)))
-    per_class = class_scores(outcome, point, confusion, names, intervals)
-    scores = headline(outcome, point, per_class, intervals)
+    per_class = outcome.class_scores(point, confusion, names, intervals)
+    scores = outcome.headline(point, per_class, intervals)
     # One byte per image is enough for 256 classes, and reports are written to JSON
     small = np.min_scalar_type(len(labels) - 1)
     return Report(
@@ -536,12 +528,12 @@ def evaluate_predictions(
         per_class=per_class,
         confusion=confusion,
         rank_counts=np.bincount(true_ranks(given, true) - 1, minlength=len(labels)),
-        reliability=reliability(outcome),
-        certainty=certainty(outcome),
+        reliability=outcome.reliability(),
+        certainty=outcome.certainty(),
         never_predicted=tuple(one.name for one in per_class if not one.predicted),
         notes=(
-            *notes(per_class, sample_weight is not None),
-            *decisions(pred, given, threshold),
+            *_class_notes(per_class, sample_weight is not None),
+            *_decisions(pred, given, threshold),
             *intervals.notes,
         ),
         confidence=float(confidence),
@@ -596,3 +588,52 @@ def _predicts_largest(est: Any) -> bool:
     # If a module is not loaded, est is not of its class; importing it would load TensorFlow
     known = [module for module in ours if module in sys.modules]
     return any(isinstance(est, getattr(sys.modules[one], ours[one])) for one in known)
+
+
+def _class_notes(classes: tuple[ClassScores, ...], weighted: bool) -> list[str]:
+    """Explain every undefined score."""
+    which, said = "image with a weight" if weighted else "image", []
+    if absent := [one.name for one in classes if one.recall.value is None]:
+        said.append(
+            f"No {which} is of {_listed_names(absent)}: recall and AUC are undefined there, "
+            "precision and F1 too unless it is predicted, and macro averages run over the classes "
+            f"that occur, {len(classes) - len(absent)}."
+        )
+    if alone := [one.name for one in classes if one.specificity.value is None]:
+        said.append(
+            f"Every {which} is of {alone[0]}: its specificity is undefined, as is every AUC."
+        )
+    if ignored := [one.name for one in classes if _never_predicted(one)]:
+        said.append(
+            f"No {which} was predicted as {_listed_names(ignored)}: precision is undefined there "
+            "and counts as 0 in the averages."
+        )
+    if weighted:
+        said.append(WEIGHTED)
+    return said
+
+
+def _decisions(pred: np.ndarray, proba: np.ndarray, threshold: float | None) -> list[str]:
+    """Note how often the prediction is not the most probable class, unless a threshold explains it.
+
+    Ranks and curves are based on probabilities, and then do not describe the predictions.
+    """
+    most = proba.max(axis=1)
+    others = int(np.sum(proba[np.arange(len(pred)), pred] < most))
+    if threshold is not None or not others:
+        return []
+    return [
+        f"{others:,} of {len(pred):,} predictions are not the most probable class: the classifier "
+        "decides in another way. Ranks and curves are based on probabilities."
+    ]
+
+
+def _listed_names(names: Sequence[str]) -> str:
+    """List the first ten names, and count the others."""
+    shown = ", ".join(names[:10])
+    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
+
+
+def _never_predicted(one: ClassScores | LabelScores) -> bool:
+    """Check whether a class or label occurs, but no image was predicted as such."""
+    return one.recall.value is not None and one.precision.value is None

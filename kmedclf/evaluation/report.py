@@ -396,10 +396,6 @@ def restored(
     return values
 
 
-def _headline(report: Any) -> list[tuple[str, Estimate]]:
-    return [(SCORES[name], report.scores[name]) for name in report.headline]
-
-
 def score_lines(report: Any) -> list[str]:
     """Format the number of images and the headline scores of a report."""
     title = "; ".join(filter(None, (count(report.n, "image"), interval_words(report))))

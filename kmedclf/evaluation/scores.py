@@ -120,8 +120,28 @@ BINS = 15
 _BLOCK = 250_000  # weights at a time: 2 MB stay in the processor's cache, three times as fast
 
 
+class Resampled:
+    """Base of outcomes: scores of resamples, from scores of weighted images."""
+
+    weight: np.ndarray
+
+    def scores(self, drawn: np.ndarray) -> Samples:
+        """Compute every score for each of b weightings (n, b): (b,), or (b, k) per class."""
+        raise NotImplementedError
+
+    def resample(self, n_bootstrap: int, seed: Any) -> Samples:
+        """Compute every score on bootstrap resamples: (b,), or (b, k) per class.
+
+        Resamples draw whole images, with all their labels, as labels of one image are not
+        independent. NaN is undefined; without resamples there is nothing.
+        """
+        blocks = [self.scores(drawn) for drawn in draws(len(self.weight), n_bootstrap, seed)]
+        names = blocks[0] if blocks else ()
+        return {name: np.concatenate([block[name] for block in blocks]) for name in names}
+
+
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Resampled):
     """True and predicted classes with their probabilities, sorted by content.
 
     Sorted images are resampled alike in any order of the rows, so that a permutation changes
@@ -197,6 +217,83 @@ class Outcome:
                 scores |= _of_grades(self, weights)
         return scores
 
+    def class_scores(
+        self,
+        point: dict[str, np.ndarray],
+        confusion: np.ndarray,
+        names: Sequence[str],
+        intervals: Intervals,
+    ) -> tuple[ClassScores, ...]:
+        """Score each class against the others.
+
+        ``point`` comes from `scores` for one weighting of ones; ``confusion`` counts images,
+        without weights.
+        """
+        support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+
+        def estimate(name: str, i: int, of: np.ndarray | None = None) -> Estimate:
+            trials = 0.0 if of is None else effective_size(self.weight[of])
+            return intervals.of(name, point[name][0, i], trials=trials, column=i)
+
+        return tuple(
+            ClassScores(
+                name=names[i],
+                support=int(support[i]),
+                predicted=int(predicted[i]),
+                recall=estimate("recall", i, self.true == i),
+                specificity=estimate("specificity_of_class", i, self.true != i),
+                precision=estimate("precision", i, self.pred == i),
+                f1=estimate("f1", i),
+                auc=estimate("auc", i),
+            )
+            for i in range(self.k)
+        )
+
+    def headline(
+        self,
+        point: dict[str, np.ndarray],
+        classes: tuple[ClassScores, ...],
+        intervals: Intervals,
+    ) -> dict[str, Estimate]:
+        """Put intervals around the scores in `SCORES`, in its order."""
+        trials = dict.fromkeys(("accuracy", "recall_weighted"), effective_size(self.weight))
+        found = {
+            name: intervals.of(name, point[name][0], trials=trials.get(name, 0))
+            for name in SCORES
+            if name in point
+        }
+        if self.positive is not None:
+            hit, miss = classes[self.positive], classes[1 - self.positive]
+            found["sensitivity"], found["specificity"] = hit.recall, miss.recall
+            found["ppv"], found["npv"] = hit.precision, miss.precision
+        return found
+
+    def reliability(self) -> tuple[Bin, ...]:
+        """Count the images in each bin of confidence, and average confidence and accuracy."""
+        edges, index = np.linspace(0, 1, BINS + 1), bin_index(self.confidence)
+        right = self.true == self.pred
+        bins = []
+        for i in range(BINS):
+            inside = index == i
+            weight = self.weight[inside]
+            means: list[float | None] = [None, None]
+            if weight.any():
+                both = self.confidence[inside], right[inside]
+                means = [float(np.average(values, weights=weight)) for values in both]
+            bins.append(Bin(float(edges[i]), float(edges[i + 1]), int(inside.sum()), *means))
+        return tuple(bins)
+
+    def certainty(self) -> dict[str, Certainty]:
+        """Summarize the confidence of the right and of the wrong predictions."""
+        right, found = self.true == self.pred, {}
+        for name, chosen in (("right", right), ("wrong", ~right)):
+            values = self.confidence[chosen]
+            numbers: list[float | None] = [None] * 4
+            if len(values):
+                numbers = [float(values.mean()), *np.quantile(values, (0.25, 0.5, 0.75)).tolist()]
+            found[name] = Certainty(len(values), *numbers)
+        return found
+
 
 def _of_grades(outcome: Outcome, weights: np.ndarray) -> Samples:
     """Score grades by their distance: kappa with quadratic weights, and mean absolute error.
@@ -219,17 +316,6 @@ def _of_grades(outcome: Outcome, weights: np.ndarray) -> Samples:
 def bin_index(confidence: np.ndarray) -> np.ndarray:
     """Return the reliability bin (low, high] of each confidence (n,), from 0."""
     return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
-
-
-def resample(outcome: Outcome | MultilabelOutcome, n_bootstrap: int, seed: Any) -> Samples:
-    """Compute every score on bootstrap resamples: (n_bootstrap,), or (n_bootstrap, k) per class.
-
-    Resamples draw whole images, with all their labels, as labels of one image are not independent.
-    NaN is undefined; without resamples there is nothing.
-    """
-    blocks = [outcome.scores(drawn) for drawn in draws(len(outcome.weight), n_bootstrap, seed)]
-    names = blocks[0] if blocks else ()
-    return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
 
 def draws(n: int, n_bootstrap: int, seed: Any) -> Iterator[np.ndarray]:
@@ -409,7 +495,7 @@ class LabelRanks:
 
 
 @dataclass(frozen=True)
-class MultilabelOutcome:
+class MultilabelOutcome(Resampled):
     """True and predicted labels with their probabilities, reduced to what the scores need."""
 
     weight: np.ndarray  # (n,) sample weights
@@ -556,136 +642,6 @@ WEIGHTED = "Scores are weighted by sample_weight; counts, curves, ranks and conf
 """Note in a report with sample weights."""
 
 
-def class_scores(
-    outcome: Outcome,
-    point: dict[str, np.ndarray],
-    confusion: np.ndarray,
-    names: Sequence[str],
-    intervals: Intervals,
-) -> tuple[ClassScores, ...]:
-    """Score each class against the others.
-
-    ``point`` comes from `Outcome.scores` for one weighting of ones; ``confusion`` counts images,
-    without weights.
-    """
-    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-
-    def estimate(name: str, i: int, of: np.ndarray | None = None) -> Estimate:
-        trials = 0.0 if of is None else effective_size(outcome.weight[of])
-        return intervals.of(name, point[name][0, i], trials=trials, column=i)
-
-    return tuple(
-        ClassScores(
-            name=names[i],
-            support=int(support[i]),
-            predicted=int(predicted[i]),
-            recall=estimate("recall", i, outcome.true == i),
-            specificity=estimate("specificity_of_class", i, outcome.true != i),
-            precision=estimate("precision", i, outcome.pred == i),
-            f1=estimate("f1", i),
-            auc=estimate("auc", i),
-        )
-        for i in range(outcome.k)
-    )
-
-
 def effective_size(weight: np.ndarray) -> float:
     """Return the equivalent number of equal weights: L. Kish, "Survey sampling", 1965."""
     return float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0
-
-
-def headline(
-    outcome: Outcome,
-    point: dict[str, np.ndarray],
-    classes: tuple[ClassScores, ...],
-    intervals: Intervals,
-) -> dict[str, Estimate]:
-    """Put intervals around the scores in `SCORES`, in its order."""
-    trials = dict.fromkeys(("accuracy", "recall_weighted"), effective_size(outcome.weight))
-    found = {
-        name: intervals.of(name, point[name][0], trials=trials.get(name, 0))
-        for name in SCORES
-        if name in point
-    }
-    if outcome.positive is not None:
-        hit, miss = classes[outcome.positive], classes[1 - outcome.positive]
-        found["sensitivity"], found["specificity"] = hit.recall, miss.recall
-        found["ppv"], found["npv"] = hit.precision, miss.precision
-    return found
-
-
-def reliability(outcome: Outcome) -> tuple[Bin, ...]:
-    """Count the images in each bin of confidence, and average confidence and accuracy."""
-    edges, index = np.linspace(0, 1, BINS + 1), bin_index(outcome.confidence)
-    right = outcome.true == outcome.pred
-    bins = []
-    for i in range(BINS):
-        inside = index == i
-        weight = outcome.weight[inside]
-        means: list[float | None] = [None, None]
-        if weight.any():
-            both = outcome.confidence[inside], right[inside]
-            means = [float(np.average(values, weights=weight)) for values in both]
-        bins.append(Bin(float(edges[i]), float(edges[i + 1]), int(inside.sum()), *means))
-    return tuple(bins)
-
-
-def certainty(outcome: Outcome) -> dict[str, Certainty]:
-    """Summarize the confidence of the right and of the wrong predictions."""
-    right, found = outcome.true == outcome.pred, {}
-    for name, chosen in (("right", right), ("wrong", ~right)):
-        values = outcome.confidence[chosen]
-        numbers: list[float | None] = [None] * 4
-        if len(values):
-            numbers = [float(values.mean()), *np.quantile(values, (0.25, 0.5, 0.75)).tolist()]
-        found[name] = Certainty(len(values), *numbers)
-    return found
-
-
-def notes(classes: tuple[ClassScores, ...], weighted: bool) -> list[str]:
-    """Explain every undefined score."""
-    which, said = "image with a weight" if weighted else "image", []
-    if absent := [one.name for one in classes if one.recall.value is None]:
-        said.append(
-            f"No {which} is of {listed_names(absent)}: recall and AUC are undefined there, "
-            "precision and F1 too unless it is predicted, and macro averages run over the classes "
-            f"that occur, {len(classes) - len(absent)}."
-        )
-    if alone := [one.name for one in classes if one.specificity.value is None]:
-        said.append(
-            f"Every {which} is of {alone[0]}: its specificity is undefined, as is every AUC."
-        )
-    if ignored := [one.name for one in classes if never_predicted(one)]:
-        said.append(
-            f"No {which} was predicted as {listed_names(ignored)}: precision is undefined there "
-            "and counts as 0 in the averages."
-        )
-    if weighted:
-        said.append(WEIGHTED)
-    return said
-
-
-def decisions(pred: np.ndarray, proba: np.ndarray, threshold: float | None) -> list[str]:
-    """Note how often the prediction is not the most probable class, unless a threshold explains it.
-
-    Ranks and curves are based on probabilities, and then do not describe the predictions.
-    """
-    most = proba.max(axis=1)
-    others = int(np.sum(proba[np.arange(len(pred)), pred] < most))
-    if threshold is not None or not others:
-        return []
-    return [
-        f"{others:,} of {len(pred):,} predictions are not the most probable class: the classifier "
-        "decides in another way. Ranks and curves are based on probabilities."
-    ]
-
-
-def listed_names(names: Sequence[str]) -> str:
-    """List the first ten names, and count the others."""
-    shown = ", ".join(names[:10])
-    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
-
-
-def never_predicted(one: ClassScores | LabelScores) -> bool:
-    """Check whether a class or label occurs, but no image was predicted as such."""
-    return one.recall.value is not None and one.precision.value is None

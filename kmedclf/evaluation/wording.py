@@ -108,11 +108,6 @@ def epochs_of(
     return Epochs(n, True, best_epoch, best_epoch if restored else n, used["monitor"])
 
 
-def kept_value(values: Sequence[float], epochs: Epochs) -> float:
-    """Return the value of a curve in the epoch whose weights were kept, or in the last one."""
-    return float(np.asarray(values, dtype=float)[(epochs.kept or epochs.n) - 1])
-
-
 # -- verdicts --------------------------------------------------------------------------------------
 
 WIDE = 0.1

@@ -11,8 +11,6 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy.sparse import issparse
 
-from kmedclf.inputs.medmnist import is_medmnist, of_medmnist
-
 _MODES = {"1": "L", "CMYK": "RGB", "HSV": "RGB", "LAB": "RGB", "La": "LA", "PA": "RGBA",
           "RGBX": "RGB", "RGBa": "RGBA", "YCbCr": "RGB"}  # fmt: skip
 """Conversions of Pillow modes whose numbers are not plain grey or RGB values."""
@@ -49,6 +47,51 @@ def images(X: Any, name: str) -> Any:
         if np.ndim(first) or isinstance(first, Image.Image):
             return _stacked(list(X), name)
     return _of_numbers(X, name)
+
+
+def as_paths(X: Any, name: str) -> list[str] | None:
+    """Convert X to a list of paths if its first entry is one; None if X is something else."""
+    if not isinstance(X, list | tuple):
+        ndim = getattr(X, "ndim", 0)
+        if ndim != 1 and not (ndim == 2 and X.shape[1] == 1):
+            return None
+        if getattr(getattr(X, "dtype", None), "kind", "O") not in "OUT":
+            return None
+        X = np.asarray(X).ravel()
+    if not len(X) or not isinstance(X[0], str | os.PathLike):
+        return None
+    for i, path in enumerate(X):
+        if not isinstance(path, str | os.PathLike):
+            raise ValueError(f"X of {name} must hold paths only, or none. Got {path!r} at {i}.")
+    return [os.fspath(path) for path in X]
+
+
+def is_medmnist(X: Any) -> bool:
+    """Whether X is a data set of the medmnist package, which need not be installed."""
+    return all(hasattr(X, name) for name in ("imgs", "labels", "info", "split", "as_rgb"))
+
+
+def of_medmnist(data: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, h, w), (n, h, w, 3) or (n, d, h, w) and labels (n,) or (n, k) of one."""
+    name = type(data).__name__
+    for what in ("transform", "target_transform"):
+        if getattr(data, what, None) is not None:
+            raise ValueError(
+                f"The {what!r} of {name} must be None, as all of its images are read at once; "
+                "'augment' of an estimator changes training images. Got a function."
+            )
+    images, labels = np.asanyarray(data.imgs), np.asarray(data.labels).astype(np.int64)
+    if data.as_rgb and images.ndim == 3:
+        images = np.repeat(images[..., None], 3, axis=-1)
+    return images, labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
+def with_labels(X: Any, y: Any) -> tuple[Any, Any]:
+    """Take images and, unless y is given, labels out of a data set of medmnist."""
+    if not is_medmnist(X):
+        return X, y
+    found, labels = of_medmnist(X)
+    return found, labels if y is None else y
 
 
 def array(value: Any) -> Any:

@@ -1,10 +1,9 @@
-"""Checks of the images, labels and weights that users pass to fit and predict."""
+"""Checks of the labels and weights that users pass to fit and predict."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -41,109 +40,6 @@ class Unsliced:
 def unwrap(value: Any) -> Any:
     """Unwrap data in `Unsliced`; return anything else unchanged."""
     return value.value if isinstance(value, Unsliced) else value
-
-
-def check_images(
-    X: np.ndarray,
-    image_shape: tuple[int, ...] | list[int] | None,
-    name: str,
-    fitted: tuple[int, int, int] | None = None,
-) -> np.ndarray:
-    """Reshape images of any accepted shape to (n, h, w, c), as a view.
-
-    ``fitted`` is the image shape seen during fit, for rows of a 2-D X as well.
-    """
-    check_image_shape(image_shape, name)
-    if X.ndim > 4:
-        raise ValueError(
-            f"X of {name} must have the shape (n, d), (n, h, w) or (n, h, w, c), so that volumes "
-            f"are cut into slices. Got {X.shape} instead."
-        )
-    if X.ndim == 2:
-        # Tools that only know `n_features_in_` pass rows of the images seen during fit.
-        shape = tuple(image_shape or fitted or (X.shape[1], 1, 1))
-        if int(np.prod(shape)) != X.shape[1] and fitted:
-            raise ValueError(
-                f"{name} was fitted on images of shape {fitted}, got rows of {X.shape[1]} columns."
-            )
-        if int(np.prod(shape)) != X.shape[1]:
-            raise ValueError(
-                f"The 'image_shape' parameter of {name} must multiply to the {X.shape[1]} columns "
-                f"of X. Got {image_shape} instead."
-            )
-        X = X.reshape(-1, *(shape if len(shape) == 3 else (*shape, 1)))
-    elif X.ndim == 3:
-        X = X[..., None]
-    if image_shape is not None and X.shape[1 : 1 + len(image_shape)] != tuple(image_shape):
-        raise ValueError(
-            f"The 'image_shape' parameter of {name} must be the shape of the images, "
-            f"{X.shape[1:]}. Got {image_shape} instead."
-        )
-    if min(X.shape[1:]) < 1:
-        raise ValueError(f"X of {name} must hold pixels. Got images of shape {X.shape[1:]}.")
-    if fitted is None:
-        _check_channels(X.shape[1:], image_shape, name)
-    return X
-
-
-MAX_CHANNELS = 4
-"""More channels need an ``image_shape``: the last axis may be slices or a side of the image."""
-
-
-def _check_channels(shape: tuple[int, ...], image_shape: Any, name: str) -> None:
-    # Channels first look like a tiny height, and a volume like many channels: networks would often
-    # train on either without an error.
-    first, height, width = shape
-    looks_first = first <= MAX_CHANNELS < min(height, width)
-    if image_shape is not None and len(image_shape) == 3:  # may be signals in one row
-        looks_first = looks_first and (first > 2 or height == width)
-        if not looks_first:
-            return
-    if looks_first:
-        raise ValueError(
-            f"X of {name} must have its channels last. Got images of shape {shape}; write "
-            f"{_channels_last(shape, flat=image_shape is not None)}."
-        )
-    if width > MAX_CHANNELS:
-        raise ValueError(
-            f"X of {name} must hold images of at most {MAX_CHANNELS} channels. Got images of shape "
-            f"{shape}; cut volumes into slices, or set image_shape={shape} to take these {width} "
-            "slices as channels."
-        )
-
-
-def _channels_last(shape: tuple[int, ...], *, flat: bool) -> str:
-    rows = f"X.reshape(-1, {', '.join(map(str, shape))})" if flat else "X"
-    return f"{rows}.transpose(0, 2, 3, 1)"
-
-
-def check_batch(shape: tuple[int, ...], fitted: tuple[int, int, int], name: str) -> None:
-    """Refuse one image without a batch axis, and images with channels first."""
-    if fitted[1] > 1 and shape in (fitted, fitted[:2] if fitted[2] == 1 else fitted):
-        raise ValueError(
-            f"X of {name} must be a batch of images. Got one image of shape {shape}; write X[None]."
-        )
-    if len(shape) == 4 and shape[1:] == (fitted[2], *fitted[:2]) != fitted:
-        raise ValueError(
-            f"{name} was fitted on images of shape {fitted}, got {shape[1:]}; write "
-            f"{_channels_last(shape[1:], flat=False)}."
-        )
-
-
-def check_image_shape(image_shape: tuple[int, ...] | list[int] | None, name: str) -> None:
-    """Check that ``image_shape`` is two or three positive integers."""
-    whole = [isinstance(side, Integral) and side > 0 for side in image_shape or ()]
-    if image_shape is not None and not (len(whole) in (2, 3) and all(whole)):
-        raise ValueError(
-            f"The 'image_shape' parameter of {name} must be (h, w) or (h, w, c), whole numbers of "
-            f"at least 1. Got {image_shape} instead."
-        )
-
-
-def check_same_shape(images: Images, shape: tuple[int, int, int], name: str) -> None:
-    """Check that images have the shape seen during fit."""
-    if images.shape != shape:
-        raise ValueError(f"{name} was fitted on images of shape {shape}, got {images.shape}.")
 
 
 def check_y(
@@ -213,17 +109,6 @@ def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray
     return weight
 
 
-def check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
-    """Return the sorted classes, from the labels or as the user announces them."""
-    classes = np.unique(labels if classes is None else classes)
-    if len(classes) < 2:
-        raise ValueError(
-            f"y of {name}.fit must hold at least 2 classes of any weight. "
-            f"Got 1 class instead, {listed(classes)}."
-        )
-    return classes
-
-
 def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarray:
     """Check sample weights: one finite, non-negative number per image, not all zero."""
     if hasattr(sample_weight, "__len__"):
@@ -252,13 +137,6 @@ def check_length(values: Any, n: int, what: str, name: str) -> None:
             f"{what!r} of {name}.fit must have one entry for each of the {n} images. "
             f"Got {len(values)} instead."
         )
-
-
-def check_pair(X_val: Any, y_val: Any, name: str) -> None:
-    """Check that X_val and y_val are given together."""
-    if (X_val is None) != (y_val is None):
-        missing = "y_val" if y_val is None else "X_val"
-        raise ValueError(f"{name}.fit must get X_val and y_val together. Got no {missing}.")
 
 
 def draw_seed(random_state: int | np.random.RandomState | None) -> int:

@@ -43,6 +43,15 @@ class Store:
     # images of this pass are not. With plain LRU eviction, an epoch over more images than fit would
     # evict each image before its next use.
 
+    @classmethod
+    def of(cls, place: Any, limit: Any, name: str) -> Store:
+        """Return the store that class ``name`` has by its parameters `cache` and `cache_limit`."""
+        if place is None:
+            return no_store
+        found = _memory if place == "memory" else _on_disk(Path(place).expanduser().absolute())
+        found.limit = n_bytes(limit, "cache_limit", name)
+        return found
+
     def get(self, key: bytes, user: int) -> np.ndarray | None:
         """Return an image (h, w, c), or None on a miss."""
         return None
@@ -164,18 +173,15 @@ _memory = MemoryStore()
 _on_disk = functools.cache(DiskStore)
 
 
-def store_of(cache: Any, limit: int | str) -> Store:
-    """Return the store for the parameters ``cache`` and ``cache_limit``."""
-    if cache is None:
-        return no_store
-    store = _memory if cache == "memory" else _on_disk(Path(cache).expanduser().absolute())
-    store.limit = n_bytes(limit)
-    return store
-
-
-def n_bytes(limit: int | str) -> int:
-    """Convert a number of bytes, or one with K, M or G; raise ValueError for other text."""
-    return memstr_to_bytes(limit) if isinstance(limit, str) else int(limit)
+def n_bytes(limit: int | str, parameter: str, name: str) -> int:
+    """Convert a parameter of class ``name``: a number of bytes, or one with K, M or G."""
+    try:
+        return memstr_to_bytes(limit) if isinstance(limit, str) else int(limit)
+    except ValueError:
+        raise ValueError(
+            f"The {parameter!r} parameter of {name} must be a number of bytes, or one with K, M or "
+            f"G, as in '4G'. Got {limit!r} instead."
+        ) from None
 
 
 BLOCK = 256
@@ -328,23 +334,6 @@ def digests(images: np.ndarray) -> np.ndarray:
 def _factors(n: int) -> np.ndarray:
     drawn = np.random.default_rng(0).integers(2**63, size=n, dtype=np.uint64)
     return 2 * drawn + np.uint64(1)
-
-
-def as_paths(X: Any, name: str) -> list[str] | None:
-    """Convert X to a list of paths if its first entry is one; None if X is something else."""
-    if not isinstance(X, list | tuple):
-        ndim = getattr(X, "ndim", 0)
-        if ndim != 1 and not (ndim == 2 and X.shape[1] == 1):
-            return None
-        if getattr(getattr(X, "dtype", None), "kind", "O") not in "OUT":
-            return None
-        X = np.asarray(X).ravel()
-    if not len(X) or not isinstance(X[0], str | os.PathLike):
-        return None
-    for i, path in enumerate(X):
-        if not isinstance(path, str | os.PathLike):
-            raise ValueError(f"X of {name} must hold paths only, or none. Got {path!r} at {i}.")
-    return [os.fspath(path) for path in X]
 
 
 def in_threads(function: Callable[[Any], Any], values: Sequence[Any]) -> Iterator[Any]:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
-from kmedclf.inputs import array_likes, checks, pixels
-from kmedclf.inputs.file_array import FileArray, as_paths, store_of
+from kmedclf.inputs import array_likes, pixels
+from kmedclf.inputs.file_array import FileArray, Store
 from kmedclf.inputs.image_files import MODES, Form
 from kmedclf.inputs.images import Images
 
 _FILES = {1 / np.iinfo(dtype).max: dtype for dtype in (np.uint8, np.uint16)}
+
+MAX_CHANNELS = 4
+"""More channels need an ``image_shape``: the last axis may be slices or a side of the image."""
 
 
 class ImageInput:
@@ -47,7 +50,7 @@ class ImageInput:
         """Check X; with ``reset`` store its kind, otherwise compare with the one stored."""
         name = type(self).__name__
         X = array_likes.images(X, name)
-        paths = as_paths(X, name)
+        paths = array_likes.as_paths(X, name)
         if paths is not None:
             images, largest = self._check_files(paths, fitted=not reset), None
         elif reset:
@@ -61,26 +64,26 @@ class ImageInput:
             columns = getattr(X, "shape", ())[1:2] if paths is None else ()
             self.n_features_in_ = int(columns[0] if columns else np.prod(images.shape))
             self.skipped_ = images.skipped
-        checks.check_same_shape(images, self.image_shape_, name)
+        _check_same_shape(images, self.image_shape_, name)
         return images
 
     def _read_array(self, X: Any) -> tuple[Images, float | None]:
         """Check an array to fit on; return also its largest float, as `pixels.read` does."""
         X, name = self._checked_array(X, reset=True), type(self).__name__
         flat = self.any_scale or (X.ndim == 2 and self.image_shape is None)
-        return pixels.read(checks.check_images(X, self.image_shape, name), name, flat=flat)
+        return pixels.read(_shaped(X, self.image_shape, name), name, flat=flat)
 
     def _array_like_fitted(self, X: Any) -> Images:
         """Check that an array is like the one the estimator was fitted on."""
         name, shape = type(self).__name__, self.image_shape_
-        checks.check_batch(tuple(getattr(X, "shape", ())), shape, name)
+        _check_batch(tuple(getattr(X, "shape", ())), shape, name)
         X = self._checked_array(X, reset=False)
         if X.shape == (1, self.n_features_in_) and X.shape[1] < np.prod(shape) and not X.any():
             X = np.zeros((1, *shape), np.float32)  # MAPIE tests this way whether it is fitted
         flat = X.ndim == 2 and self.image_shape is None and shape[1:] == (1, 1)
         flat = flat or self.any_scale
-        X = checks.check_images(X, self.image_shape, name, shape)
-        checks.check_same_shape(Images(X, 1.0), shape, name)  # before a costly cast
+        X = _shaped(X, self.image_shape, name, shape)
+        _check_same_shape(Images(X, 1.0), shape, name)  # before a costly cast
         largest = getattr(self, "_largest", None)  # missing in models of earlier versions
         return pixels.like(X, self._scale, largest, name, flat=flat)
 
@@ -124,13 +127,7 @@ class ImageInput:
             height, width = self._sides(name)
             channels = self.channels
         form = Form(height, width, channels, self.resize, self.max_pixels)
-        try:
-            store = store_of(self.cache, self.cache_limit)
-        except ValueError:
-            raise ValueError(
-                f"The 'cache_limit' parameter of {name} must be a number of bytes, or one with K, "
-                f"M or G, as in '4G'. Got {self.cache_limit!r} instead."
-            ) from None
+        store = Store.of(self.cache, self.cache_limit, name)
         files = FileArray(paths, form, dtype, store, skip=self.on_error == "skip")
         return Images(files, 1 / np.iinfo(files.dtype).max)
 
@@ -146,3 +143,102 @@ class ImageInput:
                 f"whole numbers of at least 2. Got {given!r} instead."
             )
         return int(sides[0]), int(sides[1])
+
+
+def _shaped(
+    X: np.ndarray,
+    image_shape: tuple[int, ...] | list[int] | None,
+    name: str,
+    fitted: tuple[int, int, int] | None = None,
+) -> np.ndarray:
+    """Reshape images of any accepted shape to (n, h, w, c), as a view.
+
+    ``fitted`` is the image shape seen during fit, for rows of a 2-D X as well.
+    """
+    _check_image_shape(image_shape, name)
+    if X.ndim > 4:
+        raise ValueError(
+            f"X of {name} must have the shape (n, d), (n, h, w) or (n, h, w, c), so that volumes "
+            f"are cut into slices. Got {X.shape} instead."
+        )
+    if X.ndim == 2:
+        # Tools that only know `n_features_in_` pass rows of the images seen during fit.
+        shape = tuple(image_shape or fitted or (X.shape[1], 1, 1))
+        if int(np.prod(shape)) != X.shape[1] and fitted:
+            raise ValueError(
+                f"{name} was fitted on images of shape {fitted}, got rows of {X.shape[1]} columns."
+            )
+        if int(np.prod(shape)) != X.shape[1]:
+            raise ValueError(
+                f"The 'image_shape' parameter of {name} must multiply to the {X.shape[1]} columns "
+                f"of X. Got {image_shape} instead."
+            )
+        X = X.reshape(-1, *(shape if len(shape) == 3 else (*shape, 1)))
+    elif X.ndim == 3:
+        X = X[..., None]
+    if image_shape is not None and X.shape[1 : 1 + len(image_shape)] != tuple(image_shape):
+        raise ValueError(
+            f"The 'image_shape' parameter of {name} must be the shape of the images, "
+            f"{X.shape[1:]}. Got {image_shape} instead."
+        )
+    if min(X.shape[1:]) < 1:
+        raise ValueError(f"X of {name} must hold pixels. Got images of shape {X.shape[1:]}.")
+    if fitted is None:
+        _check_channels(X.shape[1:], image_shape, name)
+    return X
+
+
+def _check_channels(shape: tuple[int, ...], image_shape: Any, name: str) -> None:
+    # Channels first look like a tiny height, and a volume like many channels: networks would often
+    # train on either without an error.
+    first, height, width = shape
+    looks_first = first <= MAX_CHANNELS < min(height, width)
+    if image_shape is not None and len(image_shape) == 3:  # may be signals in one row
+        looks_first = looks_first and (first > 2 or height == width)
+        if not looks_first:
+            return
+    if looks_first:
+        raise ValueError(
+            f"X of {name} must have its channels last. Got images of shape {shape}; write "
+            f"{_channels_last(shape, flat=image_shape is not None)}."
+        )
+    if width > MAX_CHANNELS:
+        raise ValueError(
+            f"X of {name} must hold images of at most {MAX_CHANNELS} channels. Got images of shape "
+            f"{shape}; cut volumes into slices, or set image_shape={shape} to take these {width} "
+            "slices as channels."
+        )
+
+
+def _channels_last(shape: tuple[int, ...], *, flat: bool) -> str:
+    rows = f"X.reshape(-1, {', '.join(map(str, shape))})" if flat else "X"
+    return f"{rows}.transpose(0, 2, 3, 1)"
+
+
+def _check_batch(shape: tuple[int, ...], fitted: tuple[int, int, int], name: str) -> None:
+    """Refuse one image without a batch axis, and images with channels first."""
+    if fitted[1] > 1 and shape in (fitted, fitted[:2] if fitted[2] == 1 else fitted):
+        raise ValueError(
+            f"X of {name} must be a batch of images. Got one image of shape {shape}; write X[None]."
+        )
+    if len(shape) == 4 and shape[1:] == (fitted[2], *fitted[:2]) != fitted:
+        raise ValueError(
+            f"{name} was fitted on images of shape {fitted}, got {shape[1:]}; write "
+            f"{_channels_last(shape[1:], flat=False)}."
+        )
+
+
+def _check_image_shape(image_shape: tuple[int, ...] | list[int] | None, name: str) -> None:
+    """Check that ``image_shape`` is two or three positive integers."""
+    whole = [isinstance(side, Integral) and side > 0 for side in image_shape or ()]
+    if image_shape is not None and not (len(whole) in (2, 3) and all(whole)):
+        raise ValueError(
+            f"The 'image_shape' parameter of {name} must be (h, w) or (h, w, c), whole numbers of "
+            f"at least 1. Got {image_shape} instead."
+        )
+
+
+def _check_same_shape(images: Images, shape: tuple[int, int, int], name: str) -> None:
+    """Check that images have the shape seen during fit."""
+    if images.shape != shape:
+        raise ValueError(f"{name} was fitted on images of shape {shape}, got {images.shape}.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,27 +111,19 @@ class FeatureStore(DiskStore):
     mark = b"kmedclf-feats-v1"
     kind = "f"
 
+    @classmethod
+    def of(cls, place: Any, limit: Any, name: str) -> Store:
+        """Return the store that class ``name`` has by its parameters `memory`, `memory_limit`."""
+        location = place.location if isinstance(place, joblib.Memory) else place
+        if location is None:  # a joblib.Memory without a location keeps nothing either
+            return no_store
+        store = _store_in(Path(location).expanduser().absolute())
+        store.limit = sys.maxsize if limit is None else n_bytes(limit, "memory_limit", name)
+        return store
+
 
 _store_in = functools.cache(FeatureStore)
 _passes = itertools.count(1)
-
-
-def store_of(
-    memory: str | os.PathLike[str] | joblib.Memory | None, limit: int | str | None, name: str
-) -> Store:
-    """Return the store of features in a folder, the ``memory`` parameter of class ``name``."""
-    location = memory.location if isinstance(memory, joblib.Memory) else memory
-    if location is None:  # a joblib.Memory without a location keeps nothing either
-        return no_store
-    store = _store_in(Path(location).expanduser().absolute())
-    try:
-        store.limit = sys.maxsize if limit is None else n_bytes(limit)
-    except ValueError:
-        raise ValueError(
-            f"The 'memory_limit' parameter of {name} must be a number of bytes, or one with K, M "
-            f"or G, as in '10G'. Got {limit!r} instead."
-        ) from None
-    return store
 
 
 @dataclass

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import Interval
 from kmedclf import recipes
 from kmedclf.base import ImageClassifier
 from kmedclf.models import _frozen, _weights
-from kmedclf.models._features import store_of
+from kmedclf.models._features import FeatureStore
 from kmedclf.models._weights import Published, Variable
 from kmedclf.parameters import PositiveFloat, PositiveInt
 from kmedclf.persistence.fitted_state import ELSEWHERE
@@ -261,5 +261,5 @@ class PretrainedClassifier(ImageClassifier):
         return super()._train(replace(task, start=start))
 
     def _run(self, task: loop.TrainingTask, callbacks: Any) -> loop.TrainingState:
-        store = partial(store_of, self.memory, self.memory_limit, type(self).__name__)
+        store = partial(FeatureStore.of, self.memory, self.memory_limit, type(self).__name__)
         return _frozen.train(task, callbacks, store)

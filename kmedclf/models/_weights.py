@@ -274,23 +274,21 @@ def _from_kmedclf(found: str, variables: tuple[Variable, ...]) -> dict[str, np.n
 def _from_h5(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
     """Read a weights file of keras.applications, layer by layer in the network's order."""
     with safe_h5.opened(found) as file:
-        group: Any = file
-        if "model_weights" in file:
-            group = safe_h5.group(file, "model_weights")
-        if "layer_names" not in group.attrs:
+        group = file.group("model_weights") if "model_weights" in file.inner else file
+        if "layer_names" not in group.inner.attrs:
             raise ValueError(
                 f"{found} must be a weights file as of keras.applications, with its layers' "
                 "names. Got one without them; save the whole model as a .keras file instead."
             )
         names = (
             (layer, weight)
-            for layer in safe_h5.texts(group, "layer_names")
+            for layer in group.texts("layer_names")
             if not layer.startswith("normalization")  # the network normalises pixels itself
-            for weight in safe_h5.texts(safe_h5.group(group, layer), "weight_names")
+            for weight in group.group(layer).texts("weight_names")
         )
         values = {}
         for variable, (layer, weight) in zip(variables, names, strict=False):
-            dataset = safe_h5.dataset(safe_h5.group(group, layer), weight)
+            dataset = group.group(layer).dataset(weight)
             _check_size(dataset.shape, variable)
             values[variable.path] = np.asarray(dataset)
         return values
@@ -314,7 +312,7 @@ def _from_keras(found: str, variables: tuple[Variable, ...]) -> dict[str, np.nda
             raise ValueError(f"{found} must hold each file once.")
         config = archives.parse(archive.read("config.json"))
         with archive.open("model.weights.h5") as weights, safe_h5.opened(weights) as file:
-            safe_layers.check_model(config, *safe_h5.sizes(file))
+            safe_layers.check_model(config, *file.sizes())
     return _by_order(keras.models.load_model(found, compile=False, safe_mode=True), variables)
 
 
@@ -339,7 +337,7 @@ def _check_preset(folder: Path) -> None:
             raise ValueError(f"{path} is too large to describe a preset.")
     config = archives.parse((folder / "config.json").read_bytes())
     with safe_h5.opened(str(folder / "model.weights.h5")) as file:
-        safe_layers.check_model(config, *safe_h5.sizes(file))
+        safe_layers.check_model(config, *file.sizes())
 
 
 def _by_order(model: keras.Model, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:

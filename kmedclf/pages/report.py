@@ -281,9 +281,19 @@ def cam_words(model: Any, kind: str) -> str:
         "maximum. This is no proof of what the prediction rests on."
     )
     # With one layer, the map is no more than a weighted sum of edge filters
-    if grad_cam.n_convolutions(model) > 1:
+    if _n_convolutions(model) > 1:
         return words
     return f"{words} Features of a single convolution are edges and areas, the background's too."
+
+
+def _n_convolutions(model: Any) -> int:
+    """Count the convolutions of a network, also inside nested layers."""
+    import keras
+
+    # Depthwise convolutions are no subclass of Conv2D
+    layers = getattr(model, "network_", model)._flatten_layers(include_self=False)
+    return sum(isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
+               for layer in layers)  # fmt: skip
 
 
 def _downloads(report: Any, files: Sequence[str] | None) -> list[tuple[str, str, str]]:

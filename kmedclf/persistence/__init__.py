@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import kmedclf.utils.tensorflow_loaded  # noqa: F401
 
+import functools
 import importlib
 import inspect
 import json
@@ -22,6 +23,7 @@ from typing import Any
 import keras
 import numpy as np
 from sklearn import model_selection
+from sklearn.utils.validation import check_is_fitted
 
 from kmedclf.persistence import fitted_state
 from kmedclf.persistence.safe_layers import decode_layer
@@ -48,35 +50,44 @@ HOMES = ("kmedclf.models", "kmedclf.build_function", "kmedclf.ensemble", "kmedcl
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
     packages = ("kmedclf", "tensorflow", "keras", "scikit-learn", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
 
 
-def save(estimator: Any, path: str | os.PathLike[str]) -> None:
-    """Save a fitted estimator to a file; the file is replaced only once it is complete.
+# Reading a package's metadata takes milliseconds, and every remembered fit asks for all of them.
+_version = functools.cache(version)
 
-    Parameters
-    ----------
-    estimator : ImageClassifier, EnsembleClassifier or CalibratedClassifier
-        The fitted estimator, with the estimators in it. ``callbacks``, ``cache``, ``memory`` and
+
+class SaveMixin:
+    """What lets a fitted estimator write itself to a file."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save to a single file, without pickle; `kmedclf.load` reads it.
+
+        The file is replaced only once it is complete. ``callbacks``, ``cache``, ``memory`` and
         every parameter that is a path are not saved; for ``weights``, only that there were some.
-    path : str or path-like
-        The file.
 
-    Raises
-    ------
-    TypeError
-        If a parameter cannot be represented in JSON, such as a RandomState.
-    ValueError
-        If the weights are not finite, or the fitted attributes were changed so that `load` would
-        refuse them.
-    """
-    arrays: list[np.ndarray] = []
-    content = {"format": FORMAT, "versions": versions(), **_encode_estimator(estimator, arrays)}
-    archives.write(path, CONTENT, content, arrays)
+        Parameters
+        ----------
+        path : str or path-like
+            File to write; by convention ``*.kmedclf``.
+
+        Raises
+        ------
+        TypeError
+            If a parameter cannot be represented in JSON, such as a RandomState, or a member is no
+            estimator of kmedclf.
+        ValueError
+            If the weights are not finite, or the fitted attributes were changed so that `load`
+            would refuse them.
+        """
+        check_is_fitted(self)
+        arrays: list[np.ndarray] = []
+        content = {"format": FORMAT, "versions": versions(), **_encode_estimator(self, arrays)}
+        archives.write(path, CONTENT, content, arrays)
 
 
 def load(path: str | os.PathLike[str], *, model: Any = None) -> Any:
-    """Load an estimator that `save` wrote.
+    """Load an estimator from the file that its `save` wrote.
 
     The file may come from an untrusted source: nothing in it is executed, it can set only
     attributes of its class, it cannot refer to other files, and its weights are finite and match

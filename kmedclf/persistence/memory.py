@@ -24,7 +24,7 @@ import numpy as np
 from kmedclf.inputs.file_array import n_bytes
 from kmedclf.inputs.images import Rows
 from kmedclf.persistence import fitted_state, versions
-from kmedclf.training import cache, devices, optimizers
+from kmedclf.training import cache, devices
 from kmedclf.training.loop import TrainingState, TrainingTask
 from kmedclf.training.network import Spec
 from kmedclf.utils import archives, arithmetic, user_code
@@ -99,7 +99,7 @@ def recall(
         state = train(task) if start is None else _go_on(task, start, train)
         store.keep(name, state, task.spec.estimator.__name__)
         if limit is not None:
-            store.reduce(n_bytes(limit))
+            store.reduce(n_bytes(limit, "memory_limit", task.spec.estimator.__name__))
     return state
 
 
@@ -217,15 +217,12 @@ def _check(state: TrainingState, task: TrainingTask) -> None:
     if not all(map(fitted_state.is_finite, state.weights)):
         raise ValueError("its weights are not finite")
     with cache.borrow(task.spec) as program:
-        expected = program.model.weights
         n_params = program.n_params
-        if state.optimizer is not None:
-            optimizer = optimizers.make(task.spec)
-            optimizer.build(program.model.trainable_variables)
-            expected = [*expected, *optimizer.variables]
         arrays = [*state.weights, *(state.optimizer or ())]
         found = [(one.shape, one.dtype) for one in arrays]
-        wanted = [(tuple(one.shape), np.dtype(one.dtype)) for one in expected]
+        wanted = [(tuple(one.shape), np.dtype(one.dtype)) for one in program.model.weights]
+        if state.optimizer is not None:
+            wanted += program.optimizer_shapes()
     if found != wanted or state.n_params != n_params:
         raise ValueError("its arrays are not those of this network")
 

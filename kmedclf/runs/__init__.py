@@ -272,7 +272,7 @@ def readable(model: Any, data: Data, splits: Sequence[str]) -> Data:
 
     A warning names them. Otherwise splits stay as they are, and the model will refuse the files.
     """
-    from kmedclf.inputs.file_array import as_paths
+    from kmedclf.inputs.array_likes import as_paths
 
     kept, skipped, groups = dict(data.splits), dict(data.skipped), dict(data.groups)
     for split in splits:

@@ -87,13 +87,18 @@ def _facts(
         "input_errors": "Files that are no image are refused by name; poor quality is not noticed: "
         f"{OPEN}.",
     }  # fmt: skip
-    if first is None:
-        return facts
+    return facts if first is None else facts | _facts_of(environment, reports, first)
+
+
+def _facts_of(
+    environment: Mapping[str, Any], reports: Mapping[str, Any], first: Any
+) -> dict[str, str]:
+    """Say what the reports of a run know, the first of them in detail."""
     low = min(one.support for one in first.per_class)
     said = _remarks(environment, reports)
     warned = [escaped(one.text) for one in said if one.kind == "warning"]
     score = "recall" if first.exclusive else "auc"
-    return facts | {
+    return {
         "metrics": f"{', '.join(SCORES[name] for name in first.headline)}; all in metrics.json. "
         f"Why these: {OPEN}.",
         "uncertainty": f"{brackets(first)} Models are compared by 'kmedclf compare'.".strip(),

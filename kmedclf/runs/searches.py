@@ -8,12 +8,14 @@ parameters on the score, report.html all of that as a page, and best the run fol
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,7 @@ from kmedclf.pages.search import SETTINGS, write_search_page
 from kmedclf.runs import readable
 from kmedclf.utils import files
 from kmedclf.utils.files import write_json, written_beside
-from kmedclf.utils.json_files import check_settings, read_json
+from kmedclf.utils.json_files import check_types, read_json
 from kmedclf.utils.own_folder import FIT_SUFFIX, FITS
 from kmedclf.utils.text import write_csv
 
@@ -41,156 +43,216 @@ MEMORY = "memory"
 BY_RUNGS = ("halving", "hyperband")
 """Engines that set the epochs themselves."""
 
-
-def check_free(out: Path) -> None:
-    """Check that a search can start in a folder: it is empty and can be created."""
-    files.check_folder(out)
-    files.sweep(out)
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(
-            f"{out} is not empty; choose another folder, or resume it with --resume {out}."
-        )
+STAGED = ("staged", "halving")
+"""Engines that search stage by stage."""
 
 
-@contextmanager
-def begun(out: Path, settings: dict[str, Any] | None, go_on: str) -> Iterator[None]:
-    """Create the folder of a new search, or resume one if ``settings`` is None.
+_WHOLE = (int,)
+_SETTINGS: dict[str, tuple[type, ...]] = {
+    "data": (str,),
+    "engine": (str,),
+    "epochs": _WHOLE,
+    "final_epochs": _WHOLE,
+    "first": (bool,),
+    "folds": _WHOLE,
+    "network": (str,),
+    "seed": _WHOLE,
+    "space": (str, type(None)),
+    "subset": (float, int, type(None)),
+    "trials": (int, type(None)),
+}
+"""Required settings of a search, and their types."""
 
-    An error gets ``go_on`` as a note. A new search without a finished fit leaves no files.
-    """
-    new = not out.exists()
-    if settings is not None:
-        check_free(out)
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / SETTINGS, settings)
-    files.sweep(out)
-    files.sweep(out / MEMORY, deep=True)
-    try:
-        yield
-    except BaseException as error:
-        if finished(out):
-            error.add_note(go_on)
-        elif settings is not None:
-            shutil.rmtree(out / MEMORY, ignore_errors=True)
-            with suppress(OSError):
-                (out / SETTINGS).unlink()
-                if new:
-                    out.rmdir()
-        raise
+_MORE: dict[str, tuple[type, ...]] = {
+    "groups": (str, type(None)),
+    "parameters": (dict,),
+    "size": (int, type(None)),
+}
+"""Optional settings."""
 
 
-def finished(out: Path) -> int:
-    """Count the cached fits."""
-    # Only in the store's own folder: others may vanish while they are listed.
-    return sum(path.is_file() for path in (out / MEMORY / FITS).glob(f"*{FIT_SUFFIX}"))
+@dataclass(frozen=True)
+class SearchFolder:
+    """A search in its folder, with the settings that its file holds."""
+
+    out: Path
+    settings: dict[str, Any]
+
+    @classmethod
+    def read(cls, out: Path) -> SearchFolder:
+        """Read the settings of a search that was begun."""
+        path = out / SETTINGS
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{out} must be a folder that 'kmedclf search' wrote. There is no {SETTINGS} in it."
+            )
+        return cls(out, _checked(path, read_json(path)))
+
+    def check_free(self) -> None:
+        """Check that a search can start here: the folder is empty and can be created."""
+        files.check_folder(self.out)
+        files.sweep(self.out)
+        if self.out.exists() and any(self.out.iterdir()):
+            raise FileExistsError(
+                f"{self.out} is not empty; choose another folder, or resume it with --resume "
+                f"{self.out}."
+            )
+
+    @contextmanager
+    def begun(self, go_on: str, *, new: bool) -> Iterator[None]:
+        """Create the folder of a new search, or resume it.
+
+        An error gets ``go_on`` as a note. A new search without a finished fit leaves no files.
+        """
+        out, made = self.out, not self.out.exists()
+        if new:
+            self.check_free()
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(out / SETTINGS, self.settings)
+        files.sweep(out)
+        files.sweep(out / MEMORY, deep=True)
+        try:
+            yield
+        except BaseException as error:
+            if self.finished():
+                error.add_note(go_on)
+            elif new:
+                shutil.rmtree(out / MEMORY, ignore_errors=True)
+                with suppress(OSError):
+                    (out / SETTINGS).unlink()
+                    if made:
+                        out.rmdir()
+            raise
+
+    def finished(self) -> int:
+        """Count the cached fits."""
+        # Only in the store's own folder: others may vanish while they are listed.
+        fits = (self.out / MEMORY / FITS).glob(f"*{FIT_SUFFIX}")
+        return sum(path.is_file() for path in fits)
+
+    def searcher(
+        self, estimator: Any, jobs: int | None, *, grouped: bool = False, verbose: int = 1
+    ) -> Any:
+        """Build the unfitted search that the settings describe.
+
+        Fixed parameters override the space and the defaults set here: ``epochs`` at most, and
+        early stopping with patience 10 from epoch 10, except for engines that set the epochs
+        themselves. With ``grouped``, each group of the data is in one fold.
+        """
+        from kmedclf.search import StagedSearchCV, TunerSearchCV  # imports TensorFlow
+
+        settings = self.settings
+        fixed, engine = settings["parameters"], settings["engine"]
+        own = {"epochs": settings["epochs"], "n_iter_no_change": 10, "min_epochs": 10}
+        own["memory"] = str(self.out.absolute() / MEMORY)  # workers may be in another directory
+        if engine in BY_RUNGS:
+            own["early_stopping"] = False
+        candidate = clone(estimator)
+        candidate.set_params(**{name: one for name, one in own.items() if name not in fixed})
+        space = self._space(type(estimator)).fixed(fixed)
+        if not space.stages:
+            raise ValueError(
+                f"The space {self._space_name} must search more than what -p fixes, "
+                f"{', '.join(fixed)}. It searches nothing else."
+            )
+        subset = settings["subset"] or space.subset
+        shared: dict[str, Any] = {
+            "cv": (StratifiedGroupKFold if grouped else StratifiedKFold)(settings["folds"]),
+            "subset": ("first", subset) if settings["first"] and subset else subset,
+            "n_jobs": jobs,
+            "refit": False,
+            "random_state": settings["seed"],
+            "verbose": verbose,
+        }
+        if engine in STAGED:
+            how = "halving" if engine == "halving" else "grid"
+            return StagedSearchCV(candidate, space, search=how, **shared)
+        trials = None if engine == "hyperband" else settings["trials"]
+        return TunerSearchCV(candidate, space, tuner=engine, max_trials=trials, **shared)
+
+    def taken_out(self, estimator: type) -> dict[str, Any]:
+        """Return the fixed parameters that the space would otherwise search."""
+        names = {name for stage in self._space(estimator).stages for name in stage.names}
+        fixed = self.settings["parameters"]
+        return {name: value for name, value in fixed.items() if name in names}
+
+    def _space(self, estimator: type) -> SearchSpace:
+        from kmedclf.search import SearchSpace
+
+        return SearchSpace.load(self._space_name, estimator)
+
+    @property
+    def _space_name(self) -> str:
+        name = self.settings["network"].removesuffix("Classifier").lower()
+        flat = self.settings["engine"] not in STAGED
+        return str(self.settings["space"] or (f"{name}_flat" if flat else name))
+
+    def run(self, search: Any, data: Data, scheduler: str | None = None) -> None:
+        """Search on the "train" split; candidates stop early on "val", if there is one.
+
+        With a scheduler, its workers train; they must see the folder and the images.
+        """
+        waits = nullcontext() if scheduler is None else self._on_workers(scheduler, data)
+        with waits:
+            # fit may skip unreadable files, but scoring a fold on them would fail.
+            splits = [split for split in ("train", "val") if split in data.splits]
+            data = readable(search.estimator, data, splits)
+            X_val, y_val = data.splits.get("val", (None, None))
+            more = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
+            if "train" in data.groups:
+                more["groups"] = data.groups["train"]
+            with _room_for_workers(search.n_jobs):
+                if search.n_jobs not in (1, None):
+                    _start_workers(search.n_jobs)
+                search.fit(*data.splits["train"], **more)
+
+    @contextmanager
+    def _on_workers(self, scheduler: str, data: Data) -> Iterator[None]:
+        from kmedclf.search import cluster, on_cluster
+
+        images = [X for X, _ in data.splits.values() if len(X)]
+        listed = [Path(X[0]) for X in images if isinstance(X[0], str | os.PathLike)]
+        with on_cluster(scheduler) as client:
+            cluster.check_shared(client, [self.out.absolute() / SETTINGS, *listed])
+            yield
+
+    def winner(self, estimator: Any, search: Any) -> Any:
+        """Return the unfitted winner with its longer training, unless epochs were searched."""
+        longer = {"epochs": self.settings["final_epochs"]}
+        return clone(estimator).set_params(**{**longer, **search.best_params_})
+
+    def write_results(self, search: Any) -> None:
+        """Write the table, the learning curves and the plots of a finished search."""
+        import matplotlib.pyplot as plt
+
+        results = search.cv_results_
+        columns = [name for name in results if name != "params"]
+        with written_beside(self.out / "results.csv") as beside:
+            with beside.open("w", newline="", encoding="utf-8") as file:
+                rows = zip(*(results[name] for name in columns), strict=True)
+                write_csv(file, [columns, *rows])
+        write_json(self.out / "results.json", {name: _plain(results[name]) for name in results})
+        curves = [
+            [{name: _plain(one) for name, one in fold.items()} for fold in folds]
+            for folds in search.curves_
+        ]
+        write_json(self.out / "curves.json", curves)
+        for name, figure in effects(search).items():
+            with written_beside(self.out / f"effect-{name}.png") as beside:
+                figure.savefig(beside, format="png", dpi=200, bbox_inches="tight")
+            plt.close(figure)
+        write_search_page(self.out, self.out / "report.html")
 
 
-def read_settings(out: Path) -> dict[str, Any]:
-    """Read the settings of a search."""
-    path = out / SETTINGS
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{out} must be a folder that 'kmedclf search' wrote. There is no {SETTINGS} in it."
-        )
-    return check_settings(path, read_json(path))
-
-
-def searcher(
-    estimator: Any,
-    settings: dict[str, Any],
-    out: Path,
-    jobs: int | None,
-    *,
-    grouped: bool = False,
-    verbose: int = 1,
-) -> Any:
-    """Build the unfitted search that the settings describe.
-
-    Fixed parameters override the space and the defaults set here: ``epochs`` at most, and early
-    stopping with patience 10 from epoch 10, except for engines that set the epochs themselves.
-    With ``grouped``, each group of the data is in one fold.
-    """
-    from kmedclf.search import (
-        StagedSearchCV,
-        TunerSearchCV,  # imports TensorFlow
-    )
-
-    fixed, engine = settings["parameters"], settings["engine"]
-    own = {"epochs": settings["epochs"], "n_iter_no_change": 10, "min_epochs": 10}
-    own["memory"] = str(out.absolute() / MEMORY)  # workers may have another working directory
-    if engine in BY_RUNGS:
-        own["early_stopping"] = False
-    candidate = clone(estimator)
-    candidate.set_params(**{name: one for name, one in own.items() if name not in fixed})
-    staged = engine in ("staged", "halving")
-    whole = _space(settings, type(estimator))
-    space = whole.fixed(fixed)
-    if not space.stages:
+def _checked(path: Path, content: Any) -> dict[str, Any]:
+    """Refuse settings of a search with missing entries or wrong types."""
+    check_types(path, content, _SETTINGS, _MORE, "search")
+    if not re.fullmatch(r"[A-Z][A-Za-z0-9]*Classifier", content["network"]):
         raise ValueError(
-            f"The space {_space_name(settings)} must search more than what -p fixes, "
-            f"{', '.join(fixed)}. It searches nothing else."
+            f"The 'network' in {path} must be a classifier's name. Got "
+            f"{content['network']!r:.60} instead."
         )
-    subset = settings["subset"] or space.subset
-    shared: dict[str, Any] = {
-        "cv": (StratifiedGroupKFold if grouped else StratifiedKFold)(settings["folds"]),
-        "subset": ("first", subset) if settings["first"] and subset else subset,
-        "n_jobs": jobs,
-        "refit": False,
-        "random_state": settings["seed"],
-        "verbose": verbose,
-    }
-    if staged:
-        how = "halving" if engine == "halving" else "grid"
-        return StagedSearchCV(candidate, space, search=how, **shared)
-    trials = None if engine == "hyperband" else settings["trials"]
-    return TunerSearchCV(candidate, space, tuner=engine, max_trials=trials, **shared)
-
-
-def taken_out(settings: dict[str, Any], estimator: type) -> dict[str, Any]:
-    """Return the fixed parameters that the space would otherwise search."""
-    names = {name for stage in _space(settings, estimator).stages for name in stage.names}
-    return {name: value for name, value in settings["parameters"].items() if name in names}
-
-
-def _space(settings: dict[str, Any], estimator: type) -> SearchSpace:
-    from kmedclf.search import SearchSpace
-
-    return SearchSpace.load(_space_name(settings), estimator)
-
-
-def _space_name(settings: dict[str, Any]) -> str:
-    name = settings["network"].removesuffix("Classifier").lower()
-    flat = settings["engine"] not in ("staged", "halving")
-    return str(settings["space"] or (f"{name}_flat" if flat else name))
-
-
-def run(search: Any, data: Data) -> None:
-    """Search on the "train" split; candidates stop early on "val", if there is one."""
-    # fit may skip unreadable files, but scoring a fold on them would fail.
-    data = readable(search.estimator, data, [s for s in ("train", "val") if s in data.splits])
-    X_val, y_val = data.splits.get("val", (None, None))
-    more = {} if X_val is None else {"X_val": X_val, "y_val": y_val}
-    if "train" in data.groups:
-        more["groups"] = data.groups["train"]
-    with _room_for_workers(search.n_jobs):
-        if search.n_jobs not in (1, None):
-            _start_workers(search.n_jobs)
-        search.fit(*data.splits["train"], **more)
-
-
-@contextmanager
-def on_workers(scheduler: str | None, out: Path, data: Data) -> Iterator[None]:
-    """Train on a scheduler's workers, if there is one, which must see the folder and the images."""
-    if scheduler is None:
-        yield
-        return
-    from kmedclf.search import cluster, on_cluster
-
-    images = [X for X, _ in data.splits.values() if len(X)]
-    files = [Path(X[0]) for X in images if isinstance(X[0], str | os.PathLike)]
-    with on_cluster(scheduler) as client:
-        cluster.check_shared(client, [out.absolute() / SETTINGS, *files])
-        yield
+    return content
 
 
 @contextmanager
@@ -235,35 +297,6 @@ def _start_workers(n_jobs: int) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, heard)
     if late:
         signal.raise_signal(late[0])
-
-
-def winner(estimator: Any, search: Any, settings: dict[str, Any]) -> Any:
-    """Return the unfitted winner with its longer training, unless epochs were searched."""
-    longer = {"epochs": settings["final_epochs"]}
-    return clone(estimator).set_params(**{**longer, **search.best_params_})
-
-
-def write_results(out: Path, search: Any) -> None:
-    """Write the table, the learning curves and the plots of a finished search."""
-    import matplotlib.pyplot as plt
-
-    results = search.cv_results_
-    columns = [name for name in results if name != "params"]
-    with written_beside(out / "results.csv") as beside:
-        with beside.open("w", newline="", encoding="utf-8") as file:
-            rows = zip(*(results[name] for name in columns), strict=True)
-            write_csv(file, [columns, *rows])
-    write_json(out / "results.json", {name: _plain(results[name]) for name in results})
-    curves = [
-        [{name: _plain(one) for name, one in fold.items()} for fold in folds]
-        for folds in search.curves_
-    ]
-    write_json(out / "curves.json", curves)
-    for name, figure in effects(search).items():
-        with written_beside(out / f"effect-{name}.png") as beside:
-            figure.savefig(beside, format="png", dpi=200, bbox_inches="tight")
-        plt.close(figure)
-    write_search_page(out, out / "report.html")
 
 
 def effects(search: Any) -> dict[str, Any]:

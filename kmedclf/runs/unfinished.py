@@ -15,9 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from kmedclf.utils import files
-from kmedclf.utils.json_files import check_training, read_json
+from kmedclf.utils.json_files import check_types, read_json
 
 SETTINGS, FIT, SUFFIX = "training.json", "fit.checkpoint", ".checkpoint"
+
+_TRAINING: dict[str, tuple[type, ...]] = {
+    "calibrate": (bool,),
+    "data": (str,),
+    "epochs": (int, type(None)),
+    "force": (bool,),
+    "groups": (str, type(None)),
+    "learning_rate": (float, int, type(None)),
+    "network": (str,),
+    "param": (list, type(None)),
+    "recipe": (str, type(None)),
+    "seed": (int, type(None)),
+    "size": (int, type(None)),
+    "weights": (str, type(None)),
+}
+"""Settings of a training, all required: the options of the command, as they were given."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,15 @@ def read(given: Path) -> tuple[Path, dict[str, Any]]:
             f"There is no unfinished training of {out} to resume: no {path.parent}, which "
             "'kmedclf train' keeps until a run is finished."
         )
-    return out, check_training(path, read_json(path))
+    return out, _checked(path, read_json(path))
+
+
+def _checked(path: Path, content: Any) -> dict[str, Any]:
+    """Refuse settings of a training with missing entries or wrong types."""
+    check_types(path, content, _TRAINING, {}, "training")
+    if not all(isinstance(one, str) for one in content["param"] or ()):
+        raise ValueError(f"The 'param' in {path} must be a list of text. Got something else.")
+    return content
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 ``n_jobs`` trains in several processes. Each gets a share of the cores and, if there are GPUs, one
 of them in turn; the environment variable ``KMEDCLF_GPU_IDS``, such as "0,2", restricts the GPUs.
-`on_cluster` runs the fits on the workers of a Dask cluster, on this machine or others.
+`on_cluster` runs the fits on the workers of a Dask cluster, on this machine or others; `on_ray` on
+those of Ray.
 """
 
 import lazy_loader

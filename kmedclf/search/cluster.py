@@ -195,13 +195,21 @@ def check_workers(threads: Mapping[str, int], found: Mapping[str, Mapping[str, A
                 )
 
 
-def sent(values: Mapping[str, Any]) -> dict[str, Any]:
+def in_use() -> bool:
+    """Whether fits run on the workers of a cluster, of Dask or of Ray, instead of here."""
+    backend, _ = get_active_backend()
+    return hasattr(backend, "client") or hasattr(backend, "put")
+
+
+def sent(values: Mapping[str, Any]) -> Any:
     """Send data to the workers, if fits run on a cluster; else return them as they are.
 
-    The values of mappings in ``values`` are sent one by one. What comes back stands for the data
-    in the arguments of fits.
+    The values of mappings in ``values`` are sent one by one to Dask. What comes back stands for the
+    data in the arguments of fits.
     """
     backend, _ = get_active_backend()
+    if hasattr(backend, "put"):  # Ray's, see `on_ray`
+        return backend.put(dict(values))
     client = getattr(backend, "client", None)
     # With one thread in all, joblib's own backend for Dask does not use it.
     if client is None or backend.effective_n_jobs(-1) == 1:
@@ -249,21 +257,38 @@ def memory_maps_by_path() -> None:
 
 
 def _by_path(array: np.memmap, context: Any = None) -> tuple[dict[str, Any], list[Any]]:
-    """Describe a memory map, or a view of one; other arrays of this type go with their numbers."""
+    """Describe a memory map to Dask; other arrays of this type go with their numbers."""
     from distributed.protocol.numpy import serialize_numpy_ndarray
 
+    found = described(array)
+    if isinstance(found, np.ndarray):
+        header, frames = serialize_numpy_ndarray(found, context)
+        return {"array": header}, frames
+    return found, []
+
+
+def _opened(header: dict[str, Any], frames: list[Any]) -> Any:
+    """Open what `_by_path` described."""
+    from distributed.protocol.numpy import deserialize_numpy_ndarray
+
+    if "array" in header:
+        return deserialize_numpy_ndarray(header["array"], frames)
+    return opened(header)
+
+
+def described(array: np.memmap) -> Any:
+    """Describe a memory map, or a view of one, as a dict; return others of this type as arrays."""
     mapped = getattr(array, "_mmap", None)
     order = "C" if array.flags.c_contiguous else "F" if array.flags.f_contiguous else None
     name = array.filename
     if mapped is None or name is None or order is None or array.mode == "c" or not array.size:
-        header, frames = serialize_numpy_ndarray(np.asarray(array), context)
-        return {"array": header}, frames
+        return np.asarray(array)
     if array.mode != "r":
         array.flush()
     # A view keeps the offset of the whole, so that only its address tells where it begins.
     begins = np.frombuffer(mapped, np.uint8).ctypes.data
     whole = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
-    header = {
+    return {
         "path": os.path.abspath(name),
         "mark": _mark(name),
         "dtype": array.dtype.str,
@@ -271,15 +296,12 @@ def _by_path(array: np.memmap, context: Any = None) -> tuple[dict[str, Any], lis
         "shape": list(array.shape),
         "order": order,
     }
-    return header, []
 
 
-def _opened(header: dict[str, Any], frames: list[Any]) -> Any:
+def opened(header: Any) -> Any:
     """Open a described memory map, read-only."""
-    from distributed.protocol.numpy import deserialize_numpy_ndarray
-
-    if "array" in header:
-        return deserialize_numpy_ndarray(header["array"], frames)
+    if isinstance(header, np.ndarray):
+        return header
     path = header["path"]
     try:
         if _mark(path) == tuple(header["mark"]):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
+import tempfile
 import time
 import traceback
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import joblib
@@ -26,12 +29,14 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, has_fit_parameter
 
+from kmedclf import recipes
 from kmedclf.inputs.checks import Params, cut, is_held_out, unwrap
 from kmedclf.search import cluster, scoring
 from kmedclf.search.progress import SearchProgress
-from kmedclf.search.scoring import Scorer, curves_of
-from kmedclf.search.spaces import on_rungs, stages_for
+from kmedclf.search.scoring import Scorer, curves_of, network_of
+from kmedclf.search.spaces import is_network, stages_for
 from kmedclf.utils import annotated
+from kmedclf.utils.files import scratch
 
 try:
     from sklearn.callback import with_callbacks
@@ -141,7 +146,7 @@ class Evaluator:
     error_score: float | str = np.nan  # score of a fit that fails, or "raise"
     tasks: Tasks | None = None
     _known: dict[str, list[Fit]] = field(default_factory=dict)
-    _sent: dict[str, Any] | None = None  # the data, or what stands for them on a cluster
+    _sent: Any = None  # the data, or what stands for them on a cluster
 
     def __call__(
         self, candidates: Sequence[Params], work: Callable[[Params], float] = lambda _: 1.0
@@ -281,6 +286,33 @@ def _fit_and_score(
     return i, k, Fit(score, fitted - start, time.perf_counter() - fitted, curves)
 
 
+@contextmanager
+def _on_rungs(estimator: Any) -> Iterator[Any]:
+    """Prepare an estimator for fits with ever more epochs, each of which continues the last one.
+
+    The results are those from scratch; see `kmedclf.persistence.memory`. An estimator without
+    ``memory`` gets a temporary folder, where fits can be continued at all.
+    """
+    network = network_of(estimator)
+    with ExitStack() as stack:
+        if is_network(network):
+            if network.memory is None and _continues(network):
+                temporary = stack.enter_context(scratch(Path(tempfile.gettempdir()), "rungs"))
+                network.set_params(memory=os.fspath(temporary))
+            if network.memory is not None:
+                network.set_params(warm_start=True)
+        yield estimator
+
+
+def _continues(network: Any) -> bool:
+    """Whether a longer fit begins with the epochs of a shorter one, on a disk that is shared."""
+    chosen = recipes.parameters(network)
+    plain = not chosen["early_stopping"] and chosen["lr_schedule"] is None
+    own = isinstance(network.random_state, Integral) and network.checkpoint is None
+    # Workers of a cluster may have another disk, and processes that train together no memory.
+    return plain and own and network.strategy is None and not cluster.in_use()
+
+
 @dataclass
 class Table:
     """Candidates and their fits, in the order they were tried."""
@@ -398,8 +430,9 @@ class CrossValidatedSearch(BaseSearchCV):
         # Halving and Hyperband refit the survivors, so their fits cannot be counted beforehand.
         known = None if self._by_rungs or total is None else int(total)
         tasks = Tasks(self, X, y, known)
-        with SearchProgress(type(self).__name__, total, int(self.verbose)) as progress:
-            estimator = on_rungs(self.estimator) if self._by_rungs else clone(self.estimator)
+        prepared = (_on_rungs if self._by_rungs else nullcontext)(clone(self.estimator))
+        name = type(self).__name__
+        with SearchProgress(name, total, int(self.verbose)) as progress, prepared as estimator:
             evaluate = Evaluator(
                 estimator, part, self.scorer_, progress, self.n_jobs, self.error_score, tasks
             )

@@ -14,7 +14,6 @@ from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 import numpy as np
 import yaml
-from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
@@ -733,7 +732,8 @@ def resource_of(estimator: Any) -> str:
     return f"{prefix_of(estimator)}epochs"
 
 
-def _is_network(estimator: Any) -> bool:
+def is_network(estimator: Any) -> bool:
+    """Whether an estimator is one of this package's networks."""
     from kmedclf.base import ImageClassifier  # imports TensorFlow; listing spaces must not
 
     return isinstance(estimator, ImageClassifier)
@@ -742,22 +742,9 @@ def _is_network(estimator: Any) -> bool:
 def epochs_of(estimator: Any) -> int:
     """Return the number of epochs that an estimator trains for."""
     network = network_of(estimator)
-    ours = _is_network(network)
+    ours = is_network(network)
     epochs: int = (recipes.parameters(network) if ours else network.get_params())["epochs"]
     return epochs
-
-
-def on_rungs(estimator: Any) -> Any:
-    """Clone an estimator for fits with increasing numbers of epochs.
-
-    With ``memory`` and without early stopping each fit continues the previous one, with the same
-    results as from scratch; see `kmedclf.persistence.memory`.
-    """
-    copy = clone(estimator)
-    network = network_of(copy)
-    if _is_network(network) and network.memory is not None:
-        network.set_params(warm_start=True)
-    return copy
 
 
 def check_resource(estimator: Any, searched: list[str], what: str) -> None:
@@ -809,6 +796,6 @@ def _check(estimator: Any, name: str, candidates: Any, searched: set[str]) -> No
             )
         parent, _, leaf = name.rpartition("__")
         target = known.get(parent) if parent else estimator
-        if _is_network(target):
+        if is_network(target):
             for value in values:
                 check_value(type(target), leaf, value)

@@ -16,11 +16,12 @@ from kmedclf import evaluation, recipes, runs
 from kmedclf.datasets import sources
 from kmedclf.evaluation import plots
 from kmedclf.evaluation.compare import p_text
-from kmedclf.evaluation.wording import count, kept_value
+from kmedclf.evaluation.wording import Epochs, count
 from kmedclf.studies import words as words_of
 from kmedclf.studies.dataset import Reported, distribution
-from kmedclf.studies.section import Choice, Figure, Section, Table, clock, score, spread
+from kmedclf.studies.section import Choice, Figure, Section, Table, score, spread
 from kmedclf.studies.study import Study, Workspace
+from kmedclf.utils.text import clock
 
 SHARED: dict[str, Any] = {
     "optimizer": "sgd", "momentum": 0.9, "batch_size": 32, "epochs": 10, "augment": False,
@@ -302,8 +303,13 @@ def _worth(run: runs.Run) -> tuple[float, str]:
     history, epochs = run.estimator.history_, words_of.epochs(run.estimator)
     if epochs.validated:
         part = "validation accuracy, on a part of the training images"
-        return kept_value(history["val_accuracy"], epochs), part
-    return kept_value(history["accuracy"], epochs), "training accuracy, as nothing validates"
+        return _kept_value(history["val_accuracy"], epochs), part
+    return _kept_value(history["accuracy"], epochs), "training accuracy, as nothing validates"
+
+
+def _kept_value(values: Sequence[float], epochs: Epochs) -> float:
+    """Return the value of a curve in the epoch whose weights were kept, or in the last one."""
+    return float(np.asarray(values, dtype=float)[(epochs.kept or epochs.n) - 1])
 
 
 def _best(made: Sequence[Trained]) -> Trained:

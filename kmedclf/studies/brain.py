@@ -24,8 +24,17 @@ from kmedclf.evaluation.scores import Estimate
 from kmedclf.evaluation.wording import count
 from kmedclf.studies import subsets
 from kmedclf.studies import words as words_of
-from kmedclf.studies.section import Choice, Figure, Section, Table, clock, spread
+from kmedclf.studies.section import Choice, Figure, Section, Table, spread
 from kmedclf.studies.study import Study, Workspace
+from kmedclf.utils.text import clock
+
+DESCRIBED = {
+    "basic": "flips in both directions, rotation by up to 15 degrees",
+    "intensity": "colour jitter",
+    "distortion": "perspective and affine map with probability 0.5 each, resized crop",
+    "blur": "Gaussian on 5 × 5 pixels",
+}
+"""Augmentations of the report, as its tables name them."""
 
 N_FOLDS = 5
 SCORES = ("precision_macro", "recall_macro", "f1_macro", "accuracy", "auc_macro")
@@ -403,7 +412,7 @@ def _twice(ests: list[Any]) -> str:
 
 def _sets(ests: list[Any]) -> str:
     names = dict.fromkeys(str(est.augment) for est in ests)
-    known = [f"{one}: {words_of.DESCRIBED[one]}" for one in names if one in words_of.DESCRIBED]
+    known = [f"{one}: {DESCRIBED[one]}" for one in names if one in DESCRIBED]
     return words_of.sentences(f"{'; '.join(known)}.") if known else ""
 
 

@@ -14,8 +14,9 @@ from kmedclf.evaluation import plots
 from kmedclf.studies import subsets
 from kmedclf.studies import words as words_of
 from kmedclf.studies.dataset import NAMES, Reported, counts, distribution, places
-from kmedclf.studies.section import HEAD, Choice, Figure, Section, Table, cells
+from kmedclf.studies.section import Choice, Figure, Section, Table, score
 from kmedclf.studies.study import Study, Workspace
+from kmedclf.utils.text import clock
 
 SHARED: dict[str, Any] = {
     "optimizer": "adam", "learning_rate": 0.001, "batch_size": 32, "early_stopping": False,
@@ -30,6 +31,10 @@ COUNTED: Reported = {
     "test": (84, 153, 123),
 }  # fmt: skip
 """Images of the report, each with its mirror image, in the order of `PATTERNS`."""
+
+
+HEAD = ["Test accuracy, 95 % interval", "F1, macro", "AUC, macro", "Validation", "Epochs", "min:s"]
+"""Heads of the columns of `_cells`."""
 
 
 class Published(NamedTuple):
@@ -77,6 +82,18 @@ def networks(seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _cells(run: runs.Run) -> list[Any]:
+    """Return the columns that every network of a study has."""
+    return [
+        str(run.reports["test"].scores["accuracy"]),
+        score(run, "f1_macro"),
+        score(run, "auc_macro"),
+        score(run, split="val"),
+        str(len(run.estimator.history_["loss"])),
+        clock(run.seconds),
+    ]
+
+
 def _transformer(**parameters: Any) -> kmedclf.ViTClassifier:
     return kmedclf.ViTClassifier(**{**SHARED, "weights": "imagenet", "epochs": 10, **parameters})
 
@@ -103,7 +120,7 @@ def approaches(lab: Workspace) -> Section:
     """Train and compare all three networks."""
     made = {name: lab.train(name, est) for name, est in networks(lab.seed).items()}
     reports = {name: run.reports["test"] for name, run in made.items()}
-    rows = [[name, *cells(run), f"{REPORTED[name].accuracy:.2f}",
+    rows = [[name, *_cells(run), f"{REPORTED[name].accuracy:.2f}",
              f"{sum(REPORTED[name].support)}"] for name, run in made.items()]  # fmt: skip
     found = evaluation.compare(
         reports,

@@ -11,8 +11,9 @@ from kmedclf.evaluation.compare import holm, p_text
 from kmedclf.evaluation.report import Report
 from kmedclf.studies import words as words_of
 from kmedclf.studies.dataset import distribution
-from kmedclf.studies.section import Choice, Figure, Section, Table, clock, score
+from kmedclf.studies.section import Choice, Figure, Section, Table, score
 from kmedclf.studies.study import Study, Workspace
+from kmedclf.utils.text import clock
 
 
 class Experiment(NamedTuple):

@@ -144,12 +144,6 @@ def _parted(text: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (text, "")
 
 
-def clock(seconds: float) -> str:
-    """Format seconds as minutes and seconds, "6:20"."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
 def spread(values: Sequence[float], digits: int = 4) -> str:
     """Format mean and standard deviation (ddof 0)."""
     return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
@@ -159,22 +153,6 @@ def score(run: runs.Run, name: str = "accuracy", split: str = "test") -> str:
     """Format a score of a run with four decimals; a dash if it has no such split or score."""
     found = run.reports[split].scores.get(name) if split in run.reports else None
     return "–" if found is None or found.value is None else f"{found.value:.4f}"
-
-
-HEAD = ["Test accuracy, 95 % interval", "F1, macro", "AUC, macro", "Validation", "Epochs", "min:s"]
-"""Heads of the columns of `cells`."""
-
-
-def cells(run: runs.Run) -> list[Any]:
-    """Return the columns that every network of a study has."""
-    return [
-        str(run.reports["test"].scores["accuracy"]),
-        score(run, "f1_macro"),
-        score(run, "auc_macro"),
-        score(run, split="val"),
-        str(len(run.estimator.history_["loss"])),
-        clock(run.seconds),
-    ]
 
 
 def verdict(first: str, a: runs.Run, second: str, b: runs.Run) -> str:

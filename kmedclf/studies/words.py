@@ -18,12 +18,6 @@ SETS = {
     "flip_rotate": "flipped and turned", "flips": "flipped in both directions",
     "mirror": "mirrored", "rotate": "turned by up to 15 degrees",
 }  # fmt: skip
-DESCRIBED = {
-    "basic": "flips in both directions, rotation by up to 15 degrees",
-    "intensity": "colour jitter",
-    "distortion": "perspective and affine map with probability 0.5 each, resized crop",
-    "blur": "Gaussian on 5 × 5 pixels",
-}
 
 
 def each(say: Callable[[Any], str], estimators: Sequence[Any]) -> str:

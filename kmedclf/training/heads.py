@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit, softmax
 
-from kmedclf.inputs.checks import check_classes, listed, positions
+from kmedclf.inputs.checks import listed, positions
 
 LEAST, MOST = 1e-19, 1e19
 """Range of factors of a gradient: optimizers square it, and float32 ends at 1e-38 and 3e38."""
@@ -152,7 +152,7 @@ class OneClass(Head):
 
     def classes(self, announced: Any, labels: np.ndarray, name: str) -> np.ndarray:
         """Return the sorted labels; there must be two or more."""
-        return check_classes(announced, labels, name)
+        return _check_classes(announced, labels, name)
 
     def encode(self, labels: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
         """Convert labels (n,) to positions among the classes."""
@@ -318,6 +318,17 @@ HEADS: dict[str, Head] = {head.activation: head for head in (OneClass(), ManyLab
 def head_of(labels: np.ndarray) -> Head:
     """Choose the head for labels (n,), or zeros and ones (n, k)."""
     return HEADS["softmax" if labels.ndim == 1 else "sigmoid"]
+
+
+def _check_classes(classes: Any, labels: np.ndarray, name: str) -> np.ndarray:
+    """Return the sorted classes, from the labels or as the user announces them."""
+    classes = np.unique(labels if classes is None else classes)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y of {name}.fit must hold at least 2 classes of any weight. "
+            f"Got 1 class instead, {listed(classes)}."
+        )
+    return classes
 
 
 def _check_kind(labels: np.ndarray, ndim: int, what: str, name: str, k: int | None = None) -> None:

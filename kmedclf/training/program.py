@@ -382,17 +382,22 @@ class CompiledNetwork:
         self._loaded = ()
         optimizer = self.model.optimizer
         optimizer.learning_rate = self._default_learning_rate
-        if self._optimizer_start is None:
-            self._check_memory()
-            with self._grows():
-                self._optimizer_start = optimizers.start(optimizer, self.model.trainable_variables)
-                self.nbytes += _size(optimizer.variables)
-        optimizers.assign(optimizer, self._optimizer_start)
+        optimizers.assign(optimizer, self._start_optimizer())
         if learning_rate is not None:
             optimizer.learning_rate = learning_rate
         for name, scalar in self._scalars.items():
             scalar.assign(scalars.get(name, 0.0))
         network.initialize(self._initializers, seed)
+
+    def _start_optimizer(self) -> list[Any]:
+        """Create the optimizer's variables, unless they are there; return their initial values."""
+        if self._optimizer_start is None:
+            optimizer = self.model.optimizer
+            self._check_memory()
+            with self._grows():
+                self._optimizer_start = optimizers.start(optimizer, self.model.trainable_variables)
+                self.nbytes += _size(optimizer.variables)
+        return self._optimizer_start
 
     def _check_memory(self) -> None:
         # Linux would kill the process instead of refusing the allocation.
@@ -443,6 +448,11 @@ class CompiledNetwork:
     def optimizer_state(self) -> Weights:
         """Copy the optimizer's variables."""
         return [np.asarray(variable.numpy()) for variable in self.model.optimizer.variables]
+
+    def optimizer_shapes(self) -> list[tuple[tuple[int, ...], np.dtype]]:
+        """Return shape and dtype of the optimizer's variables."""
+        self._start_optimizer()
+        return [(tuple(v.shape), np.dtype(v.dtype)) for v in self.model.optimizer.variables]
 
     def load_optimizer(self, state: Sequence[np.ndarray]) -> None:
         """Restore the optimizer's variables of an earlier fit, except the learning rate."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
+import time
 import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,6 +21,9 @@ from kmedclf.training import devices
 
 GROUP = 2**20
 """Key of the group of all processes; TensorFlow's own strategies count from 1."""
+
+JOIN_SECONDS = 600
+"""Seconds to wait for all processes: a queue starts them minutes apart, and images are fetched."""
 
 
 class Sharing(NamedTuple):
@@ -79,12 +84,13 @@ def _short(name: str) -> str:
 
 @functools.cache
 def _joined(name: str) -> tf.distribute.Strategy:
-    """Join the processes of TF_CONFIG; waits until all are there."""
+    """Join the processes of TF_CONFIG; waits until all are there, but not for ever."""
     if not os.environ.get("TF_CONFIG"):
         raise ValueError(
             f"The 'strategy' parameter of {name} must be 'multi_worker' only in processes that "
             "find each other by the environment variable TF_CONFIG. It is not set."
         )
+    _await_processes(name)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
@@ -92,6 +98,80 @@ def _joined(name: str) -> tf.distribute.Strategy:
             f"{name} must join the other processes before TensorFlow computes anything: begin the "
             "program with strategy = tf.distribute.MultiWorkerMirroredStrategy(), and give it that."
         ) from error
+
+
+def _await_processes(name: str) -> None:
+    """Wait until all processes of TF_CONFIG answer; raises TimeoutError that names the others.
+
+    TensorFlow itself waits for an hour, and hears neither Ctrl-C nor SIGTERM meanwhile.
+    """
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    if resolver.task_type not in ("chief", "worker"):
+        return  # TensorFlow says what is wrong
+    tasks = resolver.cluster_spec().as_dict()
+    others = [*tasks.get("chief", []), *tasks.get("worker", [])]
+    own = resolver.cluster_spec().task_address(resolver.task_type, resolver.task_id)
+    others.remove(own)
+    seconds = _join_seconds()
+    deadline = time.monotonic() + seconds
+    with _listener(own, name) as listener:
+        # In one round, as one that has answered may be lost while the others start.
+        while silent := [one for one in others if not _answers(one)]:
+            _hang_up(listener)
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"{name} must find all {len(others) + 1} processes of TF_CONFIG within "
+                    f"{seconds:g} seconds. No answer came from {', '.join(silent)}: check that "
+                    "each process runs, has this address in its TF_CONFIG and no firewall before "
+                    "it, or set KMEDCLF_JOIN_SECONDS to wait longer."
+                )
+            time.sleep(0.1)
+
+
+def _join_seconds() -> float:
+    given = os.environ.get("KMEDCLF_JOIN_SECONDS") or JOIN_SECONDS
+    try:
+        return float(given)
+    except ValueError as error:
+        raise ValueError(
+            "The environment variable KMEDCLF_JOIN_SECONDS must be a number of seconds. "
+            f"Got {given!r} instead."
+        ) from error
+
+
+def _listener(own: str, name: str) -> socket.socket:
+    """Answer at this process' own address, until TensorFlow does; on all interfaces, as it does."""
+    place = "", int(own.rpartition(":")[2])
+    try:
+        try:
+            listener = socket.create_server(place, family=socket.AF_INET6, dualstack_ipv6=True)
+        except (OSError, ValueError):  # no IPv6 here, or no sockets for both
+            listener = socket.create_server(place)
+    except OSError as error:
+        raise OSError(
+            f"{name} must listen on {own}, its own address in TF_CONFIG: {error}. Another process "
+            "may have it still, as one of an earlier training."
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _hang_up(listener: socket.socket) -> None:
+    """Close the connections that have come, or no more would fit."""
+    while True:
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return
 
 
 def number() -> int:

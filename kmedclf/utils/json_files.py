@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +10,6 @@ from kmedclf.utils import archives
 
 MOST = 512 * 2**20
 """Maximum size of a file in bytes; the report of a million images has a tenth."""
-
-_WHOLE = (int,)
-_SETTINGS: dict[str, tuple[type, ...]] = {
-    "data": (str,),
-    "engine": (str,),
-    "epochs": _WHOLE,
-    "final_epochs": _WHOLE,
-    "first": (bool,),
-    "folds": _WHOLE,
-    "network": (str,),
-    "seed": _WHOLE,
-    "space": (str, type(None)),
-    "subset": (float, int, type(None)),
-    "trials": (int, type(None)),
-}
-"""Required settings of a search, and their types."""
-
-_MORE: dict[str, tuple[type, ...]] = {
-    "groups": (str, type(None)),
-    "parameters": (dict,),
-    "size": (int, type(None)),
-}
-"""Optional settings."""
-
-_TRAINING: dict[str, tuple[type, ...]] = {
-    "calibrate": (bool,),
-    "data": (str,),
-    "epochs": (int, type(None)),
-    "force": (bool,),
-    "groups": (str, type(None)),
-    "learning_rate": (float, int, type(None)),
-    "network": (str,),
-    "param": (list, type(None)),
-    "recipe": (str, type(None)),
-    "seed": (int, type(None)),
-    "size": (int, type(None)),
-    "weights": (str, type(None)),
-}
-"""Settings of a training, all required: the options of the command, as they were given."""
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -77,32 +37,14 @@ def read_environment(folder: str | os.PathLike[str]) -> dict[str, Any]:
     raise ValueError(f"{path} must describe a run of 'kmedclf train'. Got something else.")
 
 
-def check_settings(path: Path, content: Any) -> dict[str, Any]:
-    """Refuse settings of a search with missing entries or wrong types."""
-    _check_types(path, content, _SETTINGS, _MORE, "search")
-    if not re.fullmatch(r"[A-Z][A-Za-z0-9]*Classifier", content["network"]):
-        raise ValueError(
-            f"The 'network' in {path} must be a classifier's name. Got "
-            f"{content['network']!r:.60} instead."
-        )
-    return content
-
-
-def check_training(path: Path, content: Any) -> dict[str, Any]:
-    """Refuse settings of a training with missing entries or wrong types."""
-    _check_types(path, content, _TRAINING, {}, "training")
-    if not all(isinstance(one, str) for one in content["param"] or ()):
-        raise ValueError(f"The 'param' in {path} must be a list of text. Got something else.")
-    return content
-
-
-def _check_types(
+def check_types(
     path: Path,
     content: Any,
     required: dict[str, tuple[type, ...]],
     more: dict[str, tuple[type, ...]],
     what: str,
 ) -> None:
+    """Refuse the settings of a ``what`` with missing entries or wrong types."""
     if not isinstance(content, dict) or not set(required) <= set(content):
         raise ValueError(f"{path} must hold the settings of a {what}. Got something else.")
     for name, types in {**required, **more}.items():

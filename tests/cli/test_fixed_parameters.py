@@ -10,7 +10,7 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from kmedclf import datasets
 from kmedclf.cli.search import Engine
-from kmedclf.runs import searches
+from kmedclf.runs.searches import SearchFolder
 from kmedclf.search import Range, SearchSpace, StagedSearchCV
 from kmedclf.search.spaces import stages_for
 from kmedclf.search.tuner import Oracle
@@ -63,7 +63,8 @@ def test_no_engine_searches_what_is_fixed(name, parameter, tmp_path):
         fixed = {parameter: value}
         estimator = space.estimator(**fixed, random_state=0)
         for engine in engines:
-            search = searches.searcher(estimator, settings(space, engine, fixed), tmp_path, 1)
+            folder = SearchFolder(tmp_path, settings(space, engine, fixed))
+            search = folder.searcher(estimator, 1)
             assert search.estimator.get_params()[parameter] == value
             given = search.stages if hasattr(search, "stages") else search.space
             stages = stages_for(search.estimator, given, "search")

@@ -1,6 +1,7 @@
 """What a stranger meets: names in use, what to type next, progress, tables, words of folders."""
 
 import csv
+import json
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ from cli_helpers import invoke, read, refused
 from helpers import get
 from image_samples import save
 
+from kmedclf import recipes
 from kmedclf.cli import app
 from kmedclf.cli.console import NEXT
 from kmedclf.cli.parameters import (
@@ -22,7 +24,7 @@ from kmedclf.cli.parameters import (
     find_network,
 )
 from kmedclf.datasets import load_csv, make_blood_cells, sources
-from kmedclf.runs import searches
+from kmedclf.runs.searches import SearchFolder
 
 COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands}
 
@@ -156,6 +158,20 @@ def test_params_lists_and_tells_all_about_one():
     assert refused("params", "cnn", "filtrs").endswith("did you mean 'filters'?")
 
 
+@pytest.mark.parametrize("cls", NETWORKS.values())
+@pytest.mark.parametrize("name", ["epochs", "augment"])
+def test_params_tells_what_each_recipe_sets(cls, name):
+    printed = invoke("params", cls, name).stdout.split("\n\nNext:")[0]
+    told = dict(re.findall(r"^  (\w+(?:, trainable=head)?) +(.+)$", printed, re.M))
+    expected = {}
+    for recipe in recipes.RECIPES:
+        usual = expected[recipe] = recipes.parameters(get(cls)(recipe=recipe))[name]
+        if "trainable" in get(cls)().get_params():
+            head = recipes.parameters(get(cls)(recipe=recipe, trainable="head"))[name]
+            expected |= {f"{recipe}, trainable=head": head} if head != usual else {}
+    assert told == {words: json.dumps(value) for words, value in expected.items()}
+
+
 # -- tables and folders ----------------------------------------------------------------------------
 
 
@@ -233,6 +249,7 @@ EARLY = [
 ]
 ONE_BY_ONE = f"""
 import sys, time
+from kmedclf import recipes
 from kmedclf.cli import app
 for arguments in {EARLY!r}:
     start = time.process_time()
@@ -264,7 +281,7 @@ def test_a_search_keeps_patients_in_one_fold(table, tmp_path):
     assert read(out / "search.json")["groups"] == "patient"
     data = sources.read_data(str(table), groups="patient")
     net = get("MLPClassifier")(random_state=0)
-    search = searches.searcher(net, read(out / "search.json"), out, 1, grouped=True)
+    search = SearchFolder.read(out).searcher(net, 1, grouped=True)
     X, y = data.splits["train"]
     patients = data.groups["train"]
     for train, test in search.cv.split(X, y, groups=patients):

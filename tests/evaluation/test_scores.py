@@ -7,7 +7,7 @@ import pytest
 from simulated import simulated, values
 
 from kmedclf.evaluation import Estimate, Report, evaluate_predictions
-from kmedclf.evaluation.scores import Intervals, Outcome, resample
+from kmedclf.evaluation.scores import Intervals, Outcome
 
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
 
@@ -52,7 +52,7 @@ def test_intervals_cover():
     for seed in range(300):
         y, proba = simulated(300, 3, seed)
         outcome = Outcome.of(y, proba.argmax(axis=1), proba, np.ones(300))
-        intervals = Intervals(resample(outcome, 300, 0), 0.95)
+        intervals = Intervals(outcome.resample(300, 0), 0.95)
         plain = outcome.scores(np.ones((300, 1)))
         for name in exact:
             one = intervals.of(name, plain[name][0])

@@ -108,7 +108,7 @@ def test_a_damaged_entry_is_decoded_again(paths, tmp_path):
     assert not list(folder.rglob("*.part"))
 
 
-def test_workers_share_a_folder(paths, tmp_path):
+def test_workers_share_a_folder(paths, tmp_path, as_many_threads):
     from sklearn.model_selection import GridSearchCV
 
     grid = {"batch_size": [16, 48]}
@@ -118,6 +118,6 @@ def test_workers_share_a_folder(paths, tmp_path):
 
 
 def test_limits_may_be_written_with_units():
-    store = file_array.store_of("memory", "2M")
+    store = file_array.Store.of("memory", "2M", "Net")
     assert store.limit == 2 * 1024**2
-    np.testing.assert_equal(file_array.store_of(None, "1K").get(b"", 0), None)
+    np.testing.assert_equal(file_array.Store.of(None, "1K", "Net").get(b"", 0), None)

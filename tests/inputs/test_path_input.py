@@ -129,7 +129,7 @@ def test_going_on_with_other_files(paths):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_scikit_learn_takes_paths(paths, n_jobs):
+def test_scikit_learn_takes_paths(paths, n_jobs, as_many_threads):
     grid = {"batch_size": [16, 48]}
     options = {"cv": StratifiedKFold(2), "n_jobs": n_jobs, "error_score": "raise"}
     on_files = GridSearchCV(net(), grid, **options).fit(paths, WORDS)

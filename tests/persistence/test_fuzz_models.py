@@ -144,9 +144,9 @@ def read_run_folder(path):
 
 def read_search_folder(path):
     """Read the settings of a search, as --resume does."""
-    from kmedclf.runs import searches
+    from kmedclf.runs.searches import SearchFolder
 
-    searches.read_settings(path.parent)
+    SearchFolder.read(path.parent)
     return path.stat().st_size
 
 

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers import ALL, beside, data, make, run, same
+from helpers import ALL, ENGINE, beside, data, make, run, same
 
 import kmedclf
 from kmedclf import persistence
@@ -84,7 +84,7 @@ def test_labels_of_any_type(kind, tmp_path):
     np.testing.assert_array_equal(loaded.predict(X), estimator.predict(X))
 
 
-@every_estimator
+@pytest.mark.parametrize("name", ENGINE)
 @pytest.mark.parametrize("warm_start", [False, True])
 def test_training_goes_on_after_loading(name, warm_start, tmp_path):
     estimator = make(name, warm_start=warm_start, optimizer="adam").fit(X, y)

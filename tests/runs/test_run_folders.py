@@ -14,7 +14,7 @@ from cli_helpers import invoke, read, refused, train_mlp, write_npz
 
 from kmedclf import runs
 from kmedclf.datasets import sources
-from kmedclf.runs.searches import finished
+from kmedclf.runs.searches import SearchFolder
 from kmedclf.utils import files
 
 WRITTEN = {
@@ -276,7 +276,7 @@ def test_a_stop_says_what_is_kept(command, number, npz, run, tmp_path):
         jobs = ["--jobs", 2] if "jobs" in command else []
         more = ["--space", space, "--out", out, "-p", "early_stopping=false", *jobs]
         process = start("search", "mlp", "--data", npz, "--folds", 2, *more)
-        wait_for(lambda: finished(out), process)
+        wait_for(SearchFolder(out, {}).finished, process)
     time.sleep(0.5)
     # Ctrl-C goes to all processes of a terminal, SIGTERM to one
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)

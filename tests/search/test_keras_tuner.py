@@ -52,7 +52,7 @@ def test_the_model_is_what_fit_trains(name):
     {}, {"loss": "focal"}, {"label_smoothing": 0.1}, {"weight_decay": 0.1, "optimizer": "adamw"},
     {"learning_rate": 0.3, "optimizer": "sgd", "momentum": 0.5}, {"clipnorm": 0.01},
 ], ids=str)  # fmt: skip
-@pytest.mark.parametrize("target", [y, LABELS], ids=["classes", "labels"])
+@pytest.mark.parametrize("target", [y, pytest.param(LABELS, marks=pytest.mark.slow)])
 def test_optimizer_and_loss_are_the_estimators(options, target):
     """One step on all images, without augmentation, gives the weights of the estimator's step."""
     options = {"augment": False, "epochs": 1, "batch_size": 24, **options}

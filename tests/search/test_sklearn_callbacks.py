@@ -81,7 +81,7 @@ def test_a_failed_search_tears_down(cls):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_the_progress_bar_of_scikit_learn(n_jobs, capsys):
+def test_the_progress_bar_of_scikit_learn(n_jobs, capsys, as_many_threads):
     flat, grid = X.reshape(40, -1) / 255, {"C": [0.1, 1.0]}
     search = _search(StagedSearchCV, LogisticRegression(max_iter=2000), grid, n_jobs=n_jobs)
     plain = _search(StagedSearchCV, LogisticRegression(max_iter=2000), grid).fit(flat, y)

@@ -1,6 +1,7 @@
 """Staged search: what consecutive searches by hand give, and what scikit-learn expects."""
 
 import pickle
+import tempfile
 
 import numpy as np
 import pytest
@@ -114,25 +115,48 @@ def test_rungs(n, epochs, least, rungs):
     assert sorted(set(search.cv_results_["n_resources"])) == rungs
 
 
-def test_rungs_go_on_from_earlier_ones_and_nothing_changes(tmp_path, monkeypatch):
-    trained, train = [], loop.train
+@pytest.fixture
+def trained(monkeypatch):
+    """Epochs of every training, in the order they began."""
+    epochs, train = [], loop.train
 
     def watched(task, callbacks=()):
-        trained.append(task.schedule.epochs)
+        epochs.append(task.schedule.epochs)
         return train(task, callbacks)
 
     monkeypatch.setattr(loop, "train", watched)
-    network = mlp(epochs=9)
-    search = StagedSearchCV(network, [{"batch_size": [8, 16, 32]}], search="halving", refit=False)
-    plain = clone(search).fit(X, Y)
-    assert sorted(trained) == [3] * 9 + [9] * 3
-    trained.clear()
-    search.estimator.memory = str(tmp_path)
-    search.fit(X, Y)
+    return epochs
+
+
+@pytest.mark.parametrize("kept", [None, "fits"])
+def test_rungs_go_on_from_earlier_ones_and_nothing_changes(kept, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    memory = kept and str(tmp_path / kept)
+    space = [{"batch_size": [8, 16, 32]}]
+    halving = StagedSearchCV(mlp(epochs=9, memory=memory), space, search="halving", refit=False)
+    halving.fit(X, Y)
     assert sorted(trained) == [3] * 9 + [6] * 3
-    np.testing.assert_array_equal(scores(search.cv_results_), scores(plain.cv_results_))
-    np.testing.assert_equal(search.curves_, plain.curves_)
-    assert not search.estimator.warm_start  # the user's own is left as it was
+    assert [path.name for path in tmp_path.iterdir()] == ([kept] if kept else [])
+    first = StagedSearchCV(mlp(epochs=3), space, refit=False).fit(X, Y)
+    best = mlp(epochs=9, batch_size=halving.best_params_["batch_size"])
+    last = cross_val_score(best, X, Y, cv=3)
+    by_hand = np.hstack([scores(first.cv_results_), last[:, None]])
+    np.testing.assert_array_equal(scores(halving.cv_results_), by_hand)
+    np.testing.assert_equal(halving.curves_[:3], first.curves_)
+    assert len(halving.curves_[3][0]["loss"]) == 9
+    assert not halving.estimator.warm_start  # the user's own is left as it was
+    assert halving.estimator.memory == memory
+
+
+@pytest.mark.parametrize(
+    "given", [{"early_stopping": True}, {"lr_schedule": "cosine"}, {"random_state": None}]
+)
+def test_rungs_that_cannot_go_on_keep_nothing(given, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    network = mlp(epochs=3, **given)
+    halving = StagedSearchCV(network, [{"units": [2, 3, 4]}], cv=2, search="halving", refit=False)
+    halving.fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
+    assert sorted(trained) == [1] * 6 + [3] * 2
 
 
 def test_random_equals_scikit_learn():

@@ -13,13 +13,6 @@ from kmedclf.search import Range, StagedSearchCV, TunerSearchCV
 from kmedclf.training import devices
 
 
-@pytest.fixture
-def as_many_threads():
-    """Give workers the threads of this process: where TensorFlow has fewer, it rounds otherwise."""
-    with joblib.parallel_config("loky", inner_max_num_threads=os.cpu_count()):
-        yield
-
-
 def test_workers_do_not_change_the_result(as_many_threads):
     stages = [{"units": [4, 8]}, {"batch_size": [16, 32]}]
     fits = {"X_val": X_VAL, "y_val": Y_VAL}
@@ -46,7 +39,7 @@ def _process(estimator, X, y):
     return os.getpid()
 
 
-def test_all_folds_of_a_candidate_go_to_one_worker_which_builds_it_once():
+def test_all_folds_of_a_candidate_go_to_one_worker_which_builds_it_once(as_many_threads):
     stages = [{"a": list(range(8))}]
     search = StagedSearchCV(Probe(), stages, scoring=_process, n_jobs=2, refit=False)
     found = scores(search.fit(FLAT, Y).cv_results_)

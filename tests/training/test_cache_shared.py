@@ -6,13 +6,13 @@ import threading
 import keras
 import numpy as np
 import pytest
-from helpers import ENGINE, data, make, same
+from helpers import ENGINE, ONE, data, make, same
 from joblib import Parallel, delayed, parallel_config
 
 X, y = data()
 
 
-@pytest.mark.parametrize("name", ENGINE)
+@pytest.mark.parametrize("name", ONE)
 def test_threads(name):
     seeds = [0, 1, 2, 3]
     alone = [make(name, random_state=seed).fit(X, y) for seed in seeds]

@@ -225,6 +225,7 @@ def _ends(one):
 
 def _cases():
     shared = set(annotated.parameter_constraints(ImageClassifier))
+    tried = set()  # a parameter of several networks with the same bounds is tried on the first
     for cls in map(get, PUBLIC):
         for name, allowed in annotated.parameter_constraints(cls).items():
             if name in shared and cls.__name__ != "MLPClassifier":
@@ -232,7 +233,9 @@ def _cases():
             for value in [v for one in allowed if isinstance(one, Interval) for v in _ends(one)]:
                 # So long a training, or so large a network, nobody waits for
                 large = value == HUGE or (name in ("width", "depth") and value > 1)
-                if not large or (name in shared and name != "epochs"):
+                new = (name, repr(value)) not in tried
+                tried.add((name, repr(value)))
+                if new and (not large or (name in shared and name != "epochs")):
                     quick = cls.__name__ in ("MLPClassifier", "CNNClassifier")
                     marks = [] if quick else [pytest.mark.slow]
                     yield pytest.param(cls.__name__, name, value, marks=marks)

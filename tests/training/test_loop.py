@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import ENGINE, ENGINE_EVERY, build, data, make, run, same
+from helpers import ENGINE, ENGINE_EVERY, ONE, build, data, make, run, same
 from scipy.special import log_softmax
 
 from kmedclf.training.schedules import EarlyStopping, Schedule
@@ -225,8 +225,17 @@ def test_learns(name):
     assert fit.history_["loss"][-1] < fit.history_["loss"][0]
 
 
-@pytest.mark.parametrize("name", ENGINE_EVERY)
-@pytest.mark.parametrize("precision", ["mixed", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        *(pytest.param(*one.values, "mixed", marks=one.marks) for one in ENGINE_EVERY),
+        *(
+            pytest.param(*one.values, precision, marks=one.marks)
+            for one in ONE
+            for precision in ("mixed_bfloat16", "mixed_float16")
+        ),
+    ],
+)
 def test_low_precision_trains(name, precision):
     low, high = (make(name, precision=one, epochs=3).fit(X, y) for one in (precision, "float32"))
     proba = low.predict_proba(X)
@@ -241,7 +250,7 @@ def test_low_precision_trains(name, precision):
     assert (head.name, head.compute_dtype) == ("logits", "float32")
 
 
-@pytest.mark.parametrize("name", ENGINE_EVERY)  # dropout draws other numbers under XLA
+@pytest.mark.parametrize("name", ONE)  # dropout draws other numbers under XLA
 def test_xla_computes_the_same(name):
     if any(isinstance(layer, keras.layers.Dropout) for layer in build(name).layers):
         pytest.skip("drops out")

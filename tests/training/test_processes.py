@@ -2,10 +2,13 @@
 
 import json
 import os
+import random
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +17,9 @@ import pytest
 from helpers import data, make, same
 
 import kmedclf
+from kmedclf.training import strategy
 
+LOST = 60  # seconds within which a process notices that another is lost
 HERE = Path(__file__).parent
 GIVEN = {
     "network": "MLPClassifier", "epochs": 6, "batch_size": 16, "optimizer": "adam",
@@ -29,16 +34,23 @@ def free_ports(n):
     return ports
 
 
-def start(folder, *changes, seconds=0.0, **given):
-    """Start a process for each of ``changes``; return them and the models that they will write."""
+def start(folder, *changes, seconds=0.0, join=None, **given):
+    """Start a process for each of ``changes``; return them and the models that they will write.
+
+    One that is None never starts. The others wait for it for ``join`` seconds.
+    """
     workers = [f"127.0.0.1:{port}" for port in free_ports(len(changes))]
     processes, models = [], []
     for number, change in enumerate(changes):
         models.append(folder / f"{number}.kmedclf")
+        if change is None:
+            continue
         task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": number}}
         path = os.pathsep.join([str(HERE.parent), os.environ["PYTHONPATH"]])
         env = {**os.environ, "PYTHONPATH": path, "TF_CONFIG": json.dumps(task),
                "TF_CPP_MIN_LOG_LEVEL": "3"}  # fmt: skip
+        if join is not None:
+            env["KMEDCLF_JOIN_SECONDS"] = str(join)
         text = json.dumps({**GIVEN, **given, **change})
         command = [
             sys.executable,
@@ -58,7 +70,7 @@ def finish(processes):
     try:
         said = [one.communicate(timeout=300)[1] for one in processes]
     finally:
-        [one.kill() for one in processes]
+        [one.kill() for one in processes]  # TensorFlow hears no SIGTERM while it joins
     return [one.returncode for one in processes], said
 
 
@@ -87,16 +99,19 @@ def test_two_processes_give_what_one_gives(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("turn", range(5))
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_process_is_killed_and_all_go_on_from_the_checkpoint(tmp_path, killed):
+def test_a_process_is_killed_and_all_go_on_from_the_checkpoint(tmp_path, killed, turn):
     file = tmp_path / "fit.checkpoint"
     given = {"checkpoint": str(file), "early_stopping": True}
     processes, _ = start(tmp_path, {}, {}, seconds=0.4, **given)
     while not file.exists() and all(one.poll() is None for one in processes):
         time.sleep(0.02)
-    time.sleep(0.5)
+    time.sleep(random.Random(10 * killed + turn).uniform(0, 1.6))  # within the epochs that follow
     processes[killed].send_signal(signal.SIGKILL)
+    began = time.monotonic()
     codes, said = finish(processes)
+    assert time.monotonic() - began < LOST
     assert codes[1 - killed] not in (0, -9)
     assert "ConnectionError: MLPClassifier lost one of the 2 processes" in said[1 - killed]
     assert file.exists()
@@ -109,6 +124,90 @@ def test_a_process_is_killed_and_all_go_on_from_the_checkpoint(tmp_path, killed)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("turn", range(5))
+@pytest.mark.parametrize("absent", [0, 1])
+def test_a_process_that_is_killed_before_it_joins_is_named_in_time(tmp_path, absent, turn):
+    file = tmp_path / "fit.checkpoint"
+    file.write_bytes(b"of an earlier part")
+    changes = [{}, {}]
+    if not turn:  # never started
+        changes[absent] = None
+    processes, _ = start(tmp_path, *changes, join=1.0, checkpoint=str(file))
+    if turn:  # while Python imports
+        time.sleep(random.Random(10 * absent + turn).uniform(0, 1))
+        processes[absent].kill()
+    codes, said = finish(processes)
+    assert codes[-1 if absent == 0 else 0] == 1
+    last = said[-1 if absent == 0 else 0].strip().splitlines()[-1]
+    port = r"127\.0\.0\.1:\d+"
+    assert re.match(
+        rf"TimeoutError: MLPClassifier must find all 2 processes of TF_CONFIG within 1 seconds\. "
+        rf"No answer came from {port}: check that each process runs",
+        last,
+    )
+    assert file.read_bytes() == b"of an earlier part"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(5))
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_that_is_killed_after_training_harms_no_other(tmp_path, killed, turn):
+    file = tmp_path / "fit.checkpoint"
+    # TensorFlow notices a loss after ten seconds.
+    changes = [{"stay": 15 if turn == 0 else 1}] * 2
+    changes[killed] = {"stay": 1000}
+    processes, models = start(tmp_path, *changes, checkpoint=str(file))
+    done = models[killed].with_suffix(".fitted")
+    while not done.exists() and all(one.poll() is None for one in processes):
+        time.sleep(0.02)
+    time.sleep(random.Random(10 * killed + turn).uniform(0, 0.5))
+    processes[killed].kill()
+    codes, said = finish(processes)
+    assert codes[1 - killed] == 0, said
+    check_like(kmedclf.load(models[1 - killed]), alone())
+    assert not file.exists()
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """Two addresses, of which this process has the first."""
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(task))
+    monkeypatch.setenv("KMEDCLF_JOIN_SECONDS", "0.2")
+    return workers
+
+
+def test_waiting_for_processes_ends(two, monkeypatch):
+    X, y = data()
+    model = make("MLPClassifier", strategy="multi_worker")
+    with pytest.raises(TimeoutError, match=rf"within 0\.2 seconds\. No answer came from {two[1]}:"):
+        model.fit(X, y)
+    host, port = two[0].split(":")
+    with socket.create_server((host, int(port))):
+        with pytest.raises(OSError, match=f"must listen on {two[0]}, its own address .* in use"):
+            model.fit(X, y)
+    monkeypatch.setenv("KMEDCLF_JOIN_SECONDS", "soon")
+    with pytest.raises(ValueError, match="KMEDCLF_JOIN_SECONDS must be a number of seconds"):
+        model.fit(X, y)
+
+
+def test_processes_that_start_late_are_found(two, monkeypatch):
+    monkeypatch.setenv("KMEDCLF_JOIN_SECONDS", "30")
+    host, port = two[1].split(":")
+
+    def late():
+        time.sleep(0.3)
+        with socket.create_server((host, int(port))) as other:
+            other.accept()[0].close()
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    strategy._await_processes("Any")
+    thread.join()
+
+
+@pytest.mark.slow
 def test_processes_with_other_data_or_parameters_are_refused(tmp_path):
     for change in ({"n": 49}, {"random_state": 1}):
         codes, said = finish(start(tmp_path, {}, change)[0])
@@ -117,8 +216,6 @@ def test_processes_with_other_data_or_parameters_are_refused(tmp_path):
 
 
 def test_what_several_processes_cannot_do_is_refused(monkeypatch):
-    from kmedclf.training import strategy
-
     X, y = data()
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ValueError, match=r"environment variable TF_CONFIG\. It is not set"):

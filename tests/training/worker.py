@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from pathlib import Path
 
 import keras
 from helpers import data, make
@@ -23,11 +24,14 @@ class Slow(keras.callbacks.Callback):
 
 def main():
     out, seconds, given = sys.argv[1], float(sys.argv[2]), json.loads(sys.argv[3])
-    n = given.pop("n", 50)
+    n, stay = given.pop("n", 50), given.pop("stay", 0)
     X, y = data(n)
     held = {"X_val": X[:13], "y_val": y[:13]}
     kind = make(given.pop("network"), callbacks=[Slow(seconds)] if seconds else None, **given)
-    kind.fit(X, y, **held).save(out)
+    kind.fit(X, y, **held)
+    Path(out).with_suffix(".fitted").touch()
+    time.sleep(stay)
+    kind.save(out)
 
 
 if __name__ == "__main__":

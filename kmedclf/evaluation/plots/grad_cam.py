@@ -235,16 +235,6 @@ def has_convolutions(model: Any) -> bool:
     return True
 
 
-def n_convolutions(model: Any) -> int:
-    """Count the convolutions of a network, also inside nested layers."""
-    import keras
-
-    # Depthwise convolutions are no subclass of Conv2D
-    layers = getattr(model, "network_", model)._flatten_layers(include_self=False)
-    return sum(isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
-               for layer in layers)  # fmt: skip
-
-
 def _overlay(ax: Axes, shown: np.ndarray, heat: np.ndarray) -> None:
     """Draw a map over an image (h, w, 3) in grey, so that only the map has colours."""
     h, w = shown.shape[:2]

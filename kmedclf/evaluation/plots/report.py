@@ -17,7 +17,6 @@ from kmedclf.evaluation.plots.style import (
     BLUE,
     COLOURS,
     GREY,
-    HEAT,
     SKY,
     VERMILION,
     axes,
@@ -133,7 +132,7 @@ def confusion_matrix(report: Report, *, ax: Axes | None = None) -> Axes:
     ax = axes(ax, (size + 0.6, size))
     support = report.confusion.sum(axis=1, keepdims=True)
     rates = np.divide(report.confusion, support, out=np.zeros((k, k)), where=support > 0)
-    image = ax.imshow(rates, cmap=HEAT, vmin=0, vmax=1)
+    image = ax.imshow(rates, cmap="Blues", vmin=0, vmax=1)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02)
     ticked(bar.ax)
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))

@@ -17,8 +17,6 @@ from matplotlib.figure import Figure, SubFigure
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#222222", "#8C8C8C"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK, GREY)
-MARKERS = "osD^vPX*"
-HEAT = "Blues"
 
 STYLE: dict[str, Any] = {
     "font.size": 9,

@@ -16,7 +16,6 @@ from kmedclf.evaluation.plots.style import (
     BLUE,
     COLOURS,
     GREY,
-    MARKERS,
     ORANGE,
     VERMILION,
     axes,
@@ -403,7 +402,7 @@ def effect(
         spread = np.ptp(np.log(places)) if log_x else np.ptp(places)
         moved = places * np.exp(shift * spread) if log_x else places + shift * spread
         look: dict[str, Any] = {
-            "marker": MARKERS[i % len(MARKERS)],
+            "marker": "osD^vPX*"[i % 8],
             "linestyle": "-" if numeric else "none",
         }
         ax.errorbar(moved, mean, std, label=f"{by} {line}", elinewidth=1, **look)
