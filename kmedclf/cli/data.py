@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from kmedclf.cli.console import console, say_next
+from kmedclf.cli.console import NOT_WHOLE, console, errors, say_next
 from kmedclf.cli.options import DataOption, SizeOption
+
+if TYPE_CHECKING:
+    from kmedclf.datasets import Audit
+    from kmedclf.datasets.sources import AuditInput
 
 
 def datasets() -> None:
@@ -59,22 +64,23 @@ def audit(
     """Find duplicates, leaks between splits and contradicting labels in a data set.
 
     A folder without split folders is audited in the splits that 'kmedclf train' draws from it.
+    Files that cannot be read are left out and named; the exit code is then 3.
     """
-    from kmedclf import datasets
     from kmedclf.datasets import sources
     from kmedclf.utils import files
 
     if out is not None:
         files.prepare(out, files.is_page)
     subject = sources.read_audit_input(data, size, groups)
-    found = datasets.audit(
-        subject.X,
-        subject.y,
-        groups=subject.groups,
-        splits=subject.splits,
-        near=near,
-        class_names=subject.class_names,
-    )
+    try:
+        found = _audited(subject, near)
+        whole = True
+    except (ValueError, OSError):
+        readable = _readable(subject)  # reads all files, so only now
+        if readable is None:
+            raise
+        subject, whole = readable, False
+        found = _audited(subject, near)
     text = "\n\n".join(filter(None, (subject.note, str(found))))
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     if out is not None:
@@ -92,3 +98,43 @@ def audit(
     say_next("audit", data=[data, *options])
     if strict and not found.ok:
         raise typer.Exit(1)
+    if not whole:
+        raise typer.Exit(NOT_WHOLE)
+
+
+def _audited(subject: AuditInput, near: bool) -> Audit:
+    from kmedclf import datasets
+
+    return datasets.audit(
+        subject.X,
+        subject.y,
+        groups=subject.groups,
+        splits=subject.splits,
+        near=near,
+        class_names=subject.class_names,
+    )
+
+
+def _readable(subject: AuditInput) -> AuditInput | None:
+    """Leave out the files that cannot be read, and name them; None if that helps nothing."""
+    import numpy as np
+
+    from kmedclf.inputs.array_likes import as_paths
+    from kmedclf.inputs.file_array import FileArray
+    from kmedclf.inputs.image_files import Form
+
+    paths = as_paths(subject.X, "audit")
+    if paths is None:
+        return None
+    broken = FileArray(paths, Form(8, 8, 3, "stretch"), np.uint8, skip=True).broken
+    rows = [i for i in range(len(paths)) if i not in broken]
+    if not broken or len(np.unique(subject.y[rows], axis=0)) < len(np.unique(subject.y, axis=0)):
+        return None
+    for error in broken.values():
+        errors.print(Text(str(error), style="red"), soft_wrap=True)
+    n = f"{len(broken)} of {len(paths)} images {'is' if len(broken) == 1 else 'are'}"
+    errors.print(f"{n} left out of the audit: delete, or replace.", soft_wrap=True)
+    groups = None if subject.groups is None else subject.groups[rows]
+    return subject._replace(
+        X=[paths[i] for i in rows], y=subject.y[rows], splits=subject.splits[rows], groups=groups
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -183,7 +185,7 @@ def _train(
         given.pop("image_size", None)
     estimator = make(getattr(kmedclf, cls_name), {**content.parameters, **given})
     calibrate = settings["calibrate"]
-    with showing_progress(quiet):
+    with showing_progress(quiet), _advice():
         run = runs.train(estimator, content, out, force=force, calibrate=calibrate, keeps=True,
                          settings=settings if new else None)  # fmt: skip
     show(run.reports, f"{cls_name} on {content.description['name']}")
@@ -193,6 +195,18 @@ def _train(
     trained = epochs_of(estimator.history_, estimator.best_epoch_, used)
     facts = f"{estimator.n_params_:,} parameters; {trained}; {run.seconds:.1f} s"
     console.print(f"{facts}; written to {out}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _advice() -> Iterator[None]:
+    """Say beside a broken image what to do about it."""
+    from kmedclf.inputs.image_files import UnreadableImage
+
+    try:
+        yield
+    except UnreadableImage as error:
+        advice = "Delete it, or leave such files out with -p on_error=skip."
+        raise UnreadableImage(f"{error} {advice}") from error
 
 
 def evaluate(

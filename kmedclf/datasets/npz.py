@@ -126,7 +126,8 @@ class NpzFile:
 def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an npz file, and raise any error as a sentence that names it."""
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        what = "file" if Path(path).suffix else "file or folder"
+        raise FileNotFoundError(f"There is no {what} {path}.")
     with explained(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if len(names) > MEMBERS:

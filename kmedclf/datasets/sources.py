@@ -156,7 +156,7 @@ def check_source(source: str) -> None:
     """Refuse what is neither a known name nor a path of data, without reading images."""
     if is_of_files(source):
         is_whole(source)
-    elif Path(source).suffix == ".npz":
+    elif os.sep in source or Path(source).suffix == ".npz":
         datasets.info(source)
     elif source not in {*DRAWN, *datasets.names()}:
         beside = Path(source).expanduser().absolute().parent

@@ -58,6 +58,10 @@ class MemoryFile(str):
         return self
 
 
+class UnreadableImage(ValueError):
+    """A file that is damaged, or no image."""
+
+
 @dataclass(frozen=True)
 class Form:
     """Size and channels that image files are converted to."""
@@ -130,7 +134,7 @@ def refuse(path: str | Path, error: Exception | str) -> NoReturn:
         reason = error.strerror
     cause = error if isinstance(error, Exception) else None
     reason = reason or type(error).__name__
-    raise ValueError(f"{path} is not an image that can be read ({reason}).") from cause
+    raise UnreadableImage(f"{path} is not an image that can be read ({reason}).") from cause
 
 
 @contextmanager

@@ -243,10 +243,13 @@ def test_wrong_groups_are_one_sentence(cells, tmp_path):
         assert re.search(sentence, " ".join(done.output.split())), done.output
 
 
-def test_a_damaged_file_is_named(cells, tmp_path):
+def test_a_damaged_file_is_left_out_and_named(cells, tmp_path):
     X, y, splits = cells
     root = save(tmp_path / "scans", X, y, splits)
     (root / "val" / f"class <{y[30]}>" / "torn.png").write_bytes(b"\x89PNG")
     done = command(root)
-    assert done.exit_code == 2
-    assert "torn.png is not an image that can be read" in " ".join(done.output.split())
+    assert done.exit_code == 3
+    said = " ".join(done.stderr.split())
+    assert "torn.png is not an image that can be read" in said
+    assert f"1 of {len(X) + 1} images is left out of the audit" in said
+    assert f"{len(X)} images: train" in done.stdout
