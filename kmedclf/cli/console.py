@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
@@ -50,7 +51,7 @@ class Commands(TyperGroup):
         """Run the command."""
         _let_names_through()
         try:
-            with _stoppable():
+            with _stoppable(), nullcontext() if ctx.params["debug"] else _plain_warnings():
                 return super().invoke(ctx)
         # A broken pipe means that the reader has exited.
         except (typer.Exit, typer.Abort, BrokenPipeError):
@@ -206,6 +207,17 @@ def _let_names_through() -> None:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             utf8 = stream.encoding.lower().replace("-", "") == "utf8"
             stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print warnings as sentences, without the lines of code that gave them."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 @contextmanager
