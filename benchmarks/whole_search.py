@@ -53,9 +53,7 @@ def our_search(stage: str, way: str, epochs: int, seed: int, cv: Any) -> Any:
     )
     if way == "grid":
         return GridSearchCV(estimator, grid, cv=cv, refit=False)
-    return StagedSearchCV(
-        estimator, [grid], search="halving", factor=2, cv=cv, n_jobs=2, refit=False
-    )
+    return StagedSearchCV(estimator, [grid], search="halving", cv=cv, n_jobs=2, refit=False)
 
 
 def measure(stage: str, way: str, seed: int, data: str, epochs: int) -> dict[str, Any]:
