@@ -68,9 +68,11 @@ def halving(accuracy: np.ndarray, factor: int) -> tuple[int, int]:
     n, _, most = accuracy.shape
     shorter = int(np.log(n) / np.log(factor) + 1e-9)
     least = max(1, most // factor**shorter)
-    rungs = [least * factor**number for number in range(shorter)]
+    rungs = [one for number in range(shorter) if (one := least * factor**number) < most]
+    if len(rungs) > 1 and rungs[-1] * factor > most:
+        rungs.pop()
     alive, done = np.arange(n), np.zeros(n, int)
-    for epochs in [*(one for one in rungs if one < most), most]:
+    for epochs in [*rungs, most]:
         done[alive] = epochs
         mean = accuracy[alive, :, epochs - 1].mean(axis=1)
         if epochs < most:

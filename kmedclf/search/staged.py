@@ -242,8 +242,12 @@ class StagedSearchCV(CrossValidatedSearch):
         while self.factor ** (shorter + 1) <= n:
             shorter += 1
         least = max(self.min_resources, most // self.factor**shorter)
-        epochs = (least * self.factor**number for number in range(shorter))
-        return [number for number in epochs if number < most] + [most]
+        epochs = [least * self.factor**number for number in range(shorter)]
+        rungs = [number for number in epochs if number < most]
+        # With few epochs in all, a round shortly before the end would save less than it costs.
+        if len(rungs) > 1 and rungs[-1] * self.factor > most:
+            rungs.pop()
+        return [*rungs, most]
 
     def _work(self, stage: Stage) -> float:
         left = len(self._candidates(stage))

@@ -107,6 +107,8 @@ def test_halving_equals_scikit_learn():
         (9, 9, 4, [4, 9], 3),
         (9, 9, 20, [9], 3),
         (9, 10, 1, [1, 2, 4, 10], 2),
+        (24, 10, 1, [1, 2, 4, 10], 2),
+        (24, 16, 1, [1, 2, 4, 8, 16], 2),
     ],
 )
 def test_rungs(n, epochs, least, rungs, factor):
