@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--stage", default="kernels", help="stage of the CNN's search space")
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--factor", type=int, default=3)
+    parser.add_argument("--factor", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--memory", help="folder of fits, to go on after an interruption")

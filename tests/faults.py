@@ -102,7 +102,7 @@ def content(path):
         return "whole"
     if path.suffix == ".html":
         assert data.rstrip().endswith(b"</html>")
-        return hashlib.sha256(re.sub(rb"(?:\d+[.,])?\d+", b"", data)).hexdigest()
+        return hashlib.sha256(re.sub(rb"(?:\d+[.,])?\d+(?:e[-+]?\d+)?", b"", data)).hexdigest()
     return hashlib.sha256(data).hexdigest()
 
 

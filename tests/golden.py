@@ -145,7 +145,9 @@ def meta(record, folder):
         "grid": GridSearchCV(cnn, {"filters": [2, 4], "kernel_size": [3]}, cv=StratifiedKFold(2)),
         "staged": StagedSearchCV(cnn, [{"filters": [2, 4]}, {"learning_rate": [1e-3, 1e-2]}],
                                  **shared),
-        "halving": StagedSearchCV(cnn, [{"filters": [2, 4]}], search="halving", **shared),
+        "halving": StagedSearchCV(
+            cnn, [{"filters": [2, 4]}], search="halving", factor=3, **shared
+        ),
         "tuner": TunerSearchCV(cnn, {"filters": [2, 4], "kernel_size": [3, 5]}, max_trials=3,
                                **shared),
     }  # fmt: skip

@@ -41,6 +41,7 @@ def run(script, *options):
         "serve",
         "train",
         "transfer",
+        "whole_search",
     ],
 )
 def test_quick_forms_print_a_table_and_write_json(script, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 import time
 import traceback
@@ -286,6 +287,10 @@ def _fit_and_score(
     return i, k, Fit(score, fitted - start, time.perf_counter() - fitted, curves)
 
 
+MOST_TEMPORARY = 2 * 2**30
+"""Most bytes of fits in a temporary folder, which may be memory; what lacks is trained again."""
+
+
 @contextmanager
 def _on_rungs(estimator: Any) -> Iterator[Any]:
     """Prepare an estimator for fits with ever more epochs, each of which continues the last one.
@@ -298,7 +303,8 @@ def _on_rungs(estimator: Any) -> Iterator[Any]:
         if is_network(network):
             if network.memory is None and _continues(network):
                 temporary = stack.enter_context(scratch(Path(tempfile.gettempdir()), "rungs"))
-                network.set_params(memory=os.fspath(temporary))
+                room = min(MOST_TEMPORARY, shutil.disk_usage(temporary).free // 2)
+                network.set_params(memory=os.fspath(temporary), memory_limit=max(1, room))
             if network.memory is not None:
                 network.set_params(warm_start=True)
         yield estimator

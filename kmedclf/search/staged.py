@@ -39,9 +39,10 @@ class StagedSearchCV(CrossValidatedSearch):
         with more epochs; or a random sample.
     n_iter : int, default=10
         For "random": number of candidates per stage.
-    factor : int, default=3
+    factor : int, default=2
         For "halving": each round keeps 1 / ``factor`` of the candidates for ``factor`` times the
-        epochs.
+        epochs. As rounds go on from earlier ones, 2 trained about as many epochs as
+        scikit-learn's 3, and lost the best candidate less often (``benchmarks/whole_search.py``).
     min_resources : int, default=1
         For "halving": minimum number of epochs of the first round. It gets
         ``epochs // factor**(n_rounds - 1)`` if that is more, as the last round has all ``epochs``.
@@ -93,8 +94,10 @@ class StagedSearchCV(CrossValidatedSearch):
 
     A candidate of an earlier stage is not fitted again if every ``random_state`` of the estimator
     is an integer. To resume a killed search, start it again with the same seeds and the
-    estimator's ``memory``. With ``memory`` and without early stopping, "halving" also continues
-    from a candidate's earlier fits, with the same results as from scratch.
+    estimator's ``memory``. With integer seeds, and without early stopping and ``lr_schedule``,
+    "halving" continues from a candidate's earlier fits, with the same results as from scratch. They
+    are in ``memory`` or, without it, in a temporary folder; the workers of a cluster need
+    ``memory``.
 
     Examples
     --------
@@ -125,7 +128,7 @@ class StagedSearchCV(CrossValidatedSearch):
         scoring: str | Callable[..., float] | None = None,
         search: str = "grid",
         n_iter: int = 10,
-        factor: int = 3,
+        factor: int = 2,
         min_resources: int = 1,
         n_jobs: int | None = None,
         subset: float | tuple[str, float] | None = None,
@@ -239,8 +242,12 @@ class StagedSearchCV(CrossValidatedSearch):
         while self.factor ** (shorter + 1) <= n:
             shorter += 1
         least = max(self.min_resources, most // self.factor**shorter)
-        epochs = (least * self.factor**number for number in range(shorter))
-        return [number for number in epochs if number < most] + [most]
+        epochs = [least * self.factor**number for number in range(shorter)]
+        rungs = [number for number in epochs if number < most]
+        # With few epochs in all, a round shortly before the end would save less than it costs.
+        if len(rungs) > 1 and rungs[-1] * self.factor > most:
+            rungs.pop()
+        return [*rungs, most]
 
     def _work(self, stage: Stage) -> float:
         left = len(self._candidates(stage))

@@ -210,8 +210,8 @@ class TunerSearchCV(CrossValidatedSearch):
 
     The same seeds give the same trials, whatever ``n_jobs`` is. To resume a killed search, start
     it again with the same seeds and the estimator's ``memory``: finished fits are loaded.
-    "hyperband" trains each candidate from scratch in every round. With ``memory`` and without
-    early stopping, it continues from the candidate's last fit, with the same results.
+    "hyperband" continues from a candidate's earlier fits under the same conditions as "halving" of
+    `StagedSearchCV`, with the same results as from scratch.
 
     Examples
     --------

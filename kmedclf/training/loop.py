@@ -84,7 +84,7 @@ def train(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback] = ()
     with tf.device(None), cache.borrow(task.spec) as program, batches.borrow() as feed:
         schedule = task.schedule
         # Each use of the seed has a number of its own, so that draws are independent.
-        fresh = np.random.SeedSequence([task.seed, 0])
+        fresh = np.random.SeedSequence([task.seed, 0]) if task.start is None else None
         program.reset(fresh, schedule.learning_rate, schedule.scalars)
         history: dict[str, list[float]] = {}
         if task.start is None:

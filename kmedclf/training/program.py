@@ -374,11 +374,14 @@ class CompiledNetwork:
 
     def reset(
         self,
-        seed: np.random.SeedSequence,
+        seed: np.random.SeedSequence | None,
         learning_rate: float | None,
         scalars: Mapping[str, float],
     ) -> None:
-        """Set weights, statistics, optimizer and seed generators to their initial values."""
+        """Set weights, statistics, optimizer and seed generators to their initial values.
+
+        Without a seed, weights and generators are left to those who set them next.
+        """
         self._loaded = ()
         optimizer = self.model.optimizer
         optimizer.learning_rate = self._default_learning_rate
@@ -387,7 +390,8 @@ class CompiledNetwork:
             optimizer.learning_rate = learning_rate
         for name, scalar in self._scalars.items():
             scalar.assign(scalars.get(name, 0.0))
-        network.initialize(self._initializers, seed)
+        if seed is not None:
+            network.initialize(self._initializers, seed)
 
     def _start_optimizer(self) -> list[Any]:
         """Create the optimizer's variables, unless they are there; return their initial values."""

@@ -74,6 +74,7 @@ def test_search_writes_results_curves_plots_and_the_winner(files):
     assert best["epochs"] == 2
     assert f"units={best['units']}" in output
     assert "test accuracy" in output
+    assert "Faster: '--engine halving' " in output
 
 
 @pytest.mark.parametrize("search", ["grid", "halving"])
@@ -123,7 +124,7 @@ def test_every_engine_runs(files, engine):
     space = "estimator: mlp\nparameters: {units: {low: 2, high: 8, type: int}}\n"
     (files / "tiny.yaml").write_text(SPACE if engine == "halving" else space)
     trials = ["--trials", "2"] if engine in ("random", "bayesian") else []
-    run(*command(files, "--engine", engine, *trials))
+    assert "--engine halving" not in run(*command(files, "--engine", engine, *trials))
     assert (files / "out" / "best" / "model.kmedclf").is_file()
 
 

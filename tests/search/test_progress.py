@@ -59,7 +59,7 @@ def test_candidates_met_before_are_counted(shown):
 
 
 def test_rounds_with_more_epochs_are_rows_of_their_own(shown):
-    search = StagedSearchCV(Probe(), [{"a": [1, 2, 3]}], search="halving")
+    search = StagedSearchCV(Probe(), [{"a": [1, 2, 3]}], search="halving", factor=3)
     rows = shown(search).splitlines()[12:]
     assert [row.split("  ")[0] for row in rows[1:3]] == ["1/1 a, epochs 3", "1/1 a, epochs 9"]
     tuner = TunerSearchCV(Probe(), {"a": list(range(9))}, tuner="hyperband", random_state=0)

@@ -83,7 +83,7 @@ def test_networks_equal_by_hand_and_keep_their_curves():
 
 def test_halving_equals_scikit_learn():
     grid = {"a": list(range(9))}
-    ours = StagedSearchCV(Probe(), [grid], search="halving").fit(FLAT, Y)
+    ours = StagedSearchCV(Probe(), [grid], search="halving", factor=3).fit(FLAT, Y)
     theirs = HalvingGridSearchCV(
         Probe(), grid, resource="epochs", max_resources=9, cv=3, refit=False
     ).fit(FLAT, Y)
@@ -97,21 +97,23 @@ def test_halving_equals_scikit_learn():
 
 
 @pytest.mark.parametrize(
-    ("n", "epochs", "least", "rungs"),
+    ("n", "epochs", "least", "rungs", "factor"),
     [
-        (9, 9, 1, [1, 3, 9]),
-        (9, 26, 1, [2, 6, 26]),
-        (4, 9, 1, [3, 9]),
-        (2, 9, 1, [9]),
-        (9, 2, 1, [1, 2]),
-        (9, 9, 4, [4, 9]),
-        (9, 9, 20, [9]),
+        (9, 9, 1, [1, 3, 9], 3),
+        (9, 26, 1, [2, 6, 26], 3),
+        (4, 9, 1, [3, 9], 3),
+        (2, 9, 1, [9], 3),
+        (9, 2, 1, [1, 2], 3),
+        (9, 9, 4, [4, 9], 3),
+        (9, 9, 20, [9], 3),
+        (9, 10, 1, [1, 2, 4, 10], 2),
+        (24, 10, 1, [1, 2, 4, 10], 2),
+        (24, 16, 1, [1, 2, 4, 8, 16], 2),
     ],
 )
-def test_rungs(n, epochs, least, rungs):
-    search = StagedSearchCV(
-        Probe(epochs=epochs), [{"a": list(range(n))}], search="halving", min_resources=least
-    ).fit(FLAT, Y)
+def test_rungs(n, epochs, least, rungs, factor):
+    options = {"search": "halving", "min_resources": least, "factor": factor}
+    search = StagedSearchCV(Probe(epochs=epochs), [{"a": list(range(n))}], **options).fit(FLAT, Y)
     assert sorted(set(search.cv_results_["n_resources"])) == rungs
 
 
@@ -133,8 +135,8 @@ def test_rungs_go_on_from_earlier_ones_and_nothing_changes(kept, trained, tmp_pa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     memory = kept and str(tmp_path / kept)
     space = [{"batch_size": [8, 16, 32]}]
-    halving = StagedSearchCV(mlp(epochs=9, memory=memory), space, search="halving", refit=False)
-    halving.fit(X, Y)
+    options = {"search": "halving", "factor": 3, "refit": False}
+    halving = StagedSearchCV(mlp(epochs=9, memory=memory), space, **options).fit(X, Y)
     assert sorted(trained) == [3] * 9 + [6] * 3
     assert [path.name for path in tmp_path.iterdir()] == ([kept] if kept else [])
     first = StagedSearchCV(mlp(epochs=3), space, refit=False).fit(X, Y)
@@ -154,7 +156,8 @@ def test_rungs_go_on_from_earlier_ones_and_nothing_changes(kept, trained, tmp_pa
 def test_rungs_that_cannot_go_on_keep_nothing(given, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     network = mlp(epochs=3, **given)
-    halving = StagedSearchCV(network, [{"units": [2, 3, 4]}], cv=2, search="halving", refit=False)
+    options = {"cv": 2, "search": "halving", "factor": 3, "refit": False}
+    halving = StagedSearchCV(network, [{"units": [2, 3, 4]}], **options)
     halving.fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
     assert sorted(trained) == [1] * 6 + [3] * 2
 
