@@ -105,6 +105,7 @@ def _serve(application: object, listener: socket.socket, host: str) -> None:
     config = uvicorn.Config(
         application,  # type: ignore[arg-type]
         log_level="error",
+        log_config=None,  # its own would close the handlers that others have
         access_log=False,  # names of files may be those of patients
         proxy_headers=False,
         server_header=False,
