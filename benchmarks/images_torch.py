@@ -43,7 +43,7 @@ class Files(Base):
         image = torchvision.io.decode_image(self.files[i], torchvision.io.ImageReadMode.RGB)
         if image.shape[1:] != (self.side, self.side):
             size = [self.side, self.side]
-            image = torchvision.transforms.v2.functional.resize(image, size, antialias=True)
+            image = torchvision.transforms.functional.resize(image, size, antialias=True)
         return image, self.y[i]
 
 
