@@ -88,7 +88,8 @@ def contestant(name: str, args: Any, folder: str) -> Contestant:
     if way in ("ours", "keras"):
         command = [sys.executable, "-m", "benchmarks.images_keras", way, *low]
     else:
-        python = args.torch_python if way.startswith("torch") else args.pillow_python
+        pythons = {"pillow": None, "pillow-simd": args.pillow_python}
+        python = pythons.get(way, args.torch_python)
         kind, *compiled = way.split()
         more = [f"--{one}" for one in compiled if one == "compiled"] + low
         workers = ["--workers", str(args.workers)]
