@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -51,6 +52,27 @@ def peak_rss_mb() -> float:
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process so far, and of its processes that are still there."""
+    ticks = 0
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+class Clock:
+    """Measures what a contestant answers: seconds, and those of the CPU."""
+
+    def __init__(self) -> None:
+        self.began, self.cpu = time.perf_counter(), cpu_seconds()
+
+    def passed(self) -> dict[str, float]:
+        """Return the seconds since the start."""
+        seconds = time.perf_counter() - self.began
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds() - self.cpu}
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:

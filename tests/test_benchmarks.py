@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SEVERAL = ("scaling", "train")  # these print several tables, of other columns
+SEVERAL = ("images", "scaling", "train")  # these print several tables, of other columns
 
 
 def run(script, *options):
@@ -32,6 +32,7 @@ def run(script, *options):
         "export",
         "fused",
         "growth",
+        "images",
         "imports",
         "ops",
         "overhead",

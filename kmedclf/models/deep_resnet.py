@@ -97,7 +97,8 @@ class DeepResNetClassifier(PretrainedClassifier):
 
 def _conv(x: Any, filters: int, size: int, conv: str, norm: str, strides: int = 1) -> Any:
     """Convolve as torchvision: zeros on both sides also where a stride would need them on one."""
+    padding = "same" if strides == 1 else "valid"
     layer = keras.layers.Conv2D(
-        filters, size, strides, use_bias=False, kernel_initializer="he_normal", name=conv
+        filters, size, strides, padding, use_bias=False, kernel_initializer="he_normal", name=conv
     )
-    return batch_norm(layer(padded(x, size // 2) if size > 1 else x), norm)
+    return batch_norm(layer(padded(x, size // 2) if strides > 1 else x), norm)

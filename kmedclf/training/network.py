@@ -315,21 +315,26 @@ def check_surroundings(name: str) -> None:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Run graphs apart from the caller's tapes and scopes: a tape would record all their steps."""
-    with tf.init_scope(), tf.device(None), _plain_graphs():
+def alone(*, fused: bool = False) -> Iterator[None]:
+    """Run graphs apart from the caller's tapes and scopes: a tape would record all their steps.
+
+    With ``fused``, a convolution and what follows it, such as batch normalisation in inference and
+    an activation, become one operation.
+    """
+    with tf.init_scope(), tf.device(None), _plain_graphs(fused=fused):
         yield
 
 
 @contextmanager
-def _plain_graphs() -> Iterator[None]:
+def _plain_graphs(*, fused: bool = False) -> Iterator[None]:
     """Leave graphs as they were traced, where TensorFlow's optimizer of graphs does not pay."""
     if graph_optimizer_pays():
         yield
         return
     eager = context.context()
     before = eager.function_call_options  # of this thread
-    eager.function_call_options = _plain(before.executor_type, before.config_proto_serialized)
+    options = _plain(before.executor_type, before.config_proto_serialized, fused)
+    eager.function_call_options = options
     try:
         yield
     finally:
@@ -344,8 +349,13 @@ def graph_optimizer_pays() -> bool:
 
 
 @functools.cache
-def _plain(executor_type: str | None, config: bytes) -> Any:
-    """Return TensorFlow's options of a call with its optimizer of graphs switched off."""
+def _plain(executor_type: str | None, config: bytes, fused: bool) -> Any:
+    """Return TensorFlow's options of a call with its optimizer of graphs, or all but one, off."""
     proto = tf.compat.v1.ConfigProto.FromString(config)
-    proto.graph_options.rewrite_options.disable_meta_optimizer = True
+    rewrites = proto.graph_options.rewrite_options
+    if fused:
+        rewrites.optimizers[:] = ["remap"]
+        rewrites.meta_optimizer_iterations = rewrites.ONE
+    else:
+        rewrites.disable_meta_optimizer = True
     return context.FunctionCallOptions(executor_type, proto)

@@ -362,6 +362,9 @@ class CompiledNetwork:
         self._jit_compile = (
             bool(jit) and self.on is None and "accumulate_steps" not in self._options
         )
+        # Where there is none, fusing gains nothing, and takes its time in the first call.
+        normalises = keras.layers.BatchNormalization
+        self._fuses = any(isinstance(layer, normalises) for layer in self.model.layers)
         self._graphs: dict[tuple[Any, ...], Any] = {}
         count("builds")
 
@@ -515,7 +518,7 @@ class CompiledNetwork:
         graph = self._graph(self._all_logits, (images.dtype, *static), given, static)
         batch_size = batch_size or inference_batch_size(self.spec.image_shape)
         size = max(1, batch_size // test_time.count(tta))
-        with network.alone():
+        with network.alone(fused=self._fuses):
             return graph(images, index, number, size).numpy()
 
     def train_step(

@@ -12,6 +12,8 @@ from sklearn.base import clone
 
 import kmedclf
 from kmedclf import models, recipes
+from kmedclf.models import deep_resnet, efficientnet
+from kmedclf.training import network
 
 X, y = data()
 
@@ -201,6 +203,64 @@ def test_the_saved_keras_model_of_a_transformer_can_be_read(tmp_path):
     np.testing.assert_allclose(
         read.predict(X.astype(np.float32), verbose=0), estimator.predict_proba(X), atol=1e-6
     )
+
+
+def _efficient(side=32):
+    image = keras.Input((side, side, 3))
+    estimator = models.EfficientNetClassifier(width=0.1, depth=0.1)
+    return keras.Model(image, estimator.features(image))
+
+
+def test_the_activation_of_efficientnet_is_silu_and_its_gradient():
+    x = keras.Input((3,))
+    net = keras.Model(x, efficientnet._activated(x, lite=False))
+    values = tf.constant(np.random.default_rng(0).normal(0, 4, (5, 3)), tf.float32)
+    found = []
+    for function in (net, tf.nn.silu):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            y = function(values)
+        found.append([y, tape.gradient(y, values)])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_slow_in_bfloat16_on_cpus_is_float32():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        net = _efficient()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    kinds = {type(layer).__name__: layer.compute_dtype for layer in net.layers}
+    assert kinds["Activation"] == kinds["DepthwiseConv2D"] == "float32"
+    assert kinds["Conv2D"] == kinds["BatchNormalization"] == kinds["Multiply"] == "bfloat16"
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_residual_networks_pad_as_torchvision(size, strides):
+    if size == 1 and strides == 2:
+        pytest.skip("the networks take every second pixel before")
+    image = keras.Input((10, 8, 3))
+    net = keras.Model(image, deep_resnet._conv(image, 4, size, "conv", "norm", strides))
+    x = np.random.default_rng(0).normal(size=(2, 10, 8, 3)).astype("float32")
+    border = size // 2
+    wide = np.pad(x, ((0, 0), (border, border), (border, border), (0, 0)))
+    kernel = net.get_layer("conv").kernel
+    expected = tf.nn.conv2d(wide, kernel, strides, "VALID") / np.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(net(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed"])
+@pytest.mark.parametrize("name", ["DeepResNetClassifier", "EfficientNetClassifier"])
+def test_fused_scoring_computes_what_the_network_does(name, precision, monkeypatch):
+    fitted = make(name, precision=precision).fit(X, y)
+    fused = fitted.decision_function(X)
+    plain = network.alone
+    monkeypatch.setattr(network, "alone", lambda **_: plain())
+    separate = fitted.decision_function(X)
+    atol = 1e-5 if precision == "float32" else 0.02
+    np.testing.assert_allclose(fused, separate, rtol=atol, atol=atol)
 
 
 def test_heads_must_share_the_width_of_a_token():
