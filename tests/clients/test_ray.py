@@ -38,12 +38,17 @@ def workplace():
     patch = pytest.MonkeyPatch()
     known = [str(ROOT / "tests"), str(ROOT), os.environ["PYTHONPATH"]]
     patch.setenv("PYTHONPATH", os.pathsep.join(known))
-    before = dict(os.environ)
+    before = variables()
     with on_ray(n_workers=2, threads=arithmetic.threads()):
         yield
-    assert os.environ == before
+    assert variables() == before
     patch.undo()
     assert not children()
+
+
+def variables():
+    """Give the environment but for what pytest writes there."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
 
 
 def children():
@@ -174,6 +179,5 @@ try:
         pass
 except RuntimeError as error:
     print(error)
-
 """
-    assert "on_ray must import Ray itself" in run(code)
+    assert "on_ray must import Ray itself" in run(code, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1")
