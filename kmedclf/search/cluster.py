@@ -11,7 +11,7 @@ import importlib
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,7 @@ def on_cluster(cluster: Any, *, n_workers: int = 1, timeout: float = 60) -> Iter
         client.wait_for_workers(n_workers, timeout=timeout)
         client.register_plugin(_plugin())
         check_workers(client.nthreads(), client.run(facts))
-        with joblib.parallel_config(backend=_backend(client)):
+        with _all_copies(client), joblib.parallel_config(backend=_backend(client)):
             yield client
     except Exception as error:
         # Named, not imported, as in `is_lost`.
@@ -126,6 +126,22 @@ def _client(cluster: Any, timeout: float) -> Client:
             f"The scheduler at {cluster} must be reached with certificates, those of Dask's "
             f"configuration or of a client. {error}."
         ) from error
+
+
+@contextmanager
+def _all_copies(client: Client) -> Iterator[None]:
+    """Keep Dask from dropping the data on all workers but one, which happens every two seconds.
+
+    They would be sent again, and be lost with that one.
+    """
+    drops = client.amm.running()
+    client.amm.stop()
+    try:
+        yield
+    finally:
+        if drops and client.status == "running":
+            with suppress(OSError):  # the scheduler may be lost
+                client.amm.start()
 
 
 def find_dask() -> None:

@@ -137,14 +137,17 @@ def find_ray() -> Any:
 
 @contextmanager
 def _environment(settings: dict[str, str]) -> Iterator[None]:
-    """Set variables that Ray's processes read, and set them back."""
-    before = {name: os.environ.get(name) for name in settings}
+    """Set variables that Ray's processes read, and set them back with those that Ray sets here."""
+    names = {*settings, "PYTHONBREAKPOINT", "RAY_CLIENT_MODE"}
+    before = {name: os.environ.get(name) for name in names}
     os.environ.update(settings)
     try:
         yield
     finally:
         for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 class _Put:
