@@ -205,6 +205,8 @@ def _advice() -> Iterator[None]:
     try:
         yield
     except UnreadableImage as error:
+        if hasattr(error, "__notes__"):  # the training is finished, and they say what to do
+            raise
         advice = "Delete it, or leave such files out with -p on_error=skip."
         raise UnreadableImage(f"{error} {advice}") from error
 

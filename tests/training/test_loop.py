@@ -275,7 +275,7 @@ def test_memory_maps(shape, dtype, tmp_path):
 
 
 def test_memory_maps_are_not_loaded(tmp_path):
-    big = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", "uint8", (6000, 160, 160, 3))
+    big = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", "uint8", (3600, 160, 160, 3))
     big[::20] = 100
     big.flush()
     code = f"""

@@ -35,7 +35,7 @@ mapped = np.load(os.path.join(folder, "X.npy"), mmap_mode="r")
 """
 FORKS = """
 with multiprocessing.get_context("fork").Pool(2) as pool:
-    print(pool.map(abs, [-1, -2]))
+    print(pool.map(abs, [-1, -2]), flush=True)
 of_files = kmedclf.CNNClassifier(image_size=(8, 8))
 for end in (os._exit, sys.exit):
     pid = os.fork()

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import shutil
 
 import pytest
 from helpers import run
@@ -61,6 +62,9 @@ COMMENTS = {
 def described(source, folder, name="of_a_user"):
     path = folder / f"{name}.py"
     path.write_text(source)
+    shutil.rmtree(
+        folder / "__pycache__", ignore_errors=True
+    )  # knows seconds
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
