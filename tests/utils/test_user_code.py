@@ -62,9 +62,7 @@ COMMENTS = {
 def described(source, folder, name="of_a_user"):
     path = folder / f"{name}.py"
     path.write_text(source)
-    shutil.rmtree(
-        folder / "__pycache__", ignore_errors=True
-    )  # knows seconds
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)  # knows seconds
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
