@@ -23,15 +23,14 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks._common import arguments, headline, machine, noise, say, write
 from benchmarks.search import GRIDS
+from benchmarks.whole_search import STAGES, asked
 
-STAGES = {"cnn": "cnn_kernels", "mlp": "mlp_training"}
 FACTORS, LEVELS = (2, 3, 4), (0.05, 0.1, 0.2)
 LOOKS = (1, 2, 4, 7)
 """Epochs after which a race discards."""
@@ -65,14 +64,11 @@ def curves(grid: str, seed: int, args: Any) -> list[Any]:
 
 def halving(accuracy: np.ndarray, factor: int) -> tuple[int, int]:
     """Return the winner, and the epochs that were trained."""
+    from kmedclf.search.staged import rungs
+
     n, _, most = accuracy.shape
-    shorter = int(np.log(n) / np.log(factor) + 1e-9)
-    least = max(1, most // factor**shorter)
-    rungs = [one for number in range(shorter) if (one := least * factor**number) < most]
-    if len(rungs) > 1 and rungs[-1] * factor > most:
-        rungs.pop()
     alive, done = np.arange(n), np.zeros(n, int)
-    for epochs in [*rungs, most]:
+    for epochs in rungs(n, most, factor):
         done[alive] = epochs
         mean = accuracy[alive, :, epochs - 1].mean(axis=1)
         if epochs < most:
@@ -139,15 +135,7 @@ def table(results: dict[str, dict[int, Any]]) -> str:
 
 def main() -> None:
     """Train what is not recorded yet, play, and print."""
-    parser = arguments(__doc__)
-    parser.add_argument("--data", help="npz with MedMNIST's keys (default: synthetic images)")
-    parser.add_argument("--grids", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--records", type=Path, help="folder that keeps the curves")
-    args = parser.parse_args()
-    if args.quick:
-        args.data, args.grids, args.seeds, args.epochs = None, ["mlp"], [0], 4
+    args = asked(arguments(__doc__))
     facts = machine()
     results: dict[str, dict[int, Any]] = {}
     for grid in args.grids:

@@ -26,7 +26,7 @@ import os
 import statistics
 import tempfile
 import time
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
@@ -165,18 +165,25 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Measure what is not recorded yet, and print."""
-    parser = arguments(__doc__)
+def asked(parser: ArgumentParser) -> Namespace:
+    """Read the options, with those on what is searched; a quick run is small."""
     parser.add_argument("--data", help="npz with MedMNIST's keys (default: synthetic images)")
     parser.add_argument("--grids", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--records", type=Path, help="folder that keeps each measurement")
+    parser.add_argument("--records", type=Path, help="folder that keeps what was measured")
     args = parser.parse_args()
     if args.quick:
         args.data, args.grids, args.seeds, args.epochs = None, ["mlp"], [0], 4
+    return args
+
+
+def main() -> None:
+    """Measure what is not recorded yet, and print."""
+    parser = arguments(__doc__)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    args = asked(parser)
+    if args.quick:
         args.ways = ["grid", "stock", "ours"]
     facts, runs = machine(), []
     with tempfile.TemporaryDirectory() as scratch:

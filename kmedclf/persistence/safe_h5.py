@@ -40,7 +40,7 @@ def opened(file: Any) -> Iterator[SafeGroup]:
 
 @dataclass(frozen=True)
 class SafeGroup:
-    """A group of an untrusted file, of which only what the file itself stores is read."""
+    """A group of an untrusted file: it reads only what the file itself stores."""
 
     inner: Any
 

@@ -293,7 +293,7 @@ MOST_TEMPORARY = 2 * 2**30
 
 @contextmanager
 def _on_rungs(estimator: Any) -> Iterator[Any]:
-    """Prepare an estimator for fits with ever more epochs, each of which continues the last one.
+    """Prepare an estimator for fits of more and more epochs; each continues the one before.
 
     The results are those from scratch; see `kmedclf.persistence.memory`. An estimator without
     ``memory`` gets a temporary folder, where fits can be continued at all.

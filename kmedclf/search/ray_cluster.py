@@ -52,8 +52,8 @@ def on_ray(
     Parameters
     ----------
     address : str or None, default=None
-        Address of a cluster, as "10.0.0.5:6379", or "auto" for the one that this machine belongs
-        to. None starts one on this machine, which listens on 127.0.0.1 only, and ends it.
+        Address of a cluster, such as "10.0.0.5:6379", or "auto" for that of this machine.
+        None starts one on this machine, which listens on 127.0.0.1 only, and ends it.
     n_workers : int or None, default=None
         Number of workers, each on one of the cluster's CPUs. None is all of them. A single one is
         this process.
@@ -137,7 +137,7 @@ def find_ray() -> Any:
 
 @contextmanager
 def _environment(settings: dict[str, str]) -> Iterator[None]:
-    """Set variables that Ray's processes read, and set them back with those that Ray sets here."""
+    """Set what Ray's processes read; afterwards restore it, and what Ray itself sets here."""
     names = {*settings, "PYTHONBREAKPOINT", "RAY_CLIENT_MODE"}
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(settings)

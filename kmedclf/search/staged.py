@@ -235,19 +235,7 @@ class StagedSearchCV(CrossValidatedSearch):
         return table.best(rows)
 
     def _rungs(self, n: int) -> list[int]:
-        """Return the epochs of every round; the last round has all epochs, as the final fit."""
-        _, most = self._resource()
-        # The shorter rounds leave at least one candidate for the last one.
-        shorter = 0
-        while self.factor ** (shorter + 1) <= n:
-            shorter += 1
-        least = max(self.min_resources, most // self.factor**shorter)
-        epochs = [least * self.factor**number for number in range(shorter)]
-        rungs = [number for number in epochs if number < most]
-        # With few epochs in all, a round shortly before the end would save less than it costs.
-        if len(rungs) > 1 and rungs[-1] * self.factor > most:
-            rungs.pop()
-        return [*rungs, most]
+        return rungs(n, self._resource()[1], self.factor, self.min_resources)
 
     def _work(self, stage: Stage) -> float:
         left = len(self._candidates(stage))
@@ -262,3 +250,18 @@ class StagedSearchCV(CrossValidatedSearch):
 
     def _resource(self) -> tuple[str, int]:
         return resource_of(self.estimator), epochs_of(self.estimator)
+
+
+def rungs(n: int, most: int, factor: int, least: int = 1) -> list[int]:
+    """Return the epochs of every round of halving; the last one has all, as the final fit."""
+    # The shorter rounds leave at least one candidate for the last one.
+    shorter = 0
+    while factor ** (shorter + 1) <= n:
+        shorter += 1
+    least = max(least, most // factor**shorter)
+    epochs = [least * factor**number for number in range(shorter)]
+    found = [number for number in epochs if number < most]
+    # With few epochs in all, a round shortly before the end would save less than it costs.
+    if len(found) > 1 and found[-1] * factor > most:
+        found.pop()
+    return [*found, most]
