@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import softmax
+from scipy.stats import chi2
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import log_loss
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
@@ -35,6 +36,7 @@ MAX_TEMPERATURE = 20.0
 
 Without bounds there is no optimum if all predictions are right, or all are wrong.
 """
+_END = float(np.log(MAX_TEMPERATURE))
 
 PASSED_ON = ("best_epoch_", "feature_names_in_", "history_", "image_shape_", "n_features_in_",
              "n_params_", "network_", "skipped_")  # fmt: skip
@@ -66,6 +68,9 @@ class CalibratedClassifier(ClassifierMixin, ExportMixin, SaveMixin, BaseEstimato
     temperature_ : float
         Divisor of the logits; above 1 if the classifier was overconfident. It is the same for all
         classes, so predictions do not change.
+    temperature_interval_ : tuple of two floats
+        95 % interval of the temperature, by its profile likelihood. If it contains 1, there were
+        too few validation images to tell whether probabilities get better.
     validation_priors_ : ndarray of shape (n_classes,)
         Share of each class in the validation set.
     threshold_ : float or None
@@ -181,7 +186,9 @@ class CalibratedClassifier(ClassifierMixin, ExportMixin, SaveMixin, BaseEstimato
         weight = _check_sample_weight(sample_weight, y)
         proba = predicted()
         self.n_val_ = len(y)
-        self.temperature_ = fit_temperature(proba, true, weight)
+        loss = TemperatureLoss(proba, true, weight)
+        self.temperature_ = loss.best()
+        self.temperature_interval_ = loss.interval(self.temperature_)
         self.validation_priors_ = np.bincount(true, weight, len(self.classes_)) / weight.sum()
         self.threshold_ = None
         proba = self.correct(proba)
@@ -266,19 +273,41 @@ class CalibratedClassifier(ClassifierMixin, ExportMixin, SaveMixin, BaseEstimato
         return "temperature_" in vars(self)
 
 
-def fit_temperature(proba: np.ndarray, true: np.ndarray, weight: np.ndarray) -> float:
-    """Find the temperature with the lowest log loss; ``true`` are positions of classes (n,)."""
-    labels = np.arange(proba.shape[1])
+class TemperatureLoss:
+    """Log loss summed over weighted images, as a function of the temperature.
 
-    def loss(log_temperature: float) -> float:
-        found = scaled(proba, np.exp(log_temperature))
-        return float(log_loss(true, found, labels=labels, sample_weight=weight))
+    ``true`` are positions of classes (n,). Convex in 1 / temperature, so that it has one minimum.
+    """
 
-    # Optimize the logarithm, in which the bounds are symmetric.
-    end = np.log(MAX_TEMPERATURE)
-    found = minimize_scalar(loss, bounds=(-end, end), method="bounded", options={"xatol": 1e-8})
-    # Never worse than no calibration.
-    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+    def __init__(self, proba: np.ndarray, true: np.ndarray, weight: np.ndarray) -> None:
+        self.proba, self.true, self.weight = proba, true, weight
+
+    def __call__(self, temperature: float) -> float:
+        """Return the loss of all images at a temperature."""
+        found = scaled(self.proba, temperature)
+        labels = np.arange(found.shape[1])
+        options = {"labels": labels, "sample_weight": self.weight, "normalize": False}
+        return float(log_loss(self.true, found, **options))
+
+    def _at(self, log_temperature: float) -> float:
+        return self(np.exp(log_temperature))  # whose bounds are symmetric
+
+    def best(self) -> float:
+        """Find the temperature with the lowest loss; 1 if no other is better."""
+        options = {"xatol": 1e-8}
+        found = minimize_scalar(self._at, bounds=(-_END, _END), method="bounded", options=options)
+        return float(np.exp(found.x)) if found.fun < self._at(0.0) else 1.0
+
+    def interval(self, best: float) -> tuple[float, float]:
+        """Find the temperatures that a likelihood ratio test at 5 % does not tell from the best."""
+        most = self(best) + chi2.ppf(0.95, df=1) / 2
+
+        def end(bound: float) -> float:
+            if self._at(bound) <= most:
+                return float(np.exp(bound))
+            return float(np.exp(brentq(lambda x: self._at(x) - most, bound, np.log(best))))
+
+        return end(-_END), end(_END)
 
 
 def scaled(proba: np.ndarray, temperature: float) -> np.ndarray:
@@ -331,5 +360,11 @@ def evaluate_calibrated(model: CalibratedClassifier, X: Any, y: Any, **options: 
         f"Probabilities are calibrated, with the temperature {model.temperature_:.3g} chosen on "
         f"{model.n_val_:,} validation images: expected calibration error {ece}; log loss {loss}."
     )
+    low, high = getattr(model, "temperature_interval_", (0.0, 0.0))  # not in older files
+    if low <= 1 <= high:
+        note += (
+            " These are too few images to tell whether calibration helps: the 95 % interval of the "
+            f"temperature, {low:.2g} to {high:.2g}, contains 1, which changes nothing."
+        )
     noted: Report = replace(report, notes=(*report.notes, note))
     return noted

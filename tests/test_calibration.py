@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 
 import kmedclf
 from kmedclf import CalibratedClassifier, EnsembleClassifier
-from kmedclf.calibration import correct_priors, evaluate_calibrated, fit_temperature, scaled
+from kmedclf.calibration import TemperatureLoss, correct_priors, evaluate_calibrated, scaled
 
 X, y = data(120)
 WORDS = np.array(["a", "b", "c"])[y]
@@ -65,7 +65,7 @@ def test_predictions_stay_and_the_loss_falls(model, calibrated):
 @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
 def test_the_temperature_is_found(sharpness):
     _, true, sharp = _rows(0, n=20_000, sharpness=sharpness)
-    found = fit_temperature(sharp, true, np.ones(len(true)))
+    found = TemperatureLoss(sharp, true, np.ones(len(true))).best()
     assert found == pytest.approx(sharpness, rel=0.05)
 
 
@@ -73,8 +73,30 @@ def test_the_temperature_is_found(sharpness):
 def test_never_worse_where_it_was_chosen(seed):
     proba, true, sharp = _rows(seed, n=30)
     for given in (proba, sharp):
-        found = scaled(given, fit_temperature(given, true, np.ones(30)))
+        found = scaled(given, TemperatureLoss(given, true, np.ones(30)).best())
         assert log_loss(true, found) <= log_loss(true, given) + 1e-12
+
+
+@pytest.mark.parametrize("n", [25, 400])
+def test_the_interval_holds_the_true_temperature_19_times_in_20(n):
+    held = 0
+    for seed in range(200):
+        _, true, sharp = _rows(seed, n, sharpness=2.0)
+        loss = TemperatureLoss(sharp, true, np.ones(n))
+        low, high = loss.interval(best := loss.best())
+        assert low <= best <= high
+        held += low <= 2.0 <= high
+    assert 180 <= held <= 198  # 190 expected, standard deviation 3.1
+
+
+def test_few_images_do_not_tell_whether_calibration_helps(calibrated, model):
+    sure = evaluate_calibrated(calibrated, X[84:], y[84:], n_bootstrap=0).notes[-1]
+    assert "too few" not in sure
+    assert calibrated.temperature_interval_[0] > 1
+    right = np.flatnonzero(model.predict(X) == y)[:2]
+    few = CalibratedClassifier(model).fit(X[right], y[right])
+    assert few.temperature_interval_[0] <= 1 <= few.temperature_interval_[1]
+    assert "too few images" in evaluate_calibrated(few, X[84:], y[84:], n_bootstrap=0).notes[-1]
 
 
 @pytest.mark.parametrize("labels", [y, WORDS], ids=["numbers", "words"])

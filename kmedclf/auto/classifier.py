@@ -23,7 +23,7 @@ from kmedclf.auto import portfolio
 from kmedclf.auto.linear import EfficientNetProbe, PixelClassifier
 from kmedclf.auto.material import Material, grouped
 from kmedclf.auto.trials import Clock, Trial, cross_fitted, make
-from kmedclf.calibration import CalibratedClassifier, fit_temperature, scaled
+from kmedclf.calibration import CalibratedClassifier, TemperatureLoss, scaled
 from kmedclf.ensemble import (
     EnsembleClassifier,
     greedy_weights,
@@ -31,6 +31,7 @@ from kmedclf.ensemble import (
     take_over_input,
 )
 from kmedclf.evaluation import evaluate_predictions
+from kmedclf.evaluation.scores import SCORES as TITLES
 from kmedclf.inputs import array_likes, checks
 from kmedclf.inputs.array_likes import as_paths, with_labels
 from kmedclf.persistence import SaveMixin
@@ -282,10 +283,11 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
             counts = material.true.sum(axis=0).astype(int)
         kind = "files" if material.is_files else f"arrays of shape {material.shape}"
         folds = len(material.splits)
+        sizes = " to ".join(f"{n:,}" for n in sorted({int(counts.min()), int(counts.max())}))
         together = "" if material.groups is None else f", {material.groups.max() + 1:,} groups"
         self._say(
             f"{material.n:,} images ({kind}{together}) in {len(material.classes)} classes of "
-            f"{counts.min():,} to {counts.max():,}; scored "
+            f"{sizes}; scored "
             f"{f'in {folds} folds' if folds > 1 else f'on {len(material.scored):,} held out'}; "
             f"{os.cpu_count()} CPUs, {len(devices.gpus())} GPUs."
         )
@@ -314,7 +316,7 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
         began = time.perf_counter()
         try:
             trial.run(sure=sure)
-            trial.status = "whole" if trial.whole else "first fold only"
+            trial.status = "all folds" if trial.whole else "first fold only"
         except OutOfTime as error:
             trial.status = f"left out: {error}"
         except Exception as error:
@@ -327,8 +329,8 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
             )  # fmt: skip
         finally:
             trial.seconds += time.perf_counter() - began
-        words = f" log loss {trial.first_loss:.3f} on the first fold" if trial.members else ""
-        self._say(f"{trial.name}: {trial.status}, {trial.seconds:.1f} s.{words}")
+        words = f"; log loss {trial.first_loss:.3f} on the first fold" if trial.members else ""
+        self._say(f"{trial.name}: {trial.status} ({trial.seconds:.1f} s{words}).")
 
     # -- keeping -----------------------------------------------------------------------------
 
@@ -507,7 +509,7 @@ class Selector:
         if true.ndim == 2:
             return Mixture(shares, 1.0)
         mean = np.tensordot(shares, probas, 1)
-        return Mixture(shares, fit_temperature(mean, true, weight))
+        return Mixture(shares, TemperatureLoss(mean, true, weight).best())
 
     def nested(self) -> np.ndarray:
         """Predict every row by the mixture that was chosen without its part, (r, k)."""
@@ -558,19 +560,21 @@ def _scored(proba: np.ndarray | None, material: Material) -> dict[str, Any]:
     return found
 
 
-def leaderboard_lines(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Format the rows of a leaderboard as pairs of a name and a text."""
-    lines = []
-    for row in rows:
-        scores = [
-            f"{name.replace('_', ' ')} {row[name]:.3f} ({row[f'{name}_low']:.3f} to "
-            f"{row[f'{name}_high']:.3f})"
-            for name in SCORES
-            if row.get(name) is not None and row.get(f"{name}_low") is not None
-        ]
-        words = [*scores, f"weight {row['weight']:.2f}", f"{row['seconds']:.1f} s", row["status"]]
-        lines.append((row["name"], "; ".join(words)))
-    return lines
+def leaderboard_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Format a leaderboard as the names of its columns and the texts of its rows."""
+    columns = ["Candidate", *(TITLES[name] for name in SCORES), "Weight", "Seconds", "Outcome"]
+
+    def score(row: dict[str, Any], name: str) -> str:
+        value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+        if value is None or low is None or high is None:
+            return "–"
+        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+    return columns, [
+        [row["name"], *(score(row, name) for name in SCORES), f"{row['weight']:.2f}",
+         f"{row['seconds']:.1f}", row["status"]]
+        for row in rows
+    ]  # fmt: skip
 
 
 def _pictures(X: Any, shape: tuple[int, int, int] | None) -> Any:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kmedclf.cli.console import NOT_WHOLE, console, errors, say_next
-from kmedclf.cli.options import DataOption, SizeOption
+from kmedclf.cli.options import DataOption, PageOption, SizeOption
 
 if TYPE_CHECKING:
     from kmedclf.datasets import Audit
@@ -38,7 +38,7 @@ def datasets() -> None:
 
 def audit(
     data: DataOption,
-    out: Annotated[Path | None, typer.Option(help="Also write an HTML page to this file.")] = None,
+    out: PageOption = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Exit with 1 if there are leaks or contradicting labels."),

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+
+def page(path: Path | None) -> Path | None:
+    """Give the name of a page the suffix that browsers ask for; other commands' --out has none."""
+    if path is None or path.suffix or os.path.lexists(path):
+        return path
+    return path.with_suffix(".html")
+
+
+PageOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="FILE", callback=page, help="Also write an HTML page to this file."
+    ),
+]
 DATA = typer.Option(
     "--data",
     help="The images: a folder with one folder of images for each class, or with train, val and "

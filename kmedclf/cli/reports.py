@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from kmedclf.cli.console import console, errors, say_next, start_tensorflow
-from kmedclf.cli.options import RunFolder
+from kmedclf.cli.options import PageOption, RunFolder, page
 
 if TYPE_CHECKING:
     from kmedclf.evaluation import Comparison
@@ -31,7 +31,10 @@ def report(
     ] = None,
     split: SplitOption = "test",
     out: Annotated[
-        Path | None, typer.Option(help="HTML file to write (default: DIR/report.html).")
+        Path | None,
+        typer.Option(
+            metavar="FILE", callback=page, help="HTML file to write (default: DIR/report.html)."
+        ),
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain/--plain", help="With Grad-CAM maps, or without.")
@@ -65,7 +68,7 @@ def report(
 def compare(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
     split: SplitOption = "test",
-    out: Annotated[Path | None, typer.Option(help="Also write an HTML page to this file.")] = None,
+    out: PageOption = None,
 ) -> None:
     """Compare trained networks on the same images, with intervals and paired tests."""
     from kmedclf import datasets, evaluation

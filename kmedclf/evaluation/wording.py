@@ -143,8 +143,10 @@ def _verdict_of_classes(report: Any) -> list[Remark]:
     share, name = support.max() / report.n, report.class_names[int(support.argmax())]
     if accuracy.low is not None and np.count_nonzero(support) > 1:
         if accuracy.low > share:
-            text = f"It is better than always naming {name}, the most frequent class, which would "
-            said.append(Remark("good", f"{text}be right for {share:.3f}."))
+            text = (
+                "It is better than always naming the same class, which would be right for at most "
+            )
+            said.append(Remark("good", f"{text}{share:.3f}."))
         elif accuracy.value > share:
             text = f"It is not shown to be better than always naming {name}, right for {share:.3f}."
             said.append(Remark("warning", text))

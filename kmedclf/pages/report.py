@@ -45,7 +45,7 @@ def write_page(
     title: str = "Report",
     note: str = "",
     image_shape: Sequence[int] | None = None,
-    lists: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (),
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = (),
     links: Mapping[str, str] | None = None,
     twins: int | None = None,
 ) -> None:
@@ -79,8 +79,8 @@ def write_page(
         Text below the heading, about the images.
     image_shape : sequence of int, optional
         Shape of flat images.
-    lists : sequence of (str, sequence of (str, str)), default=()
-        More to list, before the parameters: a heading, and pairs of a name and a text.
+    tables : sequence of (str, sequence of str, sequence of sequence of str), default=()
+        Tables before the parameters: heading, names of the columns, and rows.
     links : mapping of str to str, optional
         Addresses of other pages by their words, such as a comparison.
     twins : int, optional
@@ -103,6 +103,7 @@ def write_page(
         "note": note,
         "report": report,
         "remarks": verdict(shown, twins),
+        "notes": shown.notes,
         "links": dict(links or {}),
         "headline": [(SCORES[name], report.scores[name]) for name in report.headline],
         "scores": [(SCORES[name], one) for name, one in report.scores.items()],
@@ -110,7 +111,7 @@ def write_page(
         "parameters": first,
         "defaults": [pair for pair in listed if pair not in first],
         "environment": _environment(environment),
-        "lists": lists,
+        "tables": [table for table in tables if table[2]],
         "browser": None if X is None else gallery(report, X, model, image_shape),
         "cam_words": "",
         "downloads": _downloads(report, places_below(X) if X is not None else None),
@@ -195,6 +196,19 @@ NAMES = {
     "seconds": "Training, seconds",
     "images_per_second": "Training images per second",
     "cpu_count": "Processors",
+    "platform": "Platform",
+    "processor": "Processor",
+    "device": "Device",
+    "temperature": "Temperature of the calibration",
+    "versions.python": "Python",
+    "versions.kmedclf": "kmedclf",
+    "versions.tensorflow": "TensorFlow",
+    "versions.keras": "Keras",
+    "versions.scikit-learn": "scikit-learn",
+    "versions.numpy": "NumPy",
+    "arithmetic.onednn": "oneDNN",
+    "arithmetic.instruction_set": "Instruction set",
+    "arithmetic.threads": "Threads",
 }
 """Words for the facts that a run records of its data and its training."""
 
@@ -220,7 +234,10 @@ def _in_words(report: Any) -> Any:
     """Return a report whose classes have names in words, as tables have them."""
     per_class = tuple(one._replace(name=spaced(one.name)) for one in report.per_class)
     names = tuple(map(spaced, report.class_names))
-    return replace(report, class_names=names, per_class=per_class)
+    notes = report.notes
+    for name in sorted(report.class_names, key=len, reverse=True):
+        notes = tuple(note.replace(name, spaced(name)) for note in notes)
+    return replace(report, class_names=names, per_class=per_class, notes=notes)
 
 
 def _rates(report: Report) -> np.ndarray:

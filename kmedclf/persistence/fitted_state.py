@@ -107,6 +107,11 @@ def _positive(value: Any) -> bool:
     return number and math.isfinite(value) and value > 0
 
 
+def _interval(value: Any) -> bool:
+    is_pair = isinstance(value, tuple) and len(value) == 2
+    return is_pair and all(map(_positive, value)) and value[0] <= value[1]
+
+
 def _at_least_zero(value: Any) -> bool:
     return value == 0 or _positive(value)
 
@@ -252,6 +257,7 @@ _CALIBRATED: dict[str, Test] = {
     "classes_": _labels,
     "n_val_": _count,
     "temperature_": _positive,
+    "temperature_interval_": _interval,
     "threshold_": _or_none(lambda value: isinstance(value, Real) and math.isfinite(value)),
     "validation_priors_": _shares,
 }
@@ -267,8 +273,9 @@ _AUTO: dict[str, Test] = {
     "oof_rows_": _positions,
     "seconds_": _positive,
 }
-_OPTIONAL = {"_largest", "_optimizer_state", "_seen", "oof_log_loss_", "oof_proba_", *_OF_DATA}
-"""Attributes that fit does not always set."""
+_OPTIONAL = {"_largest", "_optimizer_state", "_seen", "oof_log_loss_", "oof_proba_",
+             "temperature_interval_", *_OF_DATA}  # fmt: skip
+"""Attributes that fit does not always set, or that older files lack."""
 
 
 def kinds(cls: type) -> dict[str, Test]:

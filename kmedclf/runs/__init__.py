@@ -205,7 +205,7 @@ def _described(estimator: Any, run: Run, data: Data, calibrate: bool) -> dict[st
             "n_params": estimator.n_params_,
             **({"temperature": run.estimator.temperature_} if calibrate else {}),
             "seconds": run.seconds,
-            "images_per_second": round(run.images_per_second, 1),
+            "images_per_second": round(run.images_per_second, 1) or None,
             "twins": _twins(data),
             **environment(),
         },

@@ -50,49 +50,118 @@ def _facts(
     data, used = environment["data"], parameters["used"]
     names = list(map(escaped, data["class_names"]))
     numbers = ", ".join(f"{escaped(split)} {n:,}" for split, n in data["n"].items())
-    known = {"early_stopping", "restore_best", "monitor"} <= used.keys()
-    epochs = epochs_of(history["history"], history["best_epoch"], used if known else None)
     groups = (
         "No group is in two parts; groups were found by the '--groups' of the training."
         if data.get("groups")
         else f"Images; groups, such as patients, were not given to the training: {OPEN}."
     )
     first = next(iter(reports.values()), None)
-    chosen = ", ".join(
-        f"{escaped(name)} {escaped(parameters['parameters'].get(name))}"
-        for name in parameters.get("chosen", ())
-        if name not in ("checkpoint", "memory", "callbacks", "verbose")
-    )
+    output = "A probability for each class; the most probable one is predicted."
+    if first is not None and not first.exclusive:
+        output = "A probability for each label; a label is predicted above its threshold."
+    if "temperature" in environment:
+        output += " Probabilities are calibrated on the validation images, with the temperature "
+        output += f"{environment['temperature']:.3g}."
     facts = {
-        "kind": f"Deep learning: {escaped(parameters['estimator'])}, a neural network in Keras.",
         "data": f"{escaped(data['name'])}; {numbers} images.",
         "classes": f"The labels of the data: {', '.join(names)}. How they came about: {OPEN}.",
-        "preprocessing": f"Images at {data['size']} pixels; normalisation "
-        f"{escaped(used.get('normalize'))}; augmentation {escaped(used.get('augment'))}.",
         "splits": f"{numbers} images. Patients: {OPEN}.",
         "groups": groups,
         "disjoint": f"{groups} {_leaks(environment)}",
-        "network": f"{environment['n_params']:,} weights, images of "
-        f"{' × '.join(map(str, data['image_shape']))}; model.kmedclf and parameters.json hold all.",
+        "network": f"{environment['n_params']:,} weights, images of {_shape(data)}; model.kmedclf "
+        "and parameters.json hold all.",
         "software": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()) + ".",
         "weights": f"Weights {escaped(used.get('weights'))}."
         if used.get("weights")
         else f"At random, from the seed {escaped(used.get('random_state'))}.",
-        "training": f"{str(epochs).capitalize()}. Not by default: {chosen or 'nothing'}.",
+        "availability": f"kmedclf {environment['versions'].get('kmedclf', '')}; the model is "
+        f"model.kmedclf. Where others find it: {OPEN}.",
+        "output": output,
+        "input_errors": "Files that are no image are refused by name; poor quality is not noticed: "
+        f"{OPEN}.",
+    }
+    more = _of_mixture if "leaderboard" in history else _of_network
+    facts |= more(parameters, environment, history)
+    return facts if first is None else facts | _facts_of(environment, reports, first)
+
+
+def _shape(data: Mapping[str, Any]) -> str:
+    return " × ".join(map(str, data["image_shape"]))
+
+
+def _chosen(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List the parameters that differ from their defaults and shape the result."""
+    return [
+        (escaped(name), escaped(parameters["parameters"].get(name)))
+        for name in parameters.get("chosen", ())
+        if name not in ("checkpoint", "memory", "callbacks", "verbose")
+    ]
+
+
+def _not_by_default(parameters: Mapping[str, Any]) -> str:
+    chosen = ", ".join(f"{name} {value}" for name, value in _chosen(parameters))
+    return f"Not by default: {chosen or 'nothing'}."
+
+
+def _of_network(
+    parameters: Mapping[str, Any], environment: Mapping[str, Any], history: Mapping[str, Any]
+) -> dict[str, str]:
+    """Say how one network was trained."""
+    used, name = parameters["used"], escaped(parameters["estimator"])
+    known = {"early_stopping", "restore_best", "monitor"} <= used.keys()
+    epochs = epochs_of(history["history"], history["best_epoch"], used if known else None)
+    took = f"{environment['seconds']} seconds"
+    if environment.get("images_per_second"):
+        took += f", {environment['images_per_second']} images per second"
+    return {
+        "kind": f"Deep learning: {name}, a neural network in Keras.",
+        "model": f"a Keras network with {environment['n_params']:,} weights",
+        "preprocessing": f"Images at {environment['data']['size']} pixels; normalisation "
+        f"{_setting(used, 'normalize')}; augmentation {_setting(used, 'augment')}.",
+        "regime": _setting(used, "precision"),
+        "training": f"{str(epochs).capitalize()}. {_not_by_default(parameters)}",
+        "duration": f"{took}; {epochs}.",
         "selection": f"{str(epochs).capitalize()}.",
         "ensemble": "None: one network.",
         "explained": "By Grad-CAM maps on the page of 'kmedclf report', if there are convolutions.",
-        "availability": f"kmedclf {environment['versions'].get('kmedclf', '')}; the model is "
-        f"model.kmedclf. Where others find it: {OPEN}.",
-        "imbalance": f"Class weights {escaped(used.get('class_weight'))}, oversampling "
-        f"{escaped(used.get('oversample'))}.",
-        "output": "A probability for each label; a label is predicted above its threshold."
-        if first is not None and not first.exclusive
-        else "A probability for each class; the most probable one is predicted.",
-        "input_errors": "Files that are no image are refused by name; poor quality is not noticed: "
-        f"{OPEN}.",
-    }  # fmt: skip
-    return facts if first is None else facts | _facts_of(environment, reports, first)
+        "imbalance": f"Class weights {_setting(used, 'class_weight')}, oversampling "
+        f"{_setting(used, 'oversample')}.",
+    }
+
+
+def _setting(used: Mapping[str, Any], name: str) -> str:
+    """Return a parameter in words; one that the network does not have is left to the reader."""
+    if name not in used:
+        return OPEN
+    value = used[name]
+    return "none" if value is None or value is False else escaped(value)
+
+
+def _of_mixture(
+    parameters: Mapping[str, Any], environment: Mapping[str, Any], history: Mapping[str, Any]
+) -> dict[str, str]:
+    """Say what an AutoClassifier mixed, and how it chose."""
+    board = history["leaderboard"]
+    used = [row for row in board[2:] if row["weight"]]
+    members = ", ".join(f"{escaped(row['name'])} (weight {row['weight']:.2f})" for row in used)
+    mixed = f"The candidate {members} alone" if len(used) == 1 else f"A weighted mean of {members}"
+    each = "Each candidate has its own, by its name in 'kmedclf.recipes' and the portfolio of "
+    each += f"{escaped(parameters['estimator'])}: {OPEN}."
+    return {
+        "kind": f"Machine learning: {escaped(parameters['estimator'])}, which chose among linear "
+        f"models and neural networks in Keras. {mixed}.",
+        "model": f"a classifier with {environment['n_params']:,} weights. {mixed}",
+        "preprocessing": f"Images at {environment['data']['size']} pixels. {each}",
+        "regime": each,
+        "training": f"{len(board) - 2} candidates in {environment['seconds']:.0f} seconds; "
+        f"history.json has what became of each. {_not_by_default(parameters)}",
+        "duration": f"{environment['seconds']} seconds for {len(board) - 2} candidates.",
+        "selection": "Weights of the candidates by their log loss on training images that each was "
+        "not trained on; the row 'ensemble, nested' of the report says what that choice is worth.",
+        "ensemble": f"{mixed}. A network scored in folds is the mean of its models of all folds.",
+        "explained": f"Not by kmedclf: {OPEN}.",
+        "imbalance": each,
+    }
 
 
 def _facts_of(
@@ -196,8 +265,7 @@ def _card(
             "processor": escaped(environment.get("processor", "")),
             "platform": escaped(environment.get("platform", "")),
         },
-        n_params=f"{environment['n_params']:,}",
-        shape=" × ".join(map(str, data["image_shape"])),
+        shape=_shape(data),
         multilabel=multilabel,
         kind="any number" if multilabel else "one",
         names=[escaped(name) for name in data["class_names"]],
@@ -205,13 +273,8 @@ def _card(
         splits=facts["splits"].removesuffix(f" Patients: {OPEN}."),
         groups=facts["groups"],
         leaks=_leaks(environment),
-        used={name: escaped(used.get(name)) for name in ("augment", "normalize", "precision")},
-        chosen=[
-            (escaped(name), escaped(parameters["parameters"].get(name)))
-            for name in parameters.get("chosen", ())
-            if name not in ("checkpoint", "memory", "callbacks", "verbose")
-        ],
-        epochs=facts["selection"].removesuffix("."),
+        facts=facts,
+        chosen=_chosen(parameters),
         metrics=facts.get("metrics", OPEN),
         reports=[
             (

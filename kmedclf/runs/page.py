@@ -134,20 +134,21 @@ def write_run_page(
         environment=environment,
         title=f"{parameters['estimator']} on {scored['name']}, {split} split",
         note=note,
-        lists=_tried(history),
+        tables=_tried(history),
         links=links_beside(target, trained["source"]),
         twins=twins.get(split) if _is_held_out(data, trained, split) else None,
     )
     return target
 
 
-def _tried(history: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def _tried(history: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
     """List what an AutoClassifier found in the data, and what became of its candidates."""
-    from kmedclf.auto import leaderboard_lines
+    from kmedclf.auto import leaderboard_table
 
+    notes = [[str(number), one] for number, one in enumerate(history.get("notes", []), 1)]
     return [
-        ("What was tried", leaderboard_lines(history.get("leaderboard", []))),
-        ("What was seen", [(str(n), one) for n, one in enumerate(history.get("notes", []), 1)]),
+        ("What was tried", *leaderboard_table(history.get("leaderboard", []))),
+        ("What happened", ["", "In the order of the search"], notes),
     ]
 
 

@@ -114,7 +114,7 @@ class Deadline(keras.callbacks.Callback):
         missing = (self.params["epochs"] - epoch - 1) * self.epoch_seconds
         # The first epoch compiles. Later ones vary: half of the time to come may be saved.
         if now > self.at or (epoch > 1 and now + missing / 2 > self.at):
-            raise OutOfTime(f"{now + missing - self.at:.1f} s are missing")
+            raise OutOfTime(f"it would end {now + missing - self.at:.1f} s too late")
 
 
 Callbacks: TypeAlias = Sequence[keras.callbacks.Callback]

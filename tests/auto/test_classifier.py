@@ -146,7 +146,7 @@ def test_a_bad_candidate_costs_only_itself(portfolio):
 def test_time_leaves_all_but_the_first_out(portfolio):
     auto = make(portfolio, time_limit=0.01).fit(X, y)
     statuses = {row["name"]: row["status"] for row in auto.leaderboard_[2:]}
-    assert statuses["pixels"] == "whole"
+    assert statuses["pixels"] == "all folds"
     assert statuses["mlp"].startswith("left out: ")
 
 
@@ -154,7 +154,7 @@ class Interrupting(io.StringIO):
     """A terminal whose user stops as soon as the first candidate is done."""
 
     def write(self, text):
-        if text.startswith("pixels: whole"):
+        if text.startswith("pixels: all folds"):
             raise KeyboardInterrupt
         return super().write(text)
 
@@ -163,7 +163,7 @@ def test_an_interruption_keeps_the_best_so_far(portfolio):
     auto = make(portfolio, verbose=1)
     with contextlib.redirect_stdout(Interrupting()), pytest.warns(UserWarning, match="so far"):
         auto.fit(X, y)
-    assert [row["status"] for row in auto.leaderboard_[2:]] == ["whole", "not tried"]
+    assert [row["status"] for row in auto.leaderboard_[2:]] == ["all folds", "not tried"]
     assert auto.predict(X).shape == (60,)
 
 

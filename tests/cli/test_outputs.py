@@ -128,6 +128,13 @@ def test_pipes_links_and_devices_are_written_through(command, lines, tmp_path):
     assert invoke(*lines[command], "--out", link).exit_code == 0  # ours is replaced
 
 
+@pytest.mark.parametrize("command", ["report", "compare", "audit"])
+def test_a_page_named_like_a_folder_gets_the_suffix_of_a_page(command, lines, tmp_path):
+    invoke(*lines[command], "--out", tmp_path / "page")
+    assert files.is_page((tmp_path / "page.html").read_bytes())
+    assert not (tmp_path / "page").exists()
+
+
 def test_a_run_is_written_through_a_link(lines, tmp_path):
     (tmp_path / "disk" / "run").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "disk" / "run")

@@ -511,7 +511,7 @@ CONSTANT = [(0, 0, 60), (1, 0, 40)]
 @pytest.mark.parametrize(
     ("words_", "kind", "holds", "not_"),
     [
-        ("It is better than always naming a", "good", FINE, CONSTANT),
+        ("It is better than always naming the same class", "good", FINE, CONSTANT),
         ("It is not shown to be better than always naming a", "warning", RARE, FINE),
         ("c (20 images) is never predicted", "warning", NEVER, FINE),
         ("Too few images to tell more than", "warning", FEW, FINE),

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from page_parts import HOSTILE_NAMES
 
-from kmedclf import MLPClassifier, runs
+from kmedclf import AutoClassifier, MLPClassifier, runs
 from kmedclf.datasets import make_blood_cells, sources
 from kmedclf.runs.page import write_run_page
 
@@ -57,6 +57,44 @@ def test_a_checklist_has_every_item_and_is_honest_about_what_it_does_not_know(ru
     assert "train 30, val 12, test 15" in known["19"]
     assert known["44"].endswith("**for you to fill in** ")
     assert "Only 15 images" in known["40"]
+
+
+SAID = {
+    "network": (
+        lambda: MLPClassifier(units=4, epochs=2, random_state=0, verbose=0),
+        {},
+        ["None: one network", "epoch 1 of 2|epoch 2 of 2|2 epochs", "images per second"],
+    ),
+    "calibrated": (
+        lambda: MLPClassifier(units=4, epochs=2, random_state=0),
+        {"calibrate": True},
+        ["calibrated on the validation images, with the temperature"],
+    ),
+    "mixture": (
+        lambda: AutoClassifier(4, random_state=0),
+        {},
+        ["linear models and neural networks", r"(alone|mean of) ?.*pixels|pixels .* alone"],
+    ),
+}
+"""What is trained, how, and what its card or checklist must say."""
+
+
+@pytest.mark.parametrize("kind", SAID)
+def test_both_say_nothing_that_is_not_so(run, kind, tmp_path):
+    make, options, said = SAID[kind]
+    data = sources.read_data(str(run.parent / "set.npz"))
+    if kind == "mixture":  # which draws its own
+        del data.splits["val"]
+    runs.train(make(), data, tmp_path / "run", **options)
+    both = "".join((tmp_path / "run" / name).read_text("utf-8")
+                   for name in ("MODEL_CARD.md", "CHECKLIST.md"))  # fmt: skip
+    for pattern in said:
+        assert re.search(pattern, both), pattern
+    for wrong in (r"\b0 epochs", r"\b0\.0 images", r"(?<!\.)\.\.(?!\.)", r"\bFalse\b",
+                  "None(?!: one network)"):  # fmt: skip
+        assert not re.search(wrong, both), re.search(f".*{wrong}.*", both)
+    assert ("None: one network" in both) == (kind != "mixture")
+    assert ("a neural network in Keras" in both) == (kind != "mixture")
 
 
 def test_names_are_text_in_both(run):
