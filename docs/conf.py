@@ -74,7 +74,8 @@ html_favicon = "_static/favicon.svg"
 html_copy_source = False
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
-    "secondary_sidebar_items": ["page-toc"],
+    # Pages of wide tables have no table of contents, whose place they take.
+    "secondary_sidebar_items": {"**": ["page-toc"], "comparison": [], "choosing": []},
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_toc_level": 2,

@@ -13,13 +13,15 @@ import nbformat
 
 START = Path(__file__).parent / "start"
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+PROGRESS = re.compile(r"^[\u2800-\u28ff] |━|^\s*$|^\w+ \d+/\d+ loss ")
 
 
 def cleaned(outputs: list) -> list:
     """Join what was printed, and drop warnings of libraries, colours and bars of progress."""
     text = "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stdout")
-    lines = [line for line in CODES.sub("", text).replace("\r", "\n").splitlines()]
-    lines = [line for line in lines if not re.search(r"Starting TensorFlow|━|^\s*$", line)]
+    text = CODES.sub("", text).replace("\r\n", "\n")
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]  # as a terminal shows
+    lines = [line for line in lines if not PROGRESS.search(line)]
     kept = [one for one in outputs if one.output_type != "stream"]
     for one in kept:
         if "image/png" in one.get("data", {}):

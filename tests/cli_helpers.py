@@ -20,10 +20,10 @@ NAMES = kmedclf.datasets.info("bloodmnist").class_names
 SCRIPT = shutil.which("kmedclf", path=os.path.dirname(sys.executable))
 
 
-def start(*command):
-    """Start a command as a process of its own."""
+def start(*command, **pipes):
+    """Start a command as a process of its own; its output is read, unless pipes say otherwise."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes = pipes or {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     # Jobs in the background of a shell ignore interruptions, and so would what they start.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     command = [SCRIPT, *map(str, command)]

@@ -114,7 +114,7 @@ VALUES = {
     "units": [5],
     "validation_fraction": [0.4],
     "validation_split": [0.4],
-    "variant": ["b1", "lite0"],
+    "variant": ["lite0"],
     "verbose": [1],
     "warm_start": [True],
     "weight_decay": [0.1],

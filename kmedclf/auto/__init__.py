@@ -1,7 +1,6 @@
 """The best model in the time you have: candidates, halving, an ensemble, and an honest estimate."""
 
 from kmedclf.auto.classifier import AutoClassifier as AutoClassifier
-from kmedclf.auto.classifier import leaderboard_table as leaderboard_table
 from kmedclf.auto.linear import EfficientNetProbe as EfficientNetProbe
 from kmedclf.auto.linear import PixelClassifier as PixelClassifier
 from kmedclf.auto.linear import ResizedEfficientNet as ResizedEfficientNet
@@ -11,5 +10,4 @@ __all__ = [
     "EfficientNetProbe",
     "PixelClassifier",
     "ResizedEfficientNet",
-    "leaderboard_table",
 ]

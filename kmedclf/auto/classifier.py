@@ -31,7 +31,6 @@ from kmedclf.ensemble import (
     take_over_input,
 )
 from kmedclf.evaluation import evaluate_predictions
-from kmedclf.evaluation.scores import SCORES as TITLES
 from kmedclf.inputs import array_likes, checks
 from kmedclf.inputs.array_likes import as_paths, with_labels
 from kmedclf.persistence import SaveMixin
@@ -558,23 +557,6 @@ def _scored(proba: np.ndarray | None, material: Material) -> dict[str, Any]:
             value = getattr(one, part, None)
             found[name + suffix] = None if value is None else float(value)
     return found
-
-
-def leaderboard_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Format a leaderboard as the names of its columns and the texts of its rows."""
-    columns = ["Candidate", *(TITLES[name] for name in SCORES), "Weight", "Seconds", "Outcome"]
-
-    def score(row: dict[str, Any], name: str) -> str:
-        value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
-        if value is None or low is None or high is None:
-            return "–"
-        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-    return columns, [
-        [row["name"], *(score(row, name) for name in SCORES), f"{row['weight']:.2f}",
-         f"{row['seconds']:.1f}", row["status"]]
-        for row in rows
-    ]  # fmt: skip
 
 
 def _pictures(X: Any, shape: tuple[int, int, int] | None) -> Any:

@@ -25,8 +25,8 @@ def window(x: Any, size: int, parameter: str, owner: object) -> tuple[int, int]:
         return min(size, height), 1
     if size > min(height, width):
         raise ValueError(
-            f"The {parameter!r} parameter of {type(owner).__name__} must be at most the "
-            f"{min(height, width)} pixels that are left of the image there. Got {size} instead."
+            f"The {parameter!r} parameter of {type(owner).__name__} must be at most "
+            f"{min(height, width)}, as many pixels are left of the image there. Got {size} instead."
         )
     return size, size
 

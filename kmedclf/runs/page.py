@@ -13,6 +13,7 @@ import numpy as np
 from kmedclf import runs
 from kmedclf.datasets import sources
 from kmedclf.evaluation.report import AnyReport, read_report_file
+from kmedclf.evaluation.scores import SCORES
 from kmedclf.pages.report import write_page
 from kmedclf.pages.search import SETTINGS, write_search_page
 from kmedclf.utils.json_files import read_json
@@ -143,13 +144,29 @@ def write_run_page(
 
 def _tried(history: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
     """List what an AutoClassifier found in the data, and what became of its candidates."""
-    from kmedclf.auto import leaderboard_table
-
     notes = [[str(number), one] for number, one in enumerate(history.get("notes", []), 1)]
     return [
-        ("What was tried", *leaderboard_table(history.get("leaderboard", []))),
+        ("What was tried", *_leaderboard(history.get("leaderboard", []))),
         ("What happened", ["", "In the order of the search"], notes),
     ]
+
+
+def _leaderboard(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Format a leaderboard as the names of its columns and the texts of its rows."""
+    names = "accuracy", "balanced_accuracy", "log_loss"
+    columns = ["Candidate", *(SCORES[name] for name in names), "Weight", "Seconds", "Outcome"]
+
+    def score(row: dict[str, Any], name: str) -> str:
+        value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+        if value is None or low is None or high is None:
+            return "–"
+        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+    return columns, [
+        [row["name"], *(score(row, name) for name in names), f"{row['weight']:.2f}",
+         f"{row['seconds']:.1f}", row["status"]]
+        for row in rows
+    ]  # fmt: skip
 
 
 def _is_held_out(data: sources.Data, trained: dict[str, Any], split: str) -> bool:

@@ -76,6 +76,8 @@ def advice(task: TrainingTask) -> str:
     given: dict[str, Any] = {"weight_decay": schedule.weight_decay, "l2": schedule.l2}
     given |= {name: options.get(name) for name in ("momentum", "focal_alpha")}
     lower += [f"{name!r}" for name, value in given.items() if value]
+    if dict(task.spec.architecture).get("backbone_rate", 0.0) > 1:
+        lower.append("'backbone_rate'")
     if task.rows.weight.max() > 10:
         lower.append("the weights of samples and classes")
     other = [] if "clipnorm" in options else ["set 'clipnorm'"]

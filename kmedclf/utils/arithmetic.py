@@ -102,18 +102,19 @@ def _variable(name: str, value: str) -> Iterator[None]:
 @contextmanager
 def without_chatter() -> Iterator[None]:
     """Capture C++ output on stderr, and drop information and warnings."""
-    # The first lines are logged before the log level is read.
-    chatter = r"[IW]\d{4} \d|WARNING: All log messages before absl::InitializeLog"
+    # The first lines are logged before the log level is read. A terminal's spinner may stand before
+    # them in their line.
+    chatter = r"[IW]\d{4} [\d:.]+ +\d+ \S+\]|WARNING: All log messages before absl::InitializeLog"
     chatter += r"|To enable the following instructions: "
-    chatter += r"|E\d{4} .*oneDNN supports DT_UINT8 only"
+    chatter += r"|E\d{4} [\d:.]+ .*oneDNN supports DT_UINT8 only"
     if not DRIVER.exists():  # not an error on a machine without a GPU
-        chatter += r"|E\d{4} .*failed call to cuInit"
+        chatter += r"|E\d{4} [\d:.]+ .*failed call to cuInit"
     try:
         stderr = os.dup(2)
     except OSError:  # a service without a stderr
         yield
         return
-    with tempfile.TemporaryFile() as held:
+    with tempfile.TemporaryFile() as held, _python_apart(stderr):
         os.dup2(held.fileno(), 2)
         try:
             yield
@@ -121,9 +122,33 @@ def without_chatter() -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             held.seek(0)
-            for line in held.read().decode(errors="replace").splitlines(keepends=True):
-                if not re.match(chatter, line):
-                    sys.stderr.write(line)
+            text = held.read().decode(errors="replace")
+            sys.stderr.write(re.sub(rf"({chatter}).*\n?", "", text))
+
+
+@contextmanager
+def _python_apart(stderr: int) -> Iterator[None]:
+    """Let Python go on to write to another file descriptor while 2 is captured."""
+    # A spinner goes on meanwhile: its frames belong on the terminal, and not among what was held.
+    before = sys.stderr
+    try:
+        is_same = before.fileno() == 2
+    except (AttributeError, OSError, ValueError):  # None, or a notebook's, or closed
+        is_same = False
+    if not is_same:
+        yield
+        return
+    before.flush()
+    # A descriptor of its own: the other one is closed before this file is.
+    with open(
+        os.dup(stderr), "w", buffering=1, encoding=before.encoding, errors="replace"
+    ) as apart:
+        sys.stderr = apart
+        try:
+            yield
+        finally:
+            if sys.stderr is apart:
+                sys.stderr = before
 
 
 def onednn_pays() -> bool:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from cli_helpers import invoke, read, refused
+from cli_helpers import invoke, read, refused, train_mlp, write_npz
 from helpers import get
 from image_samples import save
 
@@ -267,6 +267,24 @@ def test_errors_come_before_tensorflow(tmp_path):
     told = [line.split(" ", 2) for line in done.stdout.splitlines()]
     assert [one[2] for one in told] == [" ".join(one) for one in EARLY]
     assert {tuple(one[:2]) for one in told} == {("False", "True")}, done.stdout
+
+
+def test_what_only_reads_loads_no_tensorflow(tmp_path):
+    """Commands that train and predict nothing answer at once."""
+    data = write_npz(tmp_path)
+    run, _ = train_mlp(data, tmp_path / "run")
+    commands = [
+        ("report", run, "--plain"), ("compare", run), ("audit", "--data", data), ("datasets",),
+        ("params", "cnn"), ("train", "--help"),
+    ]  # fmt: skip
+    lines = "".join(
+        f"try: app({[*map(str, command)]!r})\nexcept SystemExit as end: assert not end.code\n"
+        f"assert 'tensorflow' not in sys.modules, {command[0]!r}\n"
+        for command in commands
+    )
+    code = f"import sys\nfrom kmedclf.cli import app\n{lines}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

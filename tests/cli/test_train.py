@@ -1,5 +1,6 @@
 """The command line: train -> evaluate on a tiny file, and what users get wrong."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from cli_helpers import NAMES, invoke, read, refused, start
+from cli_helpers import NAMES, invoke, read, refused, start, train_mlp
 from PIL import Image
 
 import kmedclf
@@ -221,3 +222,21 @@ def test_real_processes_print_tables_and_no_chatter(npz, tmp_path):
         first_lines.append(printed.splitlines()[0])
     assert first_lines[0].startswith("CNNClassifier on tiny cells")
     assert first_lines[1] == "path,prediction,probability"
+
+
+def test_a_spinner_turns_while_tensorflow_starts_and_no_chatter_is_seen(npz, tmp_path):
+    run, _ = train_mlp(npz, tmp_path / "run")
+    image = tmp_path / "cell.png"
+    Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save(image)
+    ours, theirs = os.openpty()
+    with start("predict", run, image, stdin=theirs, stdout=theirs, stderr=theirs):
+        os.close(theirs)
+        parts = []
+        with contextlib.suppress(OSError):  # the terminal ends with its last writer
+            while part := os.read(ours, 65536):
+                parts.append(part)
+    os.close(ours)
+    text = b"".join(parts).decode()
+    assert "cell.png," in text
+    assert text.count("Starting TensorFlow") > 3
+    assert not re.search(r"absl|oneDNN|cuda", text)

@@ -205,6 +205,7 @@ TOGETHER = {
     "lr_factor": {"lr_schedule": "step", "lr_step": 1},
     "lr_patience": {"lr_schedule": "plateau"},
     "lr_warmup": {"lr_schedule": "one_cycle"},
+    "padding": {"pool_size": 1},  # without padding, one pixel is left
     **{
         name: {"early_stopping": True, "validation_fraction": 0.3}
         for name in ("tol", "n_iter_no_change", "min_epochs", "validation_fraction")

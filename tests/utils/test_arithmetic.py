@@ -262,3 +262,18 @@ def test_fits_of_another_setting_are_not_recalled(tmp_path):
     settings.append({"TF_ENABLE_ONEDNN_OPTS": "0"})
     counts = [int(run(code, **{"TF_ENABLE_ONEDNN_OPTS": "1", **one})) for one in settings]
     assert counts == [1, 1, 2, 3, 4]
+
+
+CHATTER = [
+    "I0000 00:00:1796081181.764089    4736 port.cc:153] oneDNN custom operations are on.",
+    "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+    "E0000 00:00:1796083133.306350   20564 op.cc:52] oneDNN supports DT_UINT8 only on AVX-512",
+]
+
+
+@pytest.mark.parametrize("before", ["", "\r\x1b[2K Writing the page"], ids=["line", "spinner"])
+@pytest.mark.parametrize("line", CHATTER, ids=["information", "first line", "oneDNN"])
+def test_chatter_is_dropped_wherever_it_stands(line, before, capfd):
+    with arithmetic.without_chatter():
+        os.write(2, f"{before}{line}\nkept\nW1234 of the user stays\n".encode())
+    assert capfd.readouterr().err == f"{before}kept\nW1234 of the user stays\n"
