@@ -19,8 +19,8 @@ PROGRESS = re.compile(r"^[\u2800-\u28ff] |━|^\s*$|^\w+ \d+/\d+ loss ")
 def cleaned(outputs: list) -> list:
     """Join what was printed, and drop warnings of libraries, colours and bars of progress."""
     text = "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stdout")
-    text = CODES.sub("", text).replace("\r\n", "\n")
-    lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]  # as a terminal shows
+    lines = [line.rstrip() for line in CODES.sub("", text).split("\n")]
+    lines = [line.rpartition("\r")[2] for line in lines]  # as a terminal shows them
     lines = [line for line in lines if not PROGRESS.search(line)]
     kept = [one for one in outputs if one.output_type != "stream"]
     for one in kept:
