@@ -21,10 +21,9 @@ from benchmarks._common import arguments, headline, machine, say, write
 from kmedclf import datasets
 from kmedclf.auto.material import Material, grouped
 from kmedclf.auto.portfolio import DEFAULT, Entry
-from kmedclf.auto.trials import Clock, make
+from kmedclf.auto.trials import Clock, OutOfTime, make
 from kmedclf.datasets.folders import load_folder
 from kmedclf.ensemble import greedy_weights, likelihoods, log_losses
-from kmedclf.training.callbacks import OutOfTime
 
 DRAWN = {
     "synthetic cells": lambda: datasets.make_blood_cells(400, random_state=0),

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from kmedclf.auto import portfolio
 from kmedclf.auto.linear import EfficientNetProbe, PixelClassifier
 from kmedclf.auto.material import Material, grouped
-from kmedclf.auto.trials import Clock, Trial, cross_fitted, make
+from kmedclf.auto.trials import Clock, OutOfTime, Trial, cross_fitted, make
 from kmedclf.calibration import CalibratedClassifier, fit_temperature, scaled
 from kmedclf.ensemble import (
     EnsembleClassifier,
@@ -36,7 +36,6 @@ from kmedclf.inputs.array_likes import as_paths, with_labels
 from kmedclf.persistence import SaveMixin
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.training import devices
-from kmedclf.training.callbacks import OutOfTime
 from kmedclf.training.heads import head_of
 from kmedclf.utils import annotated
 

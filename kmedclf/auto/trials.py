@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import keras
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
@@ -20,7 +23,6 @@ from kmedclf.auto.portfolio import Entry
 from kmedclf.base import ImageClassifier
 from kmedclf.ensemble import aligned, fit_member, likelihoods, log_losses
 from kmedclf.features import ImageFeatures
-from kmedclf.training.callbacks import Deadline, OutOfTime
 
 PENALTIES = (0.1, 0.01, 1.0, 0.001)
 """Inverse strengths of the penalty that a linear candidate chooses from, as they are tried."""
@@ -37,6 +39,36 @@ SEEN = 50_000
 
 
 T = TypeVar("T")
+
+
+class OutOfTime(RuntimeError):
+    """A training would not be finished in time."""
+
+
+class Deadline(keras.callbacks.Callback):
+    """Raises `OutOfTime` as soon as a training cannot end before ``at``, of `time.perf_counter`.
+
+    ``epoch_seconds`` are those of the last epoch. A training that ends is as it is without it.
+    """
+
+    only_watches = True  # so that a finished training may be remembered
+
+    def __init__(self, at: float) -> None:
+        super().__init__()
+        self.at, self.epoch_seconds = at, 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Note the time."""
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Compare what the other epochs will take with what is left."""
+        now = time.perf_counter()
+        self.epoch_seconds = now - self._began
+        missing = (self.params["epochs"] - epoch - 1) * self.epoch_seconds
+        # The first epoch compiles. Later ones vary: half of the time to come may be saved.
+        if now > self.at or (epoch > 1 and now + missing / 2 > self.at):
+            raise OutOfTime(f"{now + missing - self.at:.1f} s are missing")
 
 
 @dataclass

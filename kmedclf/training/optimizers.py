@@ -1,8 +1,7 @@
-"""Keras optimizers: creation, reset and restored state; Muon for convolutions."""
+"""Keras optimizers of a spec; Muon for convolutions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kmedclf.training.network import Spec, settings
+from kmedclf.training.network import Spec
 from kmedclf.utils.annotated import plain
 
 
@@ -145,30 +144,3 @@ def decay_kernels(model: keras.Model, weight_decay: tf.Variable | float) -> None
     optimizer.weight_decay = weight_decay
     if isinstance(optimizer, Muon):
         optimizer.adam_weight_decay = weight_decay
-
-
-def start(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> list[Any]:
-    """Build an optimizer for variables; return the initial values of its own variables."""
-    with settings():
-        optimizer.build(variables)
-    return [_compact(variable.numpy()) for variable in optimizer.variables]
-
-
-def slots(spec: Spec) -> int:
-    """Count the optimizer's variables per variable of the network."""
-    with settings():
-        optimizer, variable = make(spec), keras.Variable(np.zeros(2, np.float32))
-        optimizer.build([variable])
-    return sum(slot.shape == variable.shape for slot in optimizer.variables)
-
-
-def assign(optimizer: keras.optimizers.Optimizer, values: Sequence[Any]) -> None:
-    """Set an optimizer's variables."""
-    for variable, value in zip(optimizer.variables, values, strict=True):
-        variable.assign(np.broadcast_to(value, variable.shape))
-
-
-def _compact(value: np.ndarray) -> np.ndarray:
-    """Replace a constant array by one number, such as Adam's zeros."""
-    first = value.reshape(-1)[:1]
-    return first[0] if value.size and np.all(value == first) else value
