@@ -11,8 +11,8 @@ import yaml
 
 from kmedclf.evaluation.scores import SCORES
 from kmedclf.evaluation.wording import brackets, count, epochs_of, verdict
+from kmedclf.utils.archives import read_json
 from kmedclf.utils.files import write_text
-from kmedclf.utils.json_files import read_json
 
 CARD, CHECKLIST = "MODEL_CARD.md", "CHECKLIST.md"
 OPEN = "**for you to fill in**"

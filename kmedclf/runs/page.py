@@ -15,7 +15,7 @@ from kmedclf.datasets import sources
 from kmedclf.evaluation.report import AnyReport, read_report_file
 from kmedclf.pages.report import write_page
 from kmedclf.pages.search import SETTINGS, write_search_page
-from kmedclf.utils.json_files import read_json
+from kmedclf.utils.archives import read_json
 
 
 def read_report(folder: str | os.PathLike[str], split: str) -> AnyReport:
