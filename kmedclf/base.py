@@ -37,10 +37,11 @@ from kmedclf.inputs.images import Images, Rows
 from kmedclf.parameters import TrainingParameters
 from kmedclf.persistence import SaveMixin, checkpoint, memory
 from kmedclf.persistence.fitted_state import savable
-from kmedclf.training import cache, divergence, heads, loop, network, optimizers, program
+from kmedclf.routing import RoutedNames
+from kmedclf.training import cache, heads, loop, network, program
 from kmedclf.training.callbacks import EpochProgress
 from kmedclf.training.heads import HEADS, Head, head_of
-from kmedclf.training.program import frozen
+from kmedclf.training.program import check_outputs, frozen
 from kmedclf.training.rows import Labelled, Oversample, Split, arrange, number_groups
 from kmedclf.training.schedules import Schedule
 from kmedclf.training.strategy import Sharing
@@ -96,7 +97,9 @@ def _plain(value: Any) -> Any:
 @savable("network")
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 @dataclass(kw_only=True, eq=False, repr=False)
-class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, KerasClassifier):
+class ImageClassifier(
+    ExportMixin, SaveMixin, TrainingParameters, RoutedNames, ImageInput, KerasClassifier
+):
     """Base class of all image classifiers: a Keras network with the interface of scikit-learn.
 
     A subclass declares its architecture's parameters as annotated fields with defaults, and maps
@@ -168,8 +171,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
         ValueError
             If there is no such parameter.
         """
-        names = self._get_param_names()
-        return BaseEstimator.set_params(self, **routing.flat(params, names, type(self).__name__))
+        return BaseEstimator.set_params(self, **self._flat(params))
 
     __repr__ = BaseEstimator.__repr__
 
@@ -379,7 +381,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
                 )
             for argument, value in zip(HELD_OUT, held, strict=False):
                 setattr(data, argument, unwrap(value))
-        used = routing.fit_arguments(given, self._get_param_names(), name)
+        used = self._fit_arguments(given)
         before = {parameter: vars(self)[parameter] for parameter in used}
         self.__dict__.update(used)
         try:
@@ -472,7 +474,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
             caller_name=type(self).__name__,
         )
         annotated.check_float32(type(self), given)
-        heads.check_factors(given, type(self).__name__)
+        self._check_factors()
         self._callbacks()
         names = {field.name for field in fields(Schedule)} - {"cycle"}
         chosen = recipes.parameters(self)
@@ -484,7 +486,26 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
         return Schedule(**{name: chosen[name] for name in names})
 
     def _check_optimizer(self) -> None:
-        optimizers.check_name(self.optimizer, type(self).__name__)
+        """Refuse a Keras optimizer in place of its name, and say how to write it."""
+        # An object would carry its state from one fit to the next, and fits in no grid or file.
+        optimizer: Any = self.optimizer
+        cls = optimizer if isinstance(optimizer, type) else type(optimizer)
+        if not issubclass(cls, keras.optimizers.Optimizer):
+            return
+        given: dict[str, Any] = {"optimizer": cls.__name__.lower()}
+        if not isinstance(optimizer, type):
+            config = optimizer.get_config()
+            config["clipnorm"] = config.get("global_clipnorm") or config.get("clipnorm")
+            known = ("learning_rate", "weight_decay", "clipnorm", "momentum", "nesterov")
+            given |= {key: config[key] for key in known if isinstance(config.get(key), int | float)}
+        if "learning_rate" in given:  # a variable in float32
+            given["learning_rate"] = annotated.plain(np.float32(given["learning_rate"]))
+        text = ", ".join(f"{key}={value!r}" for key, value in given.items() if value)
+        kind = "class" if optimizer is cls else "object"
+        raise ValueError(
+            f"The 'optimizer' parameter of {type(self).__name__} must be the name of an optimizer, "
+            f"with its numbers as parameters: {text}. Got the {kind} {cls.__name__} instead."
+        )
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         """Check the callbacks, and return those of the next training."""
@@ -706,7 +727,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
         TensorFlow settings. In another order or number, the probability of an image may differ by
         float32's rounding, about 1e-6.
         """
-        routing.check_predict(predict_params, type(self).__name__)
+        self._check_predict(predict_params)
         return self._head.probabilities(self._logits(X)).astype(np.float32)
 
     def predict(self, X: Any, **predict_params: Any) -> np.ndarray:
@@ -725,7 +746,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
             Labels out of ``classes_``; for multilabel targets zeros and ones, with ones for
             probabilities above 0.5.
         """
-        routing.check_predict(predict_params, type(self).__name__)
+        self._check_predict(predict_params)
         return self._head.predict(self._logits(X), self.classes_)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -759,7 +780,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
         with images.explained(), tf.device(None), cache.borrow(self._spec) as program:
             program.load(self.weights_)
             logits = program.logits(Rows.of(images), tta)
-        divergence.check_outputs(logits, type(self).__name__)
+        check_outputs(logits, type(self).__name__)
         return pool(logits, multilabel=HEADS[self._spec.head].multilabel)
 
     def build_model(

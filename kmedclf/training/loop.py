@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from kmedclf.inputs.images import Rows
-from kmedclf.training import cache, devices, divergence, network
+from kmedclf.training import cache, devices, network
 from kmedclf.training.batches import Feed, InMemoryBatches, StreamedBatches
 from kmedclf.training.callbacks import Hooks, Logs
 from kmedclf.training.network import Spec
-from kmedclf.training.program import CompiledNetwork, Weights
+from kmedclf.training.program import CompiledNetwork, Weights, check_weights, largest
 from kmedclf.training.schedules import EarlyStopping, Schedule
 
 SUSPECT = 1e4
@@ -25,6 +25,10 @@ SUSPECT = 1e4
 
 ABSURD = 1e8
 """Cross entropy per image beyond which a network has diverged, even if it is finite."""
+
+
+class Diverged(ValueError):
+    """A training diverged, and would do so again."""
 
 
 @dataclass
@@ -85,7 +89,7 @@ def train(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback] = ()
     Raises ValueError if the training diverges and no earlier epoch is restored.
     """
     if task.start is not None:
-        divergence.check_weights(task.start.weights, task.spec.estimator.__name__)
+        check_weights(task.start.weights, task.spec.estimator.__name__)
     # Under a user's device scope, the variables of later fits would be on that device, too.
     with tf.device(None), cache.borrow(task.spec) as program, Feed.borrow() as feed:
         schedule = task.schedule
@@ -166,9 +170,9 @@ class _Run:
         weights = self.program.weights() if best is None else best
         # The losses of an epoch are computed before its last step, which may have diverged.
         if best is None and not ill and self._useless(weights):
-            ill = epoch, {"largest weight": divergence.largest(weights)}
+            ill = epoch, {"largest weight": largest(weights)}
         if best is None and ill:
-            raise divergence.Diverged(self._diverged(ill))
+            raise Diverged(self._diverged(ill))
         if ill and watch:
             kept = f" and epoch {first + watch.best_epoch} is restored"
             warnings.warn(self._diverged(ill, kept), RuntimeWarning, stacklevel=2)
@@ -225,11 +229,11 @@ class _Run:
     def _beyond_help(self) -> bool:
         """Whether weights are not finite, so that training cannot recover."""
         # A loss may be infinite for another reason: in float16, a step that overflows is skipped.
-        return not np.isfinite(divergence.largest(self.program.weights()))
+        return not np.isfinite(largest(self.program.weights()))
 
     def _useless(self, weights: Weights) -> bool:
         """Whether the last step diverged, which losses from before that step do not show."""
-        size = divergence.largest(weights)
+        size = largest(weights)
         if size < SUSPECT:
             return False
         few = self.task.rows.take(np.arange(min(len(self.task.rows), 32)))

@@ -6,11 +6,9 @@ from functools import partial
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from kmedclf.training.network import Spec
-from kmedclf.utils.annotated import plain
 
 
 @keras.saving.register_keras_serializable(package="kmedclf")
@@ -55,28 +53,6 @@ class Muon(keras.optimizers.Muon):
         matrix = self.zeropower_via_newtonschulz5(matrix, self.ns_steps)
         step = self.lr_adjust(tf.cast(matrix, variable.dtype)) * lr
         variable.assign_sub(tf.reshape(step, variable.shape))
-
-
-def check_name(optimizer: Any, name: str) -> None:
-    """Refuse a Keras optimizer in place of its name, and say how to write it."""
-    # An object would carry its state from one fit to the next, and does not fit in grids or files.
-    cls = optimizer if isinstance(optimizer, type) else type(optimizer)
-    if not issubclass(cls, keras.optimizers.Optimizer):
-        return
-    given: dict[str, Any] = {"optimizer": cls.__name__.lower()}
-    if not isinstance(optimizer, type):
-        config = optimizer.get_config()
-        config["clipnorm"] = config.get("global_clipnorm") or config.get("clipnorm")
-        known = ("learning_rate", "weight_decay", "clipnorm", "momentum", "nesterov")
-        given |= {key: config[key] for key in known if isinstance(config.get(key), int | float)}
-    if "learning_rate" in given:  # a variable in float32
-        given["learning_rate"] = plain(np.float32(given["learning_rate"]))
-    text = ", ".join(f"{key}={value!r}" for key, value in given.items() if value)
-    kind = "class" if optimizer is cls else "object"
-    raise ValueError(
-        f"The 'optimizer' parameter of {name} must be the name of an optimizer, with its numbers "
-        f"as parameters: {text}. Got the {kind} {cls.__name__} instead."
-    )
 
 
 def make(spec: Spec) -> keras.optimizers.Optimizer:
