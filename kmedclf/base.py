@@ -29,16 +29,16 @@ from kmedclf import augmentation, parameters, recipes, routing
 from kmedclf.augmentation import test_time
 from kmedclf.augmentation.test_time import pool, resolve
 from kmedclf.export import ExportMixin, graph
-from kmedclf.inputs import array_likes, checks, pixels
+from kmedclf.inputs import array_likes, checks
 from kmedclf.inputs.array_likes import with_labels
 from kmedclf.inputs.checks import HELD_OUT, unwrap
 from kmedclf.inputs.image_input import ImageInput
 from kmedclf.inputs.images import Images, Rows
-from kmedclf.parameters import TrainingParameters
+from kmedclf.parameters import LEAST, MOST, TrainingParameters
 from kmedclf.persistence import SaveMixin, checkpoint, memory
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.routing import RoutedNames
-from kmedclf.training import cache, heads, loop, network, program
+from kmedclf.training import cache, loop, network, program
 from kmedclf.training.callbacks import EpochProgress
 from kmedclf.training.heads import HEADS, Head, head_of
 from kmedclf.training.program import check_outputs, frozen
@@ -76,6 +76,16 @@ def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
     chosen = dict(spec.options)
     own = chosen.get("optimizer_config"), chosen.get("optimizer_class")
     return spec.optimizer, spec.precision, *frozen, "momentum" in chosen, own
+
+
+def _check_total_weights(weight: np.ndarray, what: str) -> None:
+    """Refuse row weights that scale gradients out of the range of float32."""
+    largest = float(weight.max(initial=0.0))
+    if not LEAST <= largest <= MOST:
+        raise ValueError(
+            f"{what} must reach {LEAST:g} and not exceed {MOST:g}, those of classes included, so "
+            f"that float32 holds the squares of gradients. Got {largest:g} as the largest."
+        )
 
 
 _OF_ROWS = ("channels", "class_weight", "image_size", "on_error", "oversample", "resize",
@@ -141,7 +151,7 @@ class ImageClassifier(
         dataclass(kw_only=True, eq=False, repr=False)(cls)
         if generated:
             free = cls.takes_any_parameter
-            cls.__init__ = routing.accepting(cls.__init__, free=free)  # type: ignore[method-assign]
+            cls.__init__ = cls._accepting(cls.__init__, free=free)  # type: ignore[method-assign]
         annotated.check_defaults(cls)
         parent = cls.__mro__[1]
         shared = TrainingParameters if parent is ImageClassifier else parent
@@ -542,7 +552,7 @@ class ImageClassifier(
         labels, weight = checks.check_y(data.y, data.sample_weight, images, name)
         if data.groups is not None:  # checked even if there is no split
             number_groups(data.groups, name, len(images.array))
-        heads.check_total_weights(weight, f"'sample_weight' of {name}.fit")
+        _check_total_weights(weight, f"'sample_weight' of {name}.fit")
         head = head_of(labels) if start is None else HEADS[self._spec.head]
         if start is None:
             if head.multilabel:
@@ -578,7 +588,7 @@ class ImageClassifier(
         )
         for part, what in ((rows, "X"), (held, "the validation data")):
             if part is not None:
-                heads.check_total_weights(part.weight, f"The weights of {what} of {name}.fit")
+                _check_total_weights(part.weight, f"The weights of {what} of {name}.fit")
         return loop.TrainingTask(
             spec, schedule, rows, held, sets, self._seed, start, keep_optimizer
         )
@@ -636,7 +646,7 @@ class ImageClassifier(
             return None
         images = self._check_X(data.X_val, reset=False)
         checked = checks.check_y(data.y_val, data.sample_weight_val, images, name, suffix="_val")
-        heads.check_total_weights(checked[1], f"'sample_weight_val' of {name}.fit")
+        _check_total_weights(checked[1], f"'sample_weight_val' of {name}.fit")
         return images, *checked
 
     def feature_network(
@@ -866,7 +876,7 @@ class ImageClassifier(
     def connect(self, images: Any = None) -> graph.Graph:
         """Connect the network to a Keras tensor of images, or to a new input; for `export`."""
         check_is_fitted(self)
-        dtype = pixels.dtype_of(self._scale)
+        dtype = self._pixel_dtype
         if images is None:
             images = keras.Input(self.image_shape_, dtype=dtype, name="images")
         if tuple(images.shape[1:]) != self.image_shape_ or images.dtype not in (dtype, "float32"):

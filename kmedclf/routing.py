@@ -51,26 +51,6 @@ def is_routed(name: str) -> bool:
     return name.partition("__")[0] in PREFIXES and "__" in name
 
 
-def accepting(init: Callable[..., None], *, free: bool = False) -> Callable[..., None]:
-    """Let a generated constructor take scikeras' names, too; its signature stays the same.
-
-    With ``free`` it takes all others as well, which become attributes.
-    """
-    known = set(inspect.signature(init).parameters)
-
-    @functools.wraps(init)
-    def __init__(self: Any, *args: Any, **given: Any) -> None:
-        theirs = [n for n in given if n not in known and (is_routed(n) or n in NOT_APPLICABLE)]
-        extra = {name: given.pop(name) for name in theirs}
-        own = {name: given.pop(name) for name in list(given) if free and name not in known}
-        init(self, *args, **given)
-        vars(self).update(own)
-        if extra:
-            self.set_params(**extra)
-
-    return __init__
-
-
 def check_value(name: str, value: Any, cls: str) -> None:
     """Refuse a parameter without a use here, unless it has its only value."""
     only, reason = NOT_APPLICABLE[name]
@@ -158,3 +138,23 @@ class RoutedNames:
                     f"{type(self).__name__}.predict must get X alone, or with batch_size and "
                     f"verbose, which change no result. Got {name!r} instead."
                 )
+
+    @staticmethod
+    def _accepting(init: Callable[..., None], *, free: bool = False) -> Callable[..., None]:
+        """Let a generated constructor take scikeras' names, too; its signature stays the same.
+
+        With ``free`` it takes all others as well, which become attributes.
+        """
+        known = set(inspect.signature(init).parameters)
+
+        @functools.wraps(init)
+        def __init__(self: Any, *args: Any, **given: Any) -> None:
+            theirs = [n for n in given if n not in known and (is_routed(n) or n in NOT_APPLICABLE)]
+            extra = {name: given.pop(name) for name in theirs}
+            own = {name: given.pop(name) for name in list(given) if free and name not in known}
+            init(self, *args, **given)
+            vars(self).update(own)
+            if extra:
+                self.set_params(**extra)
+
+        return __init__

@@ -17,17 +17,7 @@ import tensorflow as tf
 from scipy.special import expit, softmax
 
 from kmedclf.inputs.checks import listed, positions
-from kmedclf.parameters import LEAST, MOST
-
-
-def check_total_weights(weight: np.ndarray, what: str) -> None:
-    """Refuse row weights that scale gradients out of the range of float32."""
-    largest = float(weight.max(initial=0.0))
-    if not LEAST <= largest <= MOST:
-        raise ValueError(
-            f"{what} must reach {LEAST:g} and not exceed {MOST:g}, those of classes included, so "
-            f"that float32 holds the squares of gradients. Got {largest:g} as the largest."
-        )
+from kmedclf.parameters import MOST
 
 
 def given_class_weights(
