@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from kmedclf.auto import portfolio
 from kmedclf.auto.linear import EfficientNetProbe, PixelClassifier
 from kmedclf.auto.material import Material, grouped
-from kmedclf.auto.trials import Clock, OutOfTime, Trial, cross_fitted, make
+from kmedclf.auto.trials import Clock, OutOfTime, Trial, cross_fitted
 from kmedclf.calibration import CalibratedClassifier, fit_temperature, scaled
 from kmedclf.ensemble import (
     EnsembleClassifier,
@@ -228,7 +228,7 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
         }  # fmt: skip
         entries = portfolio.read(self.portfolio or portfolio.DEFAULT)
         chosen = [one for one in entries if self._suits(one, material)]
-        trials = [make(one, material, clock, shared, self.memory) for one in chosen]
+        trials = [Trial.of(one, material, clock, shared, self.memory) for one in chosen]
         self._say(f"To try, in this order: {', '.join(one.name for one in trials)}.")
         try:
             for trial in _in_order(trials):

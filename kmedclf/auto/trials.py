@@ -111,6 +111,22 @@ class Trial(ABC):
     error: Exception | None = None
     members: list[tuple[str, Any, float]] = field(default_factory=list)  # name, fitted, share
 
+    @staticmethod
+    def of(
+        entry: Entry, material: Material, clock: Clock, given: dict[str, Any], memory: Any
+    ) -> Trial:
+        """Make the trial of an entry; ``given`` are parameters of all that have them."""
+        cls = getattr(linear, entry.estimator, None) or getattr(models, entry.estimator)
+        known = cls._get_param_names()
+        parameters = {name: value for name, value in given.items() if name in known}
+        parameters |= entry.parameters
+        if "side" in known and material.is_files:  # files are read at the size of the network
+            parameters.setdefault("image_size", parameters.get("side", cls.side))
+        if material.is_files:
+            parameters.setdefault("cache", "memory")
+        kind = LinearTrial if issubclass(cls, linear.LinearNetwork) else NetworkTrial
+        return kind(entry, material, clock, cls(**parameters), memory)
+
     @property
     def name(self) -> str:
         """Its name in the portfolio."""
@@ -322,22 +338,6 @@ class NetworkTrial(Trial):
         short.fit(_safe_indexing(self.material.X, few), self.material.y[few])
         self.compile_seconds = time.perf_counter() - began - watch.epoch_seconds
         return watch.epoch_seconds / len(few)
-
-
-def make(
-    entry: Entry, material: Material, clock: Clock, given: dict[str, Any], memory: Any
-) -> Trial:
-    """Make the trial of an entry; ``given`` are parameters of all that have them."""
-    cls = getattr(linear, entry.estimator, None) or getattr(models, entry.estimator)
-    known = cls._get_param_names()
-    parameters = {name: value for name, value in given.items() if name in known}
-    parameters |= entry.parameters
-    if "side" in known and material.is_files:  # files are read at the size of the network
-        parameters.setdefault("image_size", parameters.get("side", cls.side))
-    if material.is_files:
-        parameters.setdefault("cache", "memory")
-    kind = LinearTrial if issubclass(cls, linear.LinearNetwork) else NetworkTrial
-    return kind(entry, material, clock, cls(**parameters), memory)
 
 
 def cross_fitted(

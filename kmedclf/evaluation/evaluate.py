@@ -14,20 +14,15 @@ from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from kmedclf.evaluation.report import (
-    SCORES,
-    AnyReport,
-    Estimate,
-    LabelScores,
-    MultilabelReport,
-    Report,
-    true_ranks,
-)
+from kmedclf.evaluation.report import AnyReport, MultilabelReport, Report, true_ranks
 from kmedclf.evaluation.scores import (
     OF_LABEL,
+    SCORES,
     WEIGHTED,
     ClassScores,
+    Estimate,
     Intervals,
+    LabelScores,
     MultilabelOutcome,
     Outcome,
     Samples,
