@@ -21,10 +21,9 @@ from benchmarks._common import arguments, headline, machine, say, write
 from kmedclf import datasets
 from kmedclf.auto.material import Material, grouped
 from kmedclf.auto.portfolio import DEFAULT, Entry
-from kmedclf.auto.trials import Clock, make
+from kmedclf.auto.trials import Clock, OutOfTime, Trial
 from kmedclf.datasets.folders import load_folder
 from kmedclf.ensemble import greedy_weights, likelihoods, log_losses
-from kmedclf.training.callbacks import OutOfTime
 
 DRAWN = {
     "synthetic cells": lambda: datasets.make_blood_cells(400, random_state=0),
@@ -137,7 +136,7 @@ def measured(given: dict[str, Any], one: Set, args: Any) -> dict[str, Any] | Non
     clock = Clock(60 * args.minutes)
     shared = {"random_state": args.seed, "variant": "lite0", "weights": args.weights}
     entry = Entry(given["name"], given["estimator"], given.get("parameters", {}))
-    trial = make(entry, material, clock, shared, None)
+    trial = Trial.of(entry, material, clock, shared, None)
     began = time.process_time()
     try:
         trial.run()

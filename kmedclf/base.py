@@ -29,18 +29,19 @@ from kmedclf import augmentation, parameters, recipes, routing
 from kmedclf.augmentation import test_time
 from kmedclf.augmentation.test_time import pool, resolve
 from kmedclf.export import ExportMixin, graph
-from kmedclf.inputs import array_likes, checks, pixels
+from kmedclf.inputs import array_likes, checks
 from kmedclf.inputs.array_likes import with_labels
 from kmedclf.inputs.checks import HELD_OUT, unwrap
 from kmedclf.inputs.image_input import ImageInput
 from kmedclf.inputs.images import Images, Rows
-from kmedclf.parameters import TrainingParameters
+from kmedclf.parameters import LEAST, MOST, TrainingParameters
 from kmedclf.persistence import SaveMixin, checkpoint, memory
 from kmedclf.persistence.fitted_state import savable
-from kmedclf.training import cache, divergence, heads, loop, network, optimizers, program
+from kmedclf.routing import RoutedNames
+from kmedclf.training import cache, loop, network, program
 from kmedclf.training.callbacks import EpochProgress
 from kmedclf.training.heads import HEADS, Head, head_of
-from kmedclf.training.program import frozen
+from kmedclf.training.program import check_outputs, frozen
 from kmedclf.training.rows import Labelled, Oversample, Split, arrange, number_groups
 from kmedclf.training.schedules import Schedule
 from kmedclf.training.strategy import Sharing
@@ -77,6 +78,16 @@ def _optimizer(spec: network.Spec) -> tuple[Any, ...]:
     return spec.optimizer, spec.precision, *frozen, "momentum" in chosen, own
 
 
+def _check_total_weights(weight: np.ndarray, what: str) -> None:
+    """Refuse row weights that scale gradients out of the range of float32."""
+    largest = float(weight.max(initial=0.0))
+    if not LEAST <= largest <= MOST:
+        raise ValueError(
+            f"{what} must reach {LEAST:g} and not exceed {MOST:g}, those of classes included, so "
+            f"that float32 holds the squares of gradients. Got {largest:g} as the largest."
+        )
+
+
 _OF_ROWS = ("channels", "class_weight", "image_size", "on_error", "oversample", "resize",
             "validation_fraction", "validation_split")  # fmt: skip
 """Parameters that decide which rows a training has, and with which pixels and weights."""
@@ -96,7 +107,9 @@ def _plain(value: Any) -> Any:
 @savable("network")
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 @dataclass(kw_only=True, eq=False, repr=False)
-class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, KerasClassifier):
+class ImageClassifier(
+    ExportMixin, SaveMixin, TrainingParameters, RoutedNames, ImageInput, KerasClassifier
+):
     """Base class of all image classifiers: a Keras network with the interface of scikit-learn.
 
     A subclass declares its architecture's parameters as annotated fields with defaults, and maps
@@ -138,7 +151,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
         dataclass(kw_only=True, eq=False, repr=False)(cls)
         if generated:
             free = cls.takes_any_parameter
-            cls.__init__ = routing.accepting(cls.__init__, free=free)  # type: ignore[method-assign]
+            cls.__init__ = cls._accepting(cls.__init__, free=free)  # type: ignore[method-assign]
         annotated.check_defaults(cls)
         parent = cls.__mro__[1]
         shared = TrainingParameters if parent is ImageClassifier else parent
@@ -168,8 +181,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
         ValueError
             If there is no such parameter.
         """
-        names = self._get_param_names()
-        return BaseEstimator.set_params(self, **routing.flat(params, names, type(self).__name__))
+        return BaseEstimator.set_params(self, **self._flat(params))
 
     __repr__ = BaseEstimator.__repr__
 
@@ -379,7 +391,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
                 )
             for argument, value in zip(HELD_OUT, held, strict=False):
                 setattr(data, argument, unwrap(value))
-        used = routing.fit_arguments(given, self._get_param_names(), name)
+        used = self._fit_arguments(given)
         before = {parameter: vars(self)[parameter] for parameter in used}
         self.__dict__.update(used)
         try:
@@ -472,7 +484,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
             caller_name=type(self).__name__,
         )
         annotated.check_float32(type(self), given)
-        heads.check_factors(given, type(self).__name__)
+        self._check_factors()
         self._callbacks()
         names = {field.name for field in fields(Schedule)} - {"cycle"}
         chosen = recipes.parameters(self)
@@ -484,7 +496,26 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
         return Schedule(**{name: chosen[name] for name in names})
 
     def _check_optimizer(self) -> None:
-        optimizers.check_name(self.optimizer, type(self).__name__)
+        """Refuse a Keras optimizer in place of its name, and say how to write it."""
+        # An object would carry its state from one fit to the next, and fits in no grid or file.
+        optimizer: Any = self.optimizer
+        cls = optimizer if isinstance(optimizer, type) else type(optimizer)
+        if not issubclass(cls, keras.optimizers.Optimizer):
+            return
+        given: dict[str, Any] = {"optimizer": cls.__name__.lower()}
+        if not isinstance(optimizer, type):
+            config = optimizer.get_config()
+            config["clipnorm"] = config.get("global_clipnorm") or config.get("clipnorm")
+            known = ("learning_rate", "weight_decay", "clipnorm", "momentum", "nesterov")
+            given |= {key: config[key] for key in known if isinstance(config.get(key), int | float)}
+        if "learning_rate" in given:  # a variable in float32
+            given["learning_rate"] = annotated.plain(np.float32(given["learning_rate"]))
+        text = ", ".join(f"{key}={value!r}" for key, value in given.items() if value)
+        kind = "class" if optimizer is cls else "object"
+        raise ValueError(
+            f"The 'optimizer' parameter of {type(self).__name__} must be the name of an optimizer, "
+            f"with its numbers as parameters: {text}. Got the {kind} {cls.__name__} instead."
+        )
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         """Check the callbacks, and return those of the next training."""
@@ -521,7 +552,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
         labels, weight = checks.check_y(data.y, data.sample_weight, images, name)
         if data.groups is not None:  # checked even if there is no split
             number_groups(data.groups, name, len(images.array))
-        heads.check_total_weights(weight, f"'sample_weight' of {name}.fit")
+        _check_total_weights(weight, f"'sample_weight' of {name}.fit")
         head = head_of(labels) if start is None else HEADS[self._spec.head]
         if start is None:
             if head.multilabel:
@@ -557,7 +588,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
         )
         for part, what in ((rows, "X"), (held, "the validation data")):
             if part is not None:
-                heads.check_total_weights(part.weight, f"The weights of {what} of {name}.fit")
+                _check_total_weights(part.weight, f"The weights of {what} of {name}.fit")
         return loop.TrainingTask(
             spec, schedule, rows, held, sets, self._seed, start, keep_optimizer
         )
@@ -615,7 +646,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
             return None
         images = self._check_X(data.X_val, reset=False)
         checked = checks.check_y(data.y_val, data.sample_weight_val, images, name, suffix="_val")
-        heads.check_total_weights(checked[1], f"'sample_weight_val' of {name}.fit")
+        _check_total_weights(checked[1], f"'sample_weight_val' of {name}.fit")
         return images, *checked
 
     def feature_network(
@@ -706,7 +737,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
         TensorFlow settings. In another order or number, the probability of an image may differ by
         float32's rounding, about 1e-6.
         """
-        routing.check_predict(predict_params, type(self).__name__)
+        self._check_predict(predict_params)
         return self._head.probabilities(self._logits(X)).astype(np.float32)
 
     def predict(self, X: Any, **predict_params: Any) -> np.ndarray:
@@ -725,7 +756,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
             Labels out of ``classes_``; for multilabel targets zeros and ones, with ones for
             probabilities above 0.5.
         """
-        routing.check_predict(predict_params, type(self).__name__)
+        self._check_predict(predict_params)
         return self._head.predict(self._logits(X), self.classes_)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -759,7 +790,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
         with images.explained(), tf.device(None), cache.borrow(self._spec) as program:
             program.load(self.weights_)
             logits = program.logits(Rows.of(images), tta)
-        divergence.check_outputs(logits, type(self).__name__)
+        check_outputs(logits, type(self).__name__)
         return pool(logits, multilabel=HEADS[self._spec.head].multilabel)
 
     def build_model(
@@ -845,7 +876,7 @@ class ImageClassifier(ExportMixin, SaveMixin, TrainingParameters, ImageInput, Ke
     def connect(self, images: Any = None) -> graph.Graph:
         """Connect the network to a Keras tensor of images, or to a new input; for `export`."""
         check_is_fitted(self)
-        dtype = pixels.dtype_of(self._scale)
+        dtype = self._pixel_dtype
         if images is None:
             images = keras.Input(self.image_shape_, dtype=dtype, name="images")
         if tuple(images.shape[1:]) != self.image_shape_ or images.dtype not in (dtype, "float32"):

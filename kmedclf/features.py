@@ -37,9 +37,9 @@ from kmedclf.models._features import (
 )
 from kmedclf.models._pretrained import PretrainedClassifier
 from kmedclf.models.efficientnet import EfficientNetClassifier
-from kmedclf.training import cache, divergence, network
+from kmedclf.training import cache, network
 from kmedclf.training.batches import inference_batch_size
-from kmedclf.training.program import CompiledNetwork, frozen
+from kmedclf.training.program import CompiledNetwork, check_outputs, frozen
 from kmedclf.utils import annotated
 from kmedclf.utils.random_state import python_random_kept
 from kmedclf.utils.text import suggest
@@ -335,7 +335,7 @@ class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixi
             for start in range(0, len(found), AT_ONCE):
                 rows = np.arange(start, min(start + AT_ONCE, len(found)))
                 found[rows] = pass_.features(rows).mean(axis=1)
-        divergence.check_outputs(found, type(self).__name__)
+        check_outputs(found, type(self).__name__)
         return found
 
     # -- the network -------------------------------------------------------------------------

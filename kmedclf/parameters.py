@@ -41,6 +41,12 @@ Optimizer: TypeAlias = Literal[
 ]  # fmt: skip
 Precision: TypeAlias = Literal["float32", "mixed", "mixed_bfloat16", "mixed_float16"]
 
+LEAST, MOST = 1e-19, 1e19
+"""Range of factors of a gradient: optimizers square it, and float32 ends at 1e-38 and 3e38."""
+
+FACTORS = {"clipnorm": LEAST, "focal_alpha": LEAST, "l2": 0.0}
+"""Parameters that are such factors, and their smallest values."""
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TrainingParameters:
@@ -305,3 +311,14 @@ class TrainingParameters:
     warm_start: bool = False
     random_state: RandomState = None
     verbose: Verbose = 0
+
+    def _check_factors(self) -> None:
+        """Refuse parameters that scale gradients out of the range of float32."""
+        for key, least in FACTORS.items():
+            value = getattr(self, key)
+            if value is not None and not least <= value <= MOST:
+                raise ValueError(
+                    f"The {key!r} parameter of {type(self).__name__} must be between {least:g} "
+                    f"and {MOST:g}, so that float32 holds the squares of gradients. Got {value!r} "
+                    "instead."
+                )

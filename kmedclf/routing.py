@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 PREFIXES = ("model", "fit", "compile", "predict", "optimizer", "loss", "metrics", "callbacks")
 """First parts of routed names."""
@@ -51,86 +51,6 @@ def is_routed(name: str) -> bool:
     return name.partition("__")[0] in PREFIXES and "__" in name
 
 
-def flat(parameters: Mapping[str, Any], known: Iterable[str], cls: str) -> dict[str, Any]:
-    """Replace scikeras' names of parameters by the estimator's own; leave all others.
-
-    Raises ValueError for a routed name that has no counterpart among ``known``, or a value of
-    `NOT_APPLICABLE` other than its own.
-    """
-    known = set(known)
-    found: dict[str, Any] = {}
-    for name, value in parameters.items():
-        prefix, _, last = name.partition("__")
-        if name not in known and name in NOT_APPLICABLE:
-            check_value(name, value, cls)
-        elif not is_routed(name):
-            found[name] = value
-        elif prefix in ("fit", "compile") and last in NOT_APPLICABLE:
-            check_value(last, value, cls)
-        elif prefix != "predict" or last not in NO_RESULT:
-            own = RENAMED.get(name, last)
-            if prefix == "predict" or own not in known:
-                raise ValueError(
-                    f"The {name!r} parameter of {cls} must be one that scikeras sends to a "
-                    f"parameter of {cls}, and there is none for it; get_params() lists them all."
-                )
-            found[own] = value
-    return found
-
-
-def fit_arguments(given: Mapping[str, Any], known: Iterable[str], cls: str) -> dict[str, Any]:
-    """Check arguments of Keras' ``fit``; return those that replace parameters for one fit."""
-    known = _PARAMETERS_OF_FIT & set(known)
-    found = {}
-    for name, value in given.items():
-        if name in known:
-            found[name] = value
-        elif name in NOT_APPLICABLE:
-            check_value(name, value, cls)
-        elif name not in _OF_FIT:
-            raise TypeError(
-                f"{cls}.fit must get its own arguments or those of scikeras: epochs, batch_size, "
-                f"callbacks, verbose, class_weight, validation_split or validation_data. Got "
-                f"{name!r} instead."
-            )
-        elif value != _OF_FIT[name]:
-            raise ValueError(
-                f"The {name!r} argument of {cls}.fit must be {_OF_FIT[name]!r}: an epoch is every "
-                f"image once, and is followed by all of the validation set. Got {value!r} instead."
-            )
-    return found
-
-
-def check_predict(given: Mapping[str, Any], cls: str) -> None:
-    """Refuse arguments of Keras' ``predict`` that would change its result."""
-    for name in given:
-        if name not in NO_RESULT:
-            raise TypeError(
-                f"{cls}.predict must get X alone, or with batch_size and verbose, which change no "
-                f"result. Got {name!r} instead."
-            )
-
-
-def accepting(init: Callable[..., None], *, free: bool = False) -> Callable[..., None]:
-    """Let a generated constructor take scikeras' names, too; its signature stays the same.
-
-    With ``free`` it takes all others as well, which become attributes.
-    """
-    known = set(inspect.signature(init).parameters)
-
-    @functools.wraps(init)
-    def __init__(self: Any, *args: Any, **given: Any) -> None:
-        theirs = [n for n in given if n not in known and (is_routed(n) or n in NOT_APPLICABLE)]
-        extra = {name: given.pop(name) for name in theirs}
-        own = {name: given.pop(name) for name in list(given) if free and name not in known}
-        init(self, *args, **given)
-        vars(self).update(own)
-        if extra:
-            self.set_params(**extra)
-
-    return __init__
-
-
 def check_value(name: str, value: Any, cls: str) -> None:
     """Refuse a parameter without a use here, unless it has its only value."""
     only, reason = NOT_APPLICABLE[name]
@@ -150,3 +70,91 @@ def is_accuracy(metrics: Any) -> bool:
     return all(one in ("acc", "accuracy") for one in listed if isinstance(one, str)) and all(
         isinstance(one, str) for one in listed
     )
+
+
+class RoutedNames:
+    """Base of estimators that take scikeras' names of parameters and arguments, too."""
+
+    if TYPE_CHECKING:  # a subclass' own
+
+        @classmethod
+        def _get_param_names(cls) -> list[str]: ...
+
+    def _flat(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace scikeras' names of parameters by the estimator's own; leave all others.
+
+        Raises ValueError for a routed name that has no counterpart, or a value of
+        `NOT_APPLICABLE` other than its own.
+        """
+        known, cls = set(self._get_param_names()), type(self).__name__
+        found: dict[str, Any] = {}
+        for name, value in parameters.items():
+            prefix, _, last = name.partition("__")
+            if name not in known and name in NOT_APPLICABLE:
+                check_value(name, value, cls)
+            elif not is_routed(name):
+                found[name] = value
+            elif prefix in ("fit", "compile") and last in NOT_APPLICABLE:
+                check_value(last, value, cls)
+            elif prefix != "predict" or last not in NO_RESULT:
+                own = RENAMED.get(name, last)
+                if prefix == "predict" or own not in known:
+                    raise ValueError(
+                        f"The {name!r} parameter of {cls} must be one that scikeras sends to a "
+                        f"parameter of {cls}, and there is none for it; get_params() lists them "
+                        "all."
+                    )
+                found[own] = value
+        return found
+
+    def _fit_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Check arguments of Keras' ``fit``; return those that replace parameters for one fit."""
+        known, cls = _PARAMETERS_OF_FIT & set(self._get_param_names()), type(self).__name__
+        found = {}
+        for name, value in given.items():
+            if name in known:
+                found[name] = value
+            elif name in NOT_APPLICABLE:
+                check_value(name, value, cls)
+            elif name not in _OF_FIT:
+                raise TypeError(
+                    f"{cls}.fit must get its own arguments or those of scikeras: epochs, "
+                    "batch_size, callbacks, verbose, class_weight, validation_split or "
+                    f"validation_data. Got {name!r} instead."
+                )
+            elif value != _OF_FIT[name]:
+                raise ValueError(
+                    f"The {name!r} argument of {cls}.fit must be {_OF_FIT[name]!r}: an epoch is "
+                    "every image once, and is followed by all of the validation set. Got "
+                    f"{value!r} instead."
+                )
+        return found
+
+    def _check_predict(self, given: Mapping[str, Any]) -> None:
+        """Refuse arguments of Keras' ``predict`` that would change its result."""
+        for name in given:
+            if name not in NO_RESULT:
+                raise TypeError(
+                    f"{type(self).__name__}.predict must get X alone, or with batch_size and "
+                    f"verbose, which change no result. Got {name!r} instead."
+                )
+
+    @staticmethod
+    def _accepting(init: Callable[..., None], *, free: bool = False) -> Callable[..., None]:
+        """Let a generated constructor take scikeras' names, too; its signature stays the same.
+
+        With ``free`` it takes all others as well, which become attributes.
+        """
+        known = set(inspect.signature(init).parameters)
+
+        @functools.wraps(init)
+        def __init__(self: Any, *args: Any, **given: Any) -> None:
+            theirs = [n for n in given if n not in known and (is_routed(n) or n in NOT_APPLICABLE)]
+            extra = {name: given.pop(name) for name in theirs}
+            own = {name: given.pop(name) for name in list(given) if free and name not in known}
+            init(self, *args, **given)
+            vars(self).update(own)
+            if extra:
+                self.set_params(**extra)
+
+        return __init__

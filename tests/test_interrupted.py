@@ -257,18 +257,16 @@ def test_an_error_in_a_callback_costs_no_new_program(when):
 
 
 def test_a_program_that_was_interrupted_while_it_was_built_is_not_kept(monkeypatch):
-    from kmedclf.training import optimizers
+    from kmedclf.training import program
 
     cache.clear()
     fitted = make("CNNClassifier")
-    start = optimizers.start
 
-    def half(*given):
-        start(*given)
+    def half(value):  # once the optimizer has its variables
         raise Injected
 
     with monkeypatch.context() as patched:
-        patched.setattr(optimizers, "start", half)
+        patched.setattr(program, "_compact", half)
         with pytest.raises(Injected):
             fitted.fit(X, y)
     assert cache.stats()["idle"] == 0

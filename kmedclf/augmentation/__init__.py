@@ -18,7 +18,6 @@ import tensorflow as tf
 
 from kmedclf.augmentation import colour, geometry, keras_layers
 from kmedclf.augmentation.geometry import dihedral, flip_rotate, flips, mirror, salted, shift
-from kmedclf.augmentation.views import one_of
 
 Augmentation = Callable[[Any, Any], Any]
 
@@ -47,7 +46,7 @@ def make(several: Sequence[str | keras_layers.Layer], dtype: Any = tf.float32) -
     sets: dict[str, Augmentation] = {
         **_SETS,
         "intensity": functools.partial(colour.intensity, bounds=bounds),
-        ONE_OF: one_of,
+        ONE_OF: _one_of,
     }
     steps = [sets[one] if isinstance(one, str) else keras_layers.make(one) for one in several]
 
@@ -57,6 +56,14 @@ def make(several: Sequence[str | keras_layers.Layer], dtype: Any = tf.float32) -
         return images
 
     return augmentation
+
+
+def _one_of(images: Any, seed: Any) -> Any:
+    """Put a view, drawn for each image, in the first place of views (b, v, 1, d)."""
+    n, views = tf.shape(images)[0], images.shape[1]
+    drawn = tf.random.stateless_uniform([n], seed, maxval=views, dtype=tf.int32)
+    first = tf.gather(images, drawn, batch_dims=1)  # (b, 1, d)
+    return tf.concat([first[:, None], images[:, 1:]], axis=1)
 
 
 _SETS: dict[str, Augmentation] = {

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from kmedclf.auto import portfolio
 from kmedclf.auto.linear import EfficientNetProbe, PixelClassifier
 from kmedclf.auto.material import Material, grouped
-from kmedclf.auto.trials import Clock, Trial, cross_fitted, make
+from kmedclf.auto.trials import Clock, OutOfTime, Trial, cross_fitted
 from kmedclf.calibration import CalibratedClassifier, TemperatureLoss, scaled
 from kmedclf.ensemble import (
     EnsembleClassifier,
@@ -36,7 +36,6 @@ from kmedclf.inputs.array_likes import as_paths, with_labels
 from kmedclf.persistence import SaveMixin
 from kmedclf.persistence.fitted_state import savable
 from kmedclf.training import devices
-from kmedclf.training.callbacks import OutOfTime
 from kmedclf.training.heads import head_of
 from kmedclf.utils import annotated
 
@@ -229,7 +228,7 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
         }  # fmt: skip
         entries = portfolio.read(self.portfolio or portfolio.DEFAULT)
         chosen = [one for one in entries if self._suits(one, material)]
-        trials = [make(one, material, clock, shared, self.memory) for one in chosen]
+        trials = [Trial.of(one, material, clock, shared, self.memory) for one in chosen]
         self._say(f"To try, in this order: {', '.join(one.name for one in trials)}.")
         try:
             for trial in _in_order(trials):

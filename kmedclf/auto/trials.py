@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import kmedclf.utils.tensorflow_loaded  # noqa: F401
+
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import keras
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
@@ -20,7 +23,6 @@ from kmedclf.auto.portfolio import Entry
 from kmedclf.base import ImageClassifier
 from kmedclf.ensemble import aligned, fit_member, likelihoods, log_losses
 from kmedclf.features import ImageFeatures
-from kmedclf.training.callbacks import Deadline, OutOfTime
 
 PENALTIES = (0.1, 0.01, 1.0, 0.001)
 """Inverse strengths of the penalty that a linear candidate chooses from, as they are tried."""
@@ -37,6 +39,36 @@ SEEN = 50_000
 
 
 T = TypeVar("T")
+
+
+class OutOfTime(RuntimeError):
+    """A training would not be finished in time."""
+
+
+class Deadline(keras.callbacks.Callback):
+    """Raises `OutOfTime` as soon as a training cannot end before ``at``, of `time.perf_counter`.
+
+    ``epoch_seconds`` are those of the last epoch. A training that ends is as it is without it.
+    """
+
+    only_watches = True  # so that a finished training may be remembered
+
+    def __init__(self, at: float) -> None:
+        super().__init__()
+        self.at, self.epoch_seconds = at, 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Note the time."""
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Compare what the other epochs will take with what is left."""
+        now = time.perf_counter()
+        self.epoch_seconds = now - self._began
+        missing = (self.params["epochs"] - epoch - 1) * self.epoch_seconds
+        # The first epoch compiles. Later ones vary: half of the time to come may be saved.
+        if now > self.at or (epoch > 1 and now + missing / 2 > self.at):
+            raise OutOfTime(f"it would end {now + missing - self.at:.1f} s too late")
 
 
 @dataclass
@@ -78,6 +110,22 @@ class Trial(ABC):
     first_loss: float = np.inf  # on the first fold
     error: Exception | None = None
     members: list[tuple[str, Any, float]] = field(default_factory=list)  # name, fitted, share
+
+    @staticmethod
+    def of(
+        entry: Entry, material: Material, clock: Clock, given: dict[str, Any], memory: Any
+    ) -> Trial:
+        """Make the trial of an entry; ``given`` are parameters of all that have them."""
+        cls = getattr(linear, entry.estimator, None) or getattr(models, entry.estimator)
+        known = cls._get_param_names()
+        parameters = {name: value for name, value in given.items() if name in known}
+        parameters |= entry.parameters
+        if "side" in known and material.is_files:  # files are read at the size of the network
+            parameters.setdefault("image_size", parameters.get("side", cls.side))
+        if material.is_files:
+            parameters.setdefault("cache", "memory")
+        kind = LinearTrial if issubclass(cls, linear.LinearNetwork) else NetworkTrial
+        return kind(entry, material, clock, cls(**parameters), memory)
 
     @property
     def name(self) -> str:
@@ -290,22 +338,6 @@ class NetworkTrial(Trial):
         short.fit(_safe_indexing(self.material.X, few), self.material.y[few])
         self.compile_seconds = time.perf_counter() - began - watch.epoch_seconds
         return watch.epoch_seconds / len(few)
-
-
-def make(
-    entry: Entry, material: Material, clock: Clock, given: dict[str, Any], memory: Any
-) -> Trial:
-    """Make the trial of an entry; ``given`` are parameters of all that have them."""
-    cls = getattr(linear, entry.estimator, None) or getattr(models, entry.estimator)
-    known = cls._get_param_names()
-    parameters = {name: value for name, value in given.items() if name in known}
-    parameters |= entry.parameters
-    if "side" in known and material.is_files:  # files are read at the size of the network
-        parameters.setdefault("image_size", parameters.get("side", cls.side))
-    if material.is_files:
-        parameters.setdefault("cache", "memory")
-    kind = LinearTrial if issubclass(cls, linear.LinearNetwork) else NetworkTrial
-    return kind(entry, material, clock, cls(**parameters), memory)
 
 
 def cross_fitted(

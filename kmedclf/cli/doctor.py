@@ -23,10 +23,10 @@ def doctor(
 
     Starts TensorFlow, which takes seconds.
     """
-    from kmedclf.runs.machine import examine
+    from kmedclf.runs.machine import Machine
 
     start_tensorflow(ctx)
-    machine = examine()
+    machine = Machine.examine()
     if as_json:
         typer.echo(json.dumps(machine.to_dict(), indent=2))
         return

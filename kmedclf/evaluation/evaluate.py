@@ -14,20 +14,15 @@ from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from kmedclf.evaluation.report import (
-    SCORES,
-    AnyReport,
-    Estimate,
-    LabelScores,
-    MultilabelReport,
-    Report,
-    true_ranks,
-)
+from kmedclf.evaluation.report import AnyReport, MultilabelReport, Report, true_ranks
 from kmedclf.evaluation.scores import (
     OF_LABEL,
+    SCORES,
     WEIGHTED,
     ClassScores,
+    Estimate,
     Intervals,
+    LabelScores,
     MultilabelOutcome,
     Outcome,
     Samples,
@@ -501,12 +496,7 @@ def evaluate_predictions(
     check_bootstrap(n_bootstrap, confidence)
     true = encode(column_or_1d(y_true, warn=True), labels, "y")
     check_consistent_length(true, proba, y_pred, sample_weight)
-    if y_pred is not None:
-        pred = encode(column_or_1d(y_pred), labels, "y_pred")
-    elif threshold is None or positive is None:
-        pred = given.argmax(axis=1)
-    else:
-        pred = np.where(given[:, positive] >= threshold, positive, 1 - positive)
+    pred = _predicted(y_pred, given, labels, positive, threshold)
     weight = check_weight(sample_weight, len(true))
 
     outcome = Outcome.of(true, pred, proba, weight, positive, given, ordinal=ordinal)
@@ -542,6 +532,17 @@ def evaluate_predictions(
         pred_index=pred.astype(small),
         proba=given.astype(np.float32),
     )
+
+
+def _predicted(
+    y_pred: Any, proba: np.ndarray, labels: np.ndarray, positive: int | None, threshold: Any
+) -> np.ndarray:
+    """Return the positions (n,) of the predicted classes: as given, or by their probabilities."""
+    if y_pred is not None:
+        return encode(column_or_1d(y_pred), labels, "y_pred")
+    if threshold is None or positive is None:
+        return proba.argmax(axis=1)
+    return np.where(proba[:, positive] >= threshold, positive, 1 - positive)
 
 
 def _refuse_exclusive(y_true: Any, proba: Any, classes: Any) -> None:

@@ -18,8 +18,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from kmedclf.evaluation.scores import SCORES, Bin, Certainty, ClassScores, Estimate, LabelScores
 from kmedclf.evaluation.wording import count, interval_words, verdict
 from kmedclf.utils import notebook
+from kmedclf.utils.archives import read_json
 from kmedclf.utils.files import write_text
-from kmedclf.utils.json_files import read_json
 
 MAX_JSON_BYTES = 2**28
 """Maximum size of an array in bytes: ten million images of five classes."""

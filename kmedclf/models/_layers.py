@@ -43,12 +43,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
         moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
 
 
-RISING = frozenset(
-    {"elu", "leaky_relu", "linear", "relu", "selu", "sigmoid", "softplus", "softsign", "tanh"}
-)
-"""Monotonic activations, which commute with max pooling."""
-
-
 @keras.saving.register_keras_serializable(package="kmedclf")
 class Bias(keras.layers.Layer):
     """Add a trainable bias to each channel, initially 0."""

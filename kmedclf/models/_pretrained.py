@@ -163,7 +163,7 @@ class PretrainedClassifier(ImageClassifier):
         return keras.layers.Rescaling(scale, offset, dtype="float32", name="normalize")(x)
 
     def _start(self, layers: list[keras.Layer]) -> None:
-        """Register pretrained values, which `network.initialize` assigns to the backbone."""
+        """Register pretrained values, which `Initializers.assign` gives to the backbone."""
         own = [weight for layer in layers for weight in layer.weights]
         variables = tuple(
             Variable(

@@ -14,7 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kmedclf.persistence import fitted_state, safe_h5, safe_layers
+from kmedclf.persistence import fitted_state
+from kmedclf.persistence.safe_keras import SafeGroup, check_model
 from kmedclf.utils import archives
 from kmedclf.utils.download import download
 
@@ -273,7 +274,7 @@ def _from_kmedclf(found: str, variables: tuple[Variable, ...]) -> dict[str, np.n
 
 def _from_h5(found: str, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:
     """Read a weights file of keras.applications, layer by layer in the network's order."""
-    with safe_h5.opened(found) as file:
+    with SafeGroup.opened(found) as file:
         group = file.group("model_weights") if "model_weights" in file.inner else file
         if "layer_names" not in group.inner.attrs:
             raise ValueError(
@@ -311,8 +312,11 @@ def _from_keras(found: str, variables: tuple[Variable, ...]) -> dict[str, np.nda
         if len(archive.infolist()) != len(infos):
             raise ValueError(f"{found} must hold each file once.")
         config = archives.parse(archive.read("config.json"))
-        with archive.open("model.weights.h5") as weights, safe_h5.opened(weights) as file:
-            safe_layers.check_model(config, *file.sizes())
+        with (
+            archive.open("model.weights.h5") as weights,
+            SafeGroup.opened(weights) as file,
+        ):
+            check_model(config, *file.sizes())
     return _by_order(keras.models.load_model(found, compile=False, safe_mode=True), variables)
 
 
@@ -336,8 +340,8 @@ def _check_preset(folder: Path) -> None:
         if path.suffix == ".json" and path.stat().st_size > archives.MAX_JSON:
             raise ValueError(f"{path} is too large to describe a preset.")
     config = archives.parse((folder / "config.json").read_bytes())
-    with safe_h5.opened(str(folder / "model.weights.h5")) as file:
-        safe_layers.check_model(config, *file.sizes())
+    with SafeGroup.opened(str(folder / "model.weights.h5")) as file:
+        check_model(config, *file.sizes())
 
 
 def _by_order(model: keras.Model, variables: tuple[Variable, ...]) -> dict[str, np.ndarray]:

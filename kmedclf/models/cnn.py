@@ -8,9 +8,14 @@ import keras
 
 from kmedclf.base import ImageClassifier
 from kmedclf.models._blocks import normalized, window
-from kmedclf.models._layers import RISING, BatchNormalization, Bias, PatchWhitening
+from kmedclf.models._layers import BatchNormalization, Bias, PatchWhitening
 from kmedclf.parameters import Activation, FractionOrZero, PositiveInt
 from kmedclf.recipes import AUTO, Auto
+
+RISING = frozenset(
+    {"elu", "leaky_relu", "linear", "relu", "selu", "sigmoid", "softplus", "softsign", "tanh"}
+)
+"""Monotonic activations, which commute with max pooling."""
 
 
 class CNNClassifier(ImageClassifier):

@@ -13,7 +13,7 @@ import numpy as np
 from kmedclf.evaluation.plots import training
 from kmedclf.evaluation.wording import count
 from kmedclf.pages import chart, csv_link, flat, render, without_folders
-from kmedclf.utils.json_files import read_json
+from kmedclf.utils.archives import read_json
 from kmedclf.utils.notebook import Remark
 
 SETTINGS = "search.json"

@@ -26,12 +26,11 @@ from sklearn import model_selection
 from sklearn.utils.validation import check_is_fitted
 
 from kmedclf.persistence import fitted_state
-from kmedclf.persistence.safe_layers import decode_layer
+from kmedclf.persistence.safe_keras import decode_layer
 from kmedclf.training import network
-from kmedclf.training.divergence import check_weights
 from kmedclf.training.heads import HEADS
 from kmedclf.training.network import Spec
-from kmedclf.training.program import frozen
+from kmedclf.training.program import check_weights, frozen
 from kmedclf.utils import annotated, archives
 
 FORMAT = 1

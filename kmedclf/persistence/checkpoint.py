@@ -20,8 +20,7 @@ import joblib
 
 from kmedclf.persistence import fitted_state, memory, versions
 from kmedclf.training import strategy
-from kmedclf.training.divergence import Diverged
-from kmedclf.training.loop import Snapshot, TrainingState, TrainingTask
+from kmedclf.training.loop import Diverged, Snapshot, TrainingState, TrainingTask
 from kmedclf.training.network import Spec
 from kmedclf.training.schedules import Schedule
 from kmedclf.utils import archives, files, user_code

@@ -29,9 +29,10 @@ from kmedclf.datasets.sources import ALL, Data, Split, is_whole
 from kmedclf.datasets.sources import read_data as read_data  # part of this module's interface
 from kmedclf.runs import unfinished
 from kmedclf.runs.machine import environment as environment  # part of this module's interface
+from kmedclf.runs.machine import read_environment
 from kmedclf.utils import files
+from kmedclf.utils.archives import read_json
 from kmedclf.utils.files import write_json
-from kmedclf.utils.json_files import read_environment, read_json
 
 if TYPE_CHECKING:
     from kmedclf.base import ImageClassifier

@@ -11,8 +11,8 @@ import yaml
 
 from kmedclf.evaluation.scores import SCORES
 from kmedclf.evaluation.wording import brackets, count, epochs_of, verdict
+from kmedclf.utils.archives import read_json
 from kmedclf.utils.files import write_text
-from kmedclf.utils.json_files import read_json
 
 CARD, CHECKLIST = "MODEL_CARD.md", "CHECKLIST.md"
 OPEN = "**for you to fill in**"
@@ -276,21 +276,20 @@ def _card(
         facts=facts,
         chosen=_chosen(parameters),
         metrics=facts.get("metrics", OPEN),
-        reports=[
-            (
-                escaped(split),
-                {
-                    "n": f"{one.n:,}",
-                    "rows": [(SCORES[name], value) for name, value in one.scores.items()],
-                    "per_class": _rows(one),
-                },
-            )
-            for split, one in reports.items()
-        ],
+        reports=[(escaped(split), _scores(one)) for split, one in reports.items()],
         device=escaped(environment.get("device", "CPU")),
         hours=f"{environment['seconds'] / 3600:.2g}",
         versions=facts["software"].removesuffix("."),
     )
+
+
+def _scores(report: Any) -> dict[str, Any]:
+    """Return what the card says of one split."""
+    return {
+        "n": f"{report.n:,}",
+        "rows": [(SCORES[name], value) for name, value in report.scores.items()],
+        "per_class": _rows(report),
+    }
 
 
 def _rows(report: Any) -> list[tuple[str, ...]]:

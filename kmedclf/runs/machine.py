@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from kmedclf.utils import arithmetic
+from kmedclf.utils.archives import read_json
 
 
 @dataclass(frozen=True)
@@ -59,36 +61,36 @@ class Machine:
     versions: dict[str, str]
     faster: tuple[str, ...]
 
+    @classmethod
+    def examine(cls) -> Self:
+        """Look at this machine; imports TensorFlow.
+
+        Returns
+        -------
+        Machine
+            The facts, as they are in this process.
+        """
+        from kmedclf import recipes
+        from kmedclf.models import CNNClassifier
+        from kmedclf.persistence import versions
+        from kmedclf.training import devices
+
+        gpus = devices.gpus()  # sets TensorFlow's threads in a worker: first
+        precision, mixed = recipes.parameters(CNNClassifier())["precision"], devices.low_precision()
+        return cls(
+            **arithmetic.facts(),
+            gpus=gpus,
+            memory=_memory(),
+            free_memory=devices.free_memory(),
+            precision=precision,
+            mixed_precision=mixed,
+            versions=versions(),
+            faster=tuple(_faster(gpus, precision, mixed)),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as values that JSON can hold."""
         return asdict(self)
-
-
-def examine() -> Machine:
-    """Look at this machine; imports TensorFlow.
-
-    Returns
-    -------
-    Machine
-        The facts, as they are in this process.
-    """
-    from kmedclf import recipes
-    from kmedclf.models import CNNClassifier
-    from kmedclf.persistence import versions
-    from kmedclf.training import devices
-
-    gpus = devices.gpus()  # sets TensorFlow's threads in a worker: first
-    precision, mixed = recipes.parameters(CNNClassifier())["precision"], devices.low_precision()
-    return Machine(
-        **arithmetic.facts(),
-        gpus=gpus,
-        memory=_memory(),
-        free_memory=devices.free_memory(),
-        precision=precision,
-        mixed_precision=mixed,
-        versions=versions(),
-        faster=tuple(_faster(gpus, precision, mixed)),
-    )
 
 
 def environment() -> dict[str, Any]:
@@ -104,6 +106,20 @@ def environment() -> dict[str, Any]:
         "device": list(gpus()) or "CPU",
         "arithmetic": arithmetic.setting(),
     }
+
+
+def read_environment(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read environment.json of a run, and check data, class names and seconds."""
+    path = Path(folder, "environment.json")
+    match content := read_json(path):
+        case {
+            "data": {"class_names": [*names], "source": str(), "n": {"train": int(n), **_rest}},
+            "seconds": int() | float(),
+        } if n > 0 and all(isinstance(one, str) for one in names):
+            groups = content["data"].get("groups")
+            if groups is None or isinstance(groups, str):
+                return content
+    raise ValueError(f"{path} must describe a run of 'kmedclf train'. Got something else.")
 
 
 def _memory() -> int | None:

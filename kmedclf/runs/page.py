@@ -16,7 +16,7 @@ from kmedclf.evaluation.report import AnyReport, read_report_file
 from kmedclf.evaluation.scores import SCORES
 from kmedclf.pages.report import write_page
 from kmedclf.pages.search import SETTINGS, write_search_page
-from kmedclf.utils.json_files import read_json
+from kmedclf.utils.archives import read_json
 
 
 def read_report(folder: str | os.PathLike[str], split: str) -> AnyReport:

@@ -29,9 +29,10 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from kmedclf.datasets.sources import Data
 from kmedclf.pages.search import SETTINGS, write_search_page
 from kmedclf.runs import readable
+from kmedclf.runs.unfinished import check_types
 from kmedclf.utils import files
+from kmedclf.utils.archives import read_json
 from kmedclf.utils.files import write_json, written_beside
-from kmedclf.utils.json_files import check_types, read_json
 from kmedclf.utils.own_folder import FIT_SUFFIX, FITS
 from kmedclf.utils.text import write_csv
 

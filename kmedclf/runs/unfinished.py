@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kmedclf.utils import files
-from kmedclf.utils.json_files import check_types, read_json
+from kmedclf.utils.archives import read_json
 
 SETTINGS, FIT, SUFFIX = "training.json", "fit.checkpoint", ".checkpoint"
 
@@ -89,6 +89,28 @@ def _checked(path: Path, content: Any) -> dict[str, Any]:
     if not all(isinstance(one, str) for one in content["param"] or ()):
         raise ValueError(f"The 'param' in {path} must be a list of text. Got something else.")
     return content
+
+
+def check_types(
+    path: Path,
+    content: Any,
+    required: dict[str, tuple[type, ...]],
+    more: dict[str, tuple[type, ...]],
+    what: str,
+) -> None:
+    """Refuse the settings of a ``what`` with missing entries or wrong types."""
+    if not isinstance(content, dict) or not set(required) <= set(content):
+        raise ValueError(f"{path} must hold the settings of a {what}. Got something else.")
+    for name, types in {**required, **more}.items():
+        # bool is a subclass of int.
+        if name in content and (
+            not isinstance(content[name], types)
+            or (isinstance(content[name], bool) and bool not in types)
+        ):
+            raise ValueError(
+                f"The {name!r} in {path} must be that of a {what}. Got {content[name]!r:.60} "
+                "instead."
+            )
 
 
 @contextmanager

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 ATTEMPTS = 30
 """How often data are sent, a second apart, while workers are lost."""
 
-RESENT = 3
-"""How often a search sends its data again after all workers that had them were lost."""
-
 
 @contextmanager
 def on_cluster(cluster: Any, *, n_workers: int = 1, timeout: float = 60) -> Iterator[Client]:

@@ -1,4 +1,4 @@
-"""Base of the searches: folds, fits, scikit-learn's table of results and its callbacks."""
+"""Base of the searches: scores, folds, fits, scikit-learn's table of results and its callbacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -22,6 +22,7 @@ import joblib
 import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing, check_random_state, indexable
@@ -32,12 +33,12 @@ from sklearn.utils.validation import _check_method_params, has_fit_parameter
 
 from kmedclf import recipes
 from kmedclf.inputs.checks import Params, cut, is_held_out, unwrap
-from kmedclf.search import cluster, scoring
+from kmedclf.search import cluster
 from kmedclf.search.progress import SearchProgress
-from kmedclf.search.scoring import Scorer, curves_of, network_of
-from kmedclf.search.spaces import is_network, stages_for
+from kmedclf.search.spaces import is_network, network_of, stages_for
 from kmedclf.utils import annotated
 from kmedclf.utils.files import scratch
+from kmedclf.utils.text import suggest
 
 try:
     from sklearn.callback import with_callbacks
@@ -46,6 +47,84 @@ except ImportError:  # before 1.9 there is no `set_callbacks` either
     def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
         """Return a method as it is."""
         return method
+
+
+Scorer = Callable[..., float]
+
+_CURVES = {"val_accuracy": (1, "accuracy"), "val_loss": (-1, "neg_log_loss")}
+
+
+@dataclass(frozen=True)
+class CurveScorer:
+    """Score a fitted estimator on its own validation set instead of new data.
+
+    Reads the curve at the epoch of the estimator's weights. Losses are negated.
+    """
+
+    curve: str  # "val_accuracy" or "val_loss"
+
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Read the estimator's score; the data are ignored."""
+        fitted = network_of(estimator)
+        stops = recipes.parameters(fitted)["early_stopping"]
+        # Without restored weights, the estimator has those of the last epoch, index -1.
+        kept = fitted.best_epoch_ if stops and fitted.restore_best else 0
+        return _CURVES[self.curve][0] * fitted.history_[self.curve][kept - 1]
+
+
+def _resolve_scoring(
+    scoring: str | Scorer | None, estimator: Any, owner: str, *, held_out: bool = True
+) -> Scorer:
+    """Resolve the ``scoring`` parameter of a search, before the first fit.
+
+    ``owner`` is the search's class name, for messages; ``held_out`` says whether fit gets X_val.
+    """
+    if isinstance(scoring, str) and scoring in _CURVES:
+        network = network_of(estimator)
+        if not hasattr(network, "early_stopping"):
+            raise ValueError(
+                f"The 'scoring' parameter of {owner} can be {scoring!r} only for estimators that "
+                f"keep learning curves. Got a {type(network).__name__}."
+            )
+        if not (held_out or recipes.parameters(network)["early_stopping"]):
+            raise ValueError(
+                f"The 'scoring' parameter of {owner} can be {scoring!r} only with validation "
+                "data. Got neither X_val nor early_stopping=True."
+            )
+        return CurveScorer(scoring)
+    names = get_scorer_names()
+    if isinstance(scoring, str) and scoring not in names:
+        raise ValueError(
+            f"The 'scoring' parameter of {owner} must be one of {', '.join(_CURVES)} or a name "
+            "out of sklearn.metrics.get_scorer_names(). "
+            f"Got {scoring!r} instead{suggest(scoring, [*_CURVES, *names])}"
+        )
+    if not (scoring is None or isinstance(scoring, str) or callable(scoring)):
+        raise ValueError(
+            f"The 'scoring' parameter of {owner} must be one scorer: a name, a callable or None. "
+            f"Got {scoring!r} instead."
+        )
+    return check_scoring(estimator, scoring)
+
+
+def _check_comparable(scorer: Scorer, searched: Iterable[str], owner: str) -> None:
+    """Refuse to compare candidates by a loss that searched parameters rescale."""
+    # In a pipeline, names have the prefix of their step.
+    leaves = {name.rsplit("__", 1)[-1] for name in searched}
+    rescaling = sorted(leaves & {"class_weight", "label_smoothing", "loss"})
+    if scorer == CurveScorer("val_loss") and rescaling:
+        raise ValueError(
+            f"The 'scoring' parameter of {owner} must be comparable across candidates, such as "
+            f"'neg_log_loss'. Got 'val_loss' while {', '.join(rescaling)} is searched, which "
+            "rescales it."
+        )
+
+
+def _for_new_data(scorer: Scorer, estimator: Any) -> Scorer:
+    """Return a scorer for new data that measures what the search maximised."""
+    if isinstance(scorer, CurveScorer):
+        return check_scoring(estimator, _CURVES[scorer.curve][1])
+    return scorer
 
 
 class Tasks:
@@ -108,6 +187,9 @@ class Task:
             yield
         self._context.call_on_fit_task_end(**given)
 
+
+RESENT = 3
+"""How often a search sends its data again after all workers that had them were lost."""
 
 _DISK = [getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EROFS", "EFBIG")]
 Split = tuple[np.ndarray, np.ndarray]
@@ -182,14 +264,14 @@ class Evaluator:
     ) -> Iterator[tuple[int, int, Fit]]:
         """Fit candidates on folds, by their numbers, in any order; again where a cluster failed."""
         left = list(todo)
-        for attempt in range(cluster.RESENT + 1):
+        for attempt in range(RESENT + 1):
             try:
                 for i, k, fit in self._fits(candidates, left.copy()):
                     left.remove((i, k))
                     yield i, k, fit
                 return
             except Exception as error:
-                if attempt == cluster.RESENT or not cluster.is_lost(error):
+                if attempt == RESENT or not cluster.is_lost(error):
                     raise
                 self._sent = None
 
@@ -283,7 +365,8 @@ def _fit_and_score(
             raise
         seconds = time.perf_counter() - start
         return i, k, Fit(np.nan, seconds, 0.0, {}, traceback.format_exc())
-    curves = {name: np.array(values) for name, values in curves_of(estimator).items()}
+    learnt = getattr(network_of(estimator), "history_", None) or {}
+    curves = {name: np.array(values) for name, values in learnt.items()}
     return i, k, Fit(score, fitted - start, time.perf_counter() - fitted, curves)
 
 
@@ -430,7 +513,7 @@ class CrossValidatedSearch(BaseSearchCV):
         part = self._part(whole, split_params)
         self.n_splits_ = len(part.splits)
         self._stages = stages_for(self.estimator, self._given(), type(self).__name__)
-        scoring.check_comparable(self.scorer_, self._searched, type(self).__name__)
+        _check_comparable(self.scorer_, self._searched, type(self).__name__)
         total = self._prepare(self.n_splits_)
         table = Table()
         # Halving and Hyperband refit the survivors, so their fits cannot be counted beforehand.
@@ -450,7 +533,7 @@ class CrossValidatedSearch(BaseSearchCV):
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
         self.curves_ = [[dict(fit.curves) for fit in fits] for fits in table.fits]
         # A curve scorer ignores its data; `score` of the fitted search must not.
-        self.scorer_ = scoring.for_new_data(self.scorer_, self.estimator)
+        self.scorer_ = _for_new_data(self.scorer_, self.estimator)
         if self.refit:
             self._refit(whole, tasks.refit())
         tasks.end()
@@ -460,9 +543,9 @@ class CrossValidatedSearch(BaseSearchCV):
     def _searched(self) -> list[str]:
         return list(dict.fromkeys(name for stage in self._stages for name in stage.names))
 
-    def _get_scorers(self, held_out: bool = True) -> tuple[scoring.Scorer, str]:
+    def _get_scorers(self, held_out: bool = True) -> tuple[Scorer, str]:
         owner = type(self).__name__
-        scorer = scoring.resolve_scoring(self.scoring, self.estimator, owner, held_out=held_out)
+        scorer = _resolve_scoring(self.scoring, self.estimator, owner, held_out=held_out)
         return scorer, "score"
 
     def _route(self, X: Any, y: Any, params: dict[str, Any]) -> tuple[Data, Params]:

@@ -22,7 +22,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 
 from kmedclf import recipes
-from kmedclf.search.scoring import network_of
 from kmedclf.utils import annotated, notebook
 from kmedclf.utils.text import suggest
 
@@ -740,6 +739,11 @@ def is_network(estimator: Any) -> bool:
     from kmedclf.base import ImageClassifier  # imports TensorFlow; listing spaces must not
 
     return isinstance(estimator, ImageClassifier)
+
+
+def network_of(estimator: Any) -> Any:
+    """Return the last estimator of a pipeline, or the estimator itself."""
+    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
 
 
 def epochs_of(estimator: Any) -> int:

@@ -26,31 +26,31 @@ class Abstention(NamedTuple):
     threshold: float
     reason: str
 
-
-def choose(reports: Mapping[str, Any]) -> Abstention:
-    """Choose the threshold by the report on "val" or "nested", and say what it does on "test"."""
-    val, test, images = reports.get("val"), reports.get("test"), "validation image"
-    if val is None and "nested" in reports:  # of an AutoClassifier, which trains on "val", too
-        val, images = reports["nested"], "training image"
-    if val is None:
-        return Abstention(
-            EVEN,
-            f"No validation images are known to choose a threshold on, so it is {EVEN}.",
+    @classmethod
+    def choose(cls, reports: Mapping[str, Any]) -> Abstention:
+        """Choose the threshold by the report on "val" or "nested"; say what it does on "test"."""
+        val, test, images = reports.get("val"), reports.get("test"), "validation image"
+        if val is None and "nested" in reports:  # of an AutoClassifier, which trains on "val", too
+            val, images = reports["nested"], "training image"
+        if val is None:
+            return cls(
+                EVEN,
+                f"No validation images are known to choose a threshold on, so it is {EVEN}.",
+            )
+        confidence, right = _outcomes(val)
+        threshold = lowest_threshold(confidence, right)
+        if threshold is None:
+            return cls(
+                EVEN,
+                f"On {count(val.n, images)}, no threshold leaves {FEWEST} answers or more "
+                f"of which {percent(ACCURACY)} are right, so it is {EVEN}.",
+            )
+        without = ", each predicted without it," if images == "training image" else ""
+        chosen = (
+            f"The lowest at which {percent(ACCURACY)} of the answers on {count(val.n, images)}"
+            f"{without} were right."
         )
-    confidence, right = _outcomes(val)
-    threshold = lowest_threshold(confidence, right)
-    if threshold is None:
-        return Abstention(
-            EVEN,
-            f"On {count(val.n, images)}, no threshold leaves {FEWEST} answers or more "
-            f"of which {percent(ACCURACY)} are right, so it is {EVEN}.",
-        )
-    without = ", each predicted without it," if images == "training image" else ""
-    chosen = (
-        f"The lowest at which {percent(ACCURACY)} of the answers on {count(val.n, images)}"
-        f"{without} were right."
-    )
-    return Abstention(threshold, " ".join([chosen, *([_on_test(test, threshold)] if test else [])]))
+        return cls(threshold, " ".join([chosen, *([_on_test(test, threshold)] if test else [])]))
 
 
 def lowest_threshold(confidence: np.ndarray, right: np.ndarray) -> float | None:

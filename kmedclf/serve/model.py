@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from kmedclf.inputs.image_files import MemoryFile
-from kmedclf.serve import abstention
 from kmedclf.serve.abstention import Abstention
 
 
@@ -58,7 +57,7 @@ class ServedModel:
     def _read(cls, place: Path, threshold: float | None) -> ServedModel:
         from kmedclf import runs
         from kmedclf.runs.cards import CARD
-        from kmedclf.utils.json_files import read_environment
+        from kmedclf.runs.machine import read_environment
 
         runs.check_run(place)
         if place.is_file():
@@ -227,7 +226,7 @@ def _abstention(estimator: Any, reports: Mapping[str, Any], threshold: float | N
             f"{inner.sensitivity}.",
         )  # fmt: skip
     reports = {split: one for split, one in reports.items() if one.exclusive}
-    return abstention.choose(reports)
+    return Abstention.choose(reports)
 
 
 def _check_forgetful(model: Any, what: str) -> None:

@@ -108,16 +108,10 @@ def images(lab: Workspace) -> Section:
     names = lab.data.names_of(everywhere.tolist())
     occurring, counts = np.unique(y, return_counts=True)
     weights = computed_class_weights("inverse", counts)
-    weight_of = dict(zip(occurring.tolist(), weights.tolist(), strict=True))
-    rows = [
-        [
-            name,
-            *(f"{np.sum(one == label):,}" for one in labels.values()),
-            f"{weight_of[label]:.4f}" if label in weight_of else "–",
-        ]
-        for label, name in zip(everywhere.tolist(), names, strict=True)
-    ]
-    total = ["all", *(f"{len(one):,}" for one in labels.values()), "1.0000"]
+    table = _counts(
+        labels, dict(zip(everywhere.tolist(), names, strict=True)),
+        dict(zip(occurring.tolist(), weights.tolist(), strict=True)),
+    )  # fmt: skip
     of_train = lab.data.names_of(occurring.tolist())
     return Section(
         title="The images",
@@ -139,7 +133,7 @@ def images(lab: Workspace) -> Section:
             if counts.max() > counts.min()
             else "All classes have the same number of training images."
         ],
-        tables=[Table("Images of each class", ["Class", *labels, "Class weight"], [*rows, total])],
+        tables=[table],
         figures=[
             Figure.of(
                 "samples", "One image of each class.", plots.samples(X, y, class_names=of_train)
@@ -154,6 +148,22 @@ def images(lab: Workspace) -> Section:
             ),
         ],
     )  # fmt: skip
+
+
+def _counts(
+    labels: dict[str, np.ndarray], names: dict[Any, str], weights: dict[Any, float]
+) -> Table:
+    """Count the images of each class and split; name and weight are given by label."""
+    rows = [
+        [
+            name,
+            *(f"{np.sum(one == label):,}" for one in labels.values()),
+            f"{weights[label]:.4f}" if label in weights else "–",
+        ]
+        for label, name in names.items()
+    ]
+    total = ["all", *(f"{len(one):,}" for one in labels.values()), "1.0000"]
+    return Table("Images of each class", ["Class", *labels, "Class weight"], [*rows, total])
 
 
 def perceptron(lab: Workspace, mlp: kmedclf.MLPClassifier | None = None) -> Section:

@@ -407,21 +407,24 @@ def _choices(lab: Workspace, key: str, ests: Sequence[Any]) -> list[Choice]:
         if key == "efficientnet" and lab.quick:
             why += " Networks of a quick study are too small for published weights."
         listed.append(lab.choice("Start", words_of.each(words_of.start, ests), why, "weights"))
-    if key == "vit":
-        widths = [f"{est.hidden_dim} wide, {est.num_heads} heads, {est.mlp_dim} neurons"
-                  for est in ests]  # fmt: skip
-        listed += [
-            lab.choice(
-                "Width", " or ".join(dict.fromkeys(widths)),
-                "The report names none; 768, 12 and 3,072 are those of ViT-B.",
-                "hidden_dim", "num_heads", "mlp_dim",
-            ),
-            lab.choice(
-                "Batches", words_of.each(words_of.batches, ests), "The report names no size.",
-                "batch_size",
-            ),
-        ]  # fmt: skip
-    return listed
+    return listed + (_sizes(lab, ests) if key == "vit" else [])
+
+
+def _sizes(lab: Workspace, ests: Sequence[Any]) -> list[Choice]:
+    """Mark what the report leaves open of its transformer."""
+    widths = [f"{est.hidden_dim} wide, {est.num_heads} heads, {est.mlp_dim} neurons"
+              for est in ests]  # fmt: skip
+    return [
+        lab.choice(
+            "Width", " or ".join(dict.fromkeys(widths)),
+            "The report names none; 768, 12 and 3,072 are those of ViT-B.",
+            "hidden_dim", "num_heads", "mlp_dim",
+        ),
+        lab.choice(
+            "Batches", words_of.each(words_of.batches, ests), "The report names no size.",
+            "batch_size",
+        ),
+    ]  # fmt: skip
 
 
 def _why_224(side: int) -> str:

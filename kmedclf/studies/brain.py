@@ -646,12 +646,12 @@ def _run(lab: Workspace, name: str, est: ImageClassifier, data: sources.Data) ->
 
 
 def _copies(lab: Workspace) -> subsets.Copies:
-    return lab.once("copies", lambda: subsets.find_copies(lab.data))
+    return lab.once("copies", lambda: subsets.Copies.of(lab.data))
 
 
 def _folds(lab: Workspace) -> list[subsets.Fold]:
     def cut() -> list[subsets.Fold]:
-        return subsets.folds(lab.data, N_FOLDS, lab.seed, _copies(lab))
+        return _copies(lab).folds(lab.data, N_FOLDS, lab.seed)
 
     return list(lab.some(lab.once("folds", cut)))
 
@@ -753,8 +753,8 @@ def _ways(lab: Workspace) -> dict[str, list[Trained]]:
 def _all_folds(
     lab: Workspace, what: str, data: sources.Data, ending: str, *, grouped: bool = False
 ) -> list[Trained]:
-    found = lab.once(f"copies, {what}", lambda: subsets.find_copies(data))
-    several = lab.some(subsets.folds(data, N_FOLDS, lab.seed, found, grouped=grouped))
+    found = lab.once(f"copies, {what}", lambda: subsets.Copies.of(data))
+    several = lab.some(found.folds(data, N_FOLDS, lab.seed, grouped=grouped))
     return [
         Trained(_run(lab, f"fold-{number}{ending}", network(lab, **SHORT), fold.data), fold, number)
         for number, fold in enumerate(several, 1)

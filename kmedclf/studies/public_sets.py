@@ -39,6 +39,30 @@ class PublicSet(NamedTuple):
         note = f" {self.note}" if self.note else ""
         return f"{self.title}, {self.address}. --data takes {self.layout}.{note}"
 
+    def source_of(self, study: str, source: str) -> str:
+        """Return the data to read: "synthetic" stands for the synthetic images of the study's kind.
+
+        Raises
+        ------
+        ValueError
+            If ``source`` names synthetic images of another kind.
+        """
+        kinds = {one.drawn for one in PUBLIC.values()}
+        if source not in kinds or source == self.drawn:
+            return source
+        if source == "synthetic":
+            return self.drawn
+        raise ValueError(
+            f"--data of the study {study} must be images of its own kind, such as {self.drawn}. "
+            f"Got {source!r}, {sources.DRAWN[source][0]}, instead."
+        )
+
+    def side_of(self, source: str, size: int | None, *, quick: bool) -> int | None:
+        """Return the side at which a study reads images: the report's, if the user gives none."""
+        if size is not None or self.side is None or not _is_resized(source):
+            return size
+        return min(self.side, sources.SIDE) if quick else self.side
+
 
 PUBLIC = {
     "blood": PublicSet(
@@ -80,34 +104,6 @@ PUBLIC = {
     ),
 }
 """The images of each study, by its name."""
-
-
-def source_of(study: str, source: str) -> str:
-    """Return the data to read: "synthetic" stands for the synthetic images of the study's kind.
-
-    Raises
-    ------
-    ValueError
-        If ``source`` names synthetic images of another kind.
-    """
-    own = PUBLIC.get(study)
-    kinds = {one.drawn for one in PUBLIC.values()}
-    if own is None or source not in kinds or source == own.drawn:
-        return source
-    if source == "synthetic":
-        return own.drawn
-    raise ValueError(
-        f"--data of the study {study} must be images of its own kind, such as {own.drawn}. Got "
-        f"{source!r}, {sources.DRAWN[source][0]}, instead."
-    )
-
-
-def side_of(study: str, source: str, size: int | None, *, quick: bool) -> int | None:
-    """Return the side at which a study reads its images: the report's, if the user gives none."""
-    own = PUBLIC.get(study)
-    if size is not None or own is None or own.side is None or not _is_resized(source):
-        return size
-    return min(own.side, sources.SIDE) if quick else own.side
 
 
 def _is_resized(source: str) -> bool:

@@ -15,7 +15,7 @@ from kmedclf.datasets import sources
 from kmedclf.datasets.audit import ORDER
 from kmedclf.pages import flat, render, without_folders
 from kmedclf.pages.report import comparison_values
-from kmedclf.studies import public_sets, subsets
+from kmedclf.studies import subsets
 from kmedclf.studies.public_sets import PUBLIC, PublicSet
 from kmedclf.studies.section import CHOSEN, Choice, Section
 from kmedclf.utils.files import check_folder, sweep, write_json, write_text, written_beside
@@ -461,14 +461,16 @@ class Study:
                 "--keep-copies must go with a study that leaves identical images out. "
                 f"{self.name} keeps them."
             )
-        found = public_sets.source_of(self.name, source or self.data)
-        settings["size"] = public_sets.side_of(
-            self.name, found, settings.get("size"), quick=settings.get("quick", False)
-        )
+        found, public = source or self.data, PUBLIC.get(self.name)
+        if public is not None:
+            found = public.source_of(self.name, found)
+            settings["size"] = public.side_of(
+                found, settings.get("size"), quick=settings.get("quick", False)
+            )
         lab = Workspace.open(
             found,
             out,
-            public=PUBLIC.get(self.name),
+            public=public,
             validation=self.validation,
             test=self.test,
             **{"class_names": self.class_names, "shares": self.shares,

@@ -100,6 +100,18 @@ class Copies:
     near: np.ndarray
     n_pool: int
 
+    @classmethod
+    def of(cls, data: sources.Data) -> Copies:
+        """Find identical and nearly identical images by `kmedclf.datasets.audit`."""
+        names = _pool_names(data)
+        X, y, where = _together(data, [*names, "test"])
+        found = audit(X, y)
+        first = np.arange(len(y))
+        for group in found.identical:
+            first[list(group)] = min(group)
+        near = np.array([pair[:2] for pair in found.near], np.int64).reshape(-1, 2)
+        return cls(first, first[near], int((where != "test").sum()))
+
     def copied(self, rows: np.ndarray, among: np.ndarray) -> np.ndarray:
         """Return a mask of ``rows``, (n,), that have a copy in the rows ``among``."""
         there = np.zeros(len(self.first), bool)
@@ -128,17 +140,30 @@ class Copies:
         """Mask of the images, not of the test, that have a copy among them, (n_pool,)."""
         return np.asarray(np.bincount(self.groups)[self.groups] > 1)
 
+    def folds(
+        self, data: sources.Data, n_folds: int, seed: int, *, grouped: bool = False
+    ) -> list[Fold]:
+        """Split all but the test images into stratified folds; each is the validation set once.
 
-def find_copies(data: sources.Data) -> Copies:
-    """Find identical and nearly identical images by `kmedclf.datasets.audit`."""
-    names = _pool_names(data)
-    X, y, where = _together(data, [*names, "test"])
-    found = audit(X, y)
-    first = np.arange(len(y))
-    for group in found.identical:
-        first[list(group)] = min(group)
-    near = np.array([pair[:2] for pair in found.near], np.int64).reshape(-1, 2)
-    return Copies(first, first[near], int((where != "test").sum()))
+        With ``grouped``, copies stay together. The description counts those of the training images.
+        """
+        X, y = pool(data)
+        way = StratifiedGroupKFold if grouped else StratifiedKFold
+        groups = self.groups if grouped else None
+        cut = way(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups)
+        test = np.arange(self.n_pool, len(self.first))
+        several = []
+        for number, (train, val) in enumerate(cut, 1):
+            parts = {"train": (X[train], y[train]), "val": (X[val], y[val])}
+            copied = {name: self.copied(i, train) for name, i in (("val", val), ("test", test))}
+            made = resplit(
+                data,
+                {**parts, "test": data.splits["test"]},
+                fold=f"{number} of {n_folds}, seed {seed}" + ", copies together" * grouped,
+                n_copies_of_train={name: int(mask.sum()) for name, mask in copied.items()},
+            )
+            several.append(Fold(made, val, copied))
+        return several
 
 
 def pool(data: sources.Data) -> sources.Split:
@@ -160,32 +185,6 @@ class Fold(NamedTuple):
     data: sources.Data
     rows: np.ndarray
     copied: dict[str, np.ndarray]
-
-
-def folds(
-    data: sources.Data, n_folds: int, seed: int, copies: Copies, *, grouped: bool = False
-) -> list[Fold]:
-    """Split all but the test images into stratified folds; each is the validation set once.
-
-    With ``grouped``, copies stay together. The description counts those of the training images.
-    """
-    X, y = pool(data)
-    way = StratifiedGroupKFold if grouped else StratifiedKFold
-    groups = copies.groups if grouped else None
-    cut = way(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups)
-    test = np.arange(copies.n_pool, len(copies.first))
-    several = []
-    for number, (train, val) in enumerate(cut, 1):
-        parts = {"train": (X[train], y[train]), "val": (X[val], y[val])}
-        copied = {name: copies.copied(i, train) for name, i in (("val", val), ("test", test))}
-        made = resplit(
-            data,
-            {**parts, "test": data.splits["test"]},
-            fold=f"{number} of {n_folds}, seed {seed}" + ", copies together" * grouped,
-            n_copies_of_train={name: int(mask.sum()) for name, mask in copied.items()},
-        )
-        several.append(Fold(made, val, copied))
-    return several
 
 
 def subsample(data: sources.Data) -> sources.Data:

@@ -8,6 +8,7 @@ All of this runs in graphs whose inputs are tensors, so that a new fit traces no
 from __future__ import annotations
 
 import itertools
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import tensorflow as tf
 from kmedclf.augmentation import make, mixing
 from kmedclf.inputs.images import Images, Rows
 from kmedclf.training import devices, network
-from kmedclf.training.counting import count
+from kmedclf.training.network import count
 from kmedclf.utils import forks
 
 Fetch = Callable[[Any], Any]
@@ -206,8 +207,6 @@ MAX_GRAPHS = 8
 _COUNT = tf.TensorSpec([], tf.int64)
 _POSITION = tf.TensorSpec([None, None], tf.int64), tf.TensorSpec([None, 2], tf.int32)
 
-_idle: list[Feed] = []
-
 
 @dataclass(frozen=True)
 class InMemoryBatches:
@@ -290,9 +289,32 @@ class StreamedBatches:
 class Feed:
     """Opens the batches of one training at a time, and keeps the graphs for the next."""
 
+    _idle: ClassVar[list[Feed]] = []
+
     def __init__(self) -> None:
         self._images = OpenImages()
         self._graphs: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+
+    @classmethod
+    @contextmanager
+    def borrow(cls) -> Iterator[Feed]:
+        """Lend an idle feed or a new one; a feed is dropped after an error."""
+        # An error may leave a feed's graphs in any state, and a new feed costs only its graphs.
+        try:
+            feed = cls._idle.pop()
+        except IndexError:
+            feed = Feed()
+        try:
+            yield feed
+        finally:
+            feed.release()
+        cls._idle.append(feed)
+
+    @classmethod
+    def clear(cls) -> None:
+        """Drop all idle feeds."""
+        cls._idle.clear()
+        _gather.cache_clear()
 
     def open(
         self,
@@ -366,30 +388,13 @@ def _gather(tensors: tuple[Any, ...], how: tuple[Any, ...], gather_in_step: bool
     return tf.function(body, input_signature=given, autograph=False)
 
 
-@contextmanager
-def borrow() -> Iterator[Feed]:
-    """Lend an idle feed or a new one; a feed is dropped after an error."""
-    # An error may leave a feed's graphs in any state, and a new feed costs only its graphs.
-    try:
-        feed = _idle.pop()
-    except IndexError:
-        feed = Feed()
-    try:
-        yield feed
-    finally:
-        feed.release()
-    _idle.append(feed)
-
-
-def clear() -> None:
-    """Drop all idle feeds."""
-    _idle.clear()
-    _gather.cache_clear()
-
-
-def after_fork() -> None:
+def _after_fork() -> None:
     """Replace feeds and graphs in a child process."""
     # Destroying the parent's objects would crash the child.
-    global _idle, _gather
-    forks.keep(_idle, _gather)
-    _idle, _gather = [], lru_cache(maxsize=MAX_GRAPHS)(_gather.__wrapped__)
+    global _gather
+    forks.keep(Feed._idle, _gather)
+    Feed._idle, _gather = [], lru_cache(maxsize=MAX_GRAPHS)(_gather.__wrapped__)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

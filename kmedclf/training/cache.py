@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
-from kmedclf.training import batches, network
-from kmedclf.training.counting import count, counts
-from kmedclf.training.network import Spec
+from kmedclf.training import network
+from kmedclf.training.batches import Feed
+from kmedclf.training.network import Spec, count, counted
 from kmedclf.training.program import CompiledNetwork
 from kmedclf.utils import forks
 
@@ -114,14 +114,15 @@ def stats() -> dict[str, int]:
     """
     with _lock:
         idle = sum(map(len, _idle.values()))
-    return {**counts(), "idle": idle}
+    kinds = "builds", "traces", "borrowed", "feeds"
+    return {**{kind: counted[kind] for kind in kinds}, "idle": idle}
 
 
 def clear() -> None:
     """Drop all idle compiled networks and their graphs; fitted estimators are unaffected."""
     with _lock:
         _idle.clear()
-    batches.clear()
+    Feed.clear()
 
 
 def _after_fork() -> None:
@@ -130,7 +131,6 @@ def _after_fork() -> None:
     global _idle, _lock
     forks.keep(_idle)
     _idle, _lock = OrderedDict(), threading.Lock()  # another thread may have held the lock
-    batches.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

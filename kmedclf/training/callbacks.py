@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pickle import Pickler
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import keras
 
@@ -87,36 +87,6 @@ def _is_live(stream: Any) -> bool:
     return stream.isatty() or type(stream).__module__.startswith("ipykernel.")
 
 
-class OutOfTime(RuntimeError):
-    """A training would not be finished in time."""
-
-
-class Deadline(keras.callbacks.Callback):
-    """Raises `OutOfTime` as soon as a training cannot end before ``at``, of `time.perf_counter`.
-
-    ``epoch_seconds`` are those of the last epoch. A training that ends is as it is without it.
-    """
-
-    only_watches = True  # so that a finished training may be remembered
-
-    def __init__(self, at: float) -> None:
-        super().__init__()
-        self.at, self.epoch_seconds = at, 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Note the time."""
-        self._began = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Compare what the other epochs will take with what is left."""
-        now = time.perf_counter()
-        self.epoch_seconds = now - self._began
-        missing = (self.params["epochs"] - epoch - 1) * self.epoch_seconds
-        # The first epoch compiles. Later ones vary: half of the time to come may be saved.
-        if now > self.at or (epoch > 1 and now + missing / 2 > self.at):
-            raise OutOfTime(f"it would end {now + missing - self.at:.1f} s too late")
-
-
 Callbacks: TypeAlias = Sequence[keras.callbacks.Callback]
 
 TRAIN_BATCHES = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
@@ -179,28 +149,28 @@ class Hooks:
         """Whether a callback requested the end of the training."""
         return self._model is not None and bool(self._model.stop_training)
 
+    @classmethod
+    @contextmanager
+    def calling(
+        cls, callbacks: Callbacks, program: CompiledNetwork, epochs: int, steps: int
+    ) -> Iterator[Self]:
+        """Run callbacks during a training; afterwards remove from them what cannot be copied.
 
-@contextmanager
-def calling(
-    callbacks: Callbacks, program: CompiledNetwork, epochs: int, steps: int
-) -> Iterator[Hooks]:
-    """Run callbacks during a training; afterwards remove from them what cannot be copied.
-
-    Callbacks are parameters of an estimator, which must stay clonable and picklable after any fit.
-    """
-    before = [dict(vars(callback)) for callback in callbacks]
-    try:
-        yield Hooks(callbacks, program, epochs, steps)
-    except BaseException:
-        for callback in callbacks:
-            if isinstance(callback, keras.callbacks.TensorBoard):
-                callback.on_train_end()  # closes its writer, the process's default
-        raise
-    finally:
-        for callback, state in zip(callbacks, before, strict=True):
-            _detach(callback, state)
-        if callbacks and hasattr(program.activated, "history"):
-            del program.activated.history  # a reference to a user's callback
+        Callbacks are parameters of an estimator, which must stay clonable and picklable.
+        """
+        before = [dict(vars(callback)) for callback in callbacks]
+        try:
+            yield cls(callbacks, program, epochs, steps)
+        except BaseException:
+            for callback in callbacks:
+                if isinstance(callback, keras.callbacks.TensorBoard):
+                    callback.on_train_end()  # closes its writer, the process's default
+            raise
+        finally:
+            for callback, state in zip(callbacks, before, strict=True):
+                _detach(callback, state)
+            if callbacks and hasattr(program.activated, "history"):
+                del program.activated.history  # a reference to a user's callback
 
 
 def _detach(callback: keras.callbacks.Callback, before: dict[str, Any]) -> None:

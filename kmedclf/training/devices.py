@@ -110,10 +110,3 @@ def _malloc_trim() -> Callable[[int], int] | None:
         return cast("Callable[[int], int]", ctypes.CDLL(None).malloc_trim)
     except (AttributeError, OSError, TypeError):  # another C library
         return None
-
-
-def xla_pays() -> bool:
-    """Whether training steps are faster when compiled with XLA."""
-    # On GPUs, XLA fuses operations between convolutions. On CPUs it slows convolutions down, and
-    # does not help dense networks with a fused optimizer (``benchmarks/xla.py``).
-    return bool(gpus())

@@ -17,33 +17,7 @@ import tensorflow as tf
 from scipy.special import expit, softmax
 
 from kmedclf.inputs.checks import listed, positions
-
-LEAST, MOST = 1e-19, 1e19
-"""Range of factors of a gradient: optimizers square it, and float32 ends at 1e-38 and 3e38."""
-
-FACTORS = {"clipnorm": LEAST, "focal_alpha": LEAST, "l2": 0.0}
-"""Parameters that are such factors, and their smallest values."""
-
-
-def check_factors(parameters: Mapping[str, Any], name: str) -> None:
-    """Refuse parameters that scale gradients out of the range of float32."""
-    for key, least in FACTORS.items():
-        value = parameters[key]
-        if value is not None and not least <= value <= MOST:
-            raise ValueError(
-                f"The {key!r} parameter of {name} must be between {least:g} and {MOST:g}, so that "
-                f"float32 holds the squares of gradients. Got {value!r} instead."
-            )
-
-
-def check_total_weights(weight: np.ndarray, what: str) -> None:
-    """Refuse row weights that scale gradients out of the range of float32."""
-    largest = float(weight.max(initial=0.0))
-    if not LEAST <= largest <= MOST:
-        raise ValueError(
-            f"{what} must reach {LEAST:g} and not exceed {MOST:g}, those of classes included, so "
-            f"that float32 holds the squares of gradients. Got {largest:g} as the largest."
-        )
+from kmedclf.parameters import MOST
 
 
 def given_class_weights(

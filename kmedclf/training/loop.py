@@ -13,12 +13,22 @@ import numpy as np
 import tensorflow as tf
 
 from kmedclf.inputs.images import Rows
-from kmedclf.training import batches, cache, devices, divergence, network, strategy
+from kmedclf.training import cache, devices, network
 from kmedclf.training.batches import Feed, InMemoryBatches, StreamedBatches
-from kmedclf.training.callbacks import Hooks, Logs, calling
+from kmedclf.training.callbacks import Hooks, Logs
 from kmedclf.training.network import Spec
-from kmedclf.training.program import CompiledNetwork, Weights
-from kmedclf.training.schedules import EarlyStopping, Schedule, epoch_rate, step_rates
+from kmedclf.training.program import CompiledNetwork, Weights, check_weights, largest
+from kmedclf.training.schedules import EarlyStopping, Schedule
+
+SUSPECT = 1e4
+"""Weights beyond this may overflow in a forward pass, even if they are finite."""
+
+ABSURD = 1e8
+"""Cross entropy per image beyond which a network has diverged, even if it is finite."""
+
+
+class Diverged(ValueError):
+    """A training diverged, and would do so again."""
 
 
 @dataclass
@@ -79,9 +89,9 @@ def train(task: TrainingTask, callbacks: Sequence[keras.callbacks.Callback] = ()
     Raises ValueError if the training diverges and no earlier epoch is restored.
     """
     if task.start is not None:
-        divergence.check_weights(task.start.weights, task.spec.estimator.__name__)
+        check_weights(task.start.weights, task.spec.estimator.__name__)
     # Under a user's device scope, the variables of later fits would be on that device, too.
-    with tf.device(None), cache.borrow(task.spec) as program, batches.borrow() as feed:
+    with tf.device(None), cache.borrow(task.spec) as program, Feed.borrow() as feed:
         schedule = task.schedule
         # Each use of the seed has a number of its own, so that draws are independent.
         fresh = np.random.SeedSequence([task.seed, 0]) if task.start is None else None
@@ -120,7 +130,7 @@ class _Run:
     ) -> TrainingState:
         first = len(history.get("loss", ()))
         last = first + self.task.schedule.epochs
-        with calling(callbacks, self.program, last, self.steps) as calls:
+        with Hooks.calling(callbacks, self.program, last, self.steps) as calls:
             return self._epochs(history, calls, first, last)
 
     def _epochs(
@@ -144,7 +154,7 @@ class _Run:
             rates = self.rates(history, first)
             calls("on_epoch_begin", epoch - 1)
             logs = self.epoch(epoch, chunks, rates, calls)
-            sound = divergence.is_sound(logs, weight)
+            sound = _is_sound(logs, weight)
             ill = None if sound else ill or (epoch, logs)
             improved = watch and watch.update(epoch - first, logs, sound=sound) and restores
             best = self.program.weights() if improved else best
@@ -160,9 +170,9 @@ class _Run:
         weights = self.program.weights() if best is None else best
         # The losses of an epoch are computed before its last step, which may have diverged.
         if best is None and not ill and self._useless(weights):
-            ill = epoch, {"largest weight": divergence.largest(weights)}
+            ill = epoch, {"largest weight": largest(weights)}
         if best is None and ill:
-            raise divergence.Diverged(self._diverged(ill))
+            raise Diverged(self._diverged(ill))
         if ill and watch:
             kept = f" and epoch {first + watch.best_epoch} is restored"
             warnings.warn(self._diverged(ill, kept), RuntimeWarning, stacklevel=2)
@@ -174,10 +184,11 @@ class _Run:
 
     def _check_processes(self, done: int) -> None:
         """Refuse to train with processes that would wait for each other, or learn another thing."""
-        if self.program.on and self.program.on.processes > 1:
+        on = self.program.on
+        if on and on.processes > 1:
             labels, task = zlib.crc32(self.task.rows.y.tobytes()), self.task
             same = len(task.rows), labels, task.seed, self.program.n_params, task.schedule, done
-            strategy.check_same(same, self.program.on.processes, task.spec.estimator.__name__)
+            on.check_same(same, task.spec.estimator.__name__)
 
     def _open_feed(self, done: int, last: int) -> InMemoryBatches | StreamedBatches:
         """Open the training rows for the epochs after ``done``."""
@@ -218,20 +229,43 @@ class _Run:
     def _beyond_help(self) -> bool:
         """Whether weights are not finite, so that training cannot recover."""
         # A loss may be infinite for another reason: in float16, a step that overflows is skipped.
-        return not np.isfinite(divergence.largest(self.program.weights()))
+        return not np.isfinite(largest(self.program.weights()))
 
     def _useless(self, weights: Weights) -> bool:
         """Whether the last step diverged, which losses from before that step do not show."""
-        size = divergence.largest(weights)
-        if size < divergence.SUSPECT:
+        size = largest(weights)
+        if size < SUSPECT:
             return False
         few = self.task.rows.take(np.arange(min(len(self.task.rows), 32)))
         logs = self._scores(few, self.program.logits(few))
-        return not (np.isfinite(size) and divergence.is_sound(logs, _mean_weight(few)))
+        return not (np.isfinite(size) and _is_sound(logs, _mean_weight(few)))
 
     def _diverged(self, when: tuple[int, Logs], then: str = "") -> str:
-        reason = divergence.explain(self.task, *when)
-        return f"{reason}{then}: {divergence.advice(self.task)}."
+        """Say when a training diverged, and how, and what to change in its parameters."""
+        name, (epoch, logs) = self.task.spec.estimator.__name__, when
+        kinds = "loss", "val_loss", "largest weight"
+        values = ", ".join(f"{kind} {logs[kind]:.3g}" for kind in kinds if kind in logs)
+        reason = f"The training of {name} diverged in epoch {epoch} ({values})"
+        return f"{reason}{then}: {self._advice()}."
+
+    def _advice(self) -> str:
+        """Say what would help against divergence; a clause without a full stop."""
+        schedule, options = self.task.schedule, dict(self.task.spec.options)
+        rate = schedule.learning_rate
+        lower = [f"'learning_rate' (now {'that of Keras' if rate is None else f'{rate:g}'})"]
+        given: dict[str, Any] = {"weight_decay": schedule.weight_decay, "l2": schedule.l2}
+        given |= {name: options.get(name) for name in ("momentum", "focal_alpha")}
+        lower += [f"{name!r}" for name, value in given.items() if value]
+        if dict(self.task.spec.architecture).get("backbone_rate", 0.0) > 1:
+            lower.append("'backbone_rate'")
+        if self.task.rows.weight.max() > 10:
+            lower.append("the weights of samples and classes")
+        other = [] if "clipnorm" in options else ["set 'clipnorm'"]
+        if self.task.spec.precision == "mixed_float16":
+            other.append("take precision='mixed_bfloat16'")
+        if self.task.spec.scale == 1.0:
+            other.append("scale X")
+        return " or ".join([f"lower {', '.join(lower)}", *other])
 
     @property
     def batch_size(self) -> int:
@@ -255,10 +289,10 @@ class _Run:
         if schedule.cycle is not None:
             first = done - done % schedule.cycle
         if schedule.lr_schedule in ("cosine", "one_cycle"):
-            return step_rates(schedule, self.learning_rate, done - first, self.steps)
+            return schedule.step_rates(self.learning_rate, done - first, self.steps)
         if schedule.lr_schedule is not None:
             values = history.get(name, [])[first:]
-            self.program.set_rate(epoch_rate(schedule, self.learning_rate, values))
+            self.program.set_rate(schedule.epoch_rate(self.learning_rate, values))
         return None
 
     def epoch(
@@ -284,7 +318,7 @@ class _Run:
             logs |= {f"val_{name}": value for name, value in scores.items()}
         on = self.program.on
         if on and on.processes > 1:
-            logs = dict(zip(logs, strategy.mean(list(logs.values()), on.processes), strict=True))
+            logs = dict(zip(logs, on.mean(list(logs.values())), strict=True))
         return logs
 
     def _epoch_by_batches(
@@ -344,3 +378,10 @@ class _Run:
 
 def _mean_weight(rows: Rows) -> float:
     return float(rows.weight.mean(dtype=np.float64))
+
+
+def _is_sound(logs: Logs, weight: float) -> bool:
+    """Whether the losses of an epoch are those of a network that learns."""
+    # A loss of 1e30 is finite, but the accuracy beside it is that of a guess.
+    losses = [logs[name] for name in ("loss", "val_loss") if name in logs]
+    return all(np.isfinite(loss) and loss <= ABSURD * max(weight, 1.0) for loss in losses)

@@ -6,6 +6,7 @@ import functools
 import math
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="Spec")
 
 _building = threading.RLock()
+
+counted: Counter[str] = Counter()
+"""Builds, traces and uses of compiled networks in this process, for tests of the cache."""
+
+_counting = threading.Lock()
+
+
+def count(what: str) -> None:
+    """Count an event of this process."""
+    with _counting:
+        counted[what] += 1
 
 
 @dataclass(frozen=True)
@@ -65,8 +77,27 @@ class Spec:
         return estimator._to_logits(x, self)
 
 
-def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tuple[Any, Any]]]:
-    """Build the Keras model of a spec, without initial values, and initializers for `initialize`.
+class Initializers(list[tuple[Any, Any]]):
+    """The variables of a model, each with its initializer."""
+
+    def assign(self, seed: np.random.SeedSequence) -> None:
+        """Assign every variable its initial value for a seed, without global random state.
+
+        An initializer with a seed of its own keeps it.
+        """
+        seeds = seed.generate_state(len(self)) >> np.uint32(1)
+        for (variable, initializer), number in zip(self, seeds, strict=True):
+            variable.assign(_initial_value(variable, initializer, int(number)))
+
+    def reseed(self, seed: int) -> None:
+        """Seed dropout and similar layers; leave all other variables."""
+        generators = [variable for variable, _ in self if is_generator(variable)]
+        for number, variable in enumerate(generators):
+            variable.assign(np.array([seed, number], dtype=variable.dtype))
+
+
+def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, Initializers]:
+    """Build the Keras model of a spec, without initial values, and their initializers.
 
     With ``activated`` the model returns probabilities instead of logits.
     """
@@ -79,7 +110,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
         with keras.StatelessScope() as scope:
             model = _model(spec, activated=activated)
             drawn = _default_seeds(1_000 + 20 * len(model.variables))
-            initializers = [
+            initializers = Initializers(
                 # A network may set a variable's initial value itself, such as one from a file.
                 (
                     variable,
@@ -88,7 +119,7 @@ def build(spec: Spec, *, activated: bool = False) -> tuple[keras.Model, list[tup
                     or _without_drawn_seed(variable._initializer, drawn),
                 )
                 for variable in model.variables
-            ]
+            )
     return model, initializers
 
 
@@ -176,16 +207,6 @@ def without_values(variables: int, elements: int) -> Iterator[keras.StatelessSco
         global_state.set_global_attribute(name, before)
 
 
-def initialize(initializers: list[tuple[Any, Any]], seed: np.random.SeedSequence) -> None:
-    """Assign every variable its initial value for a seed, without global random state.
-
-    An initializer with a seed of its own keeps it.
-    """
-    seeds = seed.generate_state(len(initializers)) >> np.uint32(1)
-    for (variable, initializer), number in zip(initializers, seeds, strict=True):
-        variable.assign(_initial_value(variable, initializer, int(number)))
-
-
 def adapt(model: keras.Model, rows: Rows, scale: float, seed: int) -> None:
     """Call ``adapt_to`` of the layers that need training images before the first step."""
     # Not named `adapt`: Keras layers of that method store statistics as constants of the graph.
@@ -194,13 +215,6 @@ def adapt(model: keras.Model, rows: Rows, scale: float, seed: int) -> None:
         images = rows.sample(seed).astype(np.float32) * np.float32(scale)
         for layer in layers if len(images) else ():
             layer.adapt_to(images)
-
-
-def reseed(initializers: list[tuple[Any, Any]], seed: int) -> None:
-    """Seed dropout and similar layers; leave all other variables."""
-    generators = [variable for variable, _ in initializers if is_generator(variable)]
-    for number, variable in enumerate(generators):
-        variable.assign(np.array([seed, number], dtype=variable.dtype))
 
 
 def is_generator(variable: Any) -> bool:

@@ -1,17 +1,14 @@
-"""Keras optimizers: creation, reset and restored state; Muon for convolutions."""
+"""Keras optimizers of a spec; Muon for convolutions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from kmedclf.training.network import Spec, settings
-from kmedclf.utils.annotated import plain
+from kmedclf.training.network import Spec
 
 
 @keras.saving.register_keras_serializable(package="kmedclf")
@@ -56,28 +53,6 @@ class Muon(keras.optimizers.Muon):
         matrix = self.zeropower_via_newtonschulz5(matrix, self.ns_steps)
         step = self.lr_adjust(tf.cast(matrix, variable.dtype)) * lr
         variable.assign_sub(tf.reshape(step, variable.shape))
-
-
-def check_name(optimizer: Any, name: str) -> None:
-    """Refuse a Keras optimizer in place of its name, and say how to write it."""
-    # An object would carry its state from one fit to the next, and does not fit in grids or files.
-    cls = optimizer if isinstance(optimizer, type) else type(optimizer)
-    if not issubclass(cls, keras.optimizers.Optimizer):
-        return
-    given: dict[str, Any] = {"optimizer": cls.__name__.lower()}
-    if not isinstance(optimizer, type):
-        config = optimizer.get_config()
-        config["clipnorm"] = config.get("global_clipnorm") or config.get("clipnorm")
-        known = ("learning_rate", "weight_decay", "clipnorm", "momentum", "nesterov")
-        given |= {key: config[key] for key in known if isinstance(config.get(key), int | float)}
-    if "learning_rate" in given:  # a variable in float32
-        given["learning_rate"] = plain(np.float32(given["learning_rate"]))
-    text = ", ".join(f"{key}={value!r}" for key, value in given.items() if value)
-    kind = "class" if optimizer is cls else "object"
-    raise ValueError(
-        f"The 'optimizer' parameter of {name} must be the name of an optimizer, with its numbers "
-        f"as parameters: {text}. Got the {kind} {cls.__name__} instead."
-    )
 
 
 def make(spec: Spec) -> keras.optimizers.Optimizer:
@@ -145,30 +120,3 @@ def decay_kernels(model: keras.Model, weight_decay: tf.Variable | float) -> None
     optimizer.weight_decay = weight_decay
     if isinstance(optimizer, Muon):
         optimizer.adam_weight_decay = weight_decay
-
-
-def start(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> list[Any]:
-    """Build an optimizer for variables; return the initial values of its own variables."""
-    with settings():
-        optimizer.build(variables)
-    return [_compact(variable.numpy()) for variable in optimizer.variables]
-
-
-def slots(spec: Spec) -> int:
-    """Count the optimizer's variables per variable of the network."""
-    with settings():
-        optimizer, variable = make(spec), keras.Variable(np.zeros(2, np.float32))
-        optimizer.build([variable])
-    return sum(slot.shape == variable.shape for slot in optimizer.variables)
-
-
-def assign(optimizer: keras.optimizers.Optimizer, values: Sequence[Any]) -> None:
-    """Set an optimizer's variables."""
-    for variable, value in zip(optimizer.variables, values, strict=True):
-        variable.assign(np.broadcast_to(value, variable.shape))
-
-
-def _compact(value: np.ndarray) -> np.ndarray:
-    """Replace a constant array by one number, such as Adam's zeros."""
-    first = value.reshape(-1)[:1]
-    return first[0] if value.size and np.all(value == first) else value

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kmedclf.augmentation import test_time
 from kmedclf.inputs.images import Rows
-from kmedclf.training import devices, divergence, network, optimizers, strategy
+from kmedclf.training import devices, network, optimizers, strategy
 from kmedclf.training.batches import (
     MAX_GRAPHS,
     InMemoryBatches,
@@ -24,9 +24,8 @@ from kmedclf.training.batches import (
     make_dataset,
     signature,
 )
-from kmedclf.training.counting import count
 from kmedclf.training.heads import HEADS, Head, Loss
-from kmedclf.training.network import Spec
+from kmedclf.training.network import Spec, count
 from kmedclf.training.strategy import Sharing
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def step_options(estimator: ImageClassifier) -> tuple[tuple[str, Any], ...]:
     if estimator.accumulate_steps > 1:
         # More parts than rows means one row per part; int32 bounds the number.
         chosen["accumulate_steps"] = min(estimator.accumulate_steps, 2**30)
-    shared = strategy.sharing(estimator.strategy, type(estimator).__name__)
+    shared = Sharing.of(estimator.strategy, type(estimator).__name__)
     if shared is not None:
         chosen["strategy"] = shared
         if estimator.accumulate_steps > 1:
@@ -161,7 +160,7 @@ def compiled_model(
 ) -> keras.Model:
     """Build a model that others train: of probabilities, compiled, with a seed's weights."""
     model, initializers = network.build(spec, activated=True)
-    network.initialize(initializers, np.random.SeedSequence([seed, 0]))
+    initializers.assign(np.random.SeedSequence([seed, 0]))
     head, plain = HEADS[spec.head], make_loss(spec)
 
     def loss(y: Any, shares: Any) -> Any:
@@ -357,7 +356,9 @@ class CompiledNetwork:
         self._loaded: tuple[np.ndarray, ...] = ()
         self.growing = 0  # changes that enlarge the network and have not completed
         self._images = OpenImages()
-        jit = devices.xla_pays() if spec.jit_compile == "auto" else spec.jit_compile
+        # On GPUs, XLA fuses operations between convolutions. On CPUs it slows convolutions down,
+        # and does not help dense networks with a fused optimizer (``benchmarks/xla.py``).
+        jit = bool(devices.gpus()) if spec.jit_compile == "auto" else spec.jit_compile
         self.on: Sharing | None = self._options.get("strategy")
         self._jit_compile = (
             bool(jit) and self.on is None and "accumulate_steps" not in self._options
@@ -388,13 +389,13 @@ class CompiledNetwork:
         self._loaded = ()
         optimizer = self.model.optimizer
         optimizer.learning_rate = self._default_learning_rate
-        optimizers.assign(optimizer, self._start_optimizer())
+        self._set_optimizer(self._start_optimizer())
         if learning_rate is not None:
             optimizer.learning_rate = learning_rate
         for name, scalar in self._scalars.items():
             scalar.assign(scalars.get(name, 0.0))
         if seed is not None:
-            network.initialize(self._initializers, seed)
+            self._initializers.assign(seed)
 
     def _start_optimizer(self) -> list[Any]:
         """Create the optimizer's variables, unless they are there; return their initial values."""
@@ -402,13 +403,20 @@ class CompiledNetwork:
             optimizer = self.model.optimizer
             self._check_memory()
             with self._grows():
-                self._optimizer_start = optimizers.start(optimizer, self.model.trainable_variables)
+                with network.settings():
+                    optimizer.build(self.model.trainable_variables)
+                self._optimizer_start = [_compact(one.numpy()) for one in optimizer.variables]
                 self.nbytes += _size(optimizer.variables)
         return self._optimizer_start
 
     def _check_memory(self) -> None:
         # Linux would kill the process instead of refusing the allocation.
-        copies = 2 + optimizers.slots(self.spec)  # gradients, and the weights returned
+        with network.settings():
+            optimizer = optimizers.make(self.spec)
+            variable = keras.Variable(np.zeros(2, np.float32))
+            optimizer.build([variable])
+        slots = sum(slot.shape == variable.shape for slot in optimizer.variables)
+        copies = 2 + slots  # gradients, and the weights returned
         needed, free = copies * _size(self.model.trainable_weights), devices.free_memory()
         if free is not None and needed > free:
             raise MemoryError(
@@ -419,7 +427,7 @@ class CompiledNetwork:
 
     def reseed(self, seed: int) -> None:
         """Seed the stochastic layers, so that an epoch does not depend on earlier draws."""
-        network.reseed(self._initializers, seed)
+        self._initializers.reseed(seed)
 
     def load(self, weights: Weights) -> None:
         """Set the model's weights to those of a fitted estimator.
@@ -428,7 +436,7 @@ class CompiledNetwork:
         """
         if len(weights) == len(self._loaded) and all(map(is_, weights, self._loaded)):
             return
-        divergence.check_weights(weights, self.spec.estimator.__name__)
+        check_weights(weights, self.spec.estimator.__name__)
         self._loaded = ()  # an interruption may leave only some of them set
         self.model.set_weights(weights)
         if not any(one.flags.writeable for one in weights):
@@ -461,10 +469,14 @@ class CompiledNetwork:
         self._start_optimizer()
         return [(tuple(v.shape), np.dtype(v.dtype)) for v in self.model.optimizer.variables]
 
+    def _set_optimizer(self, values: Sequence[Any]) -> None:
+        for variable, value in zip(self.model.optimizer.variables, values, strict=True):
+            variable.assign(np.broadcast_to(value, variable.shape))
+
     def load_optimizer(self, state: Sequence[np.ndarray]) -> None:
         """Restore the optimizer's variables of an earlier fit, except the learning rate."""
         learning_rate = float(self.model.optimizer.learning_rate)
-        optimizers.assign(self.model.optimizer, state)
+        self._set_optimizer(state)
         self.model.optimizer.learning_rate = learning_rate
 
     def restore(self, weights: Weights, optimizer: Weights) -> None:
@@ -477,7 +489,7 @@ class CompiledNetwork:
                 "Got others instead."
             )
         self.model.set_weights(weights)
-        optimizers.assign(self.model.optimizer, optimizer)
+        self._set_optimizer(optimizer)
 
     def release(self) -> None:
         """Release the images of the last pass."""
@@ -622,5 +634,42 @@ def frozen(weights: Weights) -> Weights:
     return weights
 
 
+def largest(weights: list[np.ndarray]) -> float:
+    """Return the largest magnitude among arrays; NaN or infinity if a value is not finite."""
+    # Extremes take a tenth of the time of `isfinite`, and no boolean array.
+    floats = [array for array in weights if array.size and array.dtype.kind == "f"]
+    ends = [float(end(array)) for array in floats for end in (np.min, np.max)]
+    return float(np.max(np.abs(ends))) if ends else 0.0
+
+
+def check_weights(weights: list[np.ndarray], name: str) -> None:
+    """Raise ValueError if a network's weights are not finite."""
+    if np.isfinite(largest(weights)):
+        return
+    wrong = [number for number, one in enumerate(weights) if not np.isfinite(largest([one]))]
+    raise ValueError(
+        f"The weights_ of {name} must be finite. Got NaN or infinity in {len(wrong)} of the "
+        f"{len(weights)} arrays, the first in array {wrong[0]}; fit it again."
+    )
+
+
+def check_outputs(logits: np.ndarray, name: str) -> None:
+    """Refuse outputs (n, ...) that are not finite."""
+    if np.isfinite(logits).all():
+        return
+    wrong = np.flatnonzero(~np.isfinite(logits).reshape(len(logits), -1).all(axis=1))
+    raise ValueError(
+        f"{name} must predict finite numbers. Got NaN or infinity for {len(wrong)} of "
+        f"{len(logits)} images, the first of them image {wrong[0]}; its weights or these pixels "
+        "are too large."
+    )
+
+
 def _size(variables: Sequence[Any]) -> int:
     return sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in variables)
+
+
+def _compact(value: np.ndarray) -> np.ndarray:
+    """Replace a constant array by one number, such as Adam's zeros."""
+    first = value.reshape(-1)[:1]
+    return first[0] if value.size and np.all(value == first) else value

@@ -46,6 +46,50 @@ class Schedule:
         given = {"mixup": self.mixup, "cutmix": self.cutmix}
         return {name: float(alpha) for name, alpha in given.items() if alpha}
 
+    def epoch_rate(self, base: float, values: Sequence[float]) -> float:
+        """Compute the next epoch's learning rate under "step" and "plateau".
+
+        ``base`` is the initial rate, ``values`` the monitored value of each epoch so far.
+        """
+        if self.lr_schedule == "step":
+            falls = len(values) // self.lr_step
+        else:
+            falls = self._plateaus(values)
+        return float(base * self.lr_factor**falls)
+
+    def _plateaus(self, values: Sequence[float]) -> int:
+        """Count how often a curve waited ``lr_patience`` epochs for an improvement."""
+        waiting = replace(
+            self, n_iter_no_change=self.lr_patience, min_epochs=1, stop_against="best"
+        )
+        watch, falls = EarlyStopping(waiting), 0
+        for epoch, value in enumerate(values, 1):
+            watch.update(epoch, {f"val_{self.monitor}": value})
+            if watch.exhausted(epoch):
+                watch.wait_again(epoch)
+                falls += 1
+        return falls
+
+    def step_rates(self, base: float, epoch: int, steps: int) -> np.ndarray:
+        """Compute the learning rate of each step of an epoch under "cosine" and "one_cycle".
+
+        ``base`` is the highest rate; ``epoch`` counts from 0.
+        """
+        # Keras' CosineDecay and PyTorch's OneCycleLR, which replaces the straight lines of
+        # L. Smith, N. Topin, "Super-convergence", 2018, by half cosines.
+        total = (self.cycle or self.epochs) * steps
+        step = np.arange(epoch * steps, (epoch + 1) * steps)
+        if self.lr_schedule == "cosine":
+            warm = int((self.lr_warmup or 0.0) * total)
+            rising = step / max(warm, 1)
+            falling = _half_cosine((step - warm) / (total - warm))
+            return (base * np.where(step < warm, rising, falling)).astype(np.float32)
+        start, end = 1 / 25, 1 / 250_000
+        peak = (0.25 if self.lr_warmup is None else self.lr_warmup) * total - 1
+        rising = 1 + (start - 1) * _half_cosine(step / max(peak, 1))
+        falling = end + (1 - end) * _half_cosine((step - peak) / max(total - 1 - peak, 1))
+        return (base * np.where(step <= peak, rising, falling)).astype(np.float32)
+
 
 @dataclass
 class EarlyStopping:
@@ -102,53 +146,6 @@ class EarlyStopping:
     def wait_again(self, epoch: int) -> None:
         """Renew the patience."""
         self._mark_epoch = epoch
-
-
-def epoch_rate(schedule: Schedule, base: float, values: Sequence[float]) -> float:
-    """Compute the next epoch's learning rate under "step" and "plateau".
-
-    ``base`` is the initial rate, ``values`` the monitored value of each epoch so far.
-    """
-    if schedule.lr_schedule == "step":
-        falls = len(values) // schedule.lr_step
-    else:
-        falls = _plateaus(schedule, values)
-    return float(base * schedule.lr_factor**falls)
-
-
-def _plateaus(schedule: Schedule, values: Sequence[float]) -> int:
-    """Count how often a curve waited ``lr_patience`` epochs for an improvement."""
-    waiting = replace(
-        schedule, n_iter_no_change=schedule.lr_patience, min_epochs=1, stop_against="best"
-    )
-    watch, falls = EarlyStopping(waiting), 0
-    for epoch, value in enumerate(values, 1):
-        watch.update(epoch, {f"val_{schedule.monitor}": value})
-        if watch.exhausted(epoch):
-            watch.wait_again(epoch)
-            falls += 1
-    return falls
-
-
-def step_rates(schedule: Schedule, base: float, epoch: int, steps: int) -> np.ndarray:
-    """Compute the learning rate of each step of an epoch under "cosine" and "one_cycle".
-
-    ``base`` is the highest rate; ``epoch`` counts from 0.
-    """
-    # Keras' CosineDecay and PyTorch's OneCycleLR, which replaces the straight lines of L. Smith,
-    # N. Topin, "Super-convergence", 2018, by half cosines.
-    total = (schedule.cycle or schedule.epochs) * steps
-    step = np.arange(epoch * steps, (epoch + 1) * steps)
-    if schedule.lr_schedule == "cosine":
-        warm = int((schedule.lr_warmup or 0.0) * total)
-        rising = step / max(warm, 1)
-        falling = _half_cosine((step - warm) / (total - warm))
-        return (base * np.where(step < warm, rising, falling)).astype(np.float32)
-    start, end = 1 / 25, 1 / 250_000
-    peak = (0.25 if schedule.lr_warmup is None else schedule.lr_warmup) * total - 1
-    rising = 1 + (start - 1) * _half_cosine(step / max(peak, 1))
-    falling = end + (1 - end) * _half_cosine((step - peak) / max(total - 1 - peak, 1))
-    return (base * np.where(step <= peak, rising, falling)).astype(np.float32)
 
 
 def _half_cosine(way: np.ndarray) -> np.ndarray:

@@ -37,37 +37,59 @@ class Sharing(NamedTuple):
         """Number of parts of a batch."""
         return len(self.devices) * self.processes
 
-
-def sharing(strategy: Any, name: str) -> Sharing | None:
-    """Return what an estimator's ``strategy`` means; None if it is one device."""
-    if strategy is None:
-        return None
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return _of_processes(strategy)
-    if isinstance(strategy, str) and strategy == "multi_worker":
-        return _of_processes(_joined(name))
-    known = [_short(one.name) for one in tf.config.list_logical_devices()]
-    kind = "GPU" if devices.gpus() else "CPU"
-    if isinstance(strategy, str):
-        found = tuple(one for one in known if one.startswith(kind))
-    elif isinstance(strategy, tf.distribute.Strategy):
-        if type(strategy) not in (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy):
-            raise ValueError(
-                f"The 'strategy' parameter of {name} must be 'mirrored', 'multi_worker', names of "
-                "devices, or the mirrored strategy of TensorFlow for one of these. Got a "
-                f"{type(strategy).__name__} instead."
+    @classmethod
+    def of(cls, strategy: Any, name: str) -> Sharing | None:
+        """Return what an estimator's ``strategy`` means; None if it is one device."""
+        if strategy is None:
+            return None
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return _of_processes(strategy)
+        if isinstance(strategy, str) and strategy == "multi_worker":
+            return _of_processes(_joined(name))
+        known = [_short(one.name) for one in tf.config.list_logical_devices()]
+        kind = "GPU" if devices.gpus() else "CPU"
+        if isinstance(strategy, str):
+            found = tuple(one for one in known if one.startswith(kind))
+        elif isinstance(strategy, tf.distribute.Strategy):
+            ours = tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy
+            if type(strategy) not in ours:
+                raise ValueError(
+                    f"The 'strategy' parameter of {name} must be 'mirrored', 'multi_worker', names "
+                    "of devices, or the mirrored strategy of TensorFlow for one of these. Got a "
+                    f"{type(strategy).__name__} instead."
+                )
+            found = _of_keras(strategy)
+        else:
+            found = tuple(
+                str(one).removeprefix("/").removeprefix("device:").upper() for one in strategy
             )
-        found = _of_keras(strategy)
-    else:
-        found = tuple(
-            str(one).removeprefix("/").removeprefix("device:").upper() for one in strategy
-        )
-    if not found or len(set(found)) < len(found) or not set(found) <= set(known):
-        raise ValueError(
-            f"The 'strategy' parameter of {name} must name devices of TensorFlow, each once: "
-            f"{', '.join(known)}. Got {', '.join(found) or 'none'} instead."
-        )
-    return Sharing(found) if len(found) > 1 else None
+        if not found or len(set(found)) < len(found) or not set(found) <= set(known):
+            raise ValueError(
+                f"The 'strategy' parameter of {name} must name devices of TensorFlow, each once: "
+                f"{', '.join(known)}. Got {', '.join(found) or 'none'} instead."
+            )
+        return cls(found) if len(found) > 1 else None
+
+    def mean(self, values: Sequence[float]) -> list[float]:
+        """Compute the mean over all processes, so that all decide by the same numbers."""
+        # As two floats each: float32 alone would round what is compared bit for bit.
+        wide = np.array(values, np.float64)
+        high = wide.astype(np.float32)
+        low = (wide - high).astype(np.float32)
+        both = [tf.constant(np.where(np.isfinite(one), one, 0)) for one in (high, low)]
+        sums = [one.numpy().astype(np.float64) for one in reduce(both, self.processes)]
+        found = (sums[0] + sums[1]) / self.processes
+        return np.where(np.isfinite(wide), found, wide).tolist()
+
+    def check_same(self, values: Any, name: str) -> None:
+        """Refuse processes that do not train the same, as far as plain values tell."""
+        own = float(zlib.crc32(repr(values).encode()) % 2**24)
+        (largest,) = reduce([tf.constant([own, -own])], self.processes, "Max")
+        if largest.numpy().tolist() != [own, -own]:
+            raise ValueError(
+                f"{name} must get the same images, labels and parameters in all {self.processes} "
+                "processes, and find the same checkpoint. One of them got others."
+            )
 
 
 def _of_keras(strategy: tf.distribute.Strategy) -> tuple[str, ...]:
@@ -211,26 +233,3 @@ def reduce(tensors: Sequence[Any], processes: int, how: str = "Add") -> list[Any
     )
     parts = tf.split(summed, [shape.num_elements() for shape in shapes])
     return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def mean(values: Sequence[float], processes: int) -> list[float]:
-    """Compute the mean over all processes, so that all decide by the same numbers."""
-    # As two floats each: float32 alone would round what is compared bit for bit.
-    wide = np.array(values, np.float64)
-    high = wide.astype(np.float32)
-    low = (wide - high).astype(np.float32)
-    both = [tf.constant(np.where(np.isfinite(one), one, 0)) for one in (high, low)]
-    sums = [one.numpy().astype(np.float64) for one in reduce(both, processes)]
-    found = (sums[0] + sums[1]) / processes
-    return np.where(np.isfinite(wide), found, wide).tolist()
-
-
-def check_same(values: Any, processes: int, name: str) -> None:
-    """Refuse processes that do not train the same, as far as plain values tell."""
-    own = float(zlib.crc32(repr(values).encode()) % 2**24)
-    (largest,) = reduce([tf.constant([own, -own])], processes, "Max")
-    if largest.numpy().tolist() != [own, -own]:
-        raise ValueError(
-            f"{name} must get the same images, labels and parameters in all {processes} processes, "
-            "and find the same checkpoint. One of them got others."
-        )

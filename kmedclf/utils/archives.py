@@ -1,4 +1,4 @@
-"""Archives of JSON and arrays, used for models and cached fits; they may be untrusted.
+"""Archives of JSON and arrays, used for models and cached fits, and JSON files; all untrusted.
 
 A zip of stored entries: one of JSON, and arrays "0.npy", "1.npy", ... All declared sizes are
 checked against the size of the file first, so that reading takes little more memory than the
@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ MAX_ENTRIES = 65_535
 
 MAX_JSON = 8 * 2**20
 """Maximum size of JSON in bytes, enough for learning curves of 100,000 epochs."""
+
+MAX_JSON_FILE = 512 * 2**20
+"""Maximum size of a JSON file in bytes; the report of a million images has a tenth."""
 
 MAX_OBJECTS = 48 * 2**20
 """Maximum size of JSON as Python objects in bytes; they are up to 30 times as large."""
@@ -164,6 +168,17 @@ def parse(text: bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("its JSON is nested too deeply") from None
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file; refuse anything but a regular file of at most `MAX_JSON_FILE` bytes."""
+    check_regular(path, "JSON file")
+    if os.path.getsize(path) > MAX_JSON_FILE:
+        raise ValueError(f"{path} must be a JSON file of at most {MAX_JSON_FILE // 2**20} MB.")
+    try:
+        return parse(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole JSON file ({error}).") from error
 
 
 def write(

@@ -9,13 +9,13 @@ from importlib.metadata import version
 import pytest
 from cli_helpers import invoke
 
-from kmedclf.runs.machine import examine
+from kmedclf.runs.machine import Machine
 from kmedclf.utils import arithmetic
 
 
 def test_the_facts_are_those_of_this_process():
     found = json.loads(invoke("doctor", "--json").stdout)
-    here = examine()
+    here = Machine.examine()
     assert found["onednn"] == arithmetic.has_onednn()
     assert found["threads"] == arithmetic.threads() >= 1
     assert found["cores"] == len(os.sched_getaffinity(0))
@@ -28,7 +28,7 @@ def test_the_facts_are_those_of_this_process():
 
 def test_the_words_name_every_fact():
     shown = " ".join(invoke("doctor").stdout.split())
-    found = examine()
+    found = Machine.examine()
     state = "on" if found.onednn else "off"
     for text in (
         found.processor, found.instruction_set, f"oneDNN {state}: {found.onednn_reason}",

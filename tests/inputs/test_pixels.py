@@ -10,7 +10,7 @@ from helpers import ENGINE, data, make, same
 
 import kmedclf
 from kmedclf import CalibratedClassifier, EnsembleClassifier
-from kmedclf.inputs.pixels import read
+from kmedclf.inputs.image_input import read_pixels
 
 X, y = data()
 FLAT = X.reshape(48, -1)
@@ -237,12 +237,12 @@ def test_checks_read_a_memory_map_no_more_than_they_need(tmp_path):
 
     np.save(tmp_path / "x.npy", np.repeat(DEEP, 400, axis=0))
     images = np.load(tmp_path / "x.npy", mmap_mode="r").view(Counting)
-    found, _ = read(images, "It", flat=False)
+    found, _ = read_pixels(images, "It", flat=False)
     assert found.scale == 1 / 65535
     assert Counting.read < images.size / 10  # the first block is no byte
     np.save(tmp_path / "u8.npy", np.repeat(X, 400, axis=0))
     Counting.read = 0
-    read(np.load(tmp_path / "u8.npy", mmap_mode="r").view(Counting), "It", flat=False)
+    read_pixels(np.load(tmp_path / "u8.npy", mmap_mode="r").view(Counting), "It", flat=False)
     assert Counting.read == 0
 
 

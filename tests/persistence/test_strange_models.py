@@ -21,7 +21,7 @@ from sklearn.base import clone
 import kmedclf
 from kmedclf import EnsembleClassifier
 from kmedclf.models._pretrained import PretrainedClassifier
-from kmedclf.persistence import fitted_state, safe_layers
+from kmedclf.persistence import fitted_state, safe_keras
 from tests.models.test_weights import _legacy, _published
 
 X, y = data(24)
@@ -307,7 +307,7 @@ LAYERS = {
     "nothing": {},
     "text": "abc",
     "deep": json.loads('{"config":' * 500 + "1" + "}" * 500),
-    **{name: layer(name) for name in sorted(safe_layers.REFUSED)},
+    **{name: layer(name) for name in sorted(safe_keras.REFUSED)},
 }  # fmt: skip
 
 

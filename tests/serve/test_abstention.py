@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kmedclf.evaluation import evaluate_predictions
-from kmedclf.serve.abstention import ACCURACY, FEWEST, choose, lowest_threshold
+from kmedclf.serve.abstention import ACCURACY, FEWEST, Abstention, lowest_threshold
 
 
 def report_of(n, seed):
@@ -33,15 +33,15 @@ def test_there_is_none_where_too_few_are_right(n, right):
 
 
 def test_the_reason_is_told_with_what_it_does_on_test_images():
-    found = choose({"val": report_of(500, 0), "test": report_of(400, 1)})
+    found = Abstention.choose({"val": report_of(500, 0), "test": report_of(400, 1)})
     assert found.threshold > 0.7
     assert "95 % of the answers on 500 validation images" in found.reason
     assert "of 400 test images" in found.reason
-    assert choose({}).threshold == 0.5
-    assert "No validation images" in choose({}).reason
-    nested = choose({"nested": report_of(500, 0), "test": report_of(400, 1)})
+    assert Abstention.choose({}).threshold == 0.5
+    assert "No validation images" in Abstention.choose({}).reason
+    nested = Abstention.choose({"nested": report_of(500, 0), "test": report_of(400, 1)})
     assert nested.threshold == found.threshold
     assert "on 500 training images, each predicted without it, were right" in nested.reason
-    few = choose({"val": report_of(20, 0)})
+    few = Abstention.choose({"val": report_of(20, 0)})
     assert few.threshold == 0.5
     assert "20 validation images" in few.reason

@@ -45,7 +45,7 @@ def data(tmp_path):
 
 
 def test_copies_are_those_of_the_audit(data):
-    found = subsets.find_copies(data)
+    found = subsets.Copies.of(data)
     assert found.n_pool == 80
     together = [{1, 5}, {2, 6}, {7, 63}]
     assert [set(np.flatnonzero(found.groups == found.groups[min(one)])) for one in together] == (
@@ -59,11 +59,11 @@ def test_copies_are_those_of_the_audit(data):
 
 
 def test_folds_keep_copies_together_or_count_them(data):
-    found = subsets.find_copies(data)
+    found = subsets.Copies.of(data)
     twins = {1: 5, 2: 6, 7: 63}
     other = {**twins, **{b: a for a, b in twins.items()}}
     for grouped in (False, True):
-        several = subsets.folds(data, 4, 0, found, grouped=grouped)
+        several = found.folds(data, 4, 0, grouped=grouped)
         assert sorted(np.concatenate([one.rows for one in several])) == list(range(80))
         for one in several:
             held = set(one.rows.tolist())
@@ -202,7 +202,7 @@ def test_random_data_have_no_patients_to_tell():
     X, y = make_brain_slices(120, 64, random_state=0)
     splits = {"train": (X[:100], y[:100]), "test": (X[100:], y[100:])}
     data = sources.Data(splits, ("g", "m", "n", "p"), {"n": {}, "name": "drawn"})
-    found = subsets.find_copies(data)
-    loose, tight = (subsets.folds(data, 5, 0, found, grouped=one) for one in (False, True))
+    found = subsets.Copies.of(data)
+    loose, tight = (found.folds(data, 5, 0, grouped=one) for one in (False, True))
     assert sum(one.copied["val"].sum() for one in loose) > 20
     assert sum(one.copied["val"].sum() for one in tight) == 0

@@ -8,7 +8,7 @@ import kmedclf
 from kmedclf import studies
 from kmedclf.datasets import make_blood_cells, sources
 from kmedclf.studies import bone
-from kmedclf.studies.public_sets import PUBLIC, side_of, source_of
+from kmedclf.studies.public_sets import PUBLIC
 from kmedclf.studies.study import write
 
 OTHERS = [
@@ -47,9 +47,9 @@ def test_every_study_names_its_images():
     for name, one in PUBLIC.items():
         assert one.drawn in sources.DRAWN
         assert one.address.startswith("https://")
-        assert source_of(name, "synthetic") == one.drawn
-        assert source_of(name, one.drawn) == one.drawn
-        assert source_of(name, "bloodmnist") == "bloodmnist"
+        assert PUBLIC[name].source_of(name, "synthetic") == one.drawn
+        assert PUBLIC[name].source_of(name, one.drawn) == one.drawn
+        assert PUBLIC[name].source_of(name, "bloodmnist") == "bloodmnist"
 
 
 @pytest.mark.parametrize(("study", "source"), OTHERS)
@@ -82,10 +82,10 @@ def test_images_of_the_user_are_not_called_synthetic(npz, tmp_path):
 @pytest.mark.parametrize("study", ["lung", "chest", "brain", "bone"])
 def test_files_are_read_at_the_side_of_the_report(study, tmp_path):
     root = str(folder_of(tmp_path / "data", {"train": 2, "test": 2}))
-    assert side_of(study, root, None, quick=False) == 224
-    assert side_of(study, root, None, quick=True) == 64
-    assert side_of(study, root, 96, quick=False) == 96
-    assert side_of(study, "bloodmnist", None, quick=False) is None
+    assert PUBLIC[study].side_of(root, None, quick=False) == 224
+    assert PUBLIC[study].side_of(root, None, quick=True) == 64
+    assert PUBLIC[study].side_of(root, 96, quick=False) == 96
+    assert PUBLIC[study].side_of("bloodmnist", None, quick=False) is None
 
 
 def test_bone_takes_its_public_layout(tmp_path):

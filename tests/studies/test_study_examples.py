@@ -136,7 +136,7 @@ def test_copies_are_left_out_and_counted(npz):
 
 def test_folds_share_the_test_images_and_nothing_else(npz):
     data = subsets.read(str(npz), None)
-    several = [one.data for one in subsets.folds(data, 4, 0, subsets.find_copies(data))]
+    several = [one.data for one in subsets.Copies.of(data).folds(data, 4, 0)]
     held = [one.splits["val"][1] for one in several]
     assert sum(map(len, held)) == 48
     for one in several:

@@ -28,7 +28,7 @@ def test_chunks_are_the_same_from_memory_and_from_disk(sets, copies, mixes, tmp_
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     resolved = augmentation.resolve(sets, "x") if sets else ()
-    with batches.borrow() as one, batches.borrow() as other:
+    with batches.Feed.borrow() as one, batches.Feed.borrow() as other:
         gathered = _open(one, X, resolved, mixes, copies=copies)
         streamed = _open(other, mapped, resolved, mixes, copies=copies)
         assert isinstance(gathered, batches.InMemoryBatches)
@@ -47,13 +47,13 @@ def test_chunks_are_the_same_from_memory_and_from_disk(sets, copies, mixes, tmp_
 
 
 def test_a_chunk_is_whole_batches_but_for_the_last():
-    with batches.borrow() as feed:
+    with batches.Feed.borrow() as feed:
         chunks = _open(feed, X, augmentation.resolve("flips", "x"), {}, copies=False)
         sizes = [len(chunk[0]) for chunk in chunks.chunks(2)]
     assert sizes == [125, 75]
 
 
 def test_images_of_an_epoch_are_never_gathered_all_at_once():
-    with batches.borrow() as feed:
+    with batches.Feed.borrow() as feed:
         chunks = _open(feed, X, (), {}, copies=False, n=1_200)
         assert [len(chunk[0]) for chunk in chunks.chunks(2)] == [510, 510, 180]

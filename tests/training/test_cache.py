@@ -171,11 +171,11 @@ def test_networks_share_the_graph_that_reads_images(on_disk, tmp_path, monkeypat
     for augment in ("flip_rotate", "dihedral", "shift"):
         make("MLPClassifier", epochs=1, augment=augment).fit(images, y)
     if on_disk:
-        assert len(batches._idle[0]._graphs) == 2
+        assert len(batches.Feed._idle[0]._graphs) == 2
     else:
         assert batches._gather.cache_info().currsize == 4  # flips and turns were there
     cache.clear()
-    assert batches._idle == []
+    assert batches.Feed._idle == []
     assert batches._gather.cache_info().currsize == 0
 
 

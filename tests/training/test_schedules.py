@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import data, make, same
 
-from kmedclf.training.schedules import Schedule, epoch_rate, step_rates
+from kmedclf.training.schedules import Schedule
 
 X, y = data()
 
@@ -20,7 +20,7 @@ def _schedule(name, epochs=6, **options):
 
 
 def _curve(schedule, steps=10):
-    return np.concatenate([step_rates(schedule, 0.5, epoch, steps) for epoch in range(6)])
+    return np.concatenate([schedule.step_rates(0.5, epoch, steps) for epoch in range(6)])
 
 
 @pytest.mark.parametrize("warmup", [None, 0.25])
@@ -52,14 +52,14 @@ def test_one_cycle_rises_and_falls():
 def test_the_shortest_schedules_are_finite(name, warmup):
     for epochs, steps in ((1, 1), (1, 2), (2, 1)):
         schedule = _schedule(name, epochs, lr_warmup=warmup)
-        rates = [step_rates(schedule, 0.5, epoch, steps) for epoch in range(epochs)]
+        rates = [schedule.step_rates(0.5, epoch, steps) for epoch in range(epochs)]
         assert np.isfinite(rates).all()
         assert 0 <= np.min(rates) <= np.max(rates) <= 0.5
 
 
 def test_step_is_keras_exponential_decay():
     theirs = keras.optimizers.schedules.ExponentialDecay(0.5, 2, 0.1, staircase=True)
-    ours = [epoch_rate(_schedule("step", lr_step=2), 0.5, [1.0] * n) for n in range(6)]
+    ours = [_schedule("step", lr_step=2).epoch_rate(0.5, [1.0] * n) for n in range(6)]
     np.testing.assert_allclose(ours, [float(theirs(epoch)) for epoch in range(6)], rtol=1e-6)
 
 
@@ -77,7 +77,7 @@ def test_plateau_is_keras_reduce_on_plateau(monitor):
     schedule = _schedule("plateau", 99, monitor=monitor, lr_patience=2)
     for epoch, value in enumerate(values):
         theirs.on_epoch_end(epoch, {"value": value})
-        ours = epoch_rate(schedule, 0.5, values[: epoch + 1])
+        ours = schedule.epoch_rate(0.5, values[: epoch + 1])
         assert ours == pytest.approx(float(model.optimizer.learning_rate), rel=1e-5)
     assert ours < 0.01
 
@@ -85,9 +85,9 @@ def test_plateau_is_keras_reduce_on_plateau(monitor):
 def test_plateau_counts_improvements_as_early_stopping_does():
     slow = [1.0, 0.95, 0.92, 0.90, 0.88]
     options = {"lr_patience": 3, "tol": 0.1, "tol_mode": "relative"}
-    assert epoch_rate(_schedule("plateau", **options), 1.0, slow[:3]) == 1.0
-    assert epoch_rate(_schedule("plateau", **options), 1.0, [*slow[:3], 0.91]) == 0.1
-    assert epoch_rate(_schedule("plateau", **{**options, "tol": 0.01}), 1.0, slow) == 1.0
+    assert _schedule("plateau", **options).epoch_rate(1.0, slow[:3]) == 1.0
+    assert _schedule("plateau", **options).epoch_rate(1.0, [*slow[:3], 0.91]) == 0.1
+    assert _schedule("plateau", **{**options, "tol": 0.01}).epoch_rate(1.0, slow) == 1.0
 
 
 class Rates(keras.callbacks.Callback):
@@ -123,7 +123,7 @@ def test_a_training_follows_its_schedule(name, jit):
     assert alone.history_["learning_rate"] == epochs.epochs == watch.steps[2::3]
     if name in ("cosine", "one_cycle"):
         schedule = _schedule(name, 4)
-        expected = np.concatenate([step_rates(schedule, 0.05, epoch, 3) for epoch in range(4)])
+        expected = np.concatenate([schedule.step_rates(0.05, epoch, 3) for epoch in range(4)])
     else:
         falls = {"step": [0, 1, 2, 3], "plateau": [0, 0, 1, 2]}[name]
         expected = 0.05 * 0.1 ** np.repeat(falls, 3)
@@ -153,7 +153,7 @@ def test_plateau_watches_validation_where_there_is_one(name):
     schedule = _schedule(name, 5, lr_step=1, lr_patience=1)
     values = fit.history_["val_loss"]
     if name in ("step", "plateau"):
-        expected = [epoch_rate(schedule, 0.05, values[:n]) for n in range(5)]
+        expected = [schedule.epoch_rate(0.05, values[:n]) for n in range(5)]
         np.testing.assert_allclose(fit.history_["learning_rate"], expected, rtol=1e-5)
 
 
