@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SEVERAL = ("images", "scaling", "train")  # these print several tables, of other columns
+SEVERAL = ("images", "scaling", "train", "transfer")  # these print several tables, of other columns
 
 
 def run(script, *options):
