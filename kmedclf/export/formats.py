@@ -71,7 +71,8 @@ class Onnx(Format):
 
         serve = Traced(model).module.serve
         convert = partial(tf2onnx.convert.from_function, serve, serve.input_signature)
-        proto, _ = network.traced(partial(convert, opset=self.opset))
+        more = {"Erfc": (_erfc, [])}
+        proto, _ = network.traced(partial(convert, opset=self.opset, custom_op_handlers=more))
         proto.producer_name = "kmedclf"
         onnx.helper.set_model_props(
             proto, {name: json.dumps(value) for name, value in metadata.items()}
@@ -84,6 +85,14 @@ class Onnx(Format):
 
         session = onnxruntime.InferenceSession(place, providers=["CPUExecutionProvider"])
         return dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"images": images}), strict=True))
+
+
+def _erfc(graph: Any, node: Any, name: str, _: Any) -> None:
+    """Write erfc(x), of "gelu", as 1 - erf(x): ONNX has no such operation."""
+    erf = graph.make_node("Erf", node.input)
+    one = graph.make_const(f"{name}_one", np.array(1, np.float32))
+    node.type = "Sub"
+    graph.replace_inputs(node, [one.output[0], erf.output[0]])
 
 
 class SavedModel(Format):

@@ -10,7 +10,9 @@ import asyncio
 import importlib
 import mmap
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 30
 """How often data are sent, a second apart, while workers are lost."""
+GLANCE = 2.0
+"""Seconds after which workers are counted while data are sent."""
 
 
 @contextmanager
@@ -103,14 +107,26 @@ def _client(cluster: Any, timeout: float) -> Client:
             return self.sync(self._patiently, data, options, asynchronous=asynchronous)
 
         async def _patiently(self, data: Any, options: dict[str, Any]) -> Any:
-            # A worker that is lost meanwhile breaks this off, and joblib would wait for ever.
             for attempt in range(ATTEMPTS):
                 try:
-                    return await super().scatter(data, asynchronous=True, **options)
+                    return await self._unless_one_is_lost(data, options)
                 except OSError:
                     if attempt == ATTEMPTS - 1 or self.status != "running":
                         raise
                     await asyncio.sleep(1)
+
+        async def _unless_one_is_lost(self, data: Any, options: dict[str, Any]) -> Any:
+            # A worker that is lost meanwhile breaks this off, with errors of several kinds, or the
+            # scheduler tries to reach it for ever.
+            before = set(await self.nthreads(asynchronous=True))
+            sending = asyncio.ensure_future(super().scatter(data, asynchronous=True, **options))
+            is_done = False
+            while not is_done:
+                is_done = bool((await asyncio.wait({sending}, timeout=GLANCE))[0])
+                if lost := before - set(await self.nthreads(asynchronous=True)):
+                    sending.cancel()
+                    raise ConnectionError(f"Lost {', '.join(lost)} while data were sent.")
+            return sending.result()
 
     options = {"set_as_default": False, "timeout": timeout}
     if isinstance(cluster, Client):
@@ -152,12 +168,44 @@ def find_dask() -> None:
 
 
 def _backend(client: Client) -> Any:
-    """Make joblib's backend, which would use this process instead of a cluster's only worker."""
-    from joblib._dask import DaskDistributedBackend  # imports Dask
+    """Make joblib's backend, without three faults.
+
+    It would use this process instead of a cluster's only worker. And it would wait for ever for a
+    fit that cannot be handed over, or that is lost with its workers.
+    """
+    from joblib._dask import DaskDistributedBackend, _TracebackCapturingWrapper  # imports Dask
 
     class Backend(DaskDistributedBackend):
         def effective_n_jobs(self, n_jobs: int) -> int:
             return max(2, super().effective_n_jobs(n_jobs))
+
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            job: Any = Future()
+            job.get = job.result
+            self.client.loop.add_callback(self._hand_over, func, callback, job)
+            return job
+
+        async def _hand_over(self, func: Any, callback: Any, job: Any) -> None:
+            try:
+                batch, tasks = await self._to_func_args(func)
+                future = self.client.submit(
+                    _TracebackCapturingWrapper(batch), tasks=tasks,
+                    key=f"{batch!r}-{uuid.uuid4().hex}", **self.submit_kwargs,
+                )  # fmt: skip
+            except Exception as error:
+                callback(error)  # which joblib raises
+                return
+            self.waiting_futures.add(future)
+            self._callbacks[future], self._results[future] = callback, job
+
+        async def _collect(self) -> None:
+            while self._continue:
+                async for future, result in self.waiting_futures:
+                    if future.status == "error":
+                        _, result, _ = result
+                    self._results.pop(future).set_result(result)
+                    self._callbacks.pop(future)(result)
+                await asyncio.sleep(0.01)
 
     return Backend(client=client)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
+import joblib
 import numpy as np
 import psutil
 import pytest
@@ -331,6 +332,66 @@ def timed(engine):
     began = time.monotonic()
     search = ENGINES[engine](mlp(epochs=EPOCHS)).fit(X, Y)
     return search, time.monotonic() - began
+
+
+def outcome_of(work, seconds):
+    """Do work that may wait for ever in a thread; give its error, or its result."""
+    out = []
+
+    def do():
+        try:
+            out.append(work())
+        except Exception as error:
+            out.append(error)
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert out, "it waits for ever"
+    return out[0]
+
+
+class Unsendable:
+    """Large enough to be sent apart, which fails."""
+
+    def __sizeof__(self):
+        return 10_000
+
+    def __reduce__(self):
+        raise ValueError("this cannot be sent")
+
+
+def test_a_fit_that_cannot_be_handed_over_is_an_error(client):
+    backend = cluster._backend(client)
+
+    def work():
+        with joblib.parallel_config(backend=backend):
+            return joblib.Parallel()(joblib.delayed(id)(Unsendable()) for _ in range(3))
+
+    assert isinstance(outcome_of(work, 120), Exception)
+
+
+@pytest.mark.slow
+def test_a_fit_that_ends_its_workers_is_an_error(tmp_path):
+    with running(tmp_path) as (address, _), joined(address) as client:
+        backend = cluster._backend(client)
+
+        def work():
+            with joblib.parallel_config(backend=backend):
+                return joblib.Parallel()([joblib.delayed(os._exit)(1)])
+
+        assert type(outcome_of(work, 300)).__name__ == "KilledWorker"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(3))
+def test_a_worker_is_killed_while_data_are_sent(turn, workplace):
+    data = np.random.default_rng(turn).random(50_000_000)  # 400 MB, half a second or more
+    with joined(workplace[0]) as client:
+        killing(client.run(os.getpid), 0.1 + 0.3 * turn)
+        future = outcome_of(lambda: client.scatter(data, hash=False), 300)
+        assert isinstance(future, distributed.Future), future
+        assert client.submit(len, future).result(timeout=120) == len(data)
 
 
 @pytest.mark.slow
