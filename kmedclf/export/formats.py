@@ -71,7 +71,7 @@ class Onnx(Format):
 
         serve = Traced(model).module.serve
         convert = partial(tf2onnx.convert.from_function, serve, serve.input_signature)
-        more = {"Erfc": (_erfc, [])}
+        more: dict[str, Any] = {"Erfc": (_erfc, [])}
         proto, _ = network.traced(partial(convert, opset=self.opset, custom_op_handlers=more))
         proto.producer_name = "kmedclf"
         onnx.helper.set_model_props(
