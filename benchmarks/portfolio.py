@@ -110,8 +110,12 @@ CANDIDATES: list[dict[str, Any]] = [
          "parameters": {"recipe": "best"}}
         for short, cls in NETWORKS
     ),
-    {"name": "tuned 128", "estimator": "ResizedEfficientNet", "needs": ["weights", "images"],
-     "parameters": {"side": 128, "recipe": "transfer"}},
+    *(
+        {"name": f"tuned {side}", "estimator": "ResizedEfficientNet",
+         "needs": ["weights", "images", "few"],
+         "parameters": {"side": side, "recipe": "transfer"}}
+        for side in (128, 224)
+    ),
 ]  # fmt: skip
 """All candidates; the file holds those that some set gains by."""
 

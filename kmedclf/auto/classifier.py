@@ -227,7 +227,10 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
             "weights": self.weights,
         }  # fmt: skip
         entries = portfolio.read(self.portfolio or portfolio.DEFAULT)
-        chosen = [one for one in entries if self._suits(one, material)]
+        has_weights = self.weights is not None
+        chosen = [
+            one for one in entries if one.suits(material.n, material.shape, weights=has_weights)
+        ]
         trials = [Trial.of(one, material, clock, shared, self.memory) for one in chosen]
         self._say(f"To try, in this order: {', '.join(one.name for one in trials)}.")
         try:
@@ -291,15 +294,6 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
         )
         if counts.min() < 2:
             self._say("A class has a single image: nothing can be said of how well it is found.")
-
-    def _suits(self, entry: portfolio.Entry, material: Material) -> bool:
-        """Whether a candidate can be tried on these images."""
-        if "weights" in entry.needs and self.weights is None:
-            return False
-        if "images" not in entry.needs or material.shape is None:
-            return True
-        height, width, channels = material.shape
-        return width > 1 and min(height, width) >= 8 and channels in (1, 3)
 
     def _say(self, sentence: str) -> None:
         self.notes_.append(sentence)

@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 DEFAULT = Path(__file__).parent / "portfolio.yaml"
+FEW = 500
+"""Images up to which candidates that need few are tried; they take too long with more."""
 FIELDS = {"name", "estimator", "parameters", "needs", "seconds", "measured"}
 """What an entry may hold; "measured" is what its place rests on, and not read."""
 
@@ -22,8 +24,17 @@ class Entry:
     name: str
     estimator: str  # class, from `kmedclf.auto.linear` or `kmedclf.models`
     parameters: dict[str, Any]
-    needs: tuple[str, ...] = ()  # of "weights" and "images"
+    needs: tuple[str, ...] = ()  # of "weights", "images" and "few"; see `FEW`
     seconds: float = 0.0  # to build and compile, as measured
+
+    def suits(self, n: int, shape: tuple[int, int, int] | None, *, weights: bool) -> bool:
+        """Whether to try it on n images of a shape, None of files, with weights or without."""
+        if ("weights" in self.needs and not weights) or ("few" in self.needs and n > FEW):
+            return False
+        if "images" not in self.needs or shape is None:
+            return True
+        height, width, channels = shape
+        return width > 1 and min(height, width) >= 8 and channels in (1, 3)
 
 
 @functools.cache

@@ -244,6 +244,18 @@ def test_a_hundred_thousand_images_on_disk(tmp_path):
     assert auto.leaderboard_[0]["accuracy"] > 0.5
 
 
+@pytest.mark.parametrize(("most", "tried"), [(60, True), (59, False)])
+def test_candidates_that_need_few_images_are_tried_on_few(most, tried, tmp_path, monkeypatch):
+    monkeypatch.setattr("kmedclf.auto.portfolio.FEW", most)
+    path = tmp_path / "few.yaml"
+    path.write_text(
+        "candidates:\n- {name: pixels, estimator: PixelClassifier}\n"
+        "- {name: again, estimator: PixelClassifier, needs: [few]}\n"
+    )
+    names = [row["name"] for row in AutoClassifier(5, portfolio=path).fit(X, y).leaderboard_]
+    assert ("again" in names) == tried
+
+
 def test_with_weights_it_probes_their_features(portfolio, tmp_path):
     small = {"variant": "lite0", "width": 0.1, "depth": 0.1}
     net = kmedclf.EfficientNetClassifier(**small, epochs=1, early_stopping=False, random_state=0)

@@ -57,7 +57,7 @@ def test_page_shows_numbers_parameters_and_environment(page):
     number, interval = str(report.scores["accuracy"]).split(" ", 1)
     assert f'<span class="value">{number}</span> <span class="interval">{interval}</span>' in text
     assert '<dt>filters</dt><dd dir="auto">8</dd>' in text
-    assert '<dt>versions.keras</dt><dd dir="auto">3</dd>' in text
+    assert '<dt>Keras</dt><dd dir="auto">3</dd>' in text
     assert text.count('<svg class="chart"') == 8
     assert "data:image/png" not in text
     defaults = text[text.index("<details>") : text.index("</details>")]
