@@ -169,7 +169,7 @@ def test_parameters(name, parameter):
 )
 def test_windows_larger_than_the_image(name, parameter):
     message = _message(ValueError, lambda: make(name, **{parameter: 9}).fit(X, y))
-    assert message.startswith(f"The {parameter!r} parameter of {name} must be at most the ")
+    assert message.startswith(f"The {parameter!r} parameter of {name} must be at most ")
     assert message.endswith("Got 9 instead.")
 
 

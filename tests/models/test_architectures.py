@@ -113,7 +113,7 @@ def test_a_stack_can_be_the_chest_baseline():
         ({"filters": (4, 0)}, "'filters' .* must be an int in the range"),
         ({"padding": (1, -1)}, "'padding' .* must be .*'same'.* Got -1 instead"),
         ({"activation": ("relu", "step")}, "'activation' .* must be a str among .*Got 'step'"),
-        ({"pool_size": (4, 4)}, "'pool_size' .* must be at most the 2 pixels"),
+        ({"pool_size": (4, 4)}, "'pool_size' .* must be at most 2, "),
     ],
 )
 def test_a_wrong_entry_is_one_sentence(change, message):

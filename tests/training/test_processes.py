@@ -221,7 +221,7 @@ def test_what_several_processes_cannot_do_is_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"environment variable TF_CONFIG\. It is not set"):
         make("MLPClassifier", strategy="multi_worker").fit(X, y)
     two = strategy.Sharing(("CPU:0",), 2)
-    monkeypatch.setattr(strategy, "sharing", lambda given, name: two)
+    monkeypatch.setattr(strategy.Sharing, "of", lambda given, name: two)
     with pytest.raises(ValueError, match="'random_state' parameter of MLPClassifier"):
         make("MLPClassifier", random_state=None).fit(X, y)
     with pytest.raises(ValueError, match="'memory' parameter of MLPClassifier"):

@@ -204,7 +204,7 @@ def test_what_is_no_device_is_refused(given, words):
 def test_parts_of_a_batch_are_refused_where_they_cannot_be(monkeypatch):
     X, y = data()
     two = strategy.Sharing(("CPU:0", "CPU:1"))
-    monkeypatch.setattr(strategy, "sharing", lambda given, name: two)
+    monkeypatch.setattr(strategy.Sharing, "of", lambda given, name: two)
     with pytest.raises(ValueError, match="at least the number of devices that share a batch, 2"):
         make("MLPClassifier", batch_size=1).fit(X, y)
     with pytest.raises(ValueError, match="'accumulate_steps' parameter of MLPClassifier must be 1"):
