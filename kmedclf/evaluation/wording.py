@@ -171,7 +171,7 @@ def _how_sure(report: Any, score: str) -> list[Remark]:
     between = f"between {low:.3f} and {high:.3f} ({percent(report.confidence)} interval)"
     if high - low > WIDE:
         return [Remark("warning", f"Too few images to tell more than that it lies {between}.")]
-    return [Remark("plain", f"On other images of the same kind it would lie {between}.")]
+    return [Remark("plain", f"As far as these images tell, it lies {between}.")]
 
 
 def _hardest(report: Any) -> list[Remark]:
@@ -190,7 +190,7 @@ def _hardest(report: Any) -> list[Remark]:
     text = f"{one.name} is the hardest class: {found:,} of its {count(one.support, 'image')} "
     text += f"{'is' if found == 1 else 'are'} found (recall {one.recall})"
     if row.max():
-        text += f"; the missed are mostly taken for {report.class_names[int(row.argmax())]}"
+        text += f"; the missed are most often taken for {report.class_names[int(row.argmax())]}"
     return [Remark("plain", f"{text}.")]
 
 

@@ -489,7 +489,8 @@ def _score(
 
 def _write_report(folder: Path, split: str, report: AnyReport, data: Data) -> None:
     # `read_report_file` ignores the additional keys.
-    more = {"data": data.description, "split": split, "skipped": data.skipped.get(split, [])}
+    skipped = list(map(os.path.abspath, data.skipped.get(split, [])))
+    more = {"data": data.description, "split": split, "skipped": skipped}
     content = {**more, **report.to_dict()}
     write_json(folder / f"evaluation-{split}.json", content)
 

@@ -104,7 +104,7 @@ def write_run_page(
     if Path(folder).is_file():
         return _write_model_page(Path(folder), data, split, out, explain)
     report, scored = read_report(folder, split), scored_data(folder, split)
-    skipped = set(_read(folder, f"evaluation-{split}").get("skipped", ()))
+    skipped = _read(folder, f"evaluation-{split}").get("skipped", ())
     parameters, history, environment = (
         _read(folder, name) for name in ("parameters", "history", "environment")
     )
@@ -117,7 +117,8 @@ def write_run_page(
     X, y = data.splits[split][:2]
     # The report does not cover files that could not be read.
     if skipped:
-        read = np.array([str(path) not in skipped for path in X])
+        left_out = {_place(path, scored["source"]) for path in skipped}
+        read = np.array([_place(path, data.description["source"]) not in left_out for path in X])
         X, y = X[read], np.asarray(y)[read]
     # The user may pass any images, but the page shows them as the scored ones.
     note = _check_same(folder, split, report, scored, data, np.asarray(y))
@@ -140,6 +141,12 @@ def write_run_page(
         twins=twins.get(split) if _is_held_out(data, trained, split) else None,
     )
     return target
+
+
+def _place(path: str | os.PathLike[str], source: str) -> str:
+    """Return a path below the folder of the data, which may be a copy, or else the whole path."""
+    whole, root = Path(os.path.abspath(path)), Path(os.path.abspath(source))
+    return (whole.relative_to(root) if whole.is_relative_to(root) else whole).as_posix()
 
 
 def _tried(history: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:

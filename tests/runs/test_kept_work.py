@@ -85,6 +85,17 @@ def test_a_damaged_file_is_left_out_if_asked(split, kind, data, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be read:UserWarning")
+def test_a_report_leaves_out_what_training_did_wherever_the_data_are(data, tmp_path, monkeypatch):
+    BAD["text"](some_of(data, "test"))
+    monkeypatch.chdir(data.parent)
+    assert train(data.name, tmp_path / "run", *SKIP).exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    for more in ((), ("--data", shutil.copytree(data, tmp_path / "copy"))):
+        done = invoke("report", tmp_path / "run", "--plain", *more)
+        assert done.exit_code == 0, done.output
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read:UserWarning")
 def test_the_scores_are_those_of_the_rest(data, tmp_path):
     for split in ("val", "test"):
         BAD["text"](some_of(data, split))
