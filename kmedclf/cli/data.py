@@ -95,6 +95,7 @@ def audit(
         console.print(f"Audit written to {out}", markup=False, soft_wrap=True)
     given = {"--size": size, "--groups": groups}
     options = [word for one in given.items() if one[1] is not None for word in one]
+    options += [] if whole else ["-p", "on_error=skip"]  # as the audit has left them out
     say_next("audit", data=[data, *options])
     if strict and not found.ok:
         raise typer.Exit(1)

@@ -248,6 +248,7 @@ def test_a_damaged_file_is_left_out_and_named(cells, tmp_path):
     root = save(tmp_path / "scans", X, y, splits)
     (root / "val" / f"class <{y[30]}>" / "torn.png").write_bytes(b"\x89PNG")
     done = command(root)
+    assert "-p on_error=skip --out runs/cnn" in done.stdout  # so that the next command runs
     assert done.exit_code == 3
     said = " ".join(done.stderr.split())
     assert "torn.png is not an image that can be read" in said
