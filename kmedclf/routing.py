@@ -108,7 +108,7 @@ class RoutedNames:
         return found
 
     def _fit_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Check arguments of Keras' ``fit``; return those that replace parameters for one fit."""
+        """Check the arguments of Keras' ``fit``; return the parameters that they replace."""
         known, cls = _PARAMETERS_OF_FIT & set(self._get_param_names()), type(self).__name__
         found = {}
         for name, value in given.items():

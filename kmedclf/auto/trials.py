@@ -62,7 +62,7 @@ class Deadline(keras.callbacks.Callback):
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Compare what the other epochs will take with what is left."""
+        """Raise `OutOfTime` if the remaining epochs would take longer than there is time."""
         now = time.perf_counter()
         self.epoch_seconds = now - self._began
         missing = (self.params["epochs"] - epoch - 1) * self.epoch_seconds

@@ -160,7 +160,7 @@ def _tried(history: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]
 
 def _leaderboard(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Format a leaderboard as the names of its columns and the texts of its rows."""
-    names = "accuracy", "balanced_accuracy", "log_loss"
+    names = [key.removesuffix("_low") for key in (rows or [{}])[0] if key.endswith("_low")]
     columns = ["Candidate", *(SCORES[name] for name in names), "Weight", "Seconds", "Outcome"]
 
     def score(row: dict[str, Any], name: str) -> str:

@@ -42,8 +42,8 @@ class Abstention(NamedTuple):
         if threshold is None:
             return cls(
                 EVEN,
-                f"On {count(val.n, images)}, no threshold leaves {FEWEST} answers or more "
-                f"of which {percent(ACCURACY)} are right, so it is {EVEN}.",
+                f"On {count(val.n, images)}, no threshold leaves {FEWEST} or more answers "
+                f"with {percent(ACCURACY)} of them right, so the threshold is {EVEN}.",
             )
         without = ", each predicted without it," if images == "training image" else ""
         chosen = (

@@ -260,7 +260,7 @@ def _cannot(error: Exception) -> str:
 
 
 def main_network(model: Any) -> Any:
-    """Return the network of a model, or of several the one that counts most."""
+    """Return the network of a model; of an ensemble, the one with the largest weight."""
     from kmedclf.ensemble import EnsembleClassifier
 
     inner = getattr(model, "classifier_", model)
