@@ -54,16 +54,18 @@ SCOPES = {
 @pytest.mark.parametrize(
     "name", ["MLPClassifier", pytest.param("CNNClassifier", marks=pytest.mark.slow)]
 )
-def test_scopes(name, scope, traced):
-    expected = _fit(name)
+# Muon treats the last layer apart, and knows it by its name.
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_scopes(name, scope, traced, optimizer):
+    expected = _fit(name, optimizer=optimizer)
     if not traced:
         cache.clear()
     with SCOPES[scope]():
-        inside = _fit(name)
+        inside = _fit(name, optimizer=optimizer)
         proba = inside.predict_proba(X)
     np.testing.assert_array_equal(proba, expected.predict_proba(X))
     assert _equal(inside, expected)
-    assert _equal(_fit(name), expected)
+    assert _equal(_fit(name, optimizer=optimizer), expected)
 
 
 REFUSED = {

@@ -275,7 +275,7 @@ def settings(precision: str = "float32") -> Iterator[None]:
                 put(value)
 
 
-_SCOPES = ("stateless_scope", "symbolic_scope", "autocast_scope")
+_SCOPES = ("stateless_scope", "symbolic_scope", "autocast_scope", "name_scope_stack")
 """Names of Keras' scopes in its state of this thread."""
 
 
@@ -283,7 +283,8 @@ _SCOPES = ("stateless_scope", "symbolic_scope", "autocast_scope")
 def outside_scopes() -> Iterator[None]:
     """Leave all scopes of Keras in this thread, and enter them again afterwards."""
     # Ctrl-C between two lines of Keras' own code leaves a scope open: weights would be set in it,
-    # or not be tracked, in all networks from then on.
+    # not be tracked, or get other names, by which an optimizer knows the last layer, in all
+    # networks from then on.
     before = {name: global_state.get_global_attribute(name) for name in _SCOPES}
     try:
         global_state.set_global_attribute("tracking_on", True)
