@@ -22,7 +22,6 @@ from scikeras.utils.transformers import ClassifierLabelEncoder
 from scikeras.wrappers import KerasClassifier
 from sklearn.base import BaseEstimator
 from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
 from kmedclf import augmentation, parameters, recipes, routing
@@ -46,6 +45,7 @@ from kmedclf.training.rows import Labelled, Oversample, Split, arrange, number_g
 from kmedclf.training.schedules import Schedule
 from kmedclf.training.strategy import Sharing
 from kmedclf.utils import annotated
+from kmedclf.utils.text import suggest
 
 
 @dataclass
@@ -181,7 +181,14 @@ class ImageClassifier(
         ValueError
             If there is no such parameter.
         """
-        return BaseEstimator.set_params(self, **self._flat(params))
+        found, known = self._flat(params), self._get_param_names()
+        for name in found:
+            if name.partition("__")[0] not in known:
+                raise ValueError(
+                    f"The parameters of {type(self).__name__} must be those that get_params() "
+                    f"lists. Got {name!r} instead{suggest(name, known)}"
+                )
+        return BaseEstimator.set_params(self, **found)
 
     __repr__ = BaseEstimator.__repr__
 
@@ -478,11 +485,7 @@ class ImageClassifier(
         for name in others & routing.NOT_APPLICABLE.keys():
             routing.check_value(name, getattr(self, name), type(self).__name__)
         self._check_optimizer()
-        validate_parameter_constraints(
-            annotated.parameter_constraints(type(self)),
-            given,
-            caller_name=type(self).__name__,
-        )
+        annotated.check(annotated.parameter_constraints(type(self)), given, type(self).__name__)
         annotated.check_float32(type(self), given)
         self._check_factors()
         self._callbacks()

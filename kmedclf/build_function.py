@@ -34,6 +34,7 @@ from kmedclf.recipes import Auto
 from kmedclf.training import loop, network, program
 from kmedclf.training.heads import Head
 from kmedclf.training.schedules import Schedule
+from kmedclf.utils.text import suggest
 
 _METADATA = (
     "X_dtype_", "X_shape_", "classes_", "feature_encoder_", "n_classes_", "n_features_in_",
@@ -191,8 +192,9 @@ class KerasImageClassifier(ImageClassifier):
                     continue
                 if name not in self._of_function():
                     raise ValueError(
-                        f"Invalid parameter {name!r} for estimator {type(self).__name__}, whose "
-                        f"function takes none of that name; get_params() lists them all."
+                        f"The parameters of {type(self).__name__} must be those that get_params() "
+                        f"lists, or those of the function. Got {name!r} "
+                        f"instead{suggest(name, known)}"
                     )
             setattr(self, name, value)
         return self

@@ -13,7 +13,7 @@ from sklearn.base import ClassifierMixin, clone
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import _name_estimators
 from sklearn.utils import Tags, _safe_indexing, get_tags, indexable
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
@@ -285,7 +285,7 @@ class EnsembleClassifier(ClassifierMixin, ExportMixin, SaveMixin, _BaseCompositi
     _required_parameters: ClassVar[list[str]] = ["estimators"]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimators": [list],
-        "weights": [StrOptions({"greedy"}), "array-like", None],
+        "weights": [annotated.Words({"greedy"}), "array-like", None],
         "cv": ["cv_object"],
         "n_seeds": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
@@ -398,7 +398,8 @@ class EnsembleClassifier(ClassifierMixin, ExportMixin, SaveMixin, _BaseCompositi
             return self._fit(X, y, sample_weight, groups, params)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, params: dict[str, Any]) -> Self:
-        self._validate_params()
+        given = self.get_params(deep=False)
+        annotated.check(self._parameter_constraints, given, type(self).__name__)
         self._check(self.weights, greedy=self.cv is not None)
         # Seeds share the weight of their estimator equally, and folds that of their seed.
         share = np.repeat(member_shares(self, self.weights), self.n_seeds) / self.n_seeds

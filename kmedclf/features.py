@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, Options
 from sklearn.utils.validation import check_is_fitted
 
 from kmedclf import persistence
@@ -204,19 +204,19 @@ class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         "network": [ImageClassifier, str, None],
         "weights": [str, os.PathLike, None],
         "layer": [str, None],
-        "pooling": [StrOptions({"avg", "max", "none"})],
-        "tta": [StrOptions(set(test_time.NAMES)), list, tuple, None],
+        "pooling": [annotated.Words({"avg", "max", "none"})],
+        "tta": [annotated.Words(set(test_time.NAMES)), list, tuple, None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
         "image_shape": [tuple, list, None],
         "channels": [Options(int, {1, 3})],
-        "resize": [StrOptions({"stretch", "pad", "crop"})],
+        "resize": [annotated.Words({"stretch", "pad", "crop"})],
         "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
         "cache": [str, os.PathLike, None],
         "cache_limit": [Interval(Integral, 1, None, closed="left"), str],
         "memory": [str, os.PathLike, joblib.Memory, None],
         "memory_limit": [Interval(Integral, 1, None, closed="left"), str],
-        "precision": [StrOptions({"float32", "mixed", "mixed_bfloat16", "mixed_float16"})],
+        "precision": [annotated.Words({"float32", "mixed", "mixed_bfloat16", "mixed_float16"})],
     }
 
     on_error = "raise"  # a row without features has no place in a matrix
@@ -289,7 +289,8 @@ class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         before = self.__dict__.copy()
         try:
             with annotated.plain_parameters(self, deep=False):
-                self._validate_params()
+                given = self.get_params(deep=False)
+                annotated.check(self._parameter_constraints, given, type(self).__name__)
                 self._fit(X)
         except BaseException:  # an interrupted transformer keeps its earlier fit
             self.__dict__ = before

@@ -17,11 +17,12 @@ import joblib
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
 from kmedclf import augmentation
 from kmedclf.augmentation import test_time
 from kmedclf.recipes import AUTO, Auto
+from kmedclf.utils.annotated import Words
 
 PositiveInt: TypeAlias = Annotated[int, Interval(Integral, 1, None, closed="left")]
 PositiveFloat: TypeAlias = Annotated[float, Interval(Real, 0, None, closed="neither")]
@@ -275,7 +276,7 @@ class TrainingParameters:
     class_weight: Literal["balanced", "inverse"] | dict | None = None
     oversample: Literal["duplicate", "augment"] | None = None
     augment: (
-        Annotated[str, StrOptions(set(augmentation.NAMES))]
+        Annotated[str, Words(set(augmentation.NAMES))]
         | bool
         | keras.layers.Layer
         | list[str | keras.layers.Layer]
@@ -284,9 +285,7 @@ class TrainingParameters:
     ) = AUTO
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
-    tta: Annotated[str, StrOptions(set(test_time.NAMES))] | list[str] | tuple[str, ...] | None = (
-        None
-    )
+    tta: Annotated[str, Words(set(test_time.NAMES))] | list[str] | tuple[str, ...] | None = None
     precision: Precision | Auto = AUTO
     strategy: (
         Literal["mirrored", "multi_worker"]

@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from kmedclf.utils.text import suggest
+
 PREFIXES = ("model", "fit", "compile", "predict", "optimizer", "loss", "metrics", "callbacks")
 """First parts of routed names."""
 
@@ -152,6 +154,11 @@ class RoutedNames:
             theirs = [n for n in given if n not in known and (is_routed(n) or n in NOT_APPLICABLE)]
             extra = {name: given.pop(name) for name in theirs}
             own = {name: given.pop(name) for name in list(given) if free and name not in known}
+            for name in given.keys() - known:
+                raise TypeError(
+                    f"The parameters of {type(self).__name__} must be those that get_params() "
+                    f"lists. Got {name!r} instead{suggest(name, known)}"
+                )
             init(self, *args, **given)
             vars(self).update(own)
             if extra:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pytest
 from helpers import PUBLIC, get
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, Options, StrOptions
 
 from kmedclf import CNNClassifier, ImageClassifier, MLPClassifier, parameters
 from kmedclf.datasets import make_blood_cells
@@ -59,7 +59,8 @@ def test_an_annotation_is_a_constraint(annotation, good, bad):
 
 def test_constraints_are_those_of_scikit_learn():
     found = annotated.parameter_constraints(CNNClassifier)
-    assert [type(one) for one in found["pooling"]] == [StrOptions]
+    assert [type(one) for one in found["pooling"]] == [annotated.Words]
+    assert isinstance(found["pooling"][0], StrOptions)
     assert [type(one) for one in found["filters"]] == [Interval]
     assert found["filters"][0].type is Integral
     assert annotated.constraints(float)[0].type is Real
@@ -87,8 +88,27 @@ def test_the_constructor_checks_nothing(name):
 
 @every_public
 def test_unknown_parameters(name):
-    with pytest.raises(TypeError, match="unexpected keyword argument 'kernels'"):
-        get(name)(kernels=3)
+    meant = r"^The parameters of \w+ must be .* Got 'epoch' instead; did you mean 'epochs'"
+    with pytest.raises(TypeError, match=meant):
+        get(name)(epoch=3)
+    with pytest.raises(ValueError, match=meant):
+        get(name)().set_params(epoch=3)
+
+
+def _words():
+    """List every parameter of every network that accepts words, with one of them."""
+    for name in PUBLIC:
+        for parameter, allowed in annotated.parameter_constraints(get(name)).items():
+            words = {w for one in allowed if isinstance(one, StrOptions) for w in one.options}
+            if words - {"auto"}:
+                yield name, parameter, max(words, key=len)
+
+
+@pytest.mark.parametrize(("name", "parameter", "word"), list(_words()))
+def test_a_misspelt_word_is_suggested(name, parameter, word):
+    known = annotated.parameter_constraints(get(name))
+    with pytest.raises(InvalidParameterError, match=f"; did you mean '{word}'.*[?]$"):
+        annotated.check(known, {parameter: word + "x"}, name)
 
 
 def test_a_parameter_needs_a_default():

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import Tags, _safe_indexing, indexable
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, Options
 from sklearn.utils.validation import check_is_fitted
 
 from kmedclf.auto import portfolio
@@ -138,12 +138,12 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "time_limit": [Interval(Real, 0, None, closed="neither")],
         "weights": [str, os.PathLike, None],
-        "variant": [StrOptions({"b0", "b1", "b2", "lite0"})],
+        "variant": [annotated.Words({"b0", "b1", "b2", "lite0"})],
         "portfolio": [str, os.PathLike, None],
         "sensitivity": [Interval(Real, 0, 1, closed="right"), None],
         "image_shape": [tuple, list, None],
         "channels": [Options(int, {1, 3})],
-        "resize": [StrOptions({"stretch", "pad", "crop"})],
+        "resize": [annotated.Words({"stretch", "pad", "crop"})],
         "memory": [str, os.PathLike, joblib.Memory, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -208,7 +208,8 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
         before = self.__dict__.copy()
         try:
             with annotated.plain_parameters(self, deep=False):
-                self._validate_params()
+                given = self.get_params(deep=False)
+                annotated.check(self._parameter_constraints, given, type(self).__name__)
                 self._fit(*with_labels(X, y), sample_weight, groups, clock)
         except BaseException:  # an interrupted estimator keeps its earlier fit
             self.__dict__ = before

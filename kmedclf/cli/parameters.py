@@ -256,17 +256,14 @@ def _detail(cls: str, one: _Parameter, own: Mapping[str, Any]) -> None:
 
 def _refusal(cls: str, name: str, value: Any) -> ValueError | None:
     """Return the error with which a class would refuse a value; None if valid or unknown."""
-    from sklearn.utils._param_validation import (
-        InvalidParameterError,
-        validate_parameter_constraints,
-    )
+    from sklearn.utils._param_validation import InvalidParameterError
 
     from kmedclf.utils import annotated
 
     expression, module = _annotations(cls)[name]
     try:
         known = annotated.constraints(_evaluated(expression, module))
-        validate_parameter_constraints({name: known}, {name: value}, caller_name=cls)
+        annotated.check({name: known}, {name: value}, cls)
         # An estimator may accept "Adam" for "adam".
     except InvalidParameterError as error:
         lower = value.lower() if isinstance(value, str) else value

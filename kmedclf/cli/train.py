@@ -207,7 +207,10 @@ def _advice() -> Iterator[None]:
     except UnreadableImage as error:
         if hasattr(error, "__notes__"):  # the training is finished, and they say what to do
             raise
-        advice = "Delete it, or leave such files out with -p on_error=skip."
+        advice = (
+            "Delete it, or leave such files out with -p on_error=skip; 'kmedclf audit' finds them "
+            "all."
+        )
         raise UnreadableImage(f"{error} {advice}") from error
 
 

@@ -61,7 +61,8 @@ def check_y(
         check_classification_targets(labels)
     check_length(labels, len(images.array), f"y{suffix}", name)
     weight = check_weights(sample_weight, images.array, f"sample_weight{suffix}", name)
-    return labels, _without_broken(weight, images, f"X{suffix} of {name}.fit")
+    part = "validation" if suffix else "training"
+    return labels, _without_broken(weight, images, f"X{suffix} of {name}.fit", part)
 
 
 def _check_indicators(y: Any, what: str, name: str) -> np.ndarray:
@@ -89,8 +90,8 @@ def warn_of_one_hot(labels: np.ndarray, name: str) -> None:
         )
 
 
-def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray:
-    """Set the weights (n,) of unreadable files to 0."""
+def _without_broken(weight: np.ndarray, images: Images, what: str, part: str) -> np.ndarray:
+    """Set the weights (n,) of unreadable files to 0; ``part`` says which images they are."""
     # A weight of 0 leaves a file out, like any other row without weight.
     broken = images.broken
     if not broken:
@@ -100,13 +101,19 @@ def _without_broken(weight: np.ndarray, images: Images, what: str) -> np.ndarray
     first = str(broken[min(broken)])
     if not weight.any():
         raise ValueError(f"{what} must hold files that can be read. None can: {first}")
-    warnings.warn(
-        f"{len(broken)} of the {len(weight)} files in {what} cannot be read and are left out. "
-        f"{first}",
-        UserWarning,
-        stacklevel=2,
-    )
+    message = left_out(broken, f"{len(weight)} files of the {part} images")
+    warnings.warn(message, UserWarning, stacklevel=2)
     return weight
+
+
+def left_out(broken: Mapping[int, Exception], whole: str) -> str:
+    """Say how many files of ``whole`` are left out, and what is wrong with the first three."""
+    first = [str(broken[i]) for i in sorted(broken)[:3]]
+    more = [f"There are {len(broken) - 3} more."] if len(broken) > 3 else []
+    verb = "is" if len(broken) == 1 else "are"
+    return f"{len(broken)} of the {whole} cannot be read and {verb} left out. " + " ".join(
+        [*first, *more]
+    )
 
 
 def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarray:

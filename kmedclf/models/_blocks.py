@@ -6,10 +6,9 @@ import os
 from typing import Any, Literal, TypeAlias
 
 import keras
-from sklearn.utils._param_validation import validate_parameter_constraints
 
 from kmedclf.models._layers import BatchNormalization
-from kmedclf.utils.annotated import parameter_constraints
+from kmedclf.utils.annotated import check, parameter_constraints
 
 Stem: TypeAlias = Literal["auto", "small", "imagenet"]
 
@@ -95,5 +94,5 @@ def per_layer(estimator: Any, name: str, n: int | None = None) -> tuple[Any, ...
     allowed = parameter_constraints(cls)[name]
     one = {name: [kind for kind in allowed if kind not in (tuple, list, None)]}
     for entry in value:
-        validate_parameter_constraints(one, {name: entry}, caller_name=cls.__name__)
+        check(one, {name: entry}, cls.__name__)
     return tuple(value)

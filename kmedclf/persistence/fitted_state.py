@@ -18,7 +18,6 @@ from weakref import WeakKeyDictionary
 
 import joblib
 import numpy as np
-from sklearn.utils._param_validation import validate_parameter_constraints
 
 from kmedclf import parameters
 from kmedclf.training.heads import HEADS
@@ -401,12 +400,12 @@ def _check_parameter(cls: type, name: str, value: Any, constraints: list[Any]) -
     if isinstance(value, np.generic) or (name == "optimizer" and isinstance(value, str)):
         value = value.lower() if isinstance(value, str) else value.item()
     try:
-        validate_parameter_constraints({name: constraints}, {name: value}, cls.__name__)
+        annotated.check({name: constraints}, {name: value}, cls.__name__)
     except ValueError:
         if not isinstance(value, tuple):
             raise
         # A spec is hashable and has tuples; a user's class may require lists.
-        validate_parameter_constraints({name: constraints}, {name: list(value)}, cls.__name__)
+        annotated.check({name: constraints}, {name: list(value)}, cls.__name__)
 
 
 def _check_others(estimator: Any) -> None:

@@ -208,9 +208,17 @@ def _described(estimator: Any, run: Run, data: Data, calibrate: bool) -> dict[st
             "seconds": run.seconds,
             "images_per_second": round(run.images_per_second, 1) or None,
             "twins": _twins(data),
+            "skipped": _skipped(estimator, data),
             **environment(),
         },
     }
+
+
+def _skipped(estimator: Any, data: Data) -> dict[str, int]:
+    """Count the files of each split that could not be read and were left out."""
+    trained = getattr(estimator, "skipped_", None) or []
+    counts = {"train": len(trained)} | {one: len(paths) for one, paths in data.skipped.items()}
+    return {split: n for split, n in counts.items() if n}
 
 
 def _twins(data: Data) -> dict[str, int]:
@@ -276,6 +284,7 @@ def readable(model: Any, data: Data, splits: Sequence[str]) -> Data:
     A warning names them. Otherwise splits stay as they are, and the model will refuse the files.
     """
     from kmedclf.inputs.array_likes import as_paths
+    from kmedclf.inputs.checks import left_out
 
     kept, skipped, groups = dict(data.splits), dict(data.skipped), dict(data.groups)
     for split in splits:
@@ -292,12 +301,8 @@ def readable(model: Any, data: Data, splits: Sequence[str]) -> Data:
         if split in groups:
             groups[split] = groups[split][rest]
         skipped[split] = [paths[i] for i in sorted(broken)]
-        warnings.warn(
-            f"{len(broken)} of the {len(paths)} files of the {split} split cannot be read and are "
-            f"left out, the first: {next(iter(broken.values()))}",
-            UserWarning,
-            stacklevel=2,
-        )
+        message = left_out(broken, f"{len(paths)} files of the {split} split")
+        warnings.warn(message, UserWarning, stacklevel=2)
     return replace(data, splits=kept, skipped=skipped, groups=groups)
 
 

@@ -62,10 +62,12 @@ def _facts(
     if "temperature" in environment:
         output += " Probabilities are calibrated on the validation images, with the temperature "
         output += f"{environment['temperature']:.3g}."
+    left_out = _left_out(environment)
     facts = {
-        "data": f"{escaped(data['name'])}; {numbers} images.",
+        "data": f"{escaped(data['name'])}; {numbers} images. {left_out}",
+        "skipped": left_out,
         "classes": f"The labels of the data: {', '.join(names)}. How they came about: {OPEN}.",
-        "splits": f"{numbers} images. Patients: {OPEN}.",
+        "splits": f"{numbers} images. {left_out} Patients: {OPEN}.",
         "groups": groups,
         "disjoint": f"{groups} {_leaks(environment)}",
         "network": f"{environment['n_params']:,} weights, images of {_shape(data)}; model.kmedclf "
@@ -83,6 +85,16 @@ def _facts(
     more = _of_mixture if "leaderboard" in history else _of_network
     facts |= more(parameters, environment, history)
     return facts if first is None else facts | _facts_of(environment, reports, first)
+
+
+def _left_out(environment: Mapping[str, Any]) -> str:
+    """Say how many files could not be read, as far as the run knows it."""
+    if "skipped" not in environment:
+        return f"Left out: {OPEN}."
+    found = ", ".join(f"{escaped(split)} {n:,}" for split, n in environment["skipped"].items())
+    if not found:
+        return "No image was left out."
+    return f"Of these were left out, as their files cannot be read: {found}."
 
 
 def _shape(data: Mapping[str, Any]) -> str:

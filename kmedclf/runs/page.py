@@ -109,6 +109,7 @@ def write_run_page(
         _read(folder, name) for name in ("parameters", "history", "environment")
     )
     trained, twins = environment["data"], environment.pop("twins", {})
+    environment.pop("skipped", None)  # the page says it beside the images
     scored = scored or trained
     if not isinstance(data, sources.Data):
         source = data or scored["source"]

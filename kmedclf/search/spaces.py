@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
+from sklearn.utils._param_validation import InvalidParameterError
 
 from kmedclf import recipes
 from kmedclf.utils import annotated, notebook
@@ -242,7 +242,7 @@ def read_space(path: Path, estimator: type | None) -> tuple[type, tuple[Stage, .
 def check_value(cls: type, name: str, value: Any) -> None:
     """Check one value of one parameter as ``fit`` would, with the estimator's own message."""
     constraints = {name: annotated.parameter_constraints(cls)[name]}
-    validate_parameter_constraints(constraints, {name: value}, caller_name=cls.__name__)
+    annotated.check(constraints, {name: value}, cls.__name__)
 
 
 def by_name() -> dict[str, type]:
@@ -791,8 +791,8 @@ def _check(estimator: Any, name: str, candidates: Any, searched: set[str]) -> No
     step, nested, _ = name.partition("__")
     if name not in known and not (nested and step in searched):
         raise ValueError(
-            f"A searched parameter must be one of {type(estimator).__name__}'s: "
-            f"{', '.join(sorted(known))}. Got {name!r} instead{suggest(name, known)}"
+            f"A searched parameter must be one that get_params() of {type(estimator).__name__} "
+            f"lists. Got {name!r} instead{suggest(name, known)}"
         )
     if isinstance(candidates, Range) or not hasattr(candidates, "rvs"):
         values = [candidates.low, candidates.high] if isinstance(candidates, Range) else candidates

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
 from kmedclf.inputs.checks import Params
 from kmedclf.search.cross_validation import CrossValidatedSearch, Evaluator, Table
 from kmedclf.search.spaces import Stage, check_resource, epochs_of, resource_of
+from kmedclf.utils.annotated import Words
 
 
 class StagedSearchCV(CrossValidatedSearch):
@@ -113,7 +114,7 @@ class StagedSearchCV(CrossValidatedSearch):
 
     _parameter_constraints: ClassVar[dict] = {
         **CrossValidatedSearch._parameter_constraints,
-        "search": [StrOptions({"grid", "halving", "random"})],
+        "search": [Words({"grid", "halving", "random"})],
         "n_iter": [Interval(Integral, 1, None, closed="left")],
         "factor": [Interval(Integral, 2, None, closed="left")],
         "min_resources": [Interval(Integral, 1, None, closed="left")],

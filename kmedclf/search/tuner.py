@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.model_selection import ParameterGrid
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from threadpoolctl import threadpool_limits
 
 from kmedclf.search.cross_validation import CrossValidatedSearch, Evaluator, Table
 from kmedclf.search.spaces import SearchSpace, Stage, check_resource, epochs_of, resource_of
+from kmedclf.utils.annotated import Words
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ class TunerSearchCV(CrossValidatedSearch):
 
     _parameter_constraints: ClassVar[dict] = {
         **CrossValidatedSearch._parameter_constraints,
-        "tuner": [StrOptions({"random", "bayesian", "hyperband", "grid"})],
+        "tuner": [Words({"random", "bayesian", "hyperband", "grid"})],
         "max_trials": [Interval(Integral, 1, None, closed="left"), None],
         "factor": [Interval(Integral, 2, None, closed="left")],
         "hyperband_iterations": [Interval(Integral, 1, None, closed="left")],

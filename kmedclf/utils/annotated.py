@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from numbers import Integral, Real
@@ -17,7 +17,24 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
+
+from kmedclf.utils.text import suggest
+
+
+class Words(StrOptions):
+    """The words that a parameter accepts; messages list them in order."""
+
+    def __str__(self) -> str:
+        """Write the words as a part of "must be ..."."""
+        words = ", ".join(map(repr, sorted(self.options)))
+        return words if len(self.options) == 1 else f"one of {words}"
 
 
 def constraints(annotation: Any) -> list[Any]:
@@ -30,7 +47,7 @@ def constraints(annotation: Any) -> list[Any]:
     if origin is Literal:
         values = set(get_args(annotation))
         text = all(isinstance(value, str) for value in values)
-        return [StrOptions(values) if text else Options(type(next(iter(values))), values)]
+        return [Words(values) if text else Options(type(next(iter(values))), values)]
     if annotation is type(None):
         return [None]
     if annotation is bool:
@@ -50,6 +67,17 @@ def parameter_constraints(cls: type) -> dict[str, list[Any]]:
         hints = get_type_hints(cls, include_extras=True)
         _known[cls] = {field.name: constraints(hints[field.name]) for field in fields(cls)}
     return _known[cls]
+
+
+def check(allowed: Mapping[str, Any], values: Mapping[str, Any], owner: str) -> None:
+    """Check parameters as scikit-learn does; suggest the word that a misspelt one may mean."""
+    for name, value in values.items():
+        try:
+            validate_parameter_constraints(allowed, {name: value}, owner)
+        except InvalidParameterError as error:
+            words = [w for one in allowed[name] if isinstance(one, StrOptions) for w in one.options]
+            near = suggest(value, words) if isinstance(value, str) else "."
+            raise InvalidParameterError(str(error).removesuffix(".") + near) from None
 
 
 def check_float32(cls: type, values: dict[str, Any]) -> None:

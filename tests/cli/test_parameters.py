@@ -98,7 +98,7 @@ def test_a_parameter_of_some_network_is_enough_for_all_of_them():
         ("kernel_size=0", "must be an int in the range [1, inf)"),
         ("batch_size=1.5", "must be an int in the range [1, inf)"),
         ("dropout=1", "must be a float in the range [0.0, 1.0)"),
-        ("optimizer=adm", "Got 'adm' instead."),
+        ("optimizer=adm", "Got 'adm' instead; did you mean 'adam'"),
         ("kernel_size", "-p must be NAME=VALUE"),
         ("=3", "-p must be NAME=VALUE"),
         ("kernel_size=[1", "must have a value that YAML can read"),

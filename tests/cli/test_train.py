@@ -136,7 +136,7 @@ def test_force_replaces_a_run(run, npz, tmp_path):
         ("units=-3", "The 'units' parameter of MLPClassifier must be an int in the range [1, inf)"),
         (
             "learning_rate=-1e-3",
-            "must be a float in the range (0.0, inf), a str among {'auto'} or None. Got -0.001",
+            "must be a float in the range (0.0, inf), 'auto' or None. Got -0.001",
         ),
         ("augment=twirl", "The 'augment' parameter of MLPClassifier"),
     ],

@@ -77,6 +77,9 @@ def test_a_damaged_file_is_left_out_if_asked(split, kind, data, tmp_path):
         assert report["n"] == 20 - (one == split)
         assert report["skipped"] == ([str(bad)] if one == split else [])
     assert read(out / "metrics.json")["test"]["n"] == 20 - (split == "test")
+    assert read(out / "environment.json")["skipped"] == {split: 1}
+    cards = [(out / name).read_text("utf-8") for name in ("MODEL_CARD.md", "CHECKLIST.md")]
+    assert all(f"left out, as their files cannot be read: {split} 1." in one for one in cards)
     assert invoke("report", out, "--plain").exit_code == 0
     if split == "test":
         again = invoke("evaluate", out, "--data", data)

@@ -108,7 +108,7 @@ def test_a_range_without_a_grid_says_so():
         (4, "units: [8]\n  activaton: [relu]", r"did you mean 'activation'"),
         (3, "units: [0]", r"'units' parameter of MLPClassifier must be an int in .* Got 0"),
         (3, "units: [eight]", r"'units' parameter of MLPClassifier must be an int"),
-        (3, "optimizer: [sgd, adm]", r"'optimizer' parameter of MLPClassifier must be a str"),
+        (3, "optimizer: [sgd, adm]", r"'optimizer' parameter of MLPClassifier must be one of"),
         (3, "units: []", r"'units' must have at least one value"),
         (3, "units: 8", r"'units' must be a list of values or a range"),
         (3, "units: [8, 16, 8]", r"'units' must list 8 once"),
