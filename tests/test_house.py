@@ -196,5 +196,5 @@ LIMITS = {  # beside each, where it shall go
     "names used in one other module": 71,  # 40; ten are used by a package's face as well
     "files crossed by a warm fit": 24,  # 14
     "files crossed by kmedclf train": 46,  # 38; model card, its sentences, names, a file of images
-    "lines of kmedclf": 40_550,  # 18,500 and what AutoClassifier, pages and export add
+    "lines of kmedclf": 40_700,  # 18,500 and what AutoClassifier, pages and export add
 }

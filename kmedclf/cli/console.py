@@ -6,6 +6,7 @@ import io
 import os
 import shlex
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -236,10 +237,37 @@ def _stoppable() -> Iterator[None]:
     for number in asked:
         signal.signal(number, stop)
     try:
-        yield
+        with _answered():
+            yield
     finally:
         for number in asked:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def _answered(patience: float = 1.0) -> Iterator[None]:
+    """Say that the command is stopping where a signal takes longer than ``patience`` seconds."""
+    # Python raises KeyboardInterrupt between two of its own steps, and TensorFlow may compute for
+    # seconds until then. The socket gets the number of the signal at once.
+    hears, tells = socket.socketpair()
+    tells.setblocking(False)
+    over = threading.Event()
+
+    def answer() -> None:
+        if hears.recv(1) and not over.wait(patience):
+            errors.print("Stopping ...")
+
+    waits = threading.Thread(target=answer, daemon=True)
+    waits.start()
+    before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        tells.close()
+        waits.join()
+        hears.close()
 
 
 def start_tensorflow(ctx: typer.Context) -> None:

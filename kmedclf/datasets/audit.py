@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -59,6 +60,9 @@ class Audit:
         Whether nearly identical images were searched, and whether groups were given.
     paths : tuple of str
         File of each image, below the common folder of all; empty if the images were arrays.
+    shapes : tuple of (str, int)
+        Shapes of the images, such as "512 × 512 × 3", each with its number of images, the most
+        frequent first.
     """
 
     splits: tuple[str, ...]
@@ -76,6 +80,7 @@ class Audit:
     looked_near: bool = True
     grouped: bool = True
     paths: tuple[str, ...] = ()
+    shapes: tuple[tuple[str, int], ...] = ()
 
     @property
     def n(self) -> int:
@@ -136,8 +141,10 @@ class Audit:
         if leaked:
             are = "is" if leaked == 1 else "are"
             text = f"Leak found: {leaked:,} of {self.n:,} images {are} also in an earlier split: "
-            text += "scores are too good. Delete one copy of each, or in Python leave them out: "
-            said.append(Remark("warning", f"{text}evaluate(..., exclude=found.leaked)."))
+            text += (
+                "scores are too good. Delete one copy of each, or leave them out of the scores: "
+            )
+            said.append(Remark("warning", f"{text}in Python, evaluate(..., exclude=found.leaked)."))
         if self.straddling:
             n = len(self.straddling)
             text = f"Leak found: {n:,} group{' is' if n == 1 else 's are'} in several splits; draw "
@@ -155,9 +162,12 @@ class Audit:
             said.append(Remark("good", f"Nothing serious was found: no {near} image {where}."))
         if self.odd:
             n = len(self.odd)
-            text = f"{n:,} image{' has' if n == 1 else 's have'} another shape than most. That is "
-            text += "no fault in itself: all are resized alike. If shape goes with class or "
-            said.append(Remark("plain", f"{text}hospital, a network can learn that instead."))
+            text = f"{n:,} image{' has' if n == 1 else 's have'} another shape than most"
+            text += "".join(f", {shape} ({n:,})" for shape, n in self.shapes[:1])
+            if len(self.shapes) > 2:
+                text += f"; there are {len(self.shapes):,} shapes"
+            text += ". That is no fault in itself: all are resized alike. If shape goes with class "
+            said.append(Remark("plain", f"{text}or hospital, a network can learn that instead."))
         return [*said, *(Remark("plain", text) for text in self.not_looked_for)]
 
     def __repr__(self) -> str:
@@ -214,7 +224,8 @@ class Audit:
             "Identical, in several splits": [one for one in self.identical if self.crosses(one)],
             "Nearly identical, in several splits": [one[:2] for one in near],
             "Blank": [(i,) for i in self.blank],
-            "Of another shape": [(i,) for i in self.odd],
+            # Where shapes vary, names of files say nothing.
+            "Of another shape": [(i,) for i in self.odd] if 10 * len(self.odd) < self.n else [],
         }
         said = []
         for title, images in groups.items():
@@ -238,6 +249,7 @@ class Audit:
             "two_labels": [list(pair) for pair in self.two_labels],
             "blank": list(self.blank),
             "odd": list(self.odd),
+            "shapes": [list(one) for one in self.shapes],
             "straddling": list(self.straddling),
             "looked_near": self.looked_near,
             "grouped": self.grouped,
@@ -378,7 +390,7 @@ def audit(
         pairs, values = near_duplicates(looks.small[kept], similarity)
     pairs = kept[pairs]
     order = np.argsort(-values, kind="stable")
-    _, shape_index, counts = np.unique(looks.shapes, return_inverse=True, return_counts=True)
+    shapes = Counter(looks.shapes).most_common()
     nearly = [_pair(pairs[i], float(values[i])) for i in order]
     same = _groups(numbers)
     return Audit(
@@ -391,12 +403,13 @@ def audit(
         near=tuple(nearly),
         two_labels=(*_contradictions(same, code), *(p for p in nearly if code[p[0]] != code[p[1]])),
         blank=tuple(np.flatnonzero(blank).tolist()),
-        odd=tuple(np.flatnonzero(shape_index != counts.argmax()).tolist()),
+        odd=tuple(i for i, shape in enumerate(looks.shapes) if shape != shapes[0][0]),
         straddling=_straddling(_of_length(groups, n, "groups"), split_index),
         leaked=_leaked(numbers, numbers[pairs], split_index),
         looked_near=near,
         grouped=groups is not None,
         paths=tuple(places_below(X) or ()),
+        shapes=tuple(shapes),
     )
 
 

@@ -46,7 +46,7 @@ def summarize(X: Any) -> ImageSummary:
         digest = hashlib.blake2b(head + np.ascontiguousarray(image).tobytes()).digest()
         looks.numbers[i] = known.setdefault(digest, len(known))
         looks.blank[i] = _is_blank(image)
-        looks.shapes.append(str(image.shape))
+        looks.shapes.append(" × ".join(map(str, image.shape)))
         if not looks.blank[i]:
             looks.small[i] = thumbnail(image)
     return looks

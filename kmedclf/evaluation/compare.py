@@ -357,6 +357,8 @@ def compare(
 
     Raises
     ------
+    TypeError
+        If ``reports`` is no mapping of names to reports.
     ValueError
         If there is no report, or if they are of different images.
 
@@ -466,6 +468,14 @@ def p_text(p: float) -> str:
 def _check(reports: Mapping[str, Report] | Mapping[str, MultilabelReport]) -> None:
     if not reports:
         raise ValueError("The 'reports' parameter of compare must hold a report. Got none.")
+    given = dict(reports) if isinstance(reports, Mapping) else {"": reports}
+    for name, one in given.items():
+        if not isinstance(one, Report | MultilabelReport):
+            raise TypeError(
+                "The 'reports' parameter of compare must map the name of each model to one report. "
+                f"Got a {type(one).__name__}{f' for {name!r}' if name else ''} instead; mean_std "
+                "averages the reports of several seeds, and an EnsembleClassifier of them has one."
+            )
     (name, first), *others = reports.items()
     for other, report in others:
         same = report.classes == first.classes and report.n == first.n

@@ -62,7 +62,7 @@ def test_it_shows_a_page_until_ctrl_c_sends_nothing_and_writes_nothing(run, tmp_
         output, problems = process.communicate(timeout=60)
     assert process.returncode == 0, problems
     assert output.startswith("\nNext:\n  kmedclf predict ")
-    assert not problems
+    assert problems in ("", "Stopping ...\n")  # said on a slow machine
     events = read(tmp_path / "events.json")
     assert events  # TensorFlow writes while it starts
     assert [one for one in events if began < one[0] < ended] == []

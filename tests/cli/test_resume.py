@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -36,7 +38,7 @@ def stop_by(number, npz, out):
     process.send_signal(number)
     _, complaints = process.communicate(timeout=60)
     assert process.returncode == (-9 if number == 9 else 128 + number)
-    return complaints
+    return complaints.removeprefix("Stopping ...\n")  # said on a slow machine
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +138,25 @@ def test_another_folder_of_that_name_is_refused_and_stays(npz, tmp_path):
     line = "train", "mlp", "--data", npz, "--out", tmp_path / "run", "--force"
     assert "holds something else" in refused(*line)
     assert os.listdir(kept(tmp_path / "run")) == ["mine.txt"]
+
+
+BUSY = """
+import hashlib, sys
+from kmedclf.cli import console
+rounds = int(sys.argv[1])
+with console._stoppable(), console._answered(patience=0.2):
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", rounds)  # C code, which no signal stops
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+@pytest.mark.parametrize(("rounds", "answered"), [(6_000_000, True), (1, False)])
+def test_a_signal_is_answered_where_the_command_cannot_stop_at_once(rounds, answered):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", BUSY, str(rounds)], **pipes)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    complaints = process.communicate(timeout=60)[1]
+    assert process.returncode
+    assert complaints.startswith("Stopping ...\n") is answered

@@ -92,6 +92,8 @@ def test_copies_of_another_size_are_found_and_odd(cells):
     found = audit(images, [*y, y[4]])
     assert near(found) == {(4, N)}
     assert found.odd == (N,)
+    assert [n for _, n in found.shapes] == [N, 1]
+    assert f"1 image has another shape than most, {found.shapes[0][0]} ({N})." in str(found)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (28, 28), (40, 24), (64, 64, 3)])

@@ -171,3 +171,9 @@ def test_reports_of_other_images_are_refused():
         compare({"good": REPORTS["good"], "x": other})
     with pytest.raises(ValueError, match=r"must hold a report\. Got none"):
         compare({})
+
+
+@pytest.mark.parametrize("given", [{"good": [REPORTS["good"]] * 3}, [REPORTS["good"]] * 3])
+def test_a_report_for_each_seed_is_no_report_of_a_model(given):
+    with pytest.raises(TypeError, match=r"to one report\. Got a list .*mean_std averages"):
+        compare(given)

@@ -193,7 +193,7 @@ def test_mistakes_are_the_surest_ones():
     titles = [ax.get_title("left") for ax in figure.axes[1::2]]
     for title, index in zip(titles, np.argsort(-sure, kind="stable")[:3], strict=True):
         assert title.startswith(f"image {index}: ")
-        assert title.endswith(f"rank {REPORT.ranks[index]}")
+        assert title.endswith(f"rank {REPORT.ranks[index]} of {len(REPORT.classes)}")
     perfect = evaluate_predictions([0, 1], [[0.9, 0.1], [0.2, 0.8]], n_bootstrap=0)
     assert "No image" in plots.mistakes(perfect, X[:2]).texts[0].get_text()
 

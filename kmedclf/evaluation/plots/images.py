@@ -150,8 +150,9 @@ def mistakes(
     Returns
     -------
     Figure or SubFigure
-        The panel. The true class is green and the predicted class red; the bars also say so in
-        words.
+        The panel. Bars of the true class are green and those of the predicted class orange; words
+        beside them say so, too. A title says which image it is and how probable the network found
+        its true class, as its rank among all classes.
     """
     indices = report.surest_mistakes(n) if indices is None else indices
     bars = min(len(report.classes), 8)
@@ -187,4 +188,5 @@ def _bars(ax: Any, report: Report, i: int, n: int) -> None:
     ax.spines[["bottom", "left"]].set_visible(False)
     ax.axvline(0, color=GREY, linewidth=0.8)
     name = shorten(report.class_names[true])
-    ax.set_title(f"image {i}: {name}, rank {report.ranks[i]}", fontsize=8, pad=2)
+    rank = f"rank {report.ranks[i]} of {len(report.classes)}"
+    ax.set_title(f"image {i}: the true class {name} has {rank}", fontsize=8, pad=2)
