@@ -126,31 +126,46 @@ def test_an_error_at_every_call_changes_no_other_estimator(name, action):
     interrupt_everywhere(name, action, every)
 
 
-def open_scopes():
-    """Scopes of Keras that Ctrl-C between two lines of Keras leaves open in a thread."""
+def _leave_call(training):
+    keras.layers.Dropout(0.5)._get_call_context().set_value("training", training)
+
+
+def _leave_untracked():
     from keras.src.utils.tracking import DotNotTrackScope
 
-    return [DotNotTrackScope(), keras.StatelessScope(), keras.name_scope("left")]
+    DotNotTrackScope().__enter__()
 
 
-@pytest.mark.parametrize("number", range(len(open_scopes())))
-def test_scopes_that_an_interruption_left_open_change_nothing(number):
+# What Ctrl-C between two lines of Keras leaves open in a thread.
+LEAVE = {
+    "tracking": _leave_untracked,
+    "values": lambda: keras.StatelessScope().__enter__(),
+    "names": lambda: keras.name_scope("left").__enter__(),
+    "a call in training": lambda: _leave_call(True),
+    "a call in prediction": lambda: _leave_call(False),
+    "recomputation": lambda: keras.RematScope("full").__enter__(),
+}
+
+
+@pytest.mark.parametrize("scope", LEAVE)
+def test_scopes_that_an_interruption_left_open_change_nothing(scope):
     def in_scope():
         cache.clear()  # the networks are built in it
-        open_scopes()[number].__enter__()
-        found.append(make("CNNClassifier", epochs=1, optimizer="muon").fit(X, y))
+        LEAVE[scope]()
+        found.append(make("CNNClassifier", **options).fit(X, y))
         found.append(expected.predict_proba(X))
         found.append(expected.model_.count_params())
 
     # Muon treats the last layer apart, and knows it by its name.
-    expected, found = make("CNNClassifier", epochs=1, optimizer="muon").fit(X, y), []
+    options = {"epochs": 1, "optimizer": "muon", "dropout": 0.5, "batch_norm": True}
+    expected, found = make("CNNClassifier", **options).fit(X, y), []
     proba = expected.predict_proba(X)
     thread = threading.Thread(target=in_scope)  # the scopes are a thread's
     thread.start()
     thread.join()
     assert same(found[0], expected)
     np.testing.assert_array_equal(found[1], proba)
-    assert found[2] == expected.n_params_
+    assert found[2] == expected.model_.count_params()
     cache.clear()
 
 

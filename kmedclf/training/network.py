@@ -275,7 +275,10 @@ def settings(precision: str = "float32") -> Iterator[None]:
                 put(value)
 
 
-_SCOPES = ("stateless_scope", "symbolic_scope", "autocast_scope", "name_scope_stack")
+_SCOPES = (
+    "stateless_scope", "symbolic_scope", "autocast_scope", "name_scope_stack", "current_call_ctx",
+    "remat_scope_stack",
+)  # fmt: skip
 """Names of Keras' scopes in its state of this thread."""
 
 
