@@ -141,8 +141,8 @@ class Audit:
         if leaked:
             are = "is" if leaked == 1 else "are"
             text = f"Leak found: {leaked:,} of {self.n:,} images {are} also in an earlier split: "
-            text += "scores are too good. Delete one copy of each; or score without them, in Python "
-            said.append(Remark("warning", f"{text}with evaluate(..., exclude=found.leaked)."))
+            text += "scores are too good. Delete one copy of each; or score without them, in "
+            said.append(Remark("warning", f"{text}Python by evaluate(..., exclude=found.leaked)."))
         if self.straddling:
             n = len(self.straddling)
             text = f"Leak found: {n:,} group{' is' if n == 1 else 's are'} in several splits; draw "
