@@ -153,7 +153,8 @@ def fastai(X: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> Callable[
     one.remove_cb(Ends)
 
     def predict(unseen: np.ndarray) -> np.ndarray:
-        items = [PILImage(picture) for picture in pictures(unseen)]
+        images.extend(PILImage(picture) for picture in pictures(unseen))
+        items = range(len(X), len(images))
         with one.no_bar(), one.no_logging():
             return one.get_preds(dl=loaders.test_dl(items))[0].numpy()
 
