@@ -1,6 +1,6 @@
-"""Draw the two pictures of the README: ``python docs/pictures.py [speed] [report]``.
+"""Draw the pictures of the README: ``python docs/pictures.py [speed] [minutes] [report]``.
 
-speed.svg is drawn from benchmarks/RESULTS.md. report.png is a report page in Chromium, of a network
+speed.svg and minutes.svg are drawn from benchmarks/RESULTS.md. report.png is a report page in Chromium, of a network
 on synthetic cells, trained here in seconds.
 """
 
@@ -14,15 +14,20 @@ import results
 STATIC = Path(__file__).parent / "_static"
 
 
-def speed() -> None:
-    """Draw how many times faster training is than with scikeras and PyTorch."""
+def plotting():
+    """Import pyplot for figures whose text stays text, so that a test can read it."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    # Text stays text, so that a test can read it.
     plt.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "kmedclf", "font.family": "sans-serif"}
+    return plt
+
+
+def speed() -> None:
+    """Draw how many times faster training is than with scikeras and PyTorch."""
+    plt = plotting()
     found = results.rows(results.tables("Speed of training")[0])
     fig, ax = plt.subplots(figsize=(8, 4.2), layout="constrained")
     for row, (_, rate, keras, torch, _) in enumerate(found):
@@ -44,6 +49,40 @@ def speed() -> None:
     )
     ax.spines[["top", "right"]].set_visible(False)
     fig.savefig(STATIC / "speed.svg", facecolor="white", metadata={"Date": None})
+
+
+def minutes() -> None:
+    """Draw the accuracy that libraries reach on the same images in the same time."""
+    plt = plotting()
+    found = results.rows(results.tables("AutoClassifier and other libraries")[0])
+    sets = list(dict.fromkeys(row[0] for row in found))
+    ways = list(dict.fromkeys(row[2] for row in found))
+    colours = ("#1b6ca8", "#6fb1dc", "#d0702f", "#8a8a8a", "#4b9b57")
+    fig, axes = plt.subplots(1, len(sets), figsize=(9, 3.4), sharey=True, layout="constrained")
+    for ax, one in zip(axes, sets, strict=True):
+        times = sorted({float(row[1]) for row in found if row[0] == one})
+        for number, (way, colour) in enumerate(zip(ways, colours, strict=False)):
+            rows = [row for row in found if row[0] == one and row[2] == way]
+            at = [times.index(float(row[1])) + 0.16 * (number - 2) for row in rows]
+            low, high = zip(*(limits(row[3]) for row in rows), strict=True)
+            value = [float(row[3].split()[0]) for row in rows]
+            ax.vlines(at, low, high, color=colour, lw=2)
+            ax.plot(at, value, "o", color=colour, label=way)
+        ax.set_xticks(range(len(times)), [f"{time:g} min" for time in times])
+        ax.set_xlim(-0.6, len(times) - 0.4)
+        ax.set_title(one, fontsize=10)
+        ax.grid(axis="y", alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylim(0, 1)
+    axes[0].set_ylabel("accuracy on unseen images")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ways))
+    fig.savefig(STATIC / "minutes.svg", facecolor="white", metadata={"Date": None})
+
+
+def limits(text: str) -> tuple[float, float]:
+    """Return the interval of "0.9 [0.8, 1.0]"."""
+    low, high = text.partition("[")[2].rstrip("]").split(",")
+    return float(low), float(high)
 
 
 def report() -> None:
@@ -79,5 +118,5 @@ def report() -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["speed", "report"]:
-        {"speed": speed, "report": report}[name]()
+    for name in sys.argv[1:] or ["speed", "minutes", "report"]:
+        {"speed": speed, "minutes": minutes, "report": report}[name]()

@@ -110,6 +110,16 @@ def test_the_figure_of_speed_shows_what_was_measured(monkeypatch):
         assert rate in figure
 
 
+def test_the_figure_of_libraries_shows_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    results = importlib.import_module("results")
+    figure = text_of(DOCS / "_static" / "minutes.svg")
+    rows = results.rows(results.tables("AutoClassifier and other libraries")[0])
+    assert {row[2] for row in rows} >= {"kmedclf", "AutoKeras", "AUCMEDI", "fastai"}
+    for name, minutes, library, *_ in rows:
+        assert all(text in figure for text in (name, f"{minutes} min", library))
+
+
 def test_notebooks_begin_with_an_installation_and_hold_their_results():
     assert len(NOTEBOOKS) == 3
     for notebook in NOTEBOOKS:

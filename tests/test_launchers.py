@@ -149,12 +149,13 @@ def test_a_pod_trains_its_seed_and_goes_on(tmp_path):
 def test_a_slurm_task_that_is_ended_goes_on_when_it_runs_again(tmp_path):
     path = stand_ins(tmp_path / "bin")
     (tmp_path / "bin" / "kmedclf").unlink()
-    npz, out = write_npz(tmp_path), tmp_path / "mlp-3"
-    env = {**os.environ, **TASK, "PATH": f"{tmp_path / 'bin'}:{BIN}:{path}", "NETWORK": "mlp",
+    # An MLP may be trained before the signal comes.
+    npz, out = write_npz(tmp_path), tmp_path / "resnet-3"
+    env = {**os.environ, **TASK, "PATH": f"{tmp_path / 'bin'}:{BIN}:{path}", "NETWORK": "resnet",
            "DATA": str(npz), "OUT": str(tmp_path)}  # fmt: skip
     for number in range(2):
         task = subprocess.Popen([SLURM], env=env, stdout=subprocess.PIPE, start_new_session=True)
-        kept, deadline = tmp_path / "mlp-3.checkpoint" / "fit.checkpoint", time.monotonic() + 300
+        kept, deadline = tmp_path / "resnet-3.checkpoint" / "fit.checkpoint", time.monotonic() + 300
         while not number and not kept.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         if not number:  # as Slurm does, to the step and not to the script
