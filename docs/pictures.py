@@ -1,7 +1,7 @@
 """Draw the pictures of the README: ``python docs/pictures.py [speed] [minutes] [report]``.
 
-speed.svg and minutes.svg are drawn from benchmarks/RESULTS.md. report.png is a report page in Chromium, of a network
-on synthetic cells, trained here in seconds.
+speed.svg and minutes.svg are drawn from benchmarks/RESULTS.md. report.png is a report page in
+Chromium, of a network on synthetic cells, trained here in seconds.
 """
 
 import shutil
