@@ -98,6 +98,11 @@ class Audit:
         rows = [row for i in images for row in groups.get(i, (i,))]
         return len(set(self.split_index[rows].tolist())) > 1
 
+    @property
+    def rare_shapes(self) -> tuple[int, ...]:
+        """The images of another shape, to be looked at; none where shapes vary, which is usual."""
+        return self.odd if 10 * len(self.odd) < self.n else ()
+
     def findings(self) -> list[tuple[str, int | None, int | None, int | None]]:
         """List the findings: name, count, count across splits, count with two labels.
 
@@ -222,8 +227,7 @@ class Audit:
             "Identical, in several splits": [one for one in self.identical if self.crosses(one)],
             "Nearly identical, in several splits": [one[:2] for one in near],
             "Blank": [(i,) for i in self.blank],
-            # Where shapes vary, names of files say nothing.
-            "Of another shape": [(i,) for i in self.odd] if 10 * len(self.odd) < self.n else [],
+            "Of another shape": [(i,) for i in self.rare_shapes],
         }
         said = []
         for title, images in groups.items():

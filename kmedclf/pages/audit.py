@@ -42,7 +42,9 @@ def write_audit_page(
             sections.append((name, len(pairs), shown))
     alone = [
         (name, len(images), [_picture(audit, X, i) for i in images[:ALONE]])
-        for name, images in (("Blank images", audit.blank), ("Images of another shape", audit.odd))
+        for name, images in (
+            ("Blank images", audit.blank), ("Images of another shape", audit.rare_shapes),
+        )  # fmt: skip
         if images
     ]
     listed = [
