@@ -43,8 +43,9 @@ def write_audit_page(
     alone = [
         (name, len(images), [_picture(audit, X, i) for i in images[:ALONE]])
         for name, images in (
-            ("Blank images", audit.blank), ("Images of another shape", audit.rare_shapes),
-        )  # fmt: skip
+            ("Blank images", audit.blank),
+            ("Images of another shape", audit.rare_shapes),
+        )
         if images
     ]
     listed = [
