@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from cli_helpers import invoke, read, refused, start
@@ -154,7 +155,8 @@ with console._stoppable(), console._answered(patience=0.2):
 @pytest.mark.parametrize(("rounds", "answered"), [(6_000_000, True), (1, False)])
 def test_a_signal_is_answered_where_the_command_cannot_stop_at_once(rounds, answered):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", BUSY, str(rounds)], **pipes)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background does not
+    process = subprocess.Popen([sys.executable, "-c", BUSY, str(rounds)], preexec_fn=heed, **pipes)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     complaints = process.communicate(timeout=60)[1]
