@@ -155,7 +155,7 @@ def test_the_package_is_run_as_a_module_too():
 def test_every_benchmark_is_explained():
     text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     helpers = {"train_keras", "train_torch", "search_skorch", "features_torch"}
-    helpers |= {"images_keras", "images_torch"}
+    helpers |= {"images_keras", "images_torch", "auto_peers"}
     names = {path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py")} - helpers
     assert names == set(re.findall(r"`(?:python -m benchmarks)?\.(\w+)[ `]", text))
 

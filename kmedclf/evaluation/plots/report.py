@@ -278,7 +278,7 @@ def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
     Axes
         The diagram; the bars at the bottom are shares of the images.
     """
-    ax = axes(ax, (3.8, 4.2))
+    ax = axes(ax, (3.8, 4.0))
     ax.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="perfectly calibrated")
     left = [one.low for one in report.reliability]
     shares = [one.images / report.n for one in report.reliability]
@@ -292,11 +292,11 @@ def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
     if sure:
         ax.plot(*zip(*sure, strict=True), "o-", label="accuracy", **look)
     if unsure:
-        label = f"accuracy of fewer than {FEW} images"
+        label = f"fewer than {FEW} images"
         ax.plot(*zip(*unsure, strict=True), "o", fillstyle="none", label=label, **look)
     ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy", aspect="equal")
     ax.set_title(f"Calibration error {report.scores['ece']}")
-    _legend_below(ax)
+    _legend_below(ax, ncols=2)
     return ax
 
 
