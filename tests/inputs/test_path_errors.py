@@ -47,13 +47,13 @@ def test_a_broken_file_is_named(tmp_path, paths, name):
 def test_a_broken_file_is_left_out_if_asked(tmp_path, paths, name):
     BROKEN[name](tmp_path / name)
     wrong = [*paths[:20], str(tmp_path / name), *paths[21:]]
-    with pytest.warns(UserWarning, match=r"^1 of the 48 files in X of MLPClassifier.fit cannot"):
+    with pytest.warns(UserWarning, match=r"^1 of the 48 files of the training images cannot"):
         skipped = net(on_error="skip").fit(wrong, y)
     assert skipped.skipped_ == [str(tmp_path / name)]
     rest = np.arange(48) != 20
     assert same(skipped, net().fit(X[rest], y[rest]))
     options = {"early_stopping": True, "min_epochs": 1}
-    with pytest.warns(UserWarning, match=r"files in X_val of MLPClassifier.fit cannot"):
+    with pytest.warns(UserWarning, match=r"files of the validation images cannot"):
         watched = net(on_error="skip", **options).fit(paths, y, X_val=wrong, y_val=y)
     assert same(watched, net(**options).fit(X, y, X_val=X[rest], y_val=y[rest]))
 

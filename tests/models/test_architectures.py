@@ -112,7 +112,7 @@ def test_a_stack_can_be_the_chest_baseline():
         ({"filters": ()}, "'filters' .* must have one entry for each of the layers"),
         ({"filters": (4, 0)}, "'filters' .* must be an int in the range"),
         ({"padding": (1, -1)}, "'padding' .* must be .*'same'.* Got -1 instead"),
-        ({"activation": ("relu", "step")}, "'activation' .* must be a str among .*Got 'step'"),
+        ({"activation": ("relu", "step")}, "'activation' .* must be one of .*Got 'step'"),
         ({"pool_size": (4, 4)}, "'pool_size' .* must be at most 2, "),
     ],
 )

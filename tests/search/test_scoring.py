@@ -43,7 +43,7 @@ def test_validation_curves_as_objective(scoring):
         ({"stages": [{"learning_rate": Range(1e-3, 1, "float")}]}, "must be a list of values"),
         ({"stages": []}, "stages of StagedSearchCV must be"),
         ({"stages": 3}, "stages of StagedSearchCV must be"),
-        ({"search": "halve"}, "'search' parameter of StagedSearchCV must be a str"),
+        ({"search": "halve"}, "'search' parameter of StagedSearchCV must be one of"),
         ({"subset": 1.5}, "'subset' parameter of StagedSearchCV"),
         ({"subset": ("last", 0.5)}, "'subset' parameter of StagedSearchCV"),
         ({"n_iter": 0}, "'n_iter' parameter"),

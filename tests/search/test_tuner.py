@@ -160,7 +160,7 @@ def test_failures_do_not_stop_a_search(tuner):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"tuner": "greedy"}, "'tuner' parameter of TunerSearchCV must be a str"),
+        ({"tuner": "greedy"}, "'tuner' parameter of TunerSearchCV must be one of"),
         ({"tuner": "hyperband", "max_trials": 3}, "'max_trials' parameter of TunerSearchCV"),
         ({"tuner": "hyperband", "space": {"epochs": [1, 2]}}, "'epochs' that is not searched"),
         ({"tuner": "grid", "space": {"a": Range(0.0, 1.0)}}, "'a' must be a list of values"),
