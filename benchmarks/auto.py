@@ -1,7 +1,7 @@
 """Accuracy of `AutoClassifier` in a given time, and whether it keeps that time.
 
     python -m benchmarks.auto --data FILE.npz FOLDER --minutes 1 5 [--weights FILE]
-        [--peers fastai=/env/bin/python autokeras=...] [--only-peers] [--out auto.json]
+        [--peers fastai=/env/bin/python autokeras=...] [--out auto.json]
 
 A set with a test part is scored on it, without the images of which a copy is trained on; of
 others, folds are. Every fit is in this process: the first one also loads TensorFlow's kernels.
@@ -54,16 +54,9 @@ def measure_peer(
         split, out = Path(folder, "split.npz"), Path(folder, "answer.json")
         np.savez(split, X=X, y=np.searchsorted(classes, y), X_test=X_test)
         command = [
-            python,
-            "-m",
-            "benchmarks.auto_peers",
-            name,
-            "--split",
-            str(split),
-            "--out",
-            str(out),
-        ]
-        command += ["--minutes", str(minutes), "--seed", str(seed)]
+            python, "-m", "benchmarks.auto_peers", name, "--split", str(split), "--out", str(out),
+            "--minutes", str(minutes), "--seed", str(seed),
+        ]  # fmt: skip
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -90,7 +83,6 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--peers", nargs="*", default=[], metavar="NAME=PYTHON")
-    parser.add_argument("--only-peers", action="store_true", help="leave AutoClassifier out")
     args = parser.parse_args()
     if args.quick:
         args.data, args.minutes, args.folds = ["synthetic cells"], [0.05], 2
@@ -100,7 +92,7 @@ def main() -> None:
           "| nested accuracy in training | seconds taken, mean and most |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|")
     ours = "AutoClassifier" + (", weights" if args.weights else "")
-    ways = [*([] if args.only_peers else [ours]), *args.peers]
+    ways = [ours, *args.peers]
     for one in read(args.data):
         classes = np.unique(one.y)
         for minutes, way in itertools.product(args.minutes, ways):

@@ -43,12 +43,15 @@ def pictures(X: np.ndarray) -> list[Any]:
 
 def pixels(X: np.ndarray) -> np.ndarray:
     """Read images as one array of uint8 (n, h, w, 3)."""
+    found = pictures(X)
     if X.dtype.kind in "US":
-        return np.stack([np.asarray(one.resize((SIDE, SIDE))) for one in pictures(X)])
-    return np.stack([np.asarray(one) for one in pictures(X)])
+        found = [one.resize((SIDE, SIDE)) for one in found]
+    return np.stack([np.asarray(one) for one in found])
 
 
-def autokeras(X: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> Callable[[Any], Any]:
+def autokeras(
+    X: np.ndarray, y: np.ndarray, seconds: float, seed: int, folder: Path
+) -> Callable[[Any], Any]:
     """Search an architecture, and train the best."""
     import autokeras
     import keras
@@ -64,7 +67,6 @@ def autokeras(X: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> Callab
                 self.model.stop_training = True
                 oracle.max_trials = len(oracle.trials)
 
-    folder = tempfile.mkdtemp()
     classifier = autokeras.ImageClassifier(directory=folder, overwrite=True, seed=seed)
     classifier.fit(pixels(X), y, callbacks=[Ends()], verbose=0)
     model = classifier.export_model()
@@ -76,14 +78,15 @@ def autokeras(X: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> Callab
     return predict
 
 
-def aucmedi(X: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> Callable[[Any], Any]:
+def aucmedi(
+    X: np.ndarray, y: np.ndarray, seconds: float, seed: int, folder: Path
+) -> Callable[[Any], Any]:
     """Train a DenseNet-121 from files, which is what its generator reads."""
     import keras
     from aucmedi import DataGenerator, ImageAugmentation, NeuralNetwork
 
     keras.utils.set_random_seed(seed)
     began = time.perf_counter()
-    folder = Path(tempfile.mkdtemp())
 
     class Ends(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -106,7 +109,9 @@ def aucmedi(X: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> Callable
     return lambda images: model.predict(generator(images, "test"))
 
 
-def fastai(X: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> Callable[[Any], Any]:
+def fastai(
+    X: np.ndarray, y: np.ndarray, seconds: float, seed: int, folder: Path
+) -> Callable[[Any], Any]:
     """Train a ResNet-18 by one cycle."""
     from fastai.callback.core import Callback, CancelFitException
     from fastai.metrics import accuracy
@@ -176,11 +181,12 @@ def main() -> None:
     with np.load(args.split) as content:
         X, y, X_test = (content[name] for name in ("X", "y", "X_test"))
     __import__(args.peer)
-    began = time.perf_counter()
-    predict = PEERS[args.peer](X, y, 60 * args.minutes, args.seed)
-    seconds = time.perf_counter() - began
-    say(f"{args.peer}: {seconds:.1f} s")
-    proba = np.asarray(predict(X_test), float)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        predict = PEERS[args.peer](X, y, 60 * args.minutes, args.seed, Path(folder))
+        seconds = time.perf_counter() - began
+        say(f"{args.peer}: {seconds:.1f} s")
+        proba = np.asarray(predict(X_test), float)
     write(args.out, {"seconds": seconds, "proba": proba.tolist()})
 
 

@@ -61,7 +61,7 @@ def minutes() -> None:
     fig, axes = plt.subplots(1, len(sets), figsize=(9, 3.4), sharey=True, layout="constrained")
     for ax, one in zip(axes, sets, strict=True):
         times = sorted({float(row[1]) for row in found if row[0] == one})
-        for number, (way, colour) in enumerate(zip(ways, colours, strict=False)):
+        for number, (way, colour) in enumerate(zip(ways, colours, strict=True)):
             rows = [row for row in found if row[0] == one and row[2] == way]
             at = [times.index(float(row[1])) + 0.16 * (number - 2) for row in rows]
             low, high = zip(*(limits(row[3]) for row in rows), strict=True)

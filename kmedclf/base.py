@@ -45,7 +45,6 @@ from kmedclf.training.rows import Labelled, Oversample, Split, arrange, number_g
 from kmedclf.training.schedules import Schedule
 from kmedclf.training.strategy import Sharing
 from kmedclf.utils import annotated
-from kmedclf.utils.text import suggest
 
 
 @dataclass
@@ -184,10 +183,7 @@ class ImageClassifier(
         found, known = self._flat(params), self._get_param_names()
         for name in found:
             if name.partition("__")[0] not in known:
-                raise ValueError(
-                    f"The parameters of {type(self).__name__} must be those that get_params() "
-                    f"lists. Got {name!r} instead{suggest(name, known)}"
-                )
+                raise ValueError(routing.unknown(type(self).__name__, name, known))
         return BaseEstimator.set_params(self, **found)
 
     __repr__ = BaseEstimator.__repr__

@@ -34,7 +34,6 @@ from kmedclf.recipes import Auto
 from kmedclf.training import loop, network, program
 from kmedclf.training.heads import Head
 from kmedclf.training.schedules import Schedule
-from kmedclf.utils.text import suggest
 
 _METADATA = (
     "X_dtype_", "X_shape_", "classes_", "feature_encoder_", "n_classes_", "n_features_in_",
@@ -192,9 +191,7 @@ class KerasImageClassifier(ImageClassifier):
                     continue
                 if name not in self._of_function():
                     raise ValueError(
-                        f"The parameters of {type(self).__name__} must be those that get_params() "
-                        f"lists, or those of the function. Got {name!r} "
-                        f"instead{suggest(name, known)}"
+                        routing.unknown(type(self).__name__, name, known, ", or the function takes")
                     )
             setattr(self, name, value)
         return self

@@ -398,8 +398,7 @@ class EnsembleClassifier(ClassifierMixin, ExportMixin, SaveMixin, _BaseCompositi
             return self._fit(X, y, sample_weight, groups, params)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, params: dict[str, Any]) -> Self:
-        given = self.get_params(deep=False)
-        annotated.check(self._parameter_constraints, given, type(self).__name__)
+        annotated.check_parameters(self)
         self._check(self.weights, greedy=self.cv is not None)
         # Seeds share the weight of their estimator equally, and folds that of their seed.
         share = np.repeat(member_shares(self, self.weights), self.n_seeds) / self.n_seeds

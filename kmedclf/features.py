@@ -289,8 +289,7 @@ class ImageFeatures(ImageInput, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         before = self.__dict__.copy()
         try:
             with annotated.plain_parameters(self, deep=False):
-                given = self.get_params(deep=False)
-                annotated.check(self._parameter_constraints, given, type(self).__name__)
+                annotated.check_parameters(self)
                 self._fit(X)
         except BaseException:  # an interrupted transformer keeps its earlier fit
             self.__dict__ = before

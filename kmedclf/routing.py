@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kmedclf.utils.text import suggest
@@ -71,6 +71,14 @@ def is_accuracy(metrics: Any) -> bool:
     listed = metrics if isinstance(metrics, list | tuple) else [metrics]
     return all(one in ("acc", "accuracy") for one in listed if isinstance(one, str)) and all(
         isinstance(one, str) for one in listed
+    )
+
+
+def unknown(owner: str, name: str, known: Iterable[str], more: str = "") -> str:
+    """Write that an estimator has no parameter of that name; ``more`` says what else it takes."""
+    return (
+        f"A parameter of {owner} must be one that get_params() lists{more}. Got {name!r} "
+        f"instead{suggest(name, known)}"
     )
 
 
@@ -154,11 +162,9 @@ class RoutedNames:
             theirs = [n for n in given if n not in known and (is_routed(n) or n in NOT_APPLICABLE)]
             extra = {name: given.pop(name) for name in theirs}
             own = {name: given.pop(name) for name in list(given) if free and name not in known}
-            for name in given.keys() - known:
-                raise TypeError(
-                    f"The parameters of {type(self).__name__} must be those that get_params() "
-                    f"lists. Got {name!r} instead{suggest(name, known)}"
-                )
+            for name in given:
+                if name not in known:
+                    raise TypeError(unknown(type(self).__name__, name, known))
             init(self, *args, **given)
             vars(self).update(own)
             if extra:

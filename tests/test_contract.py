@@ -222,7 +222,7 @@ def test_set_params(name):
     estimator = make(name)
     assert estimator.set_params(learning_rate=0.5, epochs=1) is estimator
     assert same(estimator.fit(X, y), make(name, learning_rate=0.5, epochs=1).fit(X, y))
-    with pytest.raises(ValueError, match=f"^The parameters of {name} must be those .* Got 'no'"):
+    with pytest.raises(ValueError, match=f"^A parameter of {name} must be one .* Got 'no'"):
         estimator.set_params(no=1)
     piped = Pipeline([("scale", MinMaxScaler()), ("net", estimator)]).set_params(net__epochs=7)
     assert piped["net"].epochs == 7

@@ -88,7 +88,7 @@ def test_the_constructor_checks_nothing(name):
 
 @every_public
 def test_unknown_parameters(name):
-    meant = r"^The parameters of \w+ must be .* Got 'epoch' instead; did you mean 'epochs'"
+    meant = r"^A parameter of \w+ must be .* Got 'epoch' instead; did you mean 'epochs'"
     with pytest.raises(TypeError, match=meant):
         get(name)(epoch=3)
     with pytest.raises(ValueError, match=meant):

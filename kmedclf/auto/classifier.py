@@ -208,8 +208,7 @@ class AutoClassifier(ClassifierMixin, SaveMixin, BaseEstimator):
         before = self.__dict__.copy()
         try:
             with annotated.plain_parameters(self, deep=False):
-                given = self.get_params(deep=False)
-                annotated.check(self._parameter_constraints, given, type(self).__name__)
+                annotated.check_parameters(self)
                 self._fit(*with_labels(X, y), sample_weight, groups, clock)
         except BaseException:  # an interrupted estimator keeps its earlier fit
             self.__dict__ = before

@@ -6,7 +6,6 @@ import io
 import os
 import shlex
 import signal
-import socket
 import sys
 import threading
 import warnings
@@ -247,6 +246,8 @@ def _stoppable() -> Iterator[None]:
 @contextmanager
 def _answered(patience: float = 1.0) -> Iterator[None]:
     """Say that the command is stopping where a signal takes longer than ``patience`` seconds."""
+    import socket  # which --help does without
+
     # Python raises KeyboardInterrupt between two of its own steps, and TensorFlow may compute for
     # seconds until then. The socket gets the number of the signal at once.
     hears, tells = socket.socketpair()

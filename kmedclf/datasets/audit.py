@@ -51,6 +51,9 @@ class Audit:
         Images that are identical or nearly identical but have different labels.
     blank, odd : tuple of int
         Images that show nothing, and images whose shape is not the most frequent one.
+    shapes : tuple of (str, int)
+        Shapes of the images, such as "512 × 512 × 3", each with its number of images, the most
+        frequent first.
     straddling : tuple of str
         Groups, such as patients, with images in several splits.
     leaked : ndarray of shape (n,), bool
@@ -60,9 +63,6 @@ class Audit:
         Whether nearly identical images were searched, and whether groups were given.
     paths : tuple of str
         File of each image, below the common folder of all; empty if the images were arrays.
-    shapes : tuple of (str, int)
-        Shapes of the images, such as "512 × 512 × 3", each with its number of images, the most
-        frequent first.
     """
 
     splits: tuple[str, ...]
@@ -75,12 +75,12 @@ class Audit:
     two_labels: tuple[Pair, ...]
     blank: tuple[int, ...]
     odd: tuple[int, ...]
+    shapes: tuple[tuple[str, int], ...]
     straddling: tuple[str, ...]
     leaked: NDArray[np.bool_]
     looked_near: bool = True
     grouped: bool = True
     paths: tuple[str, ...] = ()
-    shapes: tuple[tuple[str, int], ...] = ()
 
     @property
     def n(self) -> int:
@@ -165,8 +165,9 @@ class Audit:
             said.append(Remark("good", f"Nothing serious was found: no {near} image {where}."))
         if self.odd:
             n = len(self.odd)
-            text = f"{n:,} image{' has' if n == 1 else 's have'} another shape than most"
-            text += "".join(f", {shape} ({n:,})" for shape, n in self.shapes[:1])
+            usual, most = self.shapes[0]
+            text = f"{n:,} image{' has' if n == 1 else 's have'} another shape than most, {usual} "
+            text += f"({most:,})"
             if len(self.shapes) > 2:
                 text += f"; there are {len(self.shapes):,} shapes"
             text += ". That is no fault in itself: all are resized alike. If shape goes with class "

@@ -61,8 +61,7 @@ def check_y(
         check_classification_targets(labels)
     check_length(labels, len(images.array), f"y{suffix}", name)
     weight = check_weights(sample_weight, images.array, f"sample_weight{suffix}", name)
-    part = "validation" if suffix else "training"
-    return labels, _without_broken(weight, images, f"X{suffix} of {name}.fit", part)
+    return labels, _without_broken(weight, images, name, suffix)
 
 
 def _check_indicators(y: Any, what: str, name: str) -> np.ndarray:
@@ -90,17 +89,20 @@ def warn_of_one_hot(labels: np.ndarray, name: str) -> None:
         )
 
 
-def _without_broken(weight: np.ndarray, images: Images, what: str, part: str) -> np.ndarray:
-    """Set the weights (n,) of unreadable files to 0; ``part`` says which images they are."""
+def _without_broken(weight: np.ndarray, images: Images, name: str, suffix: str) -> np.ndarray:
+    """Set the weights (n,) of unreadable files to 0."""
     # A weight of 0 leaves a file out, like any other row without weight.
     broken = images.broken
     if not broken:
         return weight
     weight = weight.copy()
     weight[list(broken)] = 0
-    first = str(broken[min(broken)])
     if not weight.any():
-        raise ValueError(f"{what} must hold files that can be read. None can: {first}")
+        raise ValueError(
+            f"X{suffix} of {name}.fit must hold files that can be read. None can: "
+            f"{broken[min(broken)]}"
+        )
+    part = "validation" if suffix else "training"
     message = left_out(broken, f"{len(weight)} files of the {part} images")
     warnings.warn(message, UserWarning, stacklevel=2)
     return weight
@@ -108,12 +110,11 @@ def _without_broken(weight: np.ndarray, images: Images, what: str, part: str) ->
 
 def left_out(broken: Mapping[int, Exception], whole: str) -> str:
     """Say how many files of ``whole`` are left out, and what is wrong with the first three."""
-    first = [str(broken[i]) for i in sorted(broken)[:3]]
-    more = [f"There are {len(broken) - 3} more."] if len(broken) > 3 else []
     verb = "is" if len(broken) == 1 else "are"
-    return f"{len(broken)} of the {whole} cannot be read and {verb} left out. " + " ".join(
-        [*first, *more]
-    )
+    said = [f"{len(broken)} of the {whole} cannot be read and {verb} left out."]
+    said += [str(broken[i]) for i in sorted(broken)[:3]]
+    said += [f"There are {len(broken) - 3} more."] if len(broken) > 3 else []
+    return " ".join(said)
 
 
 def check_weights(sample_weight: Any, X: Any, what: str, name: str) -> np.ndarray:

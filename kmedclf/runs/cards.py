@@ -94,7 +94,7 @@ def _left_out(environment: Mapping[str, Any]) -> str:
     found = ", ".join(f"{escaped(split)} {n:,}" for split, n in environment["skipped"].items())
     if not found:
         return "No image was left out."
-    return f"Of these were left out, as their files cannot be read: {found}."
+    return f"Some were left out, as their files cannot be read: {found}."
 
 
 def _shape(data: Mapping[str, Any]) -> str:

@@ -109,7 +109,7 @@ def write_run_page(
         _read(folder, name) for name in ("parameters", "history", "environment")
     )
     trained, twins = environment["data"], environment.pop("twins", {})
-    environment.pop("skipped", None)  # the page says it beside the images
+    environment.pop("skipped", None)  # the card and the checklist say it
     scored = scored or trained
     if not isinstance(data, sources.Data):
         source = data or scored["source"]

@@ -505,8 +505,7 @@ class CrossValidatedSearch(BaseSearchCV):
             return self._fit(X, y, params)
 
     def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
-        given = self.get_params(deep=False)
-        annotated.check(self._parameter_constraints, given, type(self).__name__)
+        annotated.check_parameters(self)
         X, y = indexable(X, y)
         whole, split_params = self._route(X, y, params)
         self.scorer_, _ = self._get_scorers(held_out=any(map(is_held_out, whole.fit_params)))

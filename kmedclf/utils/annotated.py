@@ -80,6 +80,12 @@ def check(allowed: Mapping[str, Any], values: Mapping[str, Any], owner: str) -> 
             raise InvalidParameterError(str(error).removesuffix(".") + near) from None
 
 
+def check_parameters(estimator: Any) -> None:
+    """Check all parameters of an estimator that lists its constraints, as scikit-learn's do."""
+    given = estimator.get_params(deep=False)
+    check(estimator._parameter_constraints, given, type(estimator).__name__)
+
+
 def check_float32(cls: type, values: dict[str, Any]) -> None:
     """Refuse numbers that violate their parameter's bounds when rounded to float32."""
     # Networks compute in float32, where 1e-300 is 0, 1e300 infinite and 1 - 1e-9 is 1.
